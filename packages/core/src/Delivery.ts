@@ -1,0 +1,49 @@
+/**
+ * One message as its handler sees it: where it stands, how it came, and what it is about.
+ *
+ * @since 0.1.0
+ */
+import type { Envelope } from "./Envelope.js"
+import type { Headers } from "./Headers.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Delivery {
+  readonly topic: string
+  readonly partition: number
+  /** Kafka's offset, the stream sequence in NATS. */
+  readonly offset: number
+  readonly group: string
+  /**
+   * The epoch of the assignment: it rises whenever the partition changes hands. Write it beside your own data
+   * and refuse a lower one, and a process that was suspended can't overwrite its successor's work.
+   */
+  readonly epoch: number
+  /** Whether the message may have been handled before: after a crash, a rebalance or a lost acknowledgement. */
+  readonly maybeDuplicate: boolean
+  /** How often the broker delivered the message, where it counts (NATS). */
+  readonly deliveryCount: number | undefined
+  /** The how-manieth start of the handler for this message in this process this is; from 1. */
+  readonly attempt: number
+  /** What the message is ordered by; undefined for a message that is handled in no order. */
+  readonly aggregateId: string | undefined
+  readonly key: Uint8Array | null
+  readonly headers: Headers
+  /** Milliseconds since the epoch, by the broker or the publisher. */
+  readonly timestamp: number
+  /** The message's bytes, as they came; `null` is Kafka's tombstone. */
+  readonly value: Uint8Array | null
+}
+
+/**
+ * The delivery of an envelope.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EnvelopeDelivery extends Delivery {
+  readonly aggregateId: string
+  readonly envelope: Envelope
+}

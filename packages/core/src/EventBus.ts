@@ -1,0 +1,276 @@
+/**
+ * The event bus: publishes messages to topics and has them handled, those of one
+ * aggregate strictly in order, on whatever transport is provided.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as ActorSupervisor from "./ActorSupervisor.js"
+import * as Dispatcher from "./Dispatcher.js"
+import { EnvelopeCodec } from "./EnvelopeCodec.js"
+import { EventBusConfig } from "./EventBusConfig.js"
+import { AlreadySubscribed, BusClosed, InvalidConfiguration } from "./EventBusError.js"
+import type { PublishError, SubscribeError } from "./EventBusError.js"
+import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
+import * as Handler from "./internal/handler.js"
+import * as Outgoing from "./internal/outgoing.js"
+import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
+import * as Internal from "./internal/subscription.js"
+import type {
+  AnyOptions,
+  EnvelopeAtMostOnceOptions,
+  EnvelopeOptions,
+  PlainAtLeastOnceOptions,
+  PlainOptions,
+  Subscription
+} from "./Subscription.js"
+import type { EnvelopeHandler, EnvelopeMessage, EnvelopeTopic, PlainHandler, PlainMessage, PlainTopic } from "./Topic.js"
+import type { OutgoingMessage, Receipt, TopicSpec } from "./Transport.js"
+import { Transport } from "./Transport.js"
+
+/**
+ * Some of several messages could not be published. `results` has an answer for each, at its index.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class PublishAllFailed extends Data.TaggedError("PublishAllFailed")<{
+  readonly topic: string
+  readonly results: ReadonlyArray<Either.Either<Receipt, PublishError>>
+}> {
+  get failed(): number {
+    return this.results.filter(Either.isLeft).length
+  }
+  override get message() {
+    const first = this.results.find(Either.isLeft)
+    return `${this.failed} of ${this.results.length} messages for topic "${this.topic}" were not published; the first: ${first?.left.message}`
+  }
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  /** Publishes one message, and succeeds when the broker has confirmed it. */
+  readonly publish: {
+    <A, I>(topic: EnvelopeTopic<A, I>, message: EnvelopeMessage<A>): Effect.Effect<Receipt, PublishError>
+    (topic: PlainTopic, message: PlainMessage): Effect.Effect<Receipt, PublishError>
+  }
+  /**
+   * Publishes several messages in one go; those of one aggregate are written in the order given.
+   * When some fail the others are published all the same, and the error tells which.
+   */
+  readonly publishAll: {
+    <A, I>(
+      topic: EnvelopeTopic<A, I>,
+      messages: ReadonlyArray<EnvelopeMessage<A>>
+    ): Effect.Effect<ReadonlyArray<Receipt>, PublishAllFailed>
+    (topic: PlainTopic, messages: ReadonlyArray<PlainMessage>): Effect.Effect<ReadonlyArray<Receipt>, PublishAllFailed>
+  }
+  /**
+   * Subscribes for as long as the scope lives. Of one topic and group a bus has one subscription at a time.
+   * `toLayer` of a topic is the same as a layer.
+   */
+  readonly subscribe: {
+    <A, I, E, R>(
+      topic: EnvelopeTopic<A, I>,
+      handler: EnvelopeHandler<A, E, R>,
+      options: EnvelopeAtMostOnceOptions<E, R>
+    ): Effect.Effect<Subscription<PlainFailure<E>>, SubscribeError, R | Scope.Scope>
+    <A, I, E, R>(
+      topic: EnvelopeTopic<A, I>,
+      handler: EnvelopeHandler<A, E, R>,
+      options: EnvelopeOptions<E, R>
+    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | Scope.Scope>
+    <E, R>(
+      topic: PlainTopic,
+      handler: PlainHandler<E, R>,
+      options: PlainAtLeastOnceOptions<E, R>
+    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | Scope.Scope>
+    <E, R>(
+      topic: PlainTopic,
+      handler: PlainHandler<E, R>,
+      options?: PlainOptions<E, R>
+    ): Effect.Effect<Subscription<PlainFailure<E>>, SubscribeError, R | Scope.Scope>
+  }
+  /** The running subscription of a topic, if there is one. Takes no lock. */
+  readonly find: (
+    topic: string,
+    group?: string
+  ) => Option.Option<AnySubscription>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class EventBus extends Context.Tag("@effect-eventbus/core/EventBus")<EventBus, Service>() {}
+
+type AnyTopic = EnvelopeTopic<unknown, unknown> | PlainTopic
+type AnyMessage = EnvelopeMessage<unknown> | PlainMessage
+type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown, E, R>
+
+/**
+ * A bus on the provided transport and dispatcher. When its scope ends, its subscriptions are closed and publishing ends.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.gen(function*() {
+  const transport = yield* Transport
+  const dispatcher = yield* Dispatcher.Dispatcher
+  const config = yield* EventBusConfig
+  const codec = yield* EnvelopeCodec
+  const clock = yield* Effect.clock
+  const registry = new Registry()
+  const publishOptions = { timeout: config.publishTimeout }
+  let isClosed = false
+
+  const prepare = (topic: AnyTopic, message: AnyMessage): Either.Either<OutgoingMessage, PublishError> =>
+    isClosed
+      ? Either.left(new BusClosed({ topic: topic.name }))
+      : Outgoing.make(codec, topic, message, clock.unsafeCurrentTimeMillis())
+
+  const publish = (topic: AnyTopic, message: AnyMessage): Effect.Effect<Receipt, PublishError> =>
+    Effect.suspend(() => {
+      const outgoing = prepare(topic, message)
+      if (Either.isLeft(outgoing)) return Effect.fail(outgoing.left)
+      return Effect.flatMap(transport.publish(topic.spec, [outgoing.right], publishOptions), (results) => results[0]!)
+    })
+
+  const publishAll = (topic: AnyTopic, messages: ReadonlyArray<AnyMessage>) =>
+    Effect.suspend(() => {
+      const prepared = messages.map((message) => prepare(topic, message))
+      return Effect.flatMap(publishPrepared(topic.spec, prepared), (results) =>
+        results.some(Either.isLeft)
+          ? new PublishAllFailed({ topic: topic.name, results })
+          : Effect.succeed(results.map(Either.getOrThrow)))
+    })
+
+  const publishPrepared = (
+    topic: TopicSpec,
+    prepared: ReadonlyArray<Either.Either<OutgoingMessage, PublishError>>
+  ): Effect.Effect<ReadonlyArray<Either.Either<Receipt, PublishError>>> => {
+    const valid = prepared.flatMap((one) => Either.isRight(one) ? [one.right] : [])
+    if (valid.length === 0) return Effect.succeed(prepared as ReadonlyArray<Either.Either<never, PublishError>>)
+    return Effect.map(transport.publish(topic, valid, publishOptions), (results) => {
+      let next = 0
+      return prepared.map((one) => Either.isRight(one) ? results[next++]! : Either.left(one.left))
+    })
+  }
+
+  const register = (topic: string, group: string) =>
+    Effect.suspend((): Effect.Effect<Entry, BusClosed | AlreadySubscribed> => {
+      if (isClosed) return new BusClosed({ topic })
+      const entry = registry.add(topic, group)
+      return entry === undefined ? new AlreadySubscribed({ topic, group }) : Effect.succeed(entry)
+    })
+
+  const subscribe = <E, R>(topic: AnyTopic, handler: AnyHandler<E, R>, given?: AnyOptions<E, R>) =>
+    Effect.gen(function*() {
+      const options = {
+        ...given,
+        semantics: given?.semantics ?? (topic.kind === "envelope" ? "at-least-once" : "at-most-once")
+      } as Internal.Options<E, R>
+      const issues = issuesOf(options)
+      if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
+      const group = options.group ?? config.group
+      const entry = yield* Effect.acquireRelease(
+        register(topic.name, group),
+        (entry) => Effect.sync(() => registry.remove(entry))
+      )
+      const subscription = yield* Internal.make(
+        { transport, dispatcher, codec, config },
+        topic.spec,
+        handlerOf(topic, handler, options),
+        options
+      )
+      if (isClosed) return yield* Effect.zipRight(subscription.close, new BusClosed({ topic: topic.name }))
+      entry.subscription = {
+        ...subscription,
+        close: Effect.tap(subscription.close, Effect.sync(() => registry.remove(entry)))
+      }
+      return entry.subscription
+    })
+
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => {
+      isClosed = true
+      return Effect.forEach(registry.all(), (subscription) => subscription.close, {
+        concurrency: "unbounded",
+        discard: true
+      })
+    })
+  )
+
+  return EventBus.of({
+    publish: publish as Service["publish"],
+    publishAll: publishAll as Service["publishAll"],
+    subscribe: subscribe as unknown as Service["subscribe"],
+    find: (topic, group) => Option.fromNullable(registry.find(topic, group ?? config.group))
+  })
+})
+
+/**
+ * A bus with an actor per aggregate, on the provided transport.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: Layer.Layer<EventBus, never, Transport> = Layer.scoped(EventBus, make).pipe(
+  Layer.provide(Dispatcher.layerActorPerAggregate),
+  Layer.provide(ActorSupervisor.layer())
+)
+
+/**
+ * A bus with a dispatcher of your choice, on the provided transport.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerDispatcher: Layer.Layer<EventBus, never, Transport | Dispatcher.Dispatcher> = Layer.scoped(
+  EventBus,
+  make
+)
+
+const handlerOf = <E, R>(
+  topic: AnyTopic,
+  handler: AnyHandler<E, R>,
+  options: Internal.Options<E, R>
+): Handler.Handler<E, R> => {
+  const handle = handler as (event: never, delivery: unknown) => Effect.Effect<unknown, E, R>
+  if (topic.kind === "plain") {
+    return Handler.make((work) => Either.right(work.value ?? new Uint8Array(0)), handle, options)
+  }
+  const decode = Schema.decodeUnknownEither(topic.schema)
+  return Handler.make(
+    (work) => Either.mapLeft(decode(work.envelope.payload), ParseResult.TreeFormatter.formatErrorSync),
+    handle,
+    options
+  )
+}
+
+const issuesOf = <E, R>(options: Internal.Options<E, R>): ReadonlyArray<string> => {
+  const issues: Array<string> = []
+  if (options.semantics === "at-least-once" && options.onExhausted === undefined) {
+    issues.push("onExhausted is missing: choose FailurePolicy.deadLetter, hold or drop")
+  }
+  if (options.concurrency !== undefined && !(Number.isSafeInteger(options.concurrency) && options.concurrency > 0)) {
+    issues.push(`concurrency: expected a whole number of at least 1, got ${options.concurrency}`)
+  }
+  if (options.handlerTimeout !== undefined && Option.isNone(Duration.decodeUnknown(options.handlerTimeout))) {
+    issues.push(`handlerTimeout: expected a duration, got ${String(options.handlerTimeout)}`)
+  }
+  if (options.group !== undefined && options.group.trim() === "") issues.push("group: expected a text that is not blank")
+  return issues
+}

@@ -1,0 +1,314 @@
+/**
+ * The errors of the bus. Each has a tag, a message a person can act on, the
+ * topic and the position where there is one, and the cause.
+ *
+ * @since 0.1.0
+ */
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Predicate from "effect/Predicate"
+
+/**
+ * @since 0.1.0
+ * @category type ids
+ */
+export const TypeId: unique symbol = Symbol.for("@effect-eventbus/core/EventBusError")
+
+/**
+ * @since 0.1.0
+ * @category type ids
+ */
+export type TypeId = typeof TypeId
+
+/**
+ * Whether a value is one of the errors of this module.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isEventBusError = (value: unknown): value is EventBusError => Predicate.hasProperty(value, TypeId)
+
+/**
+ * Where a message stands: its topic, its partition and its offset (in NATS the
+ * stream sequence).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Position {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+}
+
+const at = (position: Position): string => `${position.topic}[${position.partition}]@${position.offset}`
+
+const because = (cause: unknown): string =>
+  cause === undefined ? "" : `: ${cause instanceof Error ? cause.message : String(cause)}`
+
+/**
+ * The bus, or the scope it lives in, was closed before the call.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class BusClosed extends Data.TaggedError("BusClosed")<{ readonly topic: string }> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = false
+  override get message() {
+    return `The event bus is closed; nothing was done for topic "${this.topic}". Publish and subscribe within the scope of EventBus.layer.`
+  }
+}
+
+/**
+ * The topic already has a handler in this bus. One handler per topic and group
+ * is what makes the order of an aggregate well defined.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class AlreadySubscribed extends Data.TaggedError("AlreadySubscribed")<{
+  readonly topic: string
+  readonly group: string
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = false
+  override get message() {
+    return `Topic "${this.topic}" is already subscribed to by group "${this.group}" in this bus. Close that subscription first, or give this one another group.`
+  }
+}
+
+/**
+ * The broker has no such topic, and the configuration does not let the
+ * transport create it.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class UnknownTopic extends Data.TaggedError("UnknownTopic")<{
+  readonly topic: string
+  readonly transport: string
+  readonly cause?: unknown
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = false
+  override get message() {
+    return `Topic "${this.topic}" does not exist on the ${this.transport} transport. Create it, or let the transport create topics (setting "topics").`
+  }
+}
+
+/**
+ * What was given to publish is no valid message; nothing was sent.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class InvalidMessage extends Data.TaggedError("InvalidMessage")<{
+  readonly topic: string
+  readonly issue: string
+  readonly cause?: unknown
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = false
+  override get message() {
+    return `The message for topic "${this.topic}" is not valid and was not sent: ${this.issue}`
+  }
+}
+
+/**
+ * The message is larger than the broker or the transport takes; it was not written.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class MessageTooLarge extends Data.TaggedError("MessageTooLarge")<{
+  readonly topic: string
+  /** Size of the message in bytes. */
+  readonly size: number
+  /** The limit in bytes, where the broker tells it. */
+  readonly limit?: number | undefined
+  readonly cause?: unknown
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = false
+  override get message() {
+    const limit = this.limit === undefined ? "the broker's limit" : `the limit of ${this.limit} bytes`
+    return `A message of ${this.size} bytes for topic "${this.topic}" exceeds ${limit} and was not written.`
+  }
+}
+
+/**
+ * A publish that the broker did not confirm. `outcome` says whether the message
+ * may have been written all the same: after `"unknown"` a second publish can
+ * make a duplicate, after `"not-written"` it cannot.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class PublishFailed extends Data.TaggedError("PublishFailed")<{
+  readonly topic: string
+  readonly reason: "Timeout" | "Unreachable" | "Rejected" | "StorageFull" | "Duplicate"
+  readonly outcome: "not-written" | "unknown"
+  readonly cause?: unknown
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  get isRetryable() {
+    return this.reason === "Timeout" || this.reason === "Unreachable" || this.reason === "StorageFull"
+  }
+  override get message() {
+    const what = {
+      Timeout: "was not confirmed in time",
+      Unreachable: "could not reach the broker",
+      Rejected: "was rejected by the broker",
+      StorageFull: "found the topic's storage full",
+      Duplicate: "was taken for a duplicate at its first attempt"
+    }[this.reason]
+    const written = this.outcome === "unknown" ? "it may have been written" : "it was not written"
+    return `A publish to topic "${this.topic}" ${what}; ${written}${because(this.cause)}`
+  }
+}
+
+/**
+ * The broker could not be reached, or refused the connection.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class BrokerUnreachable extends Data.TaggedError("BrokerUnreachable")<{
+  readonly transport: string
+  readonly addresses: ReadonlyArray<string>
+  readonly cause?: unknown
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = true
+  override get message() {
+    return `No ${this.transport} broker answers at ${this.addresses.join(", ")}${because(this.cause)}`
+  }
+}
+
+/**
+ * A setting is wrong, unknown, unused, or does not fit what the broker has.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class InvalidConfiguration extends Data.TaggedError("InvalidConfiguration")<{
+  readonly issues: ReadonlyArray<string>
+  readonly topic?: string | undefined
+  readonly cause?: unknown
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = false
+  override get message() {
+    const where = this.topic === undefined ? "" : ` of topic "${this.topic}"`
+    return `The configuration${where} is not valid:\n${this.issues.map((issue) => `  - ${issue}`).join("\n")}`
+  }
+}
+
+/**
+ * The broker refused or broke a subscription while it was being made.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class SubscribeFailed extends Data.TaggedError("SubscribeFailed")<{
+  readonly topic: string
+  readonly group: string
+  readonly cause?: unknown
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = true
+  override get message() {
+    return `Group "${this.group}" could not subscribe to topic "${this.topic}"${because(this.cause)}`
+  }
+}
+
+/**
+ * The broker did not confirm a settlement (a commit, an ack). What was to be
+ * settled may come again.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class SettlementFailed extends Data.TaggedError("SettlementFailed")<{
+  readonly topic: string
+  readonly partition: number
+  /** Whether trying again can help: not when the partition was taken away. */
+  readonly isRetryable: boolean
+  readonly cause?: unknown
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  override get message() {
+    return `The settlement of ${this.topic}[${this.partition}] was not confirmed${because(this.cause)}`
+  }
+}
+
+/**
+ * The bytes of a message are no valid envelope, or its payload does not fit the
+ * topic's schema.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class DecodeError extends Data.TaggedError("DecodeError")<{
+  readonly reason: "Empty" | "Utf8" | "Json" | "Field" | "Payload"
+  /** What is wrong, in words; for `Field` it names the field. */
+  readonly issue: string
+  readonly position?: Position | undefined
+  readonly cause?: unknown
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = false
+  override get message() {
+    const where = this.position === undefined ? "A message" : `The message ${at(this.position)}`
+    return `${where} can't be decoded: ${this.issue}`
+  }
+}
+
+/**
+ * A handler took longer than the subscription's `handlerTimeout` and was
+ * interrupted. It counts as a typed failure: it is retried.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{
+  readonly position: Position
+  readonly timeout: Duration.Duration
+}> {
+  readonly [TypeId]: TypeId = TypeId
+  readonly isRetryable = true
+  override get message() {
+    return `The handler of ${at(this.position)} was interrupted after ${Duration.format(this.timeout)}`
+  }
+}
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type PublishError =
+  | BusClosed
+  | UnknownTopic
+  | InvalidMessage
+  | MessageTooLarge
+  | PublishFailed
+  | InvalidConfiguration
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type SubscribeError =
+  | BusClosed
+  | AlreadySubscribed
+  | UnknownTopic
+  | BrokerUnreachable
+  | InvalidConfiguration
+  | SubscribeFailed
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type EventBusError = PublishError | SubscribeError | SettlementFailed | DecodeError | HandlerTimeout

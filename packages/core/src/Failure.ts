@@ -1,0 +1,64 @@
+/**
+ * The failures that a subscription reports. Those of envelopes and those of
+ * plain messages are different types, because they mean different things: an
+ * envelope's failure was settled by a policy after everything was tried; a plain
+ * message's failure means that the message is gone.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
+import type { DecodeError, HandlerTimeout, Position } from "./EventBusError.js"
+import type { FailurePolicy } from "./FailurePolicy.js"
+
+/**
+ * The handling of an at-least-once message has been given up (or, with `hold`, goes on at the cap).
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class EnvelopeFailure<E = unknown> extends Data.TaggedError("EnvelopeFailure")<{
+  readonly position: Position
+  readonly group: string
+  readonly aggregateId: string | undefined
+  /** How often the handler was started for this message. */
+  readonly attempts: number
+  /** How often the actor was restarted for it. */
+  readonly restarts: number
+  /** What was done about it. */
+  readonly policy: FailurePolicy
+  readonly cause: Cause.Cause<unknown>
+}> {
+  declare readonly cause: Cause.Cause<E | HandlerTimeout | DecodeError>
+  override get message() {
+    const done = {
+      DeadLetter: (policy: FailurePolicy) => `it was dead-lettered to "${(policy as { topic: string }).topic}"`,
+      Hold: () => "it is held, and tried again",
+      Drop: () => "it was dropped"
+    }[this.policy._tag](this.policy)
+    return `${describe(this.position)} was not handled after ${this.attempts} attempts and ${this.restarts} restarts; ${done}: ${
+      Cause.pretty(this.cause)
+    }`
+  }
+}
+
+/**
+ * The handler of an at-most-once message failed. The message was settled before, so it is gone.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class PlainFailure<E = unknown> extends Data.TaggedError("PlainFailure")<{
+  readonly position: Position
+  readonly group: string
+  readonly aggregateId: string | undefined
+  readonly cause: Cause.Cause<unknown>
+}> {
+  declare readonly cause: Cause.Cause<E | HandlerTimeout | DecodeError>
+  override get message() {
+    return `${describe(this.position)} was not handled and will not come again: ${Cause.pretty(this.cause)}`
+  }
+}
+
+const describe = (position: Position): string =>
+  `The message ${position.topic}[${position.partition}]@${position.offset}`

@@ -1,0 +1,137 @@
+/**
+ * What happens to a message whose handling does not succeed. The bus has no
+ * default for it: a subscriber chooses.
+ *
+ * @since 0.1.0
+ */
+import * as Predicate from "effect/Predicate"
+import type { HandlerTimeout } from "./EventBusError.js"
+
+/**
+ * Publish the original message, with the cause in headers, to another topic, and
+ * go on when the broker has confirmed it. Until then the message is unfinished and its followers wait.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface DeadLetter {
+  readonly _tag: "DeadLetter"
+  readonly topic: string
+}
+
+/**
+ * Never give up: the aggregate's followers wait, the message is tried again every
+ * `holdInterval` (30 s by default), counted and shown as held. Bytes that
+ * can't be decoded would be held for ever, so it has to be said what happens to them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Hold {
+  readonly _tag: "Hold"
+  readonly undecodable: DeadLetter | Drop
+}
+
+/**
+ * Count it, report it and go on.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Drop {
+  readonly _tag: "Drop"
+}
+
+/**
+ * Try again by the subscription's retry schedule; when that ends, do what `onExhausted` says.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Retry {
+  readonly _tag: "Retry"
+}
+
+/**
+ * What a subscriber can choose for messages whose handling has been given up.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type FailurePolicy = DeadLetter | Hold | Drop
+
+/**
+ * What a subscriber can choose for one typed failure.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Decision = Retry | DeadLetter | Drop
+
+/**
+ * @since 0.1.0
+ * @category policies
+ */
+export const deadLetter = (topic: string | { readonly name: string }): DeadLetter => ({
+  _tag: "DeadLetter",
+  topic: typeof topic === "string" ? topic : topic.name
+})
+
+/**
+ * @since 0.1.0
+ * @category policies
+ */
+export const hold = (options: { readonly undecodable: DeadLetter | Drop }): Hold => ({
+  _tag: "Hold",
+  undecodable: options.undecodable
+})
+
+/**
+ * @since 0.1.0
+ * @category policies
+ */
+export const drop: Drop = { _tag: "Drop" }
+
+/**
+ * @since 0.1.0
+ * @category decisions
+ */
+export const retry: Retry = { _tag: "Retry" }
+
+/**
+ * A decision for every typed failure of a handler, by its `_tag`. A failure that the handler
+ * has and the map has not is a compile error where it is given to `onError`. A handler
+ * timeout is retried unless `HandlerTimeout` is in the map.
+ *
+ * @since 0.1.0
+ * @category decisions
+ */
+export const exhaustive = <const Tag extends string>(
+  cases: { readonly [K in Tag]: Decision }
+): (error: { readonly _tag: Tag | "HandlerTimeout" }) => Decision =>
+(error) => lookup(cases, error) ?? retry
+
+/**
+ * A decision for some typed failures, by their `_tag`; the others get `otherwise` (by default they are retried).
+ *
+ * @since 0.1.0
+ * @category decisions
+ */
+export const byTag = (
+  cases: { readonly [tag: string]: Decision },
+  otherwise: Decision = retry
+): (error: unknown) => Decision =>
+(error) => lookup(cases, error) ?? otherwise
+
+const lookup = (cases: { readonly [tag: string]: Decision }, error: unknown): Decision | undefined =>
+  Predicate.hasProperty(error, "_tag") && typeof error._tag === "string" && Object.hasOwn(cases, error._tag)
+    ? cases[error._tag]
+    : undefined
+
+/**
+ * What `onError` is: a function from a handler's typed failure to a decision.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type OnError<E> = (error: E | HandlerTimeout) => Decision

@@ -1,0 +1,136 @@
+/**
+ * The broker inside the process: a log per topic with partitions, and groups with positions of their own.
+ * It keeps what Kafka would keep, so a bus that ends and another that begins on the same
+ * broker see what two processes on one Kafka would see.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { InvalidConfiguration, UnknownTopic } from "./EventBusError.js"
+import * as MemoryGroup from "./internal/memoryGroup.js"
+import { Journal, type JournalEntry, MemoryTopic } from "./internal/memoryLog.js"
+import type { TopicSpec } from "./Transport.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** `"create"` makes a topic on first use, `"validate"` answers `UnknownTopic`. Default: `"create"`. */
+  readonly topics?: "create" | "validate" | undefined
+  /** Partitions of a topic that names no number. Default: 4. */
+  readonly partitions?: number | undefined
+  /**
+   * Messages kept per partition. Beyond it the oldest go, but none that a group has not settled: where there is no
+   * other, publishing waits for room and fails with `StorageFull` at its timeout. Default: 100,000.
+   */
+  readonly maxMessages?: number | undefined
+  /** The largest message in bytes. Default: 1,048,576. */
+  readonly maxMessageBytes?: number | undefined
+  /** How many journal entries are kept, the newest ones; 0 keeps none. Default: 0. */
+  readonly journal?: number | undefined
+}
+
+/**
+ * What happened on the broker, for tests.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type { JournalEntry } from "./internal/memoryLog.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  readonly maxMessageBytes: number
+  readonly maxMessages: number
+  /** The topic, made on first use where the settings say so. */
+  readonly topic: (spec: TopicSpec) => Effect.Effect<MemoryTopic, UnknownTopic | InvalidConfiguration>
+  /** The group of a topic; it begins to exist here, at the given end of the log. */
+  readonly group: (topic: MemoryTopic, name: string, startFrom: "earliest" | "latest") => MemoryGroup.MemoryGroup
+  /** Makes a topic, for brokers that validate. */
+  readonly createTopic: (name: string, partitions?: number) => Effect.Effect<void>
+  /** How far a group is: for each partition its watermark and the end of the log. Empty where there is no such group. */
+  readonly positions: (
+    topic: string,
+    group: string
+  ) => Effect.Effect<ReadonlyArray<{ readonly watermark: number; readonly end: number }>>
+  /** The newest entries of the journal, in the order in which they happened. */
+  readonly journal: Effect.Effect<ReadonlyArray<JournalEntry>>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class MemoryBroker extends Context.Tag("@effect-eventbus/core/MemoryBroker")<MemoryBroker, Service>() {}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfiguration> =>
+  Effect.gen(function*() {
+    const { clock, settings } = { clock: yield* Effect.clock, settings: yield* validated(options) }
+    const now = () => clock.unsafeCurrentTimeMillis()
+    const journal = new Journal(settings.journal)
+    const topics = new Map<string, MemoryTopic>()
+
+    const create = (name: string, partitions: number): MemoryTopic => {
+      const topic = new MemoryTopic(name, partitions, settings.maxMessages, journal, now)
+      topics.set(name, topic)
+      return topic
+    }
+
+    return MemoryBroker.of({
+      maxMessageBytes: settings.maxMessageBytes,
+      maxMessages: settings.maxMessages,
+      topic: (spec) =>
+        Effect.suspend((): Effect.Effect<MemoryTopic, UnknownTopic | InvalidConfiguration> => {
+          const found = topics.get(spec.name)
+          if (found === undefined) {
+            return settings.topics === "create"
+              ? Effect.sync(() => create(spec.name, spec.partitions ?? settings.partitions))
+              : new UnknownTopic({ topic: spec.name, transport: "memory" })
+          }
+          return spec.partitions === undefined || spec.partitions === found.partitions.length
+            ? Effect.succeed(found)
+            : new InvalidConfiguration({
+              topic: spec.name,
+              issues: [`partitions: ${spec.partitions} are asked for, but the topic has ${found.partitions.length}`]
+            })
+        }),
+      group: (topic, name, startFrom) => topic.group(name, () => new MemoryGroup.MemoryGroup(topic, name, startFrom, journal)),
+      createTopic: (name, partitions) =>
+        Effect.sync(() => {
+          if (!topics.has(name)) create(name, partitions ?? settings.partitions)
+        }),
+      positions: (topic, group) => Effect.sync(() => topics.get(topic)?.groups.get(group)?.positions() ?? []),
+      journal: Effect.sync(() => journal.entries())
+    })
+  })
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options?: Options): Layer.Layer<MemoryBroker, InvalidConfiguration> =>
+  Layer.effect(MemoryBroker, make(options))
+
+const validated = (options: Options): Effect.Effect<Required<{ [K in keyof Options]: NonNullable<Options[K]> }>, InvalidConfiguration> => {
+  const settings = {
+    topics: options.topics ?? "create",
+    partitions: options.partitions ?? 4,
+    maxMessages: options.maxMessages ?? 100_000,
+    maxMessageBytes: options.maxMessageBytes ?? 1_048_576,
+    journal: options.journal ?? 0
+  } as const
+  const issues = (["partitions", "maxMessages", "maxMessageBytes", "journal"] as const)
+    .filter((name) => !Number.isSafeInteger(settings[name]) || settings[name] < (name === "journal" ? 0 : 1))
+    .map((name) => `memory.${name}: expected a whole number, got ${settings[name]}`)
+  return issues.length === 0 ? Effect.succeed(settings) : new InvalidConfiguration({ issues })
+}

@@ -1,0 +1,149 @@
+/**
+ * The transport inside the process: the default, and what users run their tests on.
+ * It behaves like the other two, but nothing outlives the process.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as ConfigSpec from "./ConfigSpec.js"
+import { type InvalidConfiguration, MessageTooLarge, PublishFailed } from "./EventBusError.js"
+import type { PublishError } from "./EventBusError.js"
+import { sizeOf } from "./internal/budget.js"
+import type { Member } from "./internal/memoryGroup.js"
+import type { MemoryTopic } from "./internal/memoryLog.js"
+import * as MemoryBroker from "./MemoryBroker.js"
+import type * as Transport from "./Transport.js"
+import { Transport as TransportTag } from "./Transport.js"
+
+const encoder = new TextEncoder()
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBroker> = Effect.gen(function*() {
+  const broker = yield* MemoryBroker.MemoryBroker
+
+  const publish: Transport.Service["publish"] = (spec, messages, { timeout }) =>
+    broker.topic(spec).pipe(
+      Effect.flatMap((topic) => write(topic, messages, timeout)),
+      Effect.catchAll((error) => Effect.succeed(messages.map(() => Either.left(error))))
+    )
+
+  const write = (topic: MemoryTopic, messages: ReadonlyArray<Transport.OutgoingMessage>, timeout: Duration.Duration) =>
+    Effect.suspend(() => {
+      const results: Array<Either.Either<Transport.Receipt, PublishError>> = []
+      const appendSome = (): boolean => {
+        const touched = new Set<number>()
+        while (results.length < messages.length) {
+          const message = messages[results.length]!
+          const key = message.key ?? (message.aggregateId === undefined ? null : encoder.encode(message.aggregateId))
+          const size = sizeOf({ ...message, key })
+          if (size > broker.maxMessageBytes) {
+            results.push(Either.left(new MessageTooLarge({ topic: topic.name, size, limit: broker.maxMessageBytes })))
+            continue
+          }
+          const index = topic.partitionFor(key)
+          if (!topic.hasRoom(index)) break
+          results.push(Either.right(topic.append(index, key, message)))
+          touched.add(index)
+        }
+        for (const index of touched) topic.published(index)
+        return results.length === messages.length
+      }
+      // Whoever waits for room goes first: what is published later must not overtake it.
+      if (!topic.isFull && appendSome()) return Effect.succeed(results)
+      return Effect.map(
+        Effect.timeoutOption(topic.inTurn(appendSome), timeout),
+        () => {
+          while (results.length < messages.length) {
+            results.push(Either.left(
+              new PublishFailed({ topic: topic.name, reason: "StorageFull", outcome: "not-written" })
+            ))
+          }
+          return results
+        }
+      )
+    })
+
+  const subscribe: Transport.Service["subscribe"] = (request, consumer) =>
+    Effect.gen(function*() {
+      const topic = yield* broker.topic(request.topic)
+      const group = broker.group(topic, request.group, request.startFrom)
+      const member: Member = {
+        consumer,
+        maxAboveWatermark: request.maxAboveWatermark,
+        drainDeadline: request.drainDeadline,
+        stopped: false
+      }
+      yield* Effect.acquireRelease(group.join(member), () => group.leave(member))
+      return { stop: Effect.sync(() => void (member.stopped = true)) }
+    })
+
+  return {
+    name: "memory",
+    capabilities: {
+      durable: false,
+      binaryHeaders: true,
+      tombstones: true,
+      partitions: true,
+      settlement: "position",
+      maxMessageBytes: broker.maxMessageBytes
+    },
+    publish,
+    subscribe
+  }
+})
+
+/**
+ * A transport on a broker of its own.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options?: MemoryBroker.Options): Layer.Layer<TransportTag, InvalidConfiguration> =>
+  Layer.provide(layerBroker, MemoryBroker.layer(options))
+
+/**
+ * A transport on a broker that others use, too: buses of one test, or a bus that is started again.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerBroker: Layer.Layer<TransportTag, never, MemoryBroker.MemoryBroker> = Layer.effect(TransportTag, make)
+
+/**
+ * The settings of the memory transport, below `eventbus.memory`.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export const spec = {
+  "memory.topics": ConfigSpec.literal("create", "validate")({
+    default: "create",
+    description: "Whether a topic is made on first use, or unknown."
+  }),
+  "memory.partitions": ConfigSpec.integer({ default: "4", description: "Partitions of a topic that names no number." }),
+  "memory.maxMessages": ConfigSpec.integer({ default: "100000", description: "Messages kept per partition." }),
+  "memory.maxMessageBytes": ConfigSpec.integer({ default: "1048576", description: "The largest message in bytes." })
+}
+
+/**
+ * The memory transport for `Transport.layerConfig`.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export const driver: Transport.Driver<InvalidConfiguration, never, typeof spec> = {
+  spec,
+  layer: (values) =>
+    layer({
+      topics: values["memory.topics"],
+      partitions: values["memory.partitions"],
+      maxMessages: values["memory.maxMessages"],
+      maxMessageBytes: values["memory.maxMessageBytes"]
+    })
+}

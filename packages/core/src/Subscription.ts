@@ -1,0 +1,172 @@
+/**
+ * A running subscription, and what can be set for one.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Schedule from "effect/Schedule"
+import type * as Stream from "effect/Stream"
+import type { HandlerTimeout } from "./EventBusError.js"
+import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
+import type { FailurePolicy, OnError } from "./FailurePolicy.js"
+import type { StartFrom } from "./Transport.js"
+
+/**
+ * A running subscription. `F` is what it reports: `EnvelopeFailure<E>` or `PlainFailure<E>`, with the handler's typed failure.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Subscription<out F> {
+  readonly topic: string
+  readonly group: string
+  /**
+   * The messages that were given up, as it happens. A bounded, sliding view of 1,024: for each message use `onFailure`.
+   */
+  readonly failures: Stream.Stream<F>
+  /** What has been counted since the subscription began. */
+  readonly stats: Effect.Effect<Stats>
+  /**
+   * Ends the subscription before its scope does: fetching stops, mailboxes are worked off within
+   * `closeDeadline`, what is finished is settled, the group is left. Calling it again answers the same report.
+   */
+  readonly close: Effect.Effect<CloseReport>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Stats {
+  /** Messages taken from the transport. */
+  readonly received: number
+  /** Messages whose handler succeeded. */
+  readonly handled: number
+  /** Attempts after the first. */
+  readonly retried: number
+  /** Actors started again after a defect. */
+  readonly restarted: number
+  readonly deadLettered: number
+  readonly dropped: number
+  /** Messages that are held now. */
+  readonly held: number
+  /** Messages that could not be decoded. */
+  readonly undecodable: number
+  /** At-most-once messages whose handler failed. */
+  readonly failed: number
+  /** At-most-once messages that were settled and not handled, because closing ran out of time. */
+  readonly lost: number
+  /** Actors alive now. */
+  readonly actors: number
+}
+
+/**
+ * What closing left.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface CloseReport {
+  /** Messages that were taken and did not finish; unsettled, so they come again, here or elsewhere. */
+  readonly unfinished: number
+  /** At-most-once messages that were settled and not handled: they are gone. */
+  readonly lost: number
+}
+
+/**
+ * @since 0.1.0
+ * @category options
+ */
+export interface CommonOptions {
+  /** Default: the configured group. */
+  readonly group?: string | undefined
+  /** Where a group without a position begins. Default: `"earliest"`. */
+  readonly startFrom?: StartFrom | undefined
+  /** How many handlers of this subscription run at once. Default: unbounded, within the bounds of the bus. */
+  readonly concurrency?: number | undefined
+  /** After this time a handler is interrupted and has failed with `HandlerTimeout`. Default: none. */
+  readonly handlerTimeout?: Duration.DurationInput | undefined
+  /** Whether the last valid token of the subject counts as the aggregate id where nothing else does (NATS). Default: false. */
+  readonly aggregateIdFromSubject?: boolean | undefined
+}
+
+/**
+ * Options of a subscription that settles a message after it is finished.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface AtLeastOnceOptions<E, R> extends CommonOptions {
+  /** What happens when retries and restarts have ended. There is no default: the subscriber decides. */
+  readonly onExhausted: FailurePolicy
+  /** What happens at a typed failure. Default: retry. `FailurePolicy.exhaustive` makes forgetting one a compile error. */
+  readonly onError?: OnError<E> | undefined
+  /** When a typed failure is tried again. Default: 8 times, from 100 ms doubling to at most 30 s, with jitter. */
+  readonly retry?: Schedule.Schedule<unknown, E | HandlerTimeout> | undefined
+  /** Runs for each message that was given up, in its actor, before its followers. */
+  readonly onFailure?: ((failure: EnvelopeFailure<E>) => Effect.Effect<unknown, never, R>) | undefined
+}
+
+/**
+ * Options of a subscription that settles a message before its handler starts.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface AtMostOnceOptions<E, R> extends CommonOptions {
+  /** Runs for each message whose handler failed, in its actor, before its followers. */
+  readonly onFailure?: ((failure: PlainFailure<E>) => Effect.Effect<unknown, never, R>) | undefined
+}
+
+/**
+ * What envelopes get by default.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface EnvelopeOptions<E, R = never> extends AtLeastOnceOptions<E, R> {
+  readonly semantics?: "at-least-once" | undefined
+}
+
+/**
+ * Envelopes that are settled before they are handled.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface EnvelopeAtMostOnceOptions<E, R = never> extends AtMostOnceOptions<E, R> {
+  readonly semantics: "at-most-once"
+}
+
+/**
+ * What plain messages get by default.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface PlainOptions<E, R = never> extends AtMostOnceOptions<E, R> {
+  readonly semantics?: "at-most-once" | undefined
+}
+
+/**
+ * Plain messages that are settled after they are handled.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface PlainAtLeastOnceOptions<E, R = never> extends AtLeastOnceOptions<E, R> {
+  readonly semantics: "at-least-once"
+}
+
+/**
+ * The options of any subscription.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export type AnyOptions<E, R = never> =
+  | EnvelopeOptions<E, R>
+  | EnvelopeAtMostOnceOptions<E, R>
+  | PlainOptions<E, R>
+  | PlainAtLeastOnceOptions<E, R>

@@ -1,0 +1,177 @@
+/**
+ * Topics as values: a name, what its messages are, and how they are read. The
+ * same value is used to publish and to subscribe.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
+import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { EnvelopeDelivery, Delivery } from "./Delivery.js"
+import type { Metadata } from "./Envelope.js"
+import { EventBus } from "./EventBus.js"
+import type { SubscribeError } from "./EventBusError.js"
+import type { Headers } from "./Headers.js"
+import type {
+  EnvelopeAtMostOnceOptions,
+  EnvelopeOptions,
+  PlainAtLeastOnceOptions,
+  PlainOptions
+} from "./Subscription.js"
+import type { TopicSpec } from "./Transport.js"
+
+/**
+ * A topic of envelopes whose payloads fit a schema.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EnvelopeTopic<A, I = unknown> {
+  readonly kind: "envelope"
+  readonly name: string
+  readonly spec: TopicSpec
+  readonly schema: Schema.Schema<A, I>
+  readonly eventType: (payload: A) => string
+  /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
+  readonly toLayer: {
+    <E, R>(
+      handler: EnvelopeHandler<A, E, R>,
+      options: EnvelopeAtMostOnceOptions<E, R>
+    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R, Scope.Scope>>
+    <E, R>(
+      handler: EnvelopeHandler<A, E, R>,
+      options: EnvelopeOptions<E, R>
+    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R, Scope.Scope>>
+  }
+}
+
+/**
+ * A topic of plain messages: bytes, headers and an optional key.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PlainTopic {
+  readonly kind: "plain"
+  readonly name: string
+  readonly spec: TopicSpec
+  /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
+  readonly toLayer: {
+    <E, R>(
+      handler: PlainHandler<E, R>,
+      options: PlainAtLeastOnceOptions<E, R>
+    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R, Scope.Scope>>
+    <E, R>(
+      handler: PlainHandler<E, R>,
+      options?: PlainOptions<E, R>
+    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R, Scope.Scope>>
+  }
+}
+
+/**
+ * Handles one event. It succeeds when the event is handled; a typed failure is retried, a defect restarts the actor.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type EnvelopeHandler<A, E, R> = (event: A, delivery: EnvelopeDelivery) => Effect.Effect<unknown, E, R>
+
+/**
+ * Handles one plain message, once at most.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type PlainHandler<E, R> = (body: Uint8Array, delivery: Delivery) => Effect.Effect<unknown, E, R>
+
+/**
+ * What is published to a topic of envelopes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EnvelopeMessage<A> extends Metadata {
+  readonly payload: A
+  /** Default: what the topic's `eventType` makes of the payload. */
+  readonly eventType?: string | undefined
+  readonly headers?: Headers | undefined
+}
+
+/**
+ * What is published to a topic of plain messages.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PlainMessage {
+  /** Text is written as UTF-8. */
+  readonly body: Uint8Array | string
+  readonly headers?: Headers | undefined
+  /** Kafka's key. Messages with one key are handled in order. Text is written as UTF-8. */
+  readonly key?: Uint8Array | string | undefined
+  /** Orders the message among those of the same aggregate; the key where none is given. */
+  readonly aggregateId?: string | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** How many partitions the topic gets if the transport creates it. Default: the transport's setting. */
+  readonly partitions?: number | undefined
+}
+
+/**
+ * A topic of envelopes. The event type is the payload's `_tag`, or what `eventType` says: payloads without a `_tag` need it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const envelope = <A, I>(
+  name: string,
+  schema: Schema.Schema<A, I>,
+  ...[options]: A extends { readonly _tag: string }
+    ? [options?: Options & { readonly eventType?: ((payload: A) => string) | undefined }]
+    : [options: Options & { readonly eventType: (payload: A) => string }]
+): EnvelopeTopic<A, I> => {
+  const topic: EnvelopeTopic<A, I> = {
+    kind: "envelope",
+    name,
+    spec: { name, kind: "envelope", partitions: options?.partitions },
+    schema,
+    eventType: options?.eventType ?? tagOf,
+    toLayer: <E, R>(handler: EnvelopeHandler<A, E, R>, options: EnvelopeOptions<E, R> | EnvelopeAtMostOnceOptions<E, R>) =>
+      Layer.scopedDiscard(Effect.flatMap(
+        EventBus,
+        (bus) => bus.subscribe(topic, handler, options as EnvelopeOptions<E, R>)
+      ))
+  }
+  return topic
+}
+
+/**
+ * A topic of plain messages.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const plain = (name: string, options?: Options): PlainTopic => {
+  const topic: PlainTopic = {
+    kind: "plain",
+    name,
+    spec: { name, kind: "plain", partitions: options?.partitions },
+    toLayer: <E, R>(handler: PlainHandler<E, R>, options?: PlainOptions<E, R> | PlainAtLeastOnceOptions<E, R>) =>
+      Layer.scopedDiscard(Effect.flatMap(
+        EventBus,
+        (bus) => bus.subscribe(topic, handler, options as PlainOptions<E, R>)
+      ))
+  }
+  return topic
+}
+
+// A payload without a tag has an `eventType` by its type; blank is refused when it is published.
+const tagOf = (payload: unknown): string =>
+  Predicate.hasProperty(payload, "_tag") && typeof payload._tag === "string" ? payload._tag : ""

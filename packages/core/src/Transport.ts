@@ -1,0 +1,334 @@
+/**
+ * The port between the bus and what carries its messages. A transport moves
+ * bytes, knows positions and settles them; it knows nothing of envelopes,
+ * handlers or actors. `docs/writing-a-transport.md` explains how to write one.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as ConfigSpec from "./ConfigSpec.js"
+import * as EventBusConfig from "./EventBusConfig.js"
+import { InvalidConfiguration } from "./EventBusError.js"
+import type { PublishError, SettlementFailed, SubscribeError } from "./EventBusError.js"
+import type { Headers } from "./Headers.js"
+
+/**
+ * What a transport has to know of a topic.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TopicSpec {
+  readonly name: string
+  /** Envelopes are stored durably by default; plain messages may be kept in memory where the broker has the choice. */
+  readonly kind: "envelope" | "plain"
+  /** How many partitions a topic gets that the transport creates. Default: the transport's setting. */
+  readonly partitions?: number | undefined
+}
+
+/**
+ * A message on its way to the broker.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface OutgoingMessage {
+  /** Identifies the message for the broker's deduplication (an envelope's event id). */
+  readonly id: string | undefined
+  /** What the message is ordered by. It becomes Kafka's key where `key` is null, and the `X-Aggregate-ID` header in NATS. */
+  readonly aggregateId: string | undefined
+  readonly key: Uint8Array | null
+  readonly value: Uint8Array | null
+  readonly headers: Headers
+  /** Milliseconds since the epoch; the transport's own clock where it is undefined. */
+  readonly timestamp: number | undefined
+}
+
+/**
+ * Where a published message was written.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Receipt {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+}
+
+/**
+ * A message as the broker handed it over.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface IncomingMessage {
+  /** The topic (in NATS the subject) that the message was published to. */
+  readonly topic: string
+  readonly partition: number
+  /** Kafka's offset, the stream sequence in NATS. Ascending within a partition, with gaps. */
+  readonly offset: number
+  readonly key: Uint8Array | null
+  /** `null` is Kafka's tombstone. The bytes belong to the receiver: they must not pin a larger buffer. */
+  readonly value: Uint8Array | null
+  readonly headers: Headers
+  /** Milliseconds since the epoch. */
+  readonly timestamp: number
+  /** Whether the message may have been handed over before, to this process or another. */
+  readonly maybeDuplicate: boolean
+  /** How often the broker delivered it, this time included; undefined where the broker does not count. */
+  readonly deliveryCount: number | undefined
+}
+
+/**
+ * One partition that was given to a subscription, for as long as it stays. The
+ * transport makes it; the bus calls it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Assignment {
+  readonly topic: string
+  readonly partition: number
+  /** Rises with each assignment of the partition; a fencing token for the handlers' own writes. */
+  readonly epoch: number
+  /**
+   * Says that a message is finished. Synchronous and cheap; the broker learns of it soon (at
+   * most a second later) and at closing. After the assignment has ended it does nothing.
+   */
+  readonly finish: (message: IncomingMessage) => void
+  /**
+   * Settles messages now, before they are handled: succeeds only when the broker has confirmed it.
+   * Must answer within a deadline of its own.
+   */
+  readonly settle: (messages: ReadonlyArray<IncomingMessage>) => Effect.Effect<void, SettlementFailed>
+  /**
+   * The lane, which had refused messages, has room again. Synchronous; called at most once
+   * for each refusal, from anywhere, and never from within `Lane.offer`.
+   */
+  readonly resume: () => void
+}
+
+/**
+ * Where the messages of one assigned partition go. The bus makes it; the
+ * transport calls it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Lane {
+  /**
+   * Hands over messages in broker order, and answers how many of them, from the start, were
+   * taken. Fewer than all means that a bound is reached: the transport stops fetching, waits for
+   * `Assignment.resume` and offers the rest again. Synchronous; never throws.
+   */
+  readonly offer: (messages: ReadonlyArray<IncomingMessage>) => number
+  /**
+   * The partition is being taken away, or the subscription closes: takes and starts nothing more, waits
+   * until what runs has ended, interrupts what has not by the deadline, and answers what was left.
+   * With `finishQueued` what was taken before is worked off as well (closing); without it,
+   * it is dropped unsettled (a rebalance). When it has returned, the assignment isn't called any more.
+   */
+  readonly close: (options: {
+    readonly deadline: Duration.Duration
+    readonly finishQueued: boolean
+  }) => Effect.Effect<LaneReport>
+}
+
+/**
+ * What a closed lane left.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface LaneReport {
+  /** Messages that were taken and are not finished: unsettled, they will come again. */
+  readonly unfinished: number
+  /** Messages that were settled before their handlers started and were not handled. */
+  readonly lost: number
+}
+
+/**
+ * The bus's side of a subscription.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Consumer {
+  /** The subscription got a partition. Synchronous. A partition has one open lane at most. */
+  readonly assigned: (assignment: Assignment) => Lane
+}
+
+/**
+ * When a message is settled: after it was finished (at-least-once), or before
+ * its handler starts (at-most-once).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Semantics = "at-least-once" | "at-most-once"
+
+/**
+ * Where a group that has no position yet begins to read.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type StartFrom = "earliest" | "latest"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface SubscribeRequest {
+  readonly topic: TopicSpec
+  /** The name that instances share; what it becomes on the broker is up to the transport, and documented there. */
+  readonly group: string
+  readonly semantics: Semantics
+  readonly startFrom: StartFrom
+  /**
+   * How far finished messages may run ahead of the oldest unfinished one of their partition, in
+   * offsets. A transport whose settlement is a position stops fetching there.
+   */
+  readonly maxAboveWatermark: number
+  /** How many messages of a partition can be unfinished at once (a hint for prefetching; the lane enforces it). */
+  readonly maxUnfinished: number
+  /** How long handlers may go on when a partition is taken away. */
+  readonly drainDeadline: Duration.Duration
+}
+
+/**
+ * A running subscription. It ends with the scope it was made in: then the transport settles what is
+ * finished, with the broker's confirmation, and leaves the group.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Source {
+  /** Stops fetching for good: when it has returned, nothing more is offered. Assignments stay and can finish messages. */
+  readonly stop: Effect.Effect<void>
+}
+
+/**
+ * What a transport can and can't do. The conformance suite asks for it and
+ * leaves out only what is declared here.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Capabilities {
+  /** Whether messages outlive the process that published them. */
+  readonly durable: boolean
+  /** Whether a message carries a key and arbitrary bytes in its headers, as in Kafka. */
+  readonly binaryHeaders: boolean
+  /** Whether `value: null` is told apart from an empty value. */
+  readonly tombstones: boolean
+  /** Whether a topic can have several partitions. */
+  readonly partitions: boolean
+  /**
+   * What is settled: a position, below which everything is (Kafka's offset), so that `maxAboveWatermark` applies; or each
+   * message by itself (NATS).
+   */
+  readonly settlement: "position" | "message"
+  /** The largest value in bytes that certainly passes with the broker's default settings. */
+  readonly maxMessageBytes: number
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  /** `memory`, `kafka`, `nats`, or a name of your own; for messages, logs and metrics. */
+  readonly name: string
+  readonly capabilities: Capabilities
+  /**
+   * Publishes messages, those with the same aggregate id (or key) in the order given, and answers for each of
+   * them, at the same index, within `timeout`. It never fails as a whole and never hangs.
+   * The topic is made or checked on first use, as the transport's configuration says.
+   */
+  readonly publish: (
+    topic: TopicSpec,
+    messages: ReadonlyArray<OutgoingMessage>,
+    options: { readonly timeout: Duration.Duration }
+  ) => Effect.Effect<ReadonlyArray<Either.Either<Receipt, PublishError>>>
+  /**
+   * Joins the group and begins to offer messages to the consumer's lanes. It returns when the subscription
+   * stands (for a `latest` start: what is published from now on will be delivered). A broken loop is started
+   * again by the transport itself.
+   */
+  readonly subscribe: (
+    request: SubscribeRequest,
+    consumer: Consumer
+  ) => Effect.Effect<Source, SubscribeError, Scope.Scope>
+}
+
+/**
+ * The transport of an application, chosen by configuration or provided directly.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class Transport extends Context.Tag("@effect-eventbus/core/Transport")<Transport, Service>() {}
+
+/**
+ * A transport that can be chosen by configuration: its settings, and its layer made from those that are set.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export interface Driver<out E = never, out R = never, in out S extends ConfigSpec.Spec = ConfigSpec.Spec> {
+  readonly spec: S
+  readonly layer: (values: ConfigSpec.Values<S>) => Layer.Layer<Transport, E, R>
+}
+
+/**
+ * The transport that the setting `transport` names (`EVENTBUS_TRANSPORT` in the environment; the first of
+ * the drivers where it is not set), made from its own settings, together with the settings of the bus.
+ * A setting that is unknown, or that belongs to a transport which was not chosen, is an error.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = <const Drivers extends { readonly [name: string]: AnyDriver }>(
+  drivers: Drivers
+): Layer.Layer<
+  Transport | EventBusConfig.EventBusConfig,
+  InvalidConfiguration | Layer.Layer.Error<ReturnType<Drivers[keyof Drivers]["layer"]>>,
+  Layer.Layer.Context<ReturnType<Drivers[keyof Drivers]["layer"]>>
+> =>
+  Layer.unwrapEffect(Effect.gen(function*() {
+    const names = Object.keys(drivers)
+    const own = {
+      transport: ConfigSpec.literal(...names)({ default: names[0], description: "What carries the messages." })
+    }
+    const everybody = Object.assign({}, own, EventBusConfig.spec, ...names.map((name) => drivers[name]!.spec))
+    const values: { readonly [path: string]: unknown } = yield* ConfigSpec.load(everybody)
+    const name = (values.transport as string | undefined) ?? names[0]
+    const driver = name === undefined ? undefined : drivers[name]
+    if (driver === undefined) return yield* new InvalidConfiguration({ issues: ["no transport is given to choose from"] })
+    const unused = Object.keys(values).filter((path) =>
+      !(path in own) && !(path in EventBusConfig.spec) && !(path in driver.spec)
+    )
+    if (unused.length > 0) {
+      return yield* new InvalidConfiguration({
+        issues: unused.map((path) => `"${path}" is set, but not used: the transport is "${name}"`)
+      })
+    }
+    return Layer.merge(
+      driver.layer(pick(values, driver.spec)),
+      Layer.effect(EventBusConfig.EventBusConfig, EventBusConfig.make(pick(values, EventBusConfig.spec)))
+    )
+  })) as never
+
+// A driver reads its own settings only; their types differ from driver to driver.
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+type AnyDriver = Driver<unknown, unknown, any>
+
+const pick = (values: { readonly [path: string]: unknown }, spec: ConfigSpec.Spec) =>
+  Object.fromEntries(Object.entries(values).filter(([path]) => path in spec))

@@ -1,0 +1,80 @@
+/**
+ * @since 0.1.0
+ */
+export * as ActorSupervisor from "./ActorSupervisor.js"
+/**
+ * @since 0.1.0
+ */
+export * as AggregateId from "./AggregateId.js"
+/**
+ * @since 0.1.0
+ */
+export * as ConfigSpec from "./ConfigSpec.js"
+/**
+ * @since 0.1.0
+ */
+export * as Delivery from "./Delivery.js"
+/**
+ * @since 0.1.0
+ */
+export * as Dispatcher from "./Dispatcher.js"
+/**
+ * @since 0.1.0
+ */
+export * as Envelope from "./Envelope.js"
+/**
+ * @since 0.1.0
+ */
+export * as EnvelopeCodec from "./EnvelopeCodec.js"
+/**
+ * @since 0.1.0
+ */
+export * as EventBus from "./EventBus.js"
+/**
+ * @since 0.1.0
+ */
+export * as EventBusConfig from "./EventBusConfig.js"
+/**
+ * @since 0.1.0
+ */
+export * as EventBusError from "./EventBusError.js"
+/**
+ * @since 0.1.0
+ */
+export * as Failure from "./Failure.js"
+/**
+ * @since 0.1.0
+ */
+export * as FailurePolicy from "./FailurePolicy.js"
+/**
+ * @since 0.1.0
+ */
+export * as Headers from "./Headers.js"
+/**
+ * @since 0.1.0
+ */
+export * as MemoryBroker from "./MemoryBroker.js"
+/**
+ * @since 0.1.0
+ */
+export * as MemoryTransport from "./MemoryTransport.js"
+/**
+ * @since 0.1.0
+ */
+export * as OffsetTracker from "./OffsetTracker.js"
+/**
+ * @since 0.1.0
+ */
+export * as Partitioner from "./Partitioner.js"
+/**
+ * @since 0.1.0
+ */
+export * as Subscription from "./Subscription.js"
+/**
+ * @since 0.1.0
+ */
+export * as Topic from "./Topic.js"
+/**
+ * @since 0.1.0
+ */
+export * as Transport from "./Transport.js"

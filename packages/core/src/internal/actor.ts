@@ -1,0 +1,259 @@
+import type * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import type { Behaviour } from "../ActorSupervisor.js"
+
+/** How many messages an actor takes out of its mailbox at a time: batch takes are several times cheaper than single ones. */
+const takeAtMost = 64
+
+/** @internal */
+export interface Mortal {
+  idleSince: number
+  readonly end: () => void
+}
+
+/**
+ * All live actors of a supervisor, whichever subscription they serve.
+ *
+ * @internal
+ */
+export class Population {
+  live = 0
+  /** In the order in which they became idle. */
+  private readonly idle = new Set<Mortal>()
+  private waiters = new Set<() => void>()
+
+  constructor(private readonly max: number, private readonly now: () => number) {}
+
+  /** Whether one more may live; the actor that has been idle for the longest makes room for it. */
+  admit(onRoom: () => void): boolean {
+    if (this.live < this.max) return true
+    for (const oldest of this.idle) {
+      oldest.end()
+      return true
+    }
+    this.waiters.add(onRoom)
+    return false
+  }
+
+  becameIdle(actor: Mortal): void {
+    actor.idleSince = this.now()
+    this.idle.add(actor)
+    this.wake()
+  }
+
+  becameBusy(actor: Mortal): void {
+    this.idle.delete(actor)
+  }
+
+  ended(actor: Mortal): void {
+    this.live--
+    this.idle.delete(actor)
+  }
+
+  /** Tells those who wait for a place that there may be one. */
+  wake(): void {
+    if (this.waiters.size === 0) return
+    const waiters = this.waiters
+    this.waiters = new Set()
+    for (const wake of waiters) wake()
+  }
+
+  /** Ends what became idle before a time, and answers since when the next one is idle. */
+  endIdleSince(time: number): number | undefined {
+    for (const actor of this.idle) {
+      if (actor.idleSince > time) return actor.idleSince
+      actor.end()
+    }
+    return undefined
+  }
+}
+
+/** @internal */
+export interface Settings<M, R> {
+  readonly behaviour: Behaviour<M, R>
+  readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>>
+  readonly mailboxCapacity: number
+  readonly fork: (key: string, effect: Effect.Effect<void, never, R>) => Fiber.RuntimeFiber<void>
+}
+
+/**
+ * The actors of one subscription by their keys.
+ *
+ * @internal
+ */
+export class ActorMap<M, R> {
+  private readonly actors = new Map<string, Actor<M, R>>()
+
+  constructor(readonly population: Population, readonly settings: Settings<M, R>) {}
+
+  offer(key: string, message: M, onRoom: () => void): boolean {
+    let actor = this.actors.get(key)
+    if (actor === undefined) {
+      if (!this.population.admit(onRoom)) return false
+      actor = new Actor(key, this)
+      this.actors.set(key, actor)
+      this.population.live++
+      actor.start()
+    }
+    return actor.offer(message, onRoom)
+  }
+
+  interrupt(which: (message: M) => boolean): void {
+    for (const actor of this.actors.values()) actor.interrupt(which)
+  }
+
+  live(): number {
+    return this.actors.size
+  }
+
+  remove(actor: Actor<M, R>): void {
+    this.actors.delete(actor.key)
+    this.population.ended(actor)
+  }
+
+  readonly shutdown: Effect.Effect<void> = Effect.suspend(() => {
+    const actors = Array.from(this.actors.values())
+    this.actors.clear()
+    // Nobody else may end them, now that they end here.
+    for (const actor of actors) this.population.becameBusy(actor)
+    const places = Effect.sync(() => {
+      for (const actor of actors) this.population.ended(actor)
+      this.population.wake()
+    })
+    return Effect.ensuring(Fiber.interruptAll(actors.map((actor) => actor.stop())), places)
+  })
+}
+
+/** One aggregate's fiber and mailbox. The fiber changes with each restart, the rest stays. */
+class Actor<M, R> implements Mortal {
+  idleSince = 0
+  private readonly mailbox: Queue.Queue<M>
+  /** Messages taken out of the mailbox; those before `next` are done. Kept here so that they survive the fiber. */
+  private batch: ReadonlyArray<M> = []
+  private next = 0
+  /** Messages in the mailbox, in the batch and in hand. */
+  private size = 0
+  private inHand = false
+  private stopped = false
+  private interrupting: M | undefined
+  private restarts: Schedule.ScheduleDriver<unknown, Cause.Cause<never>> | undefined
+  private givingUp: Cause.Cause<never> | undefined
+  private waiters: Set<() => void> | undefined
+  private fiber!: Fiber.RuntimeFiber<void>
+  private readonly loop: Effect.Effect<void, never, R>
+
+  constructor(readonly key: string, private readonly owner: ActorMap<M, R>) {
+    this.mailbox = Effect.runSync(Queue.bounded<M>(owner.settings.mailboxCapacity))
+    const take = Effect.map(Queue.takeBetween(this.mailbox, 1, takeAtMost), (taken) => {
+      this.batch = Chunk.toReadonlyArray(taken)
+      this.next = 0
+    })
+    const { behaviour } = owner.settings
+    this.loop = Effect.whileLoop({
+      while: () => true,
+      body: (): Effect.Effect<void, never, R> => {
+        if (this.next === this.batch.length) return take
+        this.inHand = true
+        const message = this.batch[this.next]!
+        return this.givingUp === undefined ? behaviour.receive(message) : behaviour.giveUp(message, this.givingUp)
+      },
+      step: () => {
+        if (this.inHand) this.done()
+      }
+    })
+  }
+
+  start(): void {
+    this.run(this.loop)
+  }
+
+  offer(message: M, onRoom: () => void): boolean {
+    if (this.size >= this.owner.settings.mailboxCapacity) {
+      this.waiters ??= new Set()
+      this.waiters.add(onRoom)
+      return false
+    }
+    if (this.size === 0) this.owner.population.becameBusy(this)
+    this.size++
+    this.mailbox.unsafeOffer(message)
+    return true
+  }
+
+  interrupt(which: (message: M) => boolean): void {
+    if (this.stopped || !this.inHand || this.interrupting !== undefined) return
+    const message = this.batch[this.next]!
+    if (!which(message)) return
+    this.interrupting = message
+    this.fiber.unsafeInterruptAsFork(FiberId.none)
+  }
+
+  /** Ends an idle actor. */
+  end(): void {
+    this.owner.remove(this)
+    this.stop().unsafeInterruptAsFork(FiberId.none)
+  }
+
+  stop(): Fiber.RuntimeFiber<void> {
+    this.stopped = true
+    return this.fiber
+  }
+
+  private run(effect: Effect.Effect<void, never, R>): void {
+    this.fiber = this.owner.settings.fork(this.key, effect)
+    this.fiber.addObserver((exit) => this.ended(exit))
+  }
+
+  private done(): void {
+    this.inHand = false
+    this.next++
+    this.size--
+    this.restarts = undefined
+    this.givingUp = undefined
+    if (this.next === this.batch.length) this.batch = []
+    if (this.batch.length === 0) this.next = 0
+    if (this.size === 0 && !this.stopped) this.owner.population.becameIdle(this)
+    if (this.waiters !== undefined) {
+      const waiters = this.waiters
+      this.waiters = undefined
+      for (const wake of waiters) wake()
+    }
+  }
+
+  private ended(exit: Exit.Exit<void>): void {
+    const { behaviour } = this.owner.settings
+    if (this.stopped) {
+      if (this.inHand) behaviour.interrupted(this.batch[this.next]!)
+      return
+    }
+    const target = this.interrupting
+    this.interrupting = undefined
+    if (target !== undefined && this.inHand && this.batch[this.next] === target) {
+      behaviour.interrupted(target)
+      this.done()
+      return this.run(this.loop)
+    }
+    // The target was done just before the interruption arrived: whatever is in hand now was not meant.
+    if (Exit.isSuccess(exit) || target !== undefined) return this.run(this.loop)
+    if (this.inHand) behaviour.crashed(this.batch[this.next]!, exit.cause)
+    this.run(this.restart(exit.cause))
+  }
+
+  /** Waits as the schedule says and goes on; when it has ended for the message in hand, that message is given up. */
+  private restart(cause: Cause.Cause<never>): Effect.Effect<void, never, R> {
+    return Effect.gen(this, function*() {
+      const driver = this.restarts ??= yield* Schedule.driver(this.owner.settings.restart)
+      const goesOn = yield* Effect.isSuccess(driver.next(cause))
+      if (!goesOn) {
+        yield* driver.reset
+        if (this.inHand) this.givingUp = cause
+      }
+      yield* this.loop
+    })
+  }
+}

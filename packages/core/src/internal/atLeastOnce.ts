@@ -1,0 +1,154 @@
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type { Behaviour } from "../ActorSupervisor.js"
+import type { DecodeError, HandlerTimeout } from "../EventBusError.js"
+import { EnvelopeFailure } from "../Failure.js"
+import type { DeadLetter, FailurePolicy, OnError } from "../FailurePolicy.js"
+import type * as Duration from "effect/Duration"
+import type { Counters } from "./counters.js"
+import type { Handler } from "./handler.js"
+import type { Work } from "./work.js"
+
+/** @internal */
+export interface Settings<E, R> {
+  readonly handler: Handler<E, R>
+  readonly counters: Counters
+  readonly onExhausted: FailurePolicy
+  readonly onError: OnError<E>
+  readonly retry: Schedule.Schedule<unknown, E | HandlerTimeout>
+  readonly holdInterval: Duration.Duration
+  /** Publishes to the dead-letter topic until the broker has confirmed it. */
+  readonly deadLetter: (topic: string, work: Work, failure: EnvelopeFailure<E>) => Effect.Effect<void>
+  readonly report: (failure: EnvelopeFailure<E>) => Effect.Effect<void, never, R>
+}
+
+/**
+ * The behaviour of an actor whose messages are settled after they are finished: a typed failure is retried in
+ * place, a defect ends the fiber and the message is run again, and what outlives both goes the policy's way.
+ *
+ * @internal
+ */
+export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> => {
+  const { counters, handler } = settings
+
+  const finished = (work: Work): void => {
+    if (work.held) counters.held--
+    work.lane.finish(work)
+  }
+
+  const succeeded = (work: Work) => {
+    counters.handled++
+    finished(work)
+    return Effect.void
+  }
+
+  const attempt = (work: Work): Effect.Effect<void, never, R> => {
+    work.attempt++
+    if (work.attempt > 1) counters.retried++
+    return Effect.matchCauseEffect(handler.run(work), {
+      onFailure: (cause) => failed(work, cause),
+      onSuccess: () => succeeded(work)
+    })
+  }
+
+  const failed = (work: Work, cause: Cause.Cause<E | HandlerTimeout>): Effect.Effect<void, never, R> => {
+    const error = Cause.failureOption(cause)
+    // A defect, or a handler that interrupted itself, is the supervisor's concern. A typed failure may
+    // come together with the interruption of what ran beside it.
+    if (Option.isNone(error) || Option.isSome(Cause.dieOption(cause))) {
+      return Effect.failCause(Cause.stripFailures(cause))
+    }
+    work.lastCause = cause
+    const decision = settings.onError(error.value)
+    if (decision._tag !== "Retry") return giveUp(work, cause, decision)
+    return retry(work, cause, error.value)
+  }
+
+  const retry = (work: Work, cause: Cause.Cause<E | HandlerTimeout>, error: E | HandlerTimeout) =>
+    Effect.gen(function*() {
+      if (work.held) return yield* holdOn(work)
+      const driver = (work.retry ??= yield* Schedule.driver(settings.retry)) as Schedule.ScheduleDriver<
+        unknown,
+        E | HandlerTimeout
+      >
+      work.waiting = true
+      const goesOn = yield* Effect.isSuccess(driver.next(error))
+      work.waiting = false
+      return yield* goesOn ? attempt(work) : giveUp(work, cause, settings.onExhausted)
+    })
+
+  const holdOn = (work: Work): Effect.Effect<void, never, R> =>
+    Effect.suspend(() => {
+      work.waiting = true
+      return Effect.flatMap(Effect.sleep(settings.holdInterval), () => {
+        work.waiting = false
+        return attempt(work)
+      })
+    })
+
+  const giveUp = (
+    work: Work,
+    cause: Cause.Cause<E | HandlerTimeout | DecodeError>,
+    policy: FailurePolicy
+  ): Effect.Effect<void, never, R> =>
+    Effect.gen(function*() {
+      const failure = new EnvelopeFailure<E>({
+        position: work.position,
+        group: work.group,
+        aggregateId: work.aggregateId,
+        attempts: work.attempt,
+        restarts: work.restarts,
+        policy,
+        cause
+      })
+      if (policy._tag === "Hold") {
+        if (!work.held) {
+          work.held = true
+          counters.held++
+          yield* settings.report(failure)
+        }
+        return yield* holdOn(work)
+      }
+      if (policy._tag === "DeadLetter") {
+        work.waiting = true
+        yield* settings.deadLetter(policy.topic, work, failure)
+        work.waiting = false
+        counters.deadLettered++
+      } else {
+        counters.dropped++
+      }
+      yield* settings.report(failure)
+      finished(work)
+    })
+
+  const undecodable = (work: Work, error: DecodeError) => {
+    if (work.lastCause === undefined) counters.undecodable++
+    work.lastCause = Cause.fail(error)
+    return giveUp(work, Cause.fail(error), bytesPolicy(settings.onExhausted))
+  }
+
+  return {
+    receive: (work) => {
+      if (!work.lane.begin(work)) return Effect.void
+      const error = handler.decode(work)
+      return error === undefined ? attempt(work) : undecodable(work, error)
+    },
+    crashed: (work, cause) => {
+      work.restarts++
+      work.waiting = true
+      work.lastCause = cause
+      counters.restarted++
+    },
+    giveUp: (work, cause) => work.held ? holdOn(work) : giveUp(work, cause, settings.onExhausted),
+    interrupted: (work) => {
+      if (work.held) counters.held--
+      work.lane.interrupted(work)
+    }
+  }
+}
+
+/** Bytes that can't be decoded will not be better later: they are never held. */
+const bytesPolicy = (policy: FailurePolicy): DeadLetter | Exclude<FailurePolicy, { _tag: "Hold" }> =>
+  policy._tag === "Hold" ? policy.undecodable : policy

@@ -1,0 +1,71 @@
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type { PublishError } from "../EventBusError.js"
+import type { EnvelopeFailure } from "../Failure.js"
+import * as Headers from "../Headers.js"
+import type * as Transport from "../Transport.js"
+import type { Work } from "./work.js"
+
+/** A cause in a header is for people; brokers limit headers. */
+const maxCauseLength = 2_000
+
+/**
+ * The headers that a dead letter gets beside its own: where it came from, and why it was given up.
+ *
+ * @internal
+ */
+export const headers = (work: Work, failure: EnvelopeFailure): Headers.Headers => ({
+  "X-Dead-Letter-Topic": work.topic,
+  "X-Dead-Letter-Partition": String(work.partition),
+  "X-Dead-Letter-Offset": String(work.offset),
+  "X-Dead-Letter-Timestamp": String(work.timestamp),
+  "X-Dead-Letter-Group": work.group,
+  "X-Dead-Letter-Attempts": String(failure.attempts),
+  "X-Dead-Letter-Restarts": String(failure.restarts),
+  "X-Dead-Letter-Error": errorTag(failure.cause),
+  "X-Dead-Letter-Cause": oneLine(Cause.pretty(failure.cause)).slice(0, maxCauseLength)
+})
+
+/**
+ * Publishes the original message to the dead-letter topic, until the broker has confirmed it.
+ *
+ * @internal
+ */
+export const publisher = (
+  transport: Transport.Service,
+  timeout: Duration.Duration,
+  retry: Schedule.Schedule<unknown, PublishError>
+) =>
+(topic: string, work: Work, failure: EnvelopeFailure): Effect.Effect<void> => {
+  const message: Transport.OutgoingMessage = {
+    // One message has one dead letter, however often its publishing is tried.
+    id: `${work.topic}/${work.partition}/${work.offset}/${work.group}`,
+    aggregateId: work.aggregateId,
+    key: work.key,
+    value: work.value,
+    headers: Headers.merge(work.headers, headers(work, failure)),
+    timestamp: work.timestamp
+  }
+  return transport.publish({ name: topic, kind: "envelope" }, [message], { timeout }).pipe(
+    Effect.flatMap((results) => results[0]!),
+    Effect.tapError((error) =>
+      Effect.logError(`A dead letter could not be published and is tried again. ${error.message}`)
+    ),
+    Effect.retry(retry),
+    Effect.asVoid,
+    // The schedule has no end; were it given one, the message must stay unfinished.
+    Effect.orDie
+  )
+}
+
+const errorTag = (cause: Cause.Cause<unknown>): string => {
+  const error = Cause.squash(cause)
+  if (typeof error !== "object" || error === null) return typeof error
+  if ("_tag" in error && typeof error._tag === "string") return oneLine(error._tag)
+  return error instanceof Error ? oneLine(error.name) : "object"
+}
+
+/** Printable ASCII on one line: the safest header value on every broker. */
+const oneLine = (text: string): string => text.replace(/\s+/g, " ").replace(/[^\x20-\x7e]/g, "?").trim()

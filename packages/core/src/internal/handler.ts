@@ -1,0 +1,59 @@
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import { DecodeError, HandlerTimeout } from "../EventBusError.js"
+import type { CommonOptions } from "../Subscription.js"
+import type { Work } from "./work.js"
+
+/**
+ * A user's handler with what surrounds it: the payload is decoded, once, when the
+ * message's turn has come; the time and the number of running handlers are limited where asked for.
+ *
+ * @internal
+ */
+export interface Handler<E, R> {
+  readonly decode: (work: Work) => DecodeError | undefined
+  readonly run: (work: Work) => Effect.Effect<unknown, E | HandlerTimeout, R>
+}
+
+/** @internal */
+export const make = <E, R>(
+  decodeEvent: (work: Work) => Either.Either<unknown, unknown>,
+  handle: (event: never, work: Work) => Effect.Effect<unknown, E, R>,
+  options: CommonOptions
+): Handler<E, R> => {
+  let run = (work: Work): Effect.Effect<unknown, E | HandlerTimeout, R> => handle(work.event as never, work)
+  if (options.handlerTimeout !== undefined) {
+    const timeout = Duration.decode(options.handlerTimeout)
+    const untimed = run
+    run = (work) =>
+      Effect.timeoutFail(Effect.suspend(() => untimed(work)), {
+        duration: timeout,
+        onTimeout: () => new HandlerTimeout({ position: work.position, timeout })
+      })
+  }
+  if (options.concurrency !== undefined) {
+    const permits = Effect.unsafeMakeSemaphore(options.concurrency)
+    const unlimited = run
+    run = (work) => permits.withPermits(1)(Effect.suspend(() => unlimited(work)))
+  }
+  return {
+    run,
+    decode: (work) => {
+      if (work.isDecoded) return undefined
+      if (work.undecodable !== undefined) return work.undecodable
+      const event = decodeEvent(work)
+      if (Either.isLeft(event)) {
+        return new DecodeError({
+          reason: "Payload",
+          issue: event.left instanceof Error ? event.left.message : String(event.left),
+          position: work.position,
+          cause: event.left
+        })
+      }
+      work.event = event.right
+      work.isDecoded = true
+      return undefined
+    }
+  }
+}

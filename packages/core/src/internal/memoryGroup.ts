@@ -1,0 +1,225 @@
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { SettlementFailed } from "../EventBusError.js"
+import * as OffsetTracker from "../OffsetTracker.js"
+import type { Assignment, Consumer, IncomingMessage, Lane } from "../Transport.js"
+import type { Journal, MemoryTopic, StoredMessage } from "./memoryLog.js"
+
+/** How many messages are offered at a time. */
+const batchSize = 256
+
+/** @internal */
+export interface Member {
+  readonly consumer: Consumer
+  readonly maxAboveWatermark: number
+  readonly drainDeadline: Duration.Duration
+  stopped: boolean
+}
+
+/**
+ * A group's positions on one topic, and the members that share its partitions.
+ *
+ * @internal
+ */
+export class MemoryGroup {
+  private readonly partitions: ReadonlyArray<GroupPartition>
+  private readonly members: Array<Member> = []
+  private readonly rebalancing = Effect.unsafeMakeSemaphore(1)
+
+  constructor(topic: MemoryTopic, name: string, startFrom: "earliest" | "latest", journal: Journal) {
+    this.partitions = topic.partitions.map((partition, index) =>
+      new GroupPartition(topic, name, index, startFrom === "latest" ? partition.end : partition.start, journal)
+    )
+  }
+
+  watermark(index: number): number {
+    return this.partitions[index]!.tracker.watermark
+  }
+
+  positions() {
+    return this.partitions.map((partition) => ({ watermark: partition.tracker.watermark, end: partition.end }))
+  }
+
+  pump(index: number): void {
+    this.partitions[index]!.pump()
+  }
+
+  join(member: Member): Effect.Effect<void> {
+    return this.rebalance(() => this.members.push(member))
+  }
+
+  /** The member's lanes are closed already. */
+  leave(member: Member): Effect.Effect<void> {
+    return this.rebalance(() => {
+      this.members.splice(this.members.indexOf(member), 1)
+      for (const partition of this.partitions) {
+        if (partition.owner === member) partition.release()
+      }
+    })
+  }
+
+  private rebalance(change: () => void): Effect.Effect<void> {
+    return this.rebalancing.withPermits(1)(Effect.suspend(() => {
+      change()
+      return Effect.forEach(
+        this.partitions,
+        (partition, index) => partition.moveTo(this.members[index % this.members.length]),
+        { concurrency: "unbounded", discard: true }
+      )
+    })).pipe(Effect.uninterruptible)
+  }
+}
+
+/** One partition as one group sees it. */
+class GroupPartition {
+  tracker: OffsetTracker.OffsetTracker
+  owner: Member | undefined
+  private lane: Lane | undefined
+  private epoch = 0
+  private refused = false
+  /** Offsets below it were delivered in an earlier epoch. */
+  private deliveredBefore: number
+
+  constructor(
+    private readonly topic: MemoryTopic,
+    private readonly group: string,
+    private readonly index: number,
+    start: number,
+    private readonly journal: Journal
+  ) {
+    this.tracker = OffsetTracker.make(start)
+    this.deliveredBefore = start
+  }
+
+  get end(): number {
+    return this.topic.partitions[this.index]!.end
+  }
+
+  /** Offers what is there and what the lane takes. */
+  pump(): void {
+    const { lane, owner, tracker } = this
+    const log = this.topic.partitions[this.index]!
+    if (lane === undefined || owner === undefined || this.refused) return
+    while (!owner.stopped) {
+      const room = owner.maxAboveWatermark - tracker.ahead
+      if (room <= 0) return
+      // Retention may have passed a group that was made later.
+      tracker.advance(log.start)
+      const batch = this.batch(log.read(tracker.position, Math.min(batchSize, room)))
+      if (batch.length === 0) {
+        if (tracker.position >= log.end) return
+        continue
+      }
+      const taken = lane.offer(batch)
+      for (let i = 0; i < taken; i++) {
+        tracker.deliver(batch[i]!.offset)
+        this.record("delivered", batch[i]!.offset)
+      }
+      if (taken < batch.length) {
+        this.refused = true
+        return
+      }
+    }
+  }
+
+  moveTo(member: Member | undefined): Effect.Effect<void> {
+    return Effect.gen(this, function*() {
+      if (member === this.owner) return
+      if (this.lane !== undefined) {
+        yield* this.lane.close({ deadline: this.owner!.drainDeadline, finishQueued: false })
+        this.release()
+      }
+      if (member !== undefined) this.assign(member)
+    })
+  }
+
+  release(): void {
+    if (this.owner === undefined) return
+    this.record("revoked", this.tracker.position)
+    this.owner = undefined
+    this.lane = undefined
+    this.deliveredBefore = Math.max(this.deliveredBefore, this.tracker.position)
+    this.tracker = OffsetTracker.make(this.tracker.watermark, this.tracker.finishedAbove())
+  }
+
+  private assign(member: Member): void {
+    this.owner = member
+    this.epoch++
+    this.refused = false
+    this.lane = member.consumer.assigned(this.assignment(this.epoch))
+    this.record("assigned", this.tracker.position)
+    this.pump()
+  }
+
+  private assignment(epoch: number): Assignment {
+    const isCurrent = () => this.epoch === epoch && this.owner !== undefined
+    return {
+      topic: this.topic.name,
+      partition: this.index,
+      epoch,
+      finish: (message) => {
+        if (!isCurrent()) return
+        this.record("finished", message.offset)
+        this.settled(message)
+      },
+      settle: (messages) =>
+        Effect.suspend(() => {
+          if (!isCurrent()) {
+            return new SettlementFailed({
+              topic: this.topic.name,
+              partition: this.index,
+              isRetryable: false,
+              cause: new Error("the partition was taken away")
+            })
+          }
+          for (const message of messages) {
+            this.record("settled", message.offset)
+            this.settled(message)
+          }
+          return Effect.void
+        }),
+      // At a bound each finished message makes room for one more: what finishes in one go is answered together.
+      resume: () =>
+        queueMicrotask(() => {
+          if (!isCurrent()) return
+          this.refused = false
+          this.pump()
+        })
+    }
+  }
+
+  private settled(message: IncomingMessage): void {
+    const wasStuck = this.tracker.ahead >= this.owner!.maxAboveWatermark
+    this.tracker.finish(message.offset)
+    if (wasStuck) this.pump()
+    this.topic.settled(this.index)
+  }
+
+  /** Messages to offer. What was finished in an earlier epoch is passed over; it ends a batch. */
+  private batch(stored: ReadonlyArray<StoredMessage>): Array<IncomingMessage> {
+    const batch: Array<IncomingMessage> = []
+    for (const message of stored) {
+      if (this.tracker.wasFinished(message.offset)) {
+        if (batch.length > 0) break
+        this.tracker.deliver(message.offset)
+        continue
+      }
+      batch.push({
+        topic: this.topic.name,
+        partition: this.index,
+        offset: message.offset,
+        key: message.key,
+        value: message.value,
+        headers: message.headers,
+        timestamp: message.timestamp,
+        maybeDuplicate: message.offset < this.deliveredBefore,
+        deliveryCount: undefined
+      })
+    }
+    return batch
+  }
+
+  private record(type: "assigned" | "delivered" | "finished" | "settled" | "revoked", offset: number): void {
+    this.journal.add(type, this.topic.name, this.index, offset, this.group, this.epoch)
+  }
+}

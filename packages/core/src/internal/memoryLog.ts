@@ -1,0 +1,178 @@
+import * as Effect from "effect/Effect"
+import { partition as partitionOf } from "../Partitioner.js"
+import type { Headers } from "../Headers.js"
+import type { OutgoingMessage, Receipt } from "../Transport.js"
+import type { MemoryGroup } from "./memoryGroup.js"
+
+/** What happened on the broker, for tests. */
+export interface JournalEntry {
+  readonly type: "published" | "assigned" | "delivered" | "finished" | "settled" | "revoked"
+  readonly topic: string
+  readonly partition: number
+  /** For `assigned` and `revoked` the position. */
+  readonly offset: number
+  /** Undefined for `published`. */
+  readonly group: string | undefined
+  readonly epoch: number | undefined
+}
+
+/**
+ * A ring of the newest entries.
+ *
+ * @internal
+ */
+export class Journal {
+  private ring: Array<JournalEntry> = []
+  private next = 0
+
+  constructor(private readonly capacity: number) {}
+
+  add(
+    type: JournalEntry["type"],
+    topic: string,
+    partition: number,
+    offset: number,
+    group: string | undefined,
+    epoch: number | undefined
+  ): void {
+    if (this.capacity === 0) return
+    this.ring[this.next] = { type, topic, partition, offset, group, epoch }
+    this.next = (this.next + 1) % this.capacity
+  }
+
+  entries(): ReadonlyArray<JournalEntry> {
+    return this.ring.length < this.capacity
+      ? this.ring.slice()
+      : [...this.ring.slice(this.next), ...this.ring.slice(0, this.next)]
+  }
+}
+
+/** @internal */
+export interface StoredMessage {
+  readonly offset: number
+  readonly key: Uint8Array | null
+  readonly value: Uint8Array | null
+  readonly headers: Headers
+  readonly timestamp: number
+}
+
+/** @internal */
+export class MemoryTopic {
+  readonly partitions: ReadonlyArray<MemoryPartition>
+  readonly groups = new Map<string, MemoryGroup>()
+  private nextPartition = 0
+  private readonly turn = Effect.unsafeMakeSemaphore(1)
+  /** How many publishers wait for room. */
+  private waiting = 0
+  private readonly room = Effect.unsafeMakeLatch(false)
+
+  constructor(
+    readonly name: string,
+    partitions: number,
+    readonly maxMessages: number,
+    private readonly journal: Journal,
+    private readonly now: () => number
+  ) {
+    this.partitions = Array.from({ length: partitions }, () => new MemoryPartition())
+  }
+
+  group(name: string, make: () => MemoryGroup): MemoryGroup {
+    let group = this.groups.get(name)
+    if (group === undefined) this.groups.set(name, group = make())
+    return group
+  }
+
+  /** Where a message with this key belongs; without one the partitions take turns. */
+  partitionFor(key: Uint8Array | null): number {
+    if (key !== null) return partitionOf("murmur2", key, this.partitions.length)
+    this.nextPartition = (this.nextPartition + 1) % this.partitions.length
+    return this.nextPartition
+  }
+
+  /** Whether one more message fits, after what may go has gone. */
+  hasRoom(index: number): boolean {
+    const partition = this.partitions[index]!
+    if (partition.size < this.maxMessages) return true
+    let settled = Number.POSITIVE_INFINITY
+    for (const group of this.groups.values()) settled = Math.min(settled, group.watermark(index))
+    partition.trim(settled)
+    return partition.size < this.maxMessages
+  }
+
+  get isFull(): boolean {
+    return this.waiting > 0
+  }
+
+  /** Tries again, in turn with others, whenever there may be room, until it is done. */
+  inTurn(attempt: () => boolean): Effect.Effect<void> {
+    const once: Effect.Effect<void> = Effect.suspend(() => {
+      if (attempt()) return Effect.void
+      this.room.unsafeClose()
+      return Effect.zipRight(this.room.await, once)
+    })
+    return Effect.suspend(() => {
+      this.waiting++
+      return Effect.ensuring(this.turn.withPermits(1)(once), Effect.sync(() => this.waiting--))
+    })
+  }
+
+  /** A group has settled something: there may be room. */
+  settled(index: number): void {
+    if (this.waiting > 0 && this.hasRoom(index)) this.room.unsafeOpen()
+  }
+
+  append(index: number, key: Uint8Array | null, message: OutgoingMessage): Receipt {
+    const offset = this.partitions[index]!.append({
+      key,
+      // The publisher may go on to use its buffer.
+      value: message.value === null ? null : message.value.slice(),
+      headers: message.headers,
+      timestamp: message.timestamp ?? this.now()
+    })
+    this.journal.add("published", this.name, index, offset, undefined, undefined)
+    return { topic: this.name, partition: index, offset }
+  }
+
+  /** Lets the groups have what was appended. */
+  published(index: number): void {
+    for (const group of this.groups.values()) group.pump(index)
+  }
+}
+
+/** How many messages go at a time at least: moving the rest has a price. */
+const trimAtLeast = 1_024
+
+/** @internal */
+export class MemoryPartition {
+  private messages: Array<StoredMessage> = []
+  /** The offset of the first message that is kept. */
+  start = 0
+
+  get end(): number {
+    return this.start + this.messages.length
+  }
+
+  get size(): number {
+    return this.messages.length
+  }
+
+  append(message: Omit<StoredMessage, "offset">): number {
+    const offset = this.end
+    this.messages.push({ offset, ...message })
+    return offset
+  }
+
+  /** Up to `count` messages from an offset on; one that is not kept any more counts as the first. */
+  read(offset: number, count: number): ReadonlyArray<StoredMessage> {
+    const from = Math.max(0, offset - this.start)
+    return this.messages.slice(from, from + count)
+  }
+
+  /** Lets the oldest messages below an offset go: some of them, and all of them if there are few. */
+  trim(below: number): void {
+    const count = Math.min(below - this.start, Math.max(trimAtLeast, this.messages.length >> 3), this.messages.length)
+    if (count <= 0) return
+    this.messages.splice(0, count)
+    this.start += count
+  }
+}

@@ -1,0 +1,51 @@
+import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
+import type { Subscription } from "../Subscription.js"
+
+/** @internal */
+export type AnySubscription = Subscription<EnvelopeFailure<unknown> | PlainFailure<unknown>>
+
+/** @internal */
+export interface Entry {
+  readonly topic: string
+  readonly group: string
+  /** Undefined while the transport is still subscribing. */
+  subscription: AnySubscription | undefined
+}
+
+/**
+ * The subscriptions of a bus, by topic and group: read by everybody without a lock,
+ * written when subscribing and closing only.
+ *
+ * @internal
+ */
+export class Registry {
+  private readonly topics = new Map<string, Map<string, Entry>>()
+
+  find(topic: string, group: string): AnySubscription | undefined {
+    return this.topics.get(topic)?.get(group)?.subscription
+  }
+
+  /** Takes the place of a topic and group, unless it is taken. */
+  add(topic: string, group: string): Entry | undefined {
+    let groups = this.topics.get(topic)
+    if (groups?.has(group)) return undefined
+    if (groups === undefined) this.topics.set(topic, groups = new Map())
+    const entry: Entry = { topic, group, subscription: undefined }
+    groups.set(group, entry)
+    return entry
+  }
+
+  /** Gives the place back; a later subscription of the same topic and group keeps its own. */
+  remove(entry: Entry): void {
+    const groups = this.topics.get(entry.topic)
+    if (groups?.get(entry.group) !== entry) return
+    groups.delete(entry.group)
+    if (groups.size === 0) this.topics.delete(entry.topic)
+  }
+
+  all(): ReadonlyArray<AnySubscription> {
+    return Array.from(this.topics.values(), (groups) => Array.from(groups.values()))
+      .flat()
+      .flatMap((entry) => entry.subscription === undefined ? [] : [entry.subscription])
+  }
+}

@@ -1,0 +1,184 @@
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as PubSub from "effect/PubSub"
+import * as Runtime from "effect/Runtime"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Behaviour } from "../ActorSupervisor.js"
+import type * as Dispatcher from "../Dispatcher.js"
+import type * as EnvelopeCodec from "../EnvelopeCodec.js"
+import type * as EventBusConfig from "../EventBusConfig.js"
+import type { SubscribeError } from "../EventBusError.js"
+import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
+import * as FailurePolicy from "../FailurePolicy.js"
+import type { AtLeastOnceOptions, AtMostOnceOptions, CloseReport, Subscription } from "../Subscription.js"
+import type * as Transport from "../Transport.js"
+import * as AtLeastOnce from "./atLeastOnce.js"
+import { AtLeastOnceLane } from "./atLeastOnceLane.js"
+import * as AtMostOnce from "./atMostOnce.js"
+import { AtMostOnceLane } from "./atMostOnceLane.js"
+import { Budget } from "./budget.js"
+import { Counters } from "./counters.js"
+import * as DeadLetter from "./deadLetter.js"
+import type { Handler } from "./handler.js"
+import { Router } from "./router.js"
+import type { Work } from "./work.js"
+
+/** How many failures wait for a slow reader of `failures`, before the oldest are left out. */
+const failuresCapacity = 1_024
+
+/** @internal */
+export interface Environment {
+  readonly transport: Transport.Service
+  readonly dispatcher: Dispatcher.Service
+  readonly codec: EnvelopeCodec.Service
+  readonly config: EventBusConfig.Service
+}
+
+/** @internal */
+export type Options<E, R> =
+  | AtLeastOnceOptions<E, R> & { readonly semantics: "at-least-once" }
+  | AtMostOnceOptions<E, R> & { readonly semantics: "at-most-once" }
+
+/**
+ * Puts a subscription together: lanes that the transport fills, mailboxes, and actors
+ * with the behaviour that the semantics asks for. It runs until it is closed, or its scope ends.
+ *
+ * @internal
+ */
+export const make = <E, R>(
+  environment: Environment,
+  topic: Transport.TopicSpec,
+  handler: Handler<E, R>,
+  options: Options<E, R>
+): Effect.Effect<Subscription<EnvelopeFailure<E> | PlainFailure<E>>, SubscribeError, R | Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) => Effect.gen(function*() {
+    const { config, dispatcher, transport } = environment
+    const group = options.group ?? config.group
+    const name = `${topic.name}/${group}`
+    const counters = new Counters()
+    const failures = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
+    const report = reporter(failures)
+    const behaviour: Behaviour<Work, R> = options.semantics === "at-least-once"
+      ? AtLeastOnce.behaviour<E, R>({
+        handler,
+        counters,
+        onExhausted: options.onExhausted,
+        onError: options.onError ?? (() => FailurePolicy.retry),
+        retry: options.retry ?? backoff(config, config.retryTimes),
+        holdInterval: config.holdInterval,
+        deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config)),
+        report: report(options.onFailure)
+      })
+      : AtMostOnce.behaviour<E, R>({ handler, counters, report: report(options.onFailure) })
+
+    // Actors and the transport's subscription live in scopes of their own: closing needs an order.
+    const actors = yield* Scope.make()
+    const source = yield* Scope.make()
+    const mailboxes = yield* Scope.extend(dispatcher.open(name, behaviour), actors)
+    const run = Runtime.runFork(yield* Effect.runtime<never>())
+    const lanes = new Set<Transport.Lane>()
+    const settings = {
+      mailboxes,
+      counters,
+      router: new Router({
+        group,
+        codec: topic.kind === "envelope" ? environment.codec : undefined,
+        aggregateIdFromSubject: options.aggregateIdFromSubject ?? false
+      }),
+      bytes: new Budget(config.maxBytes),
+      maxUnfinished: config.maxUnfinished,
+      settledAhead: new Budget(config.maxSettledAhead),
+      fork: (effect: Effect.Effect<void>) => run(Effect.interruptible(effect), { scope: actors })
+    }
+    const consumer: Transport.Consumer = {
+      assigned: (assignment) => {
+        const lane = options.semantics === "at-least-once"
+          ? new AtLeastOnceLane(assignment, settings)
+          : new AtMostOnceLane(assignment, settings)
+        const tracked: Transport.Lane = {
+          offer: (messages) => lane.offer(messages),
+          close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(tracked)))
+        }
+        lanes.add(tracked)
+        return tracked
+      }
+    }
+    const subscribed = yield* restore(transport.subscribe({
+      topic,
+      group,
+      semantics: options.semantics,
+      startFrom: options.startFrom ?? "earliest",
+      maxAboveWatermark: config.maxAboveWatermark,
+      maxUnfinished: config.maxUnfinished,
+      drainDeadline: config.drainDeadline
+    }, consumer)).pipe(
+      Scope.extend(source),
+      Effect.onExit((exit) =>
+        Exit.isFailure(exit) ? Effect.zipRight(Scope.close(source, exit), Scope.close(actors, exit)) : Effect.void
+      )
+    )
+
+    const closed = yield* Deferred.make<CloseReport>()
+    let closing = false
+    const closeOnce = Effect.gen(function*() {
+      yield* subscribed.stop
+      const reports = yield* Effect.forEach(
+        Array.from(lanes),
+        (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true }),
+        { concurrency: "unbounded" }
+      )
+      yield* Scope.close(source, Exit.void)
+      yield* Scope.close(actors, Exit.void)
+      yield* PubSub.shutdown(failures)
+      const left = reports.reduce(
+        (sum, one) => ({ unfinished: sum.unfinished + one.unfinished, lost: sum.lost + one.lost }),
+        { unfinished: 0, lost: 0 }
+      )
+      if (left.unfinished > 0 || left.lost > 0) {
+        yield* Effect.logWarning(
+          `Subscription ${name} closed with ${left.unfinished} unfinished messages, which come again, and ${left.lost} lost ones.`
+        )
+      }
+      return left
+    })
+
+    const close = Effect.suspend(() => {
+      if (closing) return Deferred.await(closed)
+      closing = true
+      return Effect.uninterruptible(Effect.tap(closeOnce, (left) => Deferred.succeed(closed, left)))
+    })
+    yield* Effect.addFinalizer(() => close)
+
+    return {
+      topic: topic.name,
+      group,
+      failures: Stream.fromPubSub(failures),
+      stats: Effect.sync(() => ({ ...counters, actors: mailboxes.live() })),
+      close
+    }
+  }))
+
+/** Exponential from `retryBase`, doubling up to `retryCap`, with jitter; without a number of times it never ends. */
+const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Schedule<unknown> => {
+  const forever = Schedule.exponential(config.retryBase, 2).pipe(
+    Schedule.union(Schedule.spaced(config.retryCap)),
+    Schedule.jittered
+  )
+  return times === undefined ? forever : Schedule.intersect(forever, Schedule.recurs(times))
+}
+
+const reporter =
+  <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(failures: PubSub.PubSub<F>) =>
+  <One extends F, R>(onFailure: ((failure: One) => Effect.Effect<unknown, never, R>) | undefined) =>
+  (failure: One): Effect.Effect<void, never, R> =>
+    // The failure itself, not its message: the text is made only where it is logged.
+    Effect.logError(failure).pipe(
+      Effect.zipRight(PubSub.publish(failures, failure)),
+      Effect.zipRight(onFailure === undefined ? Effect.void : Effect.suspend(() => onFailure(failure))),
+      // A report that breaks must not run the message again, nor end its actor.
+      Effect.catchAllDefect((defect) => Effect.logError("onFailure died", defect)),
+      Effect.asVoid
+    )
