@@ -1,0 +1,37 @@
+/**
+ * The delivery contract as tests: one suite that every transport has to pass. Call it in a test file of vitest.
+ *
+ * @since 0.1.0
+ */
+import { describe } from "vitest"
+import type { Subject } from "./conformance/Bench.js"
+import { bounds } from "./conformance/bounds.js"
+import { failures } from "./conformance/failures.js"
+import { garbage } from "./conformance/garbage.js"
+import { lifecycle } from "./conformance/lifecycle.js"
+import { order } from "./conformance/order.js"
+import { settlement } from "./conformance/settlement.js"
+
+export type {
+  /**
+   * @since 0.1.0
+   */
+  Subject
+} from "./conformance/Bench.js"
+
+/**
+ * Registers the suite for a transport.
+ *
+ * @since 0.1.0
+ * @category suites
+ */
+export const suite = (subject: Subject): void => {
+  describe(`the delivery contract on ${subject.name}`, () => {
+    order(subject)
+    settlement(subject)
+    failures(subject)
+    bounds(subject)
+    garbage(subject)
+    lifecycle(subject)
+  })
+}

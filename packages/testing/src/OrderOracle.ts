@@ -1,0 +1,110 @@
+/**
+ * Judges what handlers saw: the order of each aggregate, overlaps, losses and
+ * duplicates. It looks when a handler starts: by the time it ends it is too late to see.
+ *
+ * A log such as `1, 2, 1, 2, 3` is legal where a crash or a take-over lies between the second and the third
+ * entry: what is seen may step back once for each of them. `1, 3, 2` never is.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Violation {
+  readonly kind: "overlap" | "skip" | "step-back" | "unknown"
+  readonly aggregate: string
+  readonly sequence: number
+  readonly expected: number
+}
+
+interface Aggregate {
+  published: number
+  /** The lowest sequence number that is not finished. */
+  next: number
+  /** One past the highest that was ever finished. */
+  highest: number
+  running: number | undefined
+  rewinds: number
+}
+
+/**
+ * Sequence numbers count from 0 within each aggregate, in the order in which they were published.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class OrderOracle {
+  readonly violations: Array<Violation> = []
+  duplicates = 0
+  private readonly aggregates = new Map<string, Aggregate>()
+  private rewinds = 0
+
+  /** The sequence number for the next message of an aggregate. */
+  publish(aggregate: string): number {
+    return this.of(aggregate).published++
+  }
+
+  /** A crash or a take-over: from here on each aggregate may step back once more. */
+  allowRewind(): void {
+    this.rewinds++
+    for (const aggregate of this.aggregates.values()) aggregate.running = undefined
+  }
+
+  start(name: string, sequence: number): void {
+    const aggregate = this.of(name)
+    const violate = (kind: Violation["kind"]) =>
+      this.violations.push({ kind, aggregate: name, sequence, expected: aggregate.next })
+    if (aggregate.running !== undefined) violate("overlap")
+    aggregate.running = sequence
+    if (sequence >= aggregate.published) violate("unknown")
+    if (sequence > aggregate.next) violate("skip")
+    if (sequence < aggregate.next) {
+      if (aggregate.rewinds < this.rewinds) {
+        aggregate.rewinds = this.rewinds
+        aggregate.next = sequence
+      } else {
+        violate("step-back")
+      }
+    }
+    if (sequence < aggregate.highest) this.duplicates++
+  }
+
+  /** The handler ended; `finished` where the bus goes on to the next message. */
+  end(name: string, sequence: number, finished: boolean): void {
+    const aggregate = this.of(name)
+    aggregate.running = undefined
+    if (!finished) return
+    aggregate.next = Math.max(aggregate.next, sequence + 1)
+    aggregate.highest = Math.max(aggregate.highest, sequence + 1)
+  }
+
+  get published(): number {
+    return this.sum((aggregate) => aggregate.published)
+  }
+
+  get finished(): number {
+    return this.sum((aggregate) => aggregate.highest)
+  }
+
+  /** Published and never finished. */
+  get lost(): number {
+    return this.published - this.finished
+  }
+
+  private sum(of: (aggregate: Aggregate) => number): number {
+    let sum = 0
+    for (const aggregate of this.aggregates.values()) sum += of(aggregate)
+    return sum
+  }
+
+  private of(name: string): Aggregate {
+    let aggregate = this.aggregates.get(name)
+    if (aggregate === undefined) {
+      aggregate = { published: 0, next: 0, highest: 0, running: undefined, rewinds: this.rewinds }
+      this.aggregates.set(name, aggregate)
+    }
+    return aggregate
+  }
+}

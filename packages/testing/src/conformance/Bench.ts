@@ -1,0 +1,112 @@
+/**
+ * What the suite's tests stand on: buses on the transport under test, topics that nobody else uses.
+ *
+ * @since 0.1.0
+ */
+import { EventBus, EventBusConfig, FailurePolicy, Topic, type Transport } from "@effect-eventbus/core"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { it } from "vitest"
+
+/**
+ * The transport under test.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Subject {
+  readonly name: string
+  /** Built anew for each bus, as a process that starts would; what is published outlives it. */
+  readonly layer: Layer.Layer<Transport.Transport, unknown>
+  /** The same transport where topics have to exist already: for the error of an unknown one. */
+  readonly strict: Layer.Layer<Transport.Transport, unknown>
+  /** Whether the messages at the broker are in the memory of this process. */
+  readonly inProcess?: boolean | undefined
+}
+
+/**
+ * The event that the tests publish: which one of its aggregate it is, and what its handler does with it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Step extends Schema.TaggedClass<Step>()("Step", {
+  sequence: Schema.Int,
+  /** How often its handler fails, before it succeeds. */
+  fails: Schema.optionalWith(Schema.Int, { default: () => 0 }),
+  /** How often its handler dies, before it fails or succeeds. */
+  dies: Schema.optionalWith(Schema.Int, { default: () => 0 }),
+  /** How long its handler takes, in ms. */
+  takes: Schema.optionalWith(Schema.Int, { default: () => 0 }),
+  filler: Schema.optional(Schema.String)
+}) {}
+
+/**
+ * Quick retries, so that tests don't wait; everything else is as users have it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const quick: EventBusConfig.Options = {
+  retryBase: "1 millis",
+  retryCap: "20 millis",
+  restartBase: "1 millis",
+  holdInterval: "20 millis"
+}
+
+let topics = 0
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const newTopic = (prefix: string, partitions?: number) =>
+  Topic.envelope(newName(prefix), Step, { partitions })
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const newName = (prefix: string): string => `${prefix}-${process.pid}-${Date.now().toString(36)}-${topics++}`
+
+/**
+ * Runs a program in a process of its own, as far as the broker can tell: a bus on a new connection, closed at the end.
+ *
+ * @since 0.1.0
+ * @category running
+ */
+export const inBus = <A, E>(
+  layer: Layer.Layer<Transport.Transport, unknown>,
+  program: Effect.Effect<A, E, EventBus.EventBus | Transport.Transport | Scope.Scope>,
+  options: EventBusConfig.Options = {}
+): Effect.Effect<A, unknown> => {
+  const transport = Layer.fresh(layer)
+  const bus = EventBus.layer.pipe(
+    Layer.provideMerge(transport),
+    Layer.provide(EventBusConfig.layer({ ...quick, ...options }))
+  )
+  return Effect.scoped(program).pipe(Effect.provide(bus))
+}
+
+/**
+ * A test in real time. What the bus logs about failures that the test provokes is not shown, unless `TEST_LOG` is set.
+ *
+ * @since 0.1.0
+ * @category running
+ */
+export const test = (name: string, program: () => Effect.Effect<void, unknown>, timeout = 60_000): void => {
+  const quiet = process.env.TEST_LOG === undefined
+    ? Logger.withMinimumLogLevel(LogLevel.None)
+    : <A, E, R>(effect: Effect.Effect<A, E, R>) => effect
+  it(name, () => Effect.runPromise(quiet(Effect.suspend(program))), timeout)
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const orDrop = { onExhausted: FailurePolicy.drop }

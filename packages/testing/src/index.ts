@@ -1,0 +1,12 @@
+/**
+ * @since 0.1.0
+ */
+export * as Conformance from "./Conformance.js"
+/**
+ * @since 0.1.0
+ */
+export * as Eventually from "./Eventually.js"
+/**
+ * @since 0.1.0
+ */
+export * as OrderOracle from "./OrderOracle.js"
