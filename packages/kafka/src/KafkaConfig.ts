@@ -1,0 +1,237 @@
+/**
+ * The settings of the Kafka transport, each with its meaning, default and unit.
+ * `KafkaConfigSpec` has the same ones as keys of the configuration.
+ *
+ * @since 0.1.0
+ */
+import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import type { Partitioner } from "@effect-eventbus/core/Partitioner"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import { parseAddress } from "./internal/Client.js"
+
+/**
+ * What the transport does about a topic on first use: `create` makes a missing
+ * one and leaves an existing one alone, `validate` demands that it exists and, where
+ * the topic names a number of partitions, that it has as many, `skip` demands
+ * nothing but that it exists.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type TopicStrategy = "create" | "validate" | "skip"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type SaslMechanism = "plain" | "scram-sha-256" | "scram-sha-512"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Sasl {
+  readonly mechanism: SaslMechanism
+  readonly username: string
+  readonly password: Redacted.Redacted<string>
+}
+
+/**
+ * TLS. Each of the certificates and the key is either PEM text or the path of a file with it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Tls {
+  /** The authorities to trust. Default: those that Node.js comes with. */
+  readonly ca?: string | undefined
+  /** Our certificate, where the broker asks for one. */
+  readonly cert?: string | undefined
+  /** The key of our certificate. */
+  readonly key?: Redacted.Redacted<string> | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** Brokers to start from, as `host:port`; the others are learned from them. */
+  readonly brokers: ReadonlyArray<string>
+  /** The name in the broker's logs and quotas. Default: `effect-eventbus`. */
+  readonly clientId?: string | undefined
+  /** How long connecting to one broker may take. Default: 5 seconds. */
+  readonly connectionTimeout?: Duration.DurationInput | undefined
+  /** How long a request waits for its answer, before its connection is given up. Default: 10 seconds. */
+  readonly requestTimeout?: Duration.DurationInput | undefined
+  /** Default: no authentication. */
+  readonly sasl?: Sasl | undefined
+  /** Default: no TLS. `true` uses it with the authorities of Node.js. */
+  readonly tls?: Tls | boolean | undefined
+  /** What is done about topics on first use. Default: `create`. */
+  readonly topics?: TopicStrategy | undefined
+  /** Partitions of a topic that is created and does not say how many. Default: 4. */
+  readonly partitions?: number | undefined
+  /** Replicas of a topic that is created; −1 is the broker's default. Default: −1. */
+  readonly replicationFactor?: number | undefined
+  /** After how long topics are looked at again, for new partitions. Default: 1 minute. */
+  readonly metadataMaxAge?: Duration.DurationInput | undefined
+  /** Which partition a key belongs to. Default: `murmur2`, as in Java's client. */
+  readonly partitioner?: Partitioner | undefined
+  /** Topics with another partitioner. It has to be the same in every producer of a topic. */
+  readonly topicPartitioners?: Readonly<Record<string, Partitioner>> | undefined
+  /** How long a batch waits for company when nothing is being sent. Default: 0, for it gathers company while another is sent. */
+  readonly linger?: Duration.DurationInput | undefined
+  /** Bytes of a partition's batch. It has to stay below the topics' `max.message.bytes`. Default: 900 KiB. */
+  readonly batchBytes?: number | undefined
+  /** Messages of a partition's batch. Default: 10,000. */
+  readonly batchMessages?: number | undefined
+  /** The largest message, with key, headers and framing, in bytes; Kafka's own default. Default: 1,048,576. */
+  readonly maxMessageBytes?: number | undefined
+  /** Bytes that may wait to be sent, before publishing waits. Default: 32 MiB. */
+  readonly maxQueuedBytes?: number | undefined
+  /** After how long without a heartbeat the group gives our partitions to others. Default: 30 seconds. */
+  readonly sessionTimeout?: Duration.DurationInput | undefined
+  /** How often a heartbeat is sent. Default: a tenth of the session timeout. */
+  readonly heartbeatInterval?: Duration.DurationInput | undefined
+  /** How long a rebalance waits for its members. Default: 60 seconds. */
+  readonly rebalanceTimeout?: Duration.DurationInput | undefined
+  /** How long a broker waits for new messages before it answers a fetch. Default: 300 milliseconds. */
+  readonly fetchMaxWait?: Duration.DurationInput | undefined
+  /** Bytes that a fetch brings of one partition. Default: 1 MiB. */
+  readonly fetchPartitionBytes?: number | undefined
+  /** Bytes that a fetch brings, and that a subscription holds for lanes that are full. Default: 8 MiB. */
+  readonly fetchBytes?: number | undefined
+  /** How often finished messages are committed. Default: 1 second. */
+  readonly commitInterval?: Duration.DurationInput | undefined
+  /** After how many finished messages a commit does not wait for its time. Default: 1,000. */
+  readonly commitMessages?: number | undefined
+  /** How long subscribing may take. Default: 30 seconds. */
+  readonly subscribeTimeout?: Duration.DurationInput | undefined
+  /** How long closing waits for the broker: to confirm what was sent, and the last commits. Default: 5 seconds. */
+  readonly closeTimeout?: Duration.DurationInput | undefined
+}
+
+/**
+ * The options with their defaults, in milliseconds and bytes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Settings {
+  readonly brokers: ReadonlyArray<string>
+  readonly clientId: string
+  readonly connectionTimeout: number
+  readonly requestTimeout: number
+  readonly sasl: Sasl | undefined
+  readonly tls: Tls | undefined
+  readonly topics: TopicStrategy
+  readonly partitions: number
+  readonly replicationFactor: number
+  readonly metadataMaxAge: number
+  readonly partitioner: Partitioner
+  readonly topicPartitioners: Readonly<Record<string, Partitioner>>
+  readonly linger: number
+  readonly batchBytes: number
+  readonly batchMessages: number
+  readonly maxMessageBytes: number
+  readonly maxQueuedBytes: number
+  readonly sessionTimeout: number
+  readonly heartbeatInterval: number
+  readonly rebalanceTimeout: number
+  readonly fetchMaxWait: number
+  readonly fetchPartitionBytes: number
+  readonly fetchBytes: number
+  readonly commitInterval: number
+  readonly commitMessages: number
+  readonly subscribeTimeout: number
+  readonly closeTimeout: number
+}
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+const millis = (input: Duration.DurationInput | undefined, otherwise: Duration.DurationInput): number =>
+  Duration.toMillis(input ?? otherwise)
+
+/**
+ * Options with their defaults filled in, or everything that is wrong with them.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const resolve = (options: Options): Effect.Effect<Settings, InvalidConfiguration> => {
+  const sessionTimeout = millis(options.sessionTimeout, "30 seconds")
+  const settings: Settings = {
+    brokers: options.brokers,
+    clientId: options.clientId ?? "effect-eventbus",
+    connectionTimeout: millis(options.connectionTimeout, "5 seconds"),
+    requestTimeout: millis(options.requestTimeout, "10 seconds"),
+    sasl: options.sasl,
+    tls: options.tls === true ? {} : options.tls === false ? undefined : options.tls,
+    topics: options.topics ?? "create",
+    partitions: options.partitions ?? 4,
+    replicationFactor: options.replicationFactor ?? -1,
+    metadataMaxAge: millis(options.metadataMaxAge, "1 minute"),
+    partitioner: options.partitioner ?? "murmur2",
+    topicPartitioners: options.topicPartitioners ?? {},
+    linger: millis(options.linger, 0),
+    batchBytes: options.batchBytes ?? 900 * KIB,
+    batchMessages: options.batchMessages ?? 10_000,
+    maxMessageBytes: options.maxMessageBytes ?? MIB,
+    maxQueuedBytes: options.maxQueuedBytes ?? 32 * MIB,
+    sessionTimeout,
+    heartbeatInterval: millis(options.heartbeatInterval, sessionTimeout / 10),
+    rebalanceTimeout: millis(options.rebalanceTimeout, "60 seconds"),
+    fetchMaxWait: millis(options.fetchMaxWait, "300 millis"),
+    fetchPartitionBytes: options.fetchPartitionBytes ?? MIB,
+    fetchBytes: options.fetchBytes ?? 8 * MIB,
+    commitInterval: millis(options.commitInterval, "1 second"),
+    commitMessages: options.commitMessages ?? 1_000,
+    subscribeTimeout: millis(options.subscribeTimeout, "30 seconds"),
+    closeTimeout: millis(options.closeTimeout, "5 seconds")
+  }
+  const issues = [...problems(settings)]
+  return issues.length === 0 ? Effect.succeed(settings) : Effect.fail(new InvalidConfiguration({ issues }))
+}
+
+function* problems(settings: Settings): Iterable<string> {
+  if (settings.brokers.length === 0) yield "kafka.brokers: at least one broker is needed, as host:port"
+  for (const broker of settings.brokers) {
+    const { host, port } = parseAddress(broker)
+    if (host === "" || !Number.isInteger(port) || port < 1 || port > 65_535) {
+      yield `kafka.brokers: "${broker}" is not of the form host:port`
+    }
+  }
+  if (settings.heartbeatInterval * 2 > settings.sessionTimeout) {
+    yield "kafka.heartbeatInterval: has to be at most half of kafka.sessionTimeout"
+  }
+  if (settings.batchBytes > settings.maxMessageBytes) {
+    yield "kafka.batchBytes: has to be at most kafka.maxMessageBytes, because the broker's limit is for a whole batch"
+  }
+  const positive = [
+    "connectionTimeout",
+    "requestTimeout",
+    "partitions",
+    "metadataMaxAge",
+    "batchBytes",
+    "batchMessages",
+    "maxMessageBytes",
+    "maxQueuedBytes",
+    "sessionTimeout",
+    "heartbeatInterval",
+    "rebalanceTimeout",
+    "fetchMaxWait",
+    "fetchPartitionBytes",
+    "fetchBytes",
+    "commitInterval",
+    "commitMessages",
+    "subscribeTimeout",
+    "closeTimeout"
+  ] as const
+  for (const name of positive) {
+    if (!(settings[name] > 0 && Number.isFinite(settings[name]))) yield `kafka.${name}: has to be more than 0`
+  }
+}

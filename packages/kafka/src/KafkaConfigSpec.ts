@@ -1,0 +1,209 @@
+/**
+ * The settings of the Kafka transport as keys of the configuration: the environment, JSON or YAML.
+ *
+ * @since 0.1.0
+ */
+import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
+import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import type { Partitioner } from "@effect-eventbus/core/Partitioner"
+import * as Effect from "effect/Effect"
+import type { Options, Sasl, Tls } from "./KafkaConfig.js"
+
+/**
+ * The keys of the configuration, below `eventbus`.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export const spec = {
+  "kafka.brokers": ConfigSpec.list({ description: "Brokers to start from, as `host:port`. Needed for Kafka." }),
+  "kafka.clientId": ConfigSpec.string({
+    default: "effect-eventbus",
+    description: "The name in the broker's logs and quotas."
+  }),
+  "kafka.connectionTimeout": ConfigSpec.duration({
+    default: "5 seconds",
+    description: "How long connecting to one broker may take."
+  }),
+  "kafka.requestTimeout": ConfigSpec.duration({
+    default: "10 seconds",
+    description: "How long a request waits for its answer, before its connection is given up."
+  }),
+  "kafka.sasl.mechanism": ConfigSpec.literal("plain", "scram-sha-256", "scram-sha-512")({
+    description: "How to authenticate. Without it there is no authentication."
+  }),
+  "kafka.sasl.username": ConfigSpec.string({ description: "The user to authenticate as." }),
+  "kafka.sasl.password": ConfigSpec.secret({ description: "The user's password." }),
+  "kafka.tls.enabled": ConfigSpec.boolean({
+    default: "false",
+    description: "Whether to use TLS. It is also used as soon as one of the other `kafka.tls` keys is set."
+  }),
+  "kafka.tls.ca": ConfigSpec.string({
+    default: "those of Node.js",
+    description: "The authorities to trust: PEM text, or the path of a file with it."
+  }),
+  "kafka.tls.cert": ConfigSpec.string({ description: "Our certificate: PEM text, or the path of a file with it." }),
+  "kafka.tls.key": ConfigSpec.secret({ description: "The key of our certificate: PEM text, or the path of a file." }),
+  "kafka.topics": ConfigSpec.literal("create", "validate", "skip")({
+    default: "create",
+    description:
+      "What is done about topics on first use: create missing ones, demand that they fit, or that they exist."
+  }),
+  "kafka.partitions": ConfigSpec.integer({
+    default: "4",
+    description: "Partitions of a topic that is created and does not say how many."
+  }),
+  "kafka.replicationFactor": ConfigSpec.integer({
+    default: "-1",
+    min: -1,
+    description: "Replicas of a topic that is created; −1 is the broker's default."
+  }),
+  "kafka.metadataMaxAge": ConfigSpec.duration({
+    default: "1 minute",
+    description: "After how long topics are looked at again, for new partitions."
+  }),
+  "kafka.partitioner": ConfigSpec.literal("murmur2", "sarama-fnv1a")({
+    default: "murmur2",
+    description: "Which partition a key belongs to: as in Java's client, or as in Go's Sarama."
+  }),
+  "kafka.topicPartitioners": ConfigSpec.list({
+    description: "Topics with another partitioner, as `topic=murmur2` or `topic=sarama-fnv1a`."
+  }),
+  "kafka.linger": ConfigSpec.duration({
+    default: "0 millis",
+    description: "How long a batch waits for company when nothing is being sent."
+  }),
+  "kafka.batchBytes": ConfigSpec.integer({
+    default: "921600",
+    description: "Bytes of a partition's batch; below the topics' `max.message.bytes`."
+  }),
+  "kafka.batchMessages": ConfigSpec.integer({ default: "10000", description: "Messages of a partition's batch." }),
+  "kafka.maxMessageBytes": ConfigSpec.integer({
+    default: "1048576",
+    description: "The largest message, with key, headers and framing, in bytes."
+  }),
+  "kafka.maxQueuedBytes": ConfigSpec.integer({
+    default: "33554432",
+    description: "Bytes that may wait to be sent, before publishing waits."
+  }),
+  "kafka.sessionTimeout": ConfigSpec.duration({
+    default: "30 seconds",
+    description: "After how long without a heartbeat the group gives our partitions to others."
+  }),
+  "kafka.heartbeatInterval": ConfigSpec.duration({
+    default: "a tenth of the session timeout",
+    description: "How often a heartbeat is sent."
+  }),
+  "kafka.rebalanceTimeout": ConfigSpec.duration({
+    default: "60 seconds",
+    description: "How long a rebalance waits for its members."
+  }),
+  "kafka.fetchMaxWait": ConfigSpec.duration({
+    default: "300 millis",
+    description: "How long a broker waits for new messages before it answers a fetch."
+  }),
+  "kafka.fetchPartitionBytes": ConfigSpec.integer({
+    default: "1048576",
+    description: "Bytes that a fetch brings of one partition."
+  }),
+  "kafka.fetchBytes": ConfigSpec.integer({
+    default: "8388608",
+    description: "Bytes that a fetch brings, and that a subscription holds for lanes that are full."
+  }),
+  "kafka.commitInterval": ConfigSpec.duration({
+    default: "1 second",
+    description: "How often finished messages are committed."
+  }),
+  "kafka.commitMessages": ConfigSpec.integer({
+    default: "1000",
+    description: "After how many finished messages a commit does not wait for its time."
+  }),
+  "kafka.subscribeTimeout": ConfigSpec.duration({
+    default: "30 seconds",
+    description: "How long subscribing may take."
+  }),
+  "kafka.closeTimeout": ConfigSpec.duration({
+    default: "5 seconds",
+    description: "How long closing waits for the broker: to confirm what was sent, and the last commits."
+  })
+} as const satisfies ConfigSpec.Spec
+
+/**
+ * The options that a configuration says, or everything that is wrong with it.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effect<Options, InvalidConfiguration> => {
+  const issues: Array<string> = []
+  const sasl = saslOf(values, issues)
+  const topicPartitioners = partitionersOf(values["kafka.topicPartitioners"] ?? [], issues)
+  if (values["kafka.brokers"] === undefined) issues.push("kafka.brokers: has to be set, as host:port")
+  if (issues.length > 0) return Effect.fail(new InvalidConfiguration({ issues }))
+  return Effect.succeed({
+    brokers: values["kafka.brokers"] ?? [],
+    clientId: values["kafka.clientId"],
+    connectionTimeout: values["kafka.connectionTimeout"],
+    requestTimeout: values["kafka.requestTimeout"],
+    sasl,
+    tls: tlsOf(values),
+    topics: values["kafka.topics"],
+    partitions: values["kafka.partitions"],
+    replicationFactor: values["kafka.replicationFactor"],
+    metadataMaxAge: values["kafka.metadataMaxAge"],
+    partitioner: values["kafka.partitioner"],
+    topicPartitioners,
+    linger: values["kafka.linger"],
+    batchBytes: values["kafka.batchBytes"],
+    batchMessages: values["kafka.batchMessages"],
+    maxMessageBytes: values["kafka.maxMessageBytes"],
+    maxQueuedBytes: values["kafka.maxQueuedBytes"],
+    sessionTimeout: values["kafka.sessionTimeout"],
+    heartbeatInterval: values["kafka.heartbeatInterval"],
+    rebalanceTimeout: values["kafka.rebalanceTimeout"],
+    fetchMaxWait: values["kafka.fetchMaxWait"],
+    fetchPartitionBytes: values["kafka.fetchPartitionBytes"],
+    fetchBytes: values["kafka.fetchBytes"],
+    commitInterval: values["kafka.commitInterval"],
+    commitMessages: values["kafka.commitMessages"],
+    subscribeTimeout: values["kafka.subscribeTimeout"],
+    closeTimeout: values["kafka.closeTimeout"]
+  })
+}
+
+const saslOf = (values: ConfigSpec.Values<typeof spec>, issues: Array<string>): Sasl | undefined => {
+  const mechanism = values["kafka.sasl.mechanism"]
+  const username = values["kafka.sasl.username"]
+  const password = values["kafka.sasl.password"]
+  if (mechanism === undefined && username === undefined && password === undefined) return undefined
+  if (mechanism === undefined || username === undefined || password === undefined) {
+    issues.push("kafka.sasl: mechanism, username and password belong together, and not all of them are set")
+    return undefined
+  }
+  return { mechanism, username, password }
+}
+
+const tlsOf = (values: ConfigSpec.Values<typeof spec>): Tls | boolean => {
+  const ca = values["kafka.tls.ca"]
+  const cert = values["kafka.tls.cert"]
+  const key = values["kafka.tls.key"]
+  return ca === undefined && cert === undefined && key === undefined
+    ? values["kafka.tls.enabled"] ?? false
+    : { ca, cert, key }
+}
+
+const partitionersOf = (
+  entries: ReadonlyArray<string>,
+  issues: Array<string>
+): Readonly<Record<string, Partitioner>> => {
+  const found: Record<string, Partitioner> = {}
+  for (const entry of entries) {
+    const [topic, partitioner, ...rest] = entry.split("=").map((part) => part.trim())
+    if (topic === undefined || rest.length > 0 || (partitioner !== "murmur2" && partitioner !== "sarama-fnv1a")) {
+      issues.push(`kafka.topicPartitioners: "${entry}" is not of the form topic=murmur2 or topic=sarama-fnv1a`)
+    } else {
+      found[topic] = partitioner
+    }
+  }
+  return found
+}

@@ -1,0 +1,114 @@
+/**
+ * Subscriptions: each is a consumer of its own in a group of its own, named
+ * `<group>.<topic>`, so that none has to wait for another's rebalance.
+ *
+ * @since 0.1.0
+ */
+import type { SubscribeError } from "@effect-eventbus/core/EventBusError"
+import { BrokerUnreachable, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
+import type { Consumer, Service, Source, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Assignments from "./internal/Assignments.js"
+import type { Client, KafkaFailure } from "./internal/Client.js"
+import type { Settings } from "./KafkaConfig.js"
+import { toSubscribeError } from "./KafkaErrors.js"
+import type { KafkaTopics } from "./KafkaTopics.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface KafkaConsumer {
+  readonly subscribe: Service["subscribe"]
+}
+
+/**
+ * The group of a subscription on the broker.
+ *
+ * @since 0.1.0
+ * @category naming
+ */
+export const groupOf = (group: string, topic: string): string => `${group}.${topic}`
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (client: Client, topics: KafkaTopics, settings: Settings): KafkaConsumer => {
+  let subscriptions = 0
+  return {
+    subscribe: (request, consumer) =>
+      Effect.suspend(() => subscribe(client, topics, settings, request, consumer, String(subscriptions++))).pipe(
+        Effect.annotateLogs({
+          module: "KafkaConsumer",
+          topic: request.topic.name,
+          group: groupOf(request.group, request.topic.name)
+        })
+      )
+  }
+}
+
+const subscribe = (
+  client: Client,
+  topics: KafkaTopics,
+  settings: Settings,
+  request: SubscribeRequest,
+  consumer: Consumer,
+  id: string
+): Effect.Effect<Source, SubscribeError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const topic = request.topic.name
+    const group = groupOf(request.group, topic)
+    const toError = (failure: KafkaFailure) => toSubscribeError(topic, request.group, client.addresses, failure)
+
+    yield* topics.ensure(request.topic).pipe(
+      Effect.mapError((error) => error._tag === "KafkaFailure" ? toError(error) : error)
+    )
+    const scope = yield* Scope.make()
+    const assignments = yield* Assignments.make({ client, topics, settings, request, consumer, group, id }).pipe(
+      Scope.extend(scope)
+    )
+    const { committer, membership } = assignments
+
+    const close = Effect.gen(function*() {
+      yield* assignments.stop
+      const left = yield* committer.flush(assignments.all(), settings.closeTimeout)
+      if (left.length > 0) {
+        yield* Effect.logWarning("The last commit was not confirmed: messages that were handled will come again").pipe(
+          Effect.annotateLogs({ partitions: left.map(({ id }) => id).join(",") })
+        )
+      }
+      assignments.end()
+      yield* membership.leave
+      yield* Scope.close(scope, Exit.void)
+      yield* Effect.forEach(assignments.roles, client.release, { discard: true })
+    })
+    // Interrupting the second of two that close waits for the first.
+    const closeOnce = yield* Effect.cached(close)
+
+    const standing = Deferred.await(membership.standing).pipe(
+      Effect.mapError(toError),
+      Effect.timeoutFail({
+        duration: settings.subscribeTimeout,
+        onTimeout: () => {
+          const cause = membership.lastFailure()
+          return cause?.isUnreachable === true
+            ? new BrokerUnreachable({ transport: "kafka", addresses: client.addresses, cause })
+            : new SubscribeFailed({
+              topic,
+              group: request.group,
+              cause: cause ??
+                `the group gave no assignment within ${Duration.format(Duration.millis(settings.subscribeTimeout))}`
+            })
+        }
+      })
+    )
+    yield* Effect.addFinalizer(() => closeOnce)
+    yield* Effect.forEach([membership.run, committer.run, assignments.watch], Effect.forkIn(scope), { discard: true })
+    yield* Effect.onError(standing, () => closeOnce)
+    return { stop: assignments.stop }
+  })

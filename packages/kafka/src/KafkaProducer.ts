@@ -1,0 +1,147 @@
+/**
+ * Publishing: idempotent, confirmed by all replicas, one request outstanding per
+ * broker. What is published while a request is out goes with the next one, so batches
+ * grow with the load and nobody waits for a timer.
+ *
+ * A batch that was sent stays as it is, with its sequence number, until the
+ * broker has said what became of it: so a repetition is recognized, and whatever
+ * comes after it in its partition waits.
+ *
+ * @since 0.1.0
+ */
+import type { PublishError } from "@effect-eventbus/core/EventBusError"
+import { BusClosed, InvalidMessage, MessageTooLarge } from "@effect-eventbus/core/EventBusError"
+import * as Partitioner from "@effect-eventbus/core/Partitioner"
+import type { OutgoingMessage, Service } from "@effect-eventbus/core/Transport"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+import type { Client } from "./internal/Client.js"
+import { KafkaFailure } from "./internal/Client.js"
+import { recordOf, sizeOf } from "./internal/outgoing.js"
+import type { Result } from "./internal/PublishQueue.js"
+import { Call } from "./internal/PublishQueue.js"
+import * as Sender from "./internal/Sender.js"
+import type { Settings } from "./KafkaConfig.js"
+import { toPublishError } from "./KafkaErrors.js"
+import type { KafkaTopics, Topic } from "./KafkaTopics.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface KafkaProducer {
+  readonly publish: Service["publish"]
+}
+
+/**
+ * A producer that ends with the scope: then it sends what waits, for at most the close timeout.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  client: Client,
+  topics: KafkaTopics,
+  settings: Settings
+): Effect.Effect<KafkaProducer, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const clock = yield* Effect.clock
+    const outbox = yield* Sender.make(client, topics, settings)
+    const turns = new Map<string, number>()
+    const fork = yield* FiberSet.makeRuntime<never>()
+    let isClosed = false
+    let isExpiring = false
+
+    /** One timer for all who wait, and none while nobody does. */
+    const expire = Effect.gen(function*() {
+      while (!outbox.isEmpty) {
+        yield* Effect.sleep(EXPIRY_TICK)
+        outbox.expire(clock.unsafeCurrentTimeMillis())
+      }
+      isExpiring = false
+    })
+
+    const partitionOf = (key: Buffer | null, { leaders, name }: Topic): number => {
+      if (key !== null) {
+        return Partitioner.partition(settings.topicPartitioners[name] ?? settings.partitioner, key, leaders.length)
+      }
+      const turn = turns.get(name) ?? 0
+      turns.set(name, turn + 1)
+      return turn % leaders.length
+    }
+
+    const send = (topic: Topic, messages: ReadonlyArray<OutgoingMessage>, deadline: number) =>
+      Effect.async<ReadonlyArray<Result>>((resume) => {
+        const now = clock.unsafeCurrentTimeMillis()
+        const records = messages.map((message) => recordOf(message, now))
+        const sizes = records.map(sizeOf)
+        const results = messages.map((message, i) => refusal(topic.name, message, sizes[i]!, settings))
+        const call = new Call(results, deadline)
+        const done = () => {
+          outbox.close(call)
+          resume(Effect.succeed(call.results as ReadonlyArray<Result>))
+        }
+        if (call.remaining === 0) return done()
+        call.onEnd = done
+        records.forEach((record, index) => {
+          if (results[index] !== undefined) return
+          const queue = outbox.queueOf(topic.name, partitionOf(record.key, topic))
+          call.entries.push({ call, index, queue, record, size: sizes[index]!, stage: "admission", abandoned: false })
+        })
+        outbox.add(call)
+        if (!isExpiring) {
+          isExpiring = true
+          fork(expire)
+        }
+        return Effect.sync(() => outbox.abandon(call, false))
+      })
+
+    const publish: Service["publish"] = (spec, messages, { timeout }) =>
+      Effect.suspend(() => {
+        const all = (error: PublishError) => messages.map((): Result => Either.left(error))
+        if (isClosed) return Effect.succeed(all(new BusClosed({ topic: spec.name })))
+        const deadline = clock.unsafeCurrentTimeMillis() + Duration.toMillis(timeout)
+        return topics.ensure(spec).pipe(
+          Effect.timeoutFail({
+            duration: timeout,
+            onTimeout: () =>
+              new KafkaFailure({ type: "Timeout", sent: false, cause: "the topic's partitions are not known yet" })
+          }),
+          Effect.matchEffect({
+            onFailure: (error) =>
+              Effect.succeed(all(error._tag === "KafkaFailure" ? toPublishError(spec.name, error) : error)),
+            onSuccess: (topic) => send(topic, messages, deadline)
+          })
+        )
+      })
+
+    yield* Effect.addFinalizer(() =>
+      Effect.gen(function*() {
+        isClosed = true
+        const until = clock.unsafeCurrentTimeMillis() + settings.closeTimeout
+        while (!outbox.isEmpty && clock.unsafeCurrentTimeMillis() < until) yield* Effect.sleep("5 millis")
+        outbox.expire(Infinity)
+      })
+    )
+    return { publish }
+  })
+
+const EXPIRY_TICK = "25 millis"
+
+const refusal = (
+  topic: string,
+  message: OutgoingMessage,
+  size: number,
+  settings: Settings
+): Result | undefined => {
+  if (message.timestamp !== undefined && !(Number.isSafeInteger(message.timestamp) && message.timestamp >= 0)) {
+    const issue = `timestamp ${message.timestamp} is not a whole number of milliseconds since 1970`
+    return Either.left(new InvalidMessage({ topic, issue }))
+  }
+  return size > settings.maxMessageBytes
+    ? Either.left(new MessageTooLarge({ topic, size, limit: settings.maxMessageBytes }))
+    : undefined
+}

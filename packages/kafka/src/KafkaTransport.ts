@@ -1,0 +1,123 @@
+/**
+ * Kafka as a transport of the bus.
+ *
+ * @since 0.1.0
+ */
+import type * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
+import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Transport from "@effect-eventbus/core/Transport"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { readFile } from "node:fs/promises"
+import type { ConnectionOptions } from "node:tls"
+import * as Client from "./internal/Client.js"
+import * as KafkaConfig from "./KafkaConfig.js"
+import * as KafkaConfigSpec from "./KafkaConfigSpec.js"
+import * as KafkaConsumer from "./KafkaConsumer.js"
+import { toInvalidConfiguration } from "./KafkaErrors.js"
+import * as KafkaProducer from "./KafkaProducer.js"
+import * as KafkaTopics from "./KafkaTopics.js"
+
+/** What a message's key, headers and framing may take of the broker's limit. */
+const RESERVED_BYTES = 4_096
+
+/**
+ * The transport, for as long as the scope lasts. It fails when no broker answers, or the settings are wrong.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  options: KafkaConfig.Options
+): Effect.Effect<Transport.Service, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
+  Effect.gen(function*() {
+    const settings = yield* KafkaConfig.resolve(options)
+    const client = yield* Client.make({
+      brokers: settings.brokers,
+      clientId: settings.clientId,
+      connectionTimeoutMs: settings.connectionTimeout,
+      requestTimeoutMs: settings.requestTimeout,
+      tls: yield* tlsOf(settings.tls),
+      sasl: settings.sasl === undefined
+        ? undefined
+        : {
+          mechanism: settings.sasl.mechanism,
+          username: settings.sasl.username,
+          password: Redacted.value(settings.sasl.password)
+        }
+    })
+    yield* client.connect("any", "control").pipe(
+      Effect.retry({ times: 2, while: (error) => error.isUnreachable, schedule: Schedule.spaced("200 millis") }),
+      Effect.mapError((cause) =>
+        toInvalidConfiguration(cause) ??
+          new BrokerUnreachable({ transport: "kafka", addresses: settings.brokers, cause })
+      )
+    )
+    const topics = yield* KafkaTopics.make(client, settings)
+    const producer = yield* KafkaProducer.make(client, topics, settings)
+    const consumer = KafkaConsumer.make(client, topics, settings)
+    return {
+      name: "kafka",
+      capabilities: {
+        durable: true,
+        binaryHeaders: true,
+        tombstones: true,
+        partitions: true,
+        settlement: "position",
+        maxMessageBytes: settings.maxMessageBytes - RESERVED_BYTES
+      },
+      publish: producer.publish,
+      subscribe: consumer.subscribe
+    }
+  })
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options: KafkaConfig.Options
+): Layer.Layer<Transport.Transport, BrokerUnreachable | InvalidConfiguration> =>
+  Layer.scoped(Transport.Transport, make(options))
+
+/**
+ * Kafka as one of the choices of `Transport.layerConfig`.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export const driver: {
+  readonly name: "kafka"
+  readonly spec: typeof KafkaConfigSpec.spec
+  readonly layer: (
+    values: ConfigSpec.Values<typeof KafkaConfigSpec.spec>
+  ) => Layer.Layer<Transport.Transport, BrokerUnreachable | InvalidConfiguration>
+} = {
+  name: "kafka",
+  spec: KafkaConfigSpec.spec,
+  layer: (values) => Layer.unwrapEffect(Effect.map(KafkaConfigSpec.fromValues(values), layer))
+}
+
+const tlsOf = (tls: KafkaConfig.Tls | undefined): Effect.Effect<ConnectionOptions | undefined, InvalidConfiguration> =>
+  tls === undefined
+    ? Effect.succeed(undefined)
+    : Effect.all({
+      ca: pem("kafka.tls.ca", tls.ca),
+      cert: pem("kafka.tls.cert", tls.cert),
+      key: pem("kafka.tls.key", tls.key === undefined ? undefined : Redacted.value(tls.key))
+    })
+
+const pem = (name: string, value: string | undefined): Effect.Effect<string | undefined, InvalidConfiguration> =>
+  value === undefined || value.includes("-----BEGIN")
+    ? Effect.succeed(value)
+    : Effect.tryPromise({
+      try: () => readFile(value, "utf8"),
+      catch: (cause) =>
+        new InvalidConfiguration({
+          issues: [`${name}: is neither PEM text nor the path of a file that can be read`],
+          cause
+        })
+    })

@@ -1,0 +1,304 @@
+/**
+ * The partitions that a subscription has: how one begins when the group gives
+ * it, and ends when the group takes it or the group is lost.
+ */
+import type { Consumer, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as CommitMetadata from "../CommitMetadata.js"
+import type { Settings } from "../KafkaConfig.js"
+import type { KafkaTopics } from "../KafkaTopics.js"
+import type { Member } from "./Assignor.js"
+import * as Assignor from "./Assignor.js"
+import type { Client } from "./Client.js"
+import { failure } from "./Client.js"
+import type { CommitRequest, Committer } from "./Committer.js"
+import * as CommitterModule from "./Committer.js"
+import type { Fetcher } from "./Fetcher.js"
+import * as FetcherModule from "./Fetcher.js"
+import type { Membership } from "./Membership.js"
+import * as MembershipModule from "./Membership.js"
+import * as Offsets from "./Offsets.js"
+import { Partition } from "./Partition.js"
+
+export interface AssignmentsOptions {
+  readonly client: Client
+  readonly topics: KafkaTopics
+  readonly settings: Settings
+  readonly request: SubscribeRequest
+  readonly consumer: Consumer
+  readonly group: string
+  readonly id: string
+}
+
+export interface Assignments {
+  readonly membership: Membership
+  readonly committer: Committer
+  readonly fetcher: Fetcher
+  readonly all: () => ReadonlyArray<Partition>
+  /** Offers nothing more, and takes no new partitions. */
+  readonly stop: Effect.Effect<void>
+  /** What comes from now on does nothing. */
+  readonly end: () => void
+  /** Looks for partitions that were added to the topic. */
+  readonly watch: Effect.Effect<never>
+  /** The connections of its own. */
+  readonly roles: ReadonlyArray<string>
+}
+
+/** Where a partition begins, and what is known of it. */
+interface Start {
+  readonly id: number
+  readonly offset: number
+  readonly finished: ReadonlyArray<readonly [from: number, to: number]>
+  readonly duplicatesBelow: number
+}
+
+/** Several assignments of a partition in one generation are told apart by their epochs. */
+const EPOCHS_PER_GENERATION = 1_024
+
+export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { client, consumer, group, request, settings, topics } = options
+    const topic = request.topic.name
+    const fetchRole = `fetch-${options.id}`
+    const partitions = new Map<number, Partition>()
+    const lanes = new Map<Partition, ReturnType<Consumer["assigned"]>>()
+    /** What was finished and not confirmed when the group was lost: it need not be handled again. */
+    const remembered = new Map<number, Partition>()
+    const closing = yield* Effect.makeSemaphore(1)
+    const drain = Math.min(Duration.toMillis(request.drainDeadline), settings.sessionTimeout / 2)
+    let isStopped = false
+    const epochs = new Map<number, number>()
+    let planned = 0
+    let hasLetGo = false
+
+    // ---- beginning ----
+
+    const start = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, generation: number) {
+      const starts = yield* startsOf(ids)
+      const marks = yield* markTaken(starts)
+      // A partition has one lane at a time, also one that was lost and has come back.
+      yield* closing.withPermits(1)(Effect.void)
+      if (isStopped) return
+      starts.forEach((start, i) => open(start, generation, marks[i]!))
+      fetcher.wake()
+    })
+
+    const startsOf = Effect.fnUntraced(function*(ids: ReadonlyArray<number>) {
+      const committed = yield* Offsets.committed(membership.ask, group, topic, ids)
+      const isNew = (id: number) => !committed.has(id)
+      const ends = yield* Offsets.list(client, topics, fetchRole, topic, ids, "latest")
+      const begins = request.startFrom === "earliest"
+        ? yield* Offsets.list(client, topics, fetchRole, topic, ids.filter(isNew), "earliest")
+        : ends
+      return ids.map((id): Start => {
+        const commit = committed.get(id)
+        if (commit === undefined) return { id, offset: begins.get(id)!, finished: [], duplicatesBelow: 0 }
+        const { clean, finished } = Option.getOrElse(commit.metadata, () => ({ clean: false, finished: [] }))
+        const known = remembered.get(id)
+        const isOurs = known?.committed?.offset === commit.offset && known.committed.metadata === commit.text
+        return {
+          id,
+          offset: isOurs ? known.tracker.watermark : commit.offset,
+          finished: isOurs ? known.tracker.finishedAbove() : finished,
+          duplicatesBelow: clean && !isOurs
+            ? 0
+            : Math.min(ends.get(id)!, commit.offset + request.maxAboveWatermark + request.maxUnfinished)
+        }
+      })
+    })
+
+    /** Says, before anything is handled, that the partition is in use; and fixes where a new group began. */
+    const markTaken = Effect.fnUntraced(function*(starts: ReadonlyArray<Start>) {
+      const marks = starts.map(({ finished, id, offset }) => ({
+        partition: id,
+        offset,
+        metadata: CommitMetadata.encode(offset, { clean: false, finished }).text
+      }))
+      const codes = yield* membership.commit(marks)
+      for (const { id } of starts) {
+        const code = codes.get(id)
+        if (code !== 0) return yield* failure("OffsetCommit", code ?? -1)
+      }
+      return marks
+    })
+
+    const open = (start: Start, generation: number, mark: CommitRequest): void => {
+      remembered.delete(start.id)
+      const epoch = Math.max((epochs.get(start.id) ?? -1) + 1, generation * EPOCHS_PER_GENERATION)
+      epochs.set(start.id, epoch)
+      const partition = new Partition({
+        topic,
+        partition: start.id,
+        epoch,
+        start: start.offset,
+        finished: start.finished,
+        duplicatesBelow: start.duplicatesBelow,
+        maxAboveWatermark: request.maxAboveWatermark,
+        commitMessages: settings.commitMessages,
+        onRoom: () => fetcher.wake(),
+        onCommit: () => committer.notify(),
+        settle: (...args) => committer.settle(...args)
+      })
+      partition.committed = mark
+      const lane = consumer.assigned(partition.assignment)
+      lanes.set(partition, lane)
+      partitions.set(start.id, partition)
+      partition.open(lane)
+    }
+
+    // ---- ending ----
+
+    /** Offers nothing more, waits for what runs within the deadline, and drops the rest. */
+    const close = (gone: ReadonlyArray<Partition>, deadlineMs: number) =>
+      Effect.forEach(gone, (partition) => {
+        partition.stop()
+        const lane = lanes.get(partition)
+        lanes.delete(partition)
+        return lane === undefined
+          ? Effect.void
+          : lane.close({ deadline: Duration.millis(deadlineMs), finishQueued: false }).pipe(
+            Effect.tap(({ lost, unfinished }) =>
+              Effect.logDebug("A partition was let go").pipe(
+                Effect.annotateLogs({ partition: partition.id, lost, unfinished })
+              )
+            )
+          )
+      }, { concurrency: "unbounded", discard: true }).pipe(closing.withPermits(1))
+
+    const forget = (gone: ReadonlyArray<Partition>): void => {
+      for (const partition of gone) {
+        partition.end()
+        if (partitions.get(partition.id) === partition) partitions.delete(partition.id)
+      }
+      committer.abandon(gone)
+    }
+
+    const letGo = Effect.fnUntraced(function*(gone: ReadonlyArray<Partition>) {
+      yield* close(gone, drain)
+      yield* committer.flush(gone, settings.closeTimeout)
+      forget(gone)
+    })
+
+    const lost = (why: string) =>
+      Effect.suspend(() => {
+        const gone = [...partitions.values()]
+        if (gone.length === 0) return Effect.void
+        for (const partition of gone) {
+          partition.stop()
+          partitions.delete(partition.id)
+          remembered.set(partition.id, partition)
+        }
+        return Effect.logWarning("The group was lost; what is running is finished or interrupted").pipe(
+          Effect.annotateLogs({ why, partitions: gone.map(({ id }) => id).join(",") }),
+          Effect.zipRight(close(gone, drain)),
+          Effect.zipRight(Effect.sync(() => forget(gone)))
+        )
+      })
+
+    /** The log was cut off, at its beginning by retention, or at its end because the topic was made anew. */
+    const onOutOfRange = Effect.fnUntraced(function*(partition: Partition) {
+      const first = (yield* Offsets.list(client, topics, fetchRole, topic, [partition.id], "earliest")).get(
+        partition.id
+      )!
+      if (first > partition.fetchOffset) {
+        yield* Effect.logWarning("Messages were deleted from the topic before they were read").pipe(
+          Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
+        )
+        partition.skipTo(first)
+        return
+      }
+      yield* Effect.logWarning("The topic is shorter than what was read of it; reading begins anew").pipe(
+        Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
+      )
+      yield* close([partition], drain)
+      forget([partition])
+      const start: Start = { id: partition.id, offset: first, finished: [], duplicatesBelow: 0 }
+      // Where this fails, joining again finds that the partition is missing.
+      const [mark] = yield* Effect.tapError(markTaken([start]), () => Effect.sync(membership.rejoin))
+      if (isStopped || partitions.has(start.id)) return
+      open(start, 0, mark!)
+      fetcher.wake()
+    })
+
+    // ---- the group ----
+
+    const plan = Effect.fnUntraced(function*(members: ReadonlyArray<Member>) {
+      const counts = new Map<string, number>()
+      for (const name of new Set(members.flatMap(({ topics }) => topics))) {
+        counts.set(name, (yield* topics.refresh(name)).leaders.length)
+      }
+      planned = counts.get(topic) ?? 0
+      return Assignor.assign(members, counts)
+    })
+
+    const apply = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, generation: number) {
+      const gone = [...partitions.values()].filter(({ id }) => !ids.includes(id))
+      if (gone.length > 0) {
+        hasLetGo = true
+        yield* letGo(gone)
+      }
+      const added = ids.filter((id) => !partitions.has(id))
+      if (added.length > 0 && !isStopped) yield* start(added, generation)
+      const answer = hasLetGo
+      hasLetGo = false
+      return answer
+    })
+
+    const membership: Membership = yield* MembershipModule.make({
+      client,
+      settings,
+      group,
+      topic,
+      id: options.id,
+      fenceAfterMs: settings.sessionTimeout - drain,
+      owned: () => [...partitions.keys()],
+      plan,
+      apply,
+      lost
+    })
+    const committer: Committer = yield* CommitterModule.make(membership.commit, partitions, settings)
+    const fetcher: Fetcher = yield* FetcherModule.make({
+      client,
+      topics,
+      settings,
+      topic,
+      role: fetchRole,
+      partitions,
+      onOutOfRange
+    })
+
+    const watch = Effect.sleep(settings.metadataMaxAge).pipe(
+      Effect.zipRight(Effect.option(topics.refresh(topic))),
+      Effect.tap((known) =>
+        Effect.sync(() => {
+          // Only the leader has planned, and only it needs to know.
+          if (Option.isSome(known) && planned > 0 && known.value.leaders.length > planned) membership.rejoin()
+          fetcher.wake()
+        })
+      ),
+      Effect.forever
+    )
+
+    return {
+      membership,
+      committer,
+      fetcher,
+      all: () => [...partitions.values()],
+      stop: Effect.suspend(() => {
+        isStopped = true
+        return Effect.zipRight(
+          fetcher.stop,
+          Effect.sync(() => {
+            for (const partition of partitions.values()) partition.stop()
+          })
+        )
+      }),
+      end: () => forget([...partitions.values()]),
+      watch,
+      roles: [fetchRole, `join-${options.id}`]
+    }
+  })

@@ -1,0 +1,256 @@
+/**
+ * Requests to a cluster: which broker has which address, one connection per
+ * broker and role, and typed failures. A role is what a connection is for:
+ * brokers answer the requests of a connection one after the other, so a
+ * heartbeat must not queue behind a fetch, a join or a large publish.
+ */
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { Address, Api, Link, WireOptions } from "./Wire.js"
+import * as Wire from "./Wire.js"
+
+/**
+ * A request that has no good answer. `sent` says whether the broker may have
+ * acted on it all the same; `type` is the protocol's name of the error, or
+ * `Connection`, `Timeout`, `Authentication`, `Client`.
+ */
+export class KafkaFailure extends Data.TaggedError("KafkaFailure")<{
+  readonly type: string
+  readonly sent: boolean
+  readonly cause: unknown
+}> {
+  override get message() {
+    return `${this.type}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+  }
+  get isUnreachable() {
+    return this.type === "Connection" || this.type === "Timeout"
+  }
+}
+
+/** The failure for an error code in an otherwise good answer. */
+export const failure = (api: Api, code: number): KafkaFailure =>
+  new KafkaFailure({ type: Wire.errorType(code), sent: true, cause: `${api} was answered with error ${code}` })
+
+export interface TopicMetadata {
+  readonly topicErrorCode: number
+  readonly topic: string
+  readonly partitionMetadata: ReadonlyArray<{
+    readonly partitionErrorCode: number
+    readonly partitionId: number
+    readonly leader: number
+  }>
+}
+
+export interface Metadata {
+  readonly brokers: ReadonlyArray<{ readonly nodeId: number; readonly host: string; readonly port: number }>
+  readonly controllerId: number
+  readonly topicMetadata: ReadonlyArray<TopicMetadata>
+}
+
+export interface Client {
+  readonly addresses: ReadonlyArray<string>
+  /** Asks one broker; `"any"` asks one after the other until one answers. */
+  readonly call: <A>(
+    node: number | "any",
+    role: string,
+    api: Api,
+    payload: object,
+    timeoutMs?: number
+  ) => Effect.Effect<A, KafkaFailure>
+  /** Connects to a broker, so that what is then sent is not kept waiting. */
+  readonly connect: (node: number | "any", role: string) => Effect.Effect<void, KafkaFailure>
+  /** Of these topics (at least one) and of the brokers. Nothing is created by asking. */
+  readonly metadata: (topics: ReadonlyArray<string>) => Effect.Effect<Metadata, KafkaFailure>
+  /** The broker that coordinates a group. */
+  readonly coordinator: (group: string) => Effect.Effect<number, KafkaFailure>
+  /** Ends the connections of a role. */
+  readonly release: (role: string) => Effect.Effect<void>
+}
+
+export interface ClientOptions extends Omit<WireOptions, "log" | "sockets"> {
+  readonly brokers: ReadonlyArray<string>
+}
+
+const CLOSE_DEADLINE = Duration.seconds(1)
+
+/** A client whose connections end with the scope. It connects when it is first asked for something. */
+export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const runtime = yield* Effect.runtime<never>()
+    const bootstrap = options.brokers.map(parseAddress)
+    const nodes = new Map<number, Address>()
+    const links = new Map<string, Promise<Link>>()
+    let isClosed = false
+
+    const wire: WireOptions = {
+      ...options,
+      sockets: new Set(),
+      log: ({ details, level, message }) =>
+        Effect.runSync(
+          (level === "warn" ? Effect.logWarning(message) : Effect.logDebug(message)).pipe(
+            Effect.annotateLogs({ module: "kafkajs", ...logged(details) }),
+            Effect.provide(runtime)
+          )
+        )
+    }
+
+    const linkTo = async (address: Address, role: string): Promise<Link> => {
+      if (isClosed) throw new Error("The client is closed")
+      const key = `${address.host}:${address.port}/${role}`
+      const known = links.get(key)
+      if (known !== undefined) {
+        const open = await known.catch(() => undefined)
+        if (open?.isOpen()) return open
+        if (links.get(key) !== known) return linkTo(address, role)
+        await open?.dispose()
+        if (links.get(key) !== known) return linkTo(address, role)
+      }
+      const opening = Wire.open(address, wire)
+      links.set(key, opening)
+      opening.catch(() => {
+        if (links.get(key) === opening) links.delete(key)
+      })
+      return opening
+    }
+
+    const link = (address: Address, role: string) =>
+      Effect.tryPromise({ try: () => linkTo(address, role), catch: (cause) => fromThrown(cause, false) })
+
+    const send = <A>(address: Address, role: string, api: Api, payload: object, timeoutMs?: number) =>
+      link(address, role).pipe(
+        Effect.flatMap((link) =>
+          Effect.tryPromise({
+            try: () => link.send<A>(api, payload, timeoutMs),
+            catch: (cause) => fromThrown(cause, true)
+          })
+        )
+      )
+
+    /** Those that are connected first. */
+    const candidates = (role: string): ReadonlyArray<Address> => {
+      const all = new Map(
+        [...nodes.values(), ...bootstrap].map((address) => [`${address.host}:${address.port}`, address])
+      )
+      return [...all].sort(([a], [b]) => Number(links.has(`${b}/${role}`)) - Number(links.has(`${a}/${role}`)))
+        .map(([, address]) => address)
+    }
+
+    const at = <A>(
+      node: number | "any",
+      role: string,
+      ask: (address: Address) => Effect.Effect<A, KafkaFailure>
+    ): Effect.Effect<A, KafkaFailure> =>
+      Effect.suspend(() => {
+        if (node === "any") {
+          const [first, ...others] = candidates(role)
+          return others.reduce(
+            (asked, address) => Effect.catchIf(asked, (error) => error.isUnreachable, () => ask(address)),
+            ask(first!)
+          )
+        }
+        const address = nodes.get(node)
+        return address === undefined
+          ? Effect.fail(new KafkaFailure({ type: "Connection", sent: false, cause: `Broker ${node} is not known` }))
+          : ask(address)
+      })
+
+    const call: Client["call"] = <A>(
+      node: number | "any",
+      role: string,
+      api: Api,
+      payload: object,
+      timeoutMs?: number
+    ) => at(node, role, (address) => send<A>(address, role, api, payload, timeoutMs))
+
+    const metadata: Client["metadata"] = (topics) =>
+      call<Metadata>("any", "control", "Metadata", { topics, allowAutoTopicCreation: false }).pipe(
+        Effect.tap((found) =>
+          Effect.sync(() => {
+            nodes.clear()
+            for (const { host, nodeId, port } of found.brokers) nodes.set(nodeId, { host, port })
+          })
+        )
+      )
+
+    const coordinator: Client["coordinator"] = (group) =>
+      call<{ errorCode: number; coordinator: { nodeId: number } & Address }>("any", "control", "GroupCoordinator", {
+        groupId: group,
+        coordinatorType: 0
+      }).pipe(
+        Effect.flatMap(({ coordinator, errorCode }) =>
+          errorCode !== 0
+            ? Effect.fail(failure("GroupCoordinator", errorCode))
+            : Effect.sync(() => {
+              nodes.set(coordinator.nodeId, { host: coordinator.host, port: coordinator.port })
+              return coordinator.nodeId
+            })
+        )
+      )
+
+    const disposeAll = (keys: ReadonlyArray<string>) =>
+      Effect.forEach(keys, (key) => {
+        const opening = links.get(key)
+        links.delete(key)
+        // A connection that did not open has nothing to end.
+        return Effect.promise(() => Promise.resolve(opening).then((link) => link?.dispose(), () => undefined))
+      }, { concurrency: "unbounded", discard: true }).pipe(
+        Effect.timeoutOption(CLOSE_DEADLINE),
+        Effect.asVoid
+      )
+
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        isClosed = true
+        return Effect.zipRight(
+          disposeAll([...links.keys()]),
+          Effect.sync(() => {
+            // Those that are still being connected.
+            for (const socket of wire.sockets) socket.destroy(new Error("The client is closed"))
+          })
+        )
+      })
+    )
+
+    return {
+      addresses: options.brokers,
+      call,
+      connect: (node, role) => at(node, role, (address) => Effect.asVoid(link(address, role))),
+      metadata,
+      coordinator,
+      release: (role) => Effect.suspend(() => disposeAll([...links.keys()].filter((key) => key.endsWith(`/${role}`))))
+    }
+  })
+
+/** For what is tried again while a broker is away: soon at first, then every second. */
+export const reconnect = Schedule.exponential("100 millis").pipe(
+  Schedule.union(Schedule.spaced("1 second")),
+  Schedule.jittered
+)
+
+export const parseAddress = (address: string): Address => {
+  const colon = address.lastIndexOf(":")
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(address.slice(colon + 1)) }
+}
+
+const fromThrown = (cause: unknown, sent: boolean): KafkaFailure => {
+  if (cause instanceof KafkaFailure) return cause
+  const name = cause instanceof Error ? cause.name : ""
+  if (name === "KafkaJSRequestTimeoutError") {
+    return new KafkaFailure({ type: sent ? "Timeout" : "Connection", sent, cause })
+  }
+  if (name.startsWith("KafkaJSSASL")) return new KafkaFailure({ type: "Authentication", sent: false, cause })
+  if (name === "KafkaJSConnectionError" || name === "KafkaJSConnectionClosedError") {
+    // "Not connected" is found out before anything is written.
+    const written = sent && !(cause instanceof Error && cause.message === "Not connected")
+    return new KafkaFailure({ type: "Connection", sent: written, cause })
+  }
+  return new KafkaFailure({ type: "Client", sent, cause })
+}
+
+const logged = (details: Record<string, unknown>): Record<string, unknown> => {
+  const { broker, error } = details
+  return { ...(broker === undefined ? {} : { broker }), ...(error === undefined ? {} : { error }) }
+}

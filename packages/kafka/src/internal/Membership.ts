@@ -1,0 +1,309 @@
+/**
+ * The membership of one consumer in its group: joining, heartbeats, rejoining,
+ * leaving. Heartbeats have a connection of their own and don't stop, whatever
+ * handlers, lanes, drains and joins are doing.
+ *
+ * kafkajs's own group loop is not used: it sends heartbeats only between fetches,
+ * joins again without waiting for anybody, and forgets what it owned.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type { Settings } from "../KafkaConfig.js"
+import { toInvalidConfiguration } from "../KafkaErrors.js"
+import type { Assignments, Member } from "./Assignor.js"
+import type { Client, KafkaFailure } from "./Client.js"
+import { failure, reconnect } from "./Client.js"
+import type { CommitRequest, Send } from "./Committer.js"
+import * as GroupProtocol from "./groupProtocol.js"
+import { Signal } from "./Signal.js"
+import type { Api } from "./Wire.js"
+import { errorType } from "./Wire.js"
+
+export interface MembershipOptions {
+  readonly client: Client
+  readonly settings: Settings
+  readonly group: string
+  readonly topic: string
+  /** Tells the connections of this member from those of others. */
+  readonly id: string
+  /** Without a heartbeat for so long, the partitions are given up before the group gives them to others. */
+  readonly fenceAfterMs: number
+  /** The partitions it has. */
+  readonly owned: () => ReadonlyArray<number>
+  /** Who gets what; asked of the leader only. */
+  readonly plan: (members: ReadonlyArray<Member>) => Effect.Effect<Assignments, KafkaFailure>
+  /** Lets go of what it doesn't have any more, and begins with what is new; `true` when it let go of something. */
+  readonly apply: (partitions: ReadonlyArray<number>, generation: number) => Effect.Effect<boolean, KafkaFailure>
+  /** The group has given the partitions to others, or is about to. */
+  readonly lost: (why: string) => Effect.Effect<void>
+}
+
+export interface Membership {
+  /** Completes with the first assignment, or with a failure that trying again can't end. */
+  readonly standing: Deferred.Deferred<void, KafkaFailure>
+  readonly run: Effect.Effect<never>
+  readonly commit: Send
+  /** Asks the coordinator, as a member: for the offsets of its group. */
+  readonly ask: <A>(api: Api, payload: object) => Effect.Effect<A, KafkaFailure>
+  /** Joins again, for the group to be balanced anew. */
+  readonly rejoin: () => void
+  readonly leave: Effect.Effect<void>
+  readonly lastFailure: () => KafkaFailure | undefined
+}
+
+interface Joined {
+  readonly errorCode: number
+  readonly generationId: number
+  readonly leaderId: string
+  readonly memberId: string
+  readonly members: ReadonlyArray<{ readonly memberId: string; readonly memberMetadata: Buffer }>
+}
+
+const FENCE_TICK_MS = 250
+/** Errors after which the coordinator has to be asked for again. */
+const notCoordinator = new Set(["NOT_COORDINATOR_FOR_GROUP", "GROUP_COORDINATOR_NOT_AVAILABLE"])
+const kickedOut = new Set(["UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "FENCED_INSTANCE_ID"])
+
+/** A loop that broke for a reason nobody foresaw is started again so. */
+const restart = Schedule.exponential("2 seconds").pipe(
+  Schedule.union(Schedule.spaced("30 seconds")),
+  Schedule.jittered,
+  Schedule.resetAfter("1 minute")
+)
+
+export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
+  Effect.gen(function*() {
+    const { client, group, settings } = options
+    const joinRole = `join-${options.id}`
+    const clock = yield* Effect.clock
+    const standing = yield* Deferred.make<void, KafkaFailure>()
+    const wake = new Signal()
+    const state = {
+      memberId: "",
+      generation: -1,
+      coordinator: undefined as number | undefined,
+      /** When the coordinator is known to have heard of us, in milliseconds of a clock that nobody sets. */
+      contact: 0,
+      isMember: false,
+      isJoining: false,
+      joins: 0,
+      needsJoin: false,
+      lastFailure: undefined as KafkaFailure | undefined
+    }
+    const now = (): number => Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
+
+    const coordinator = Effect.suspend(() =>
+      state.coordinator !== undefined
+        ? Effect.succeed(state.coordinator)
+        : Effect.tap(client.coordinator(group), (node) =>
+          Effect.sync(() => {
+            state.coordinator = node
+          }))
+    )
+
+    const noted = (error: KafkaFailure) =>
+      Effect.sync(() => {
+        state.lastFailure = error
+        if (error.isUnreachable || notCoordinator.has(error.type)) state.coordinator = undefined
+      })
+
+    const ask = <A>(role: string, api: Api, payload: object, timeoutMs?: number): Effect.Effect<A, KafkaFailure> =>
+      Effect.flatMap(coordinator, (node) => client.call<A>(node, role, api, payload, timeoutMs)).pipe(
+        Effect.tapError(noted)
+      )
+
+    const accepted = <A extends { readonly errorCode: number }>(api: Api) => (answer: A) =>
+      answer.errorCode === 0
+        ? Effect.succeed(answer)
+        : Effect.tapError(Effect.fail(failure(api, answer.errorCode)), noted)
+
+    const rejoin = (): void => {
+      state.needsJoin = true
+      wake.notify()
+    }
+
+    const join: Effect.Effect<Joined, KafkaFailure> = Effect.suspend(() =>
+      ask<Joined>(joinRole, "JoinGroup", {
+        groupId: group,
+        sessionTimeout: settings.sessionTimeout,
+        rebalanceTimeout: settings.rebalanceTimeout,
+        memberId: state.memberId,
+        protocolType: "consumer",
+        groupProtocols: [{
+          name: GroupProtocol.PROTOCOL,
+          metadata: GroupProtocol.encodeMember({
+            topics: [options.topic],
+            generation: state.generation,
+            owned: new Map([[options.topic, options.owned()]])
+          }, state.joins)
+        }]
+      }, settings.rebalanceTimeout + settings.requestTimeout)
+    ).pipe(
+      Effect.flatMap((joined) => {
+        if (errorType(joined.errorCode) !== "MEMBER_ID_REQUIRED") return accepted<Joined>("JoinGroup")(joined)
+        state.memberId = joined.memberId
+        return join
+      })
+    )
+
+    const sync = Effect.fnUntraced(function*(joined: Joined) {
+      const plan: Assignments = joined.leaderId === joined.memberId
+        ? yield* options.plan(
+          joined.members.map(({ memberId, memberMetadata }) => GroupProtocol.decodeMember(memberId, memberMetadata))
+        )
+        : new Map()
+      const answer = yield* ask<{ readonly errorCode: number; readonly memberAssignment: Buffer }>(
+        joinRole,
+        "SyncGroup",
+        {
+          groupId: group,
+          generationId: joined.generationId,
+          memberId: joined.memberId,
+          groupAssignment: GroupProtocol.encodeAssignments(plan)
+        },
+        settings.rebalanceTimeout + settings.requestTimeout
+      ).pipe(Effect.flatMap(accepted("SyncGroup")))
+      return GroupProtocol.decodeAssignment(answer.memberAssignment, options.topic)
+    })
+
+    /** Joins, and applies the assignment; again at once where that let go of something that others wait for. */
+    const cycle = Effect.gen(function*() {
+      state.needsJoin = false
+      state.isJoining = true
+      state.joins++
+      const joined = yield* join
+      const { generationId, memberId } = joined
+      state.memberId = memberId
+      const partitions = yield* sync(joined)
+      state.generation = generationId
+      state.contact = now()
+      state.isMember = true
+      state.isJoining = false
+      yield* Effect.logDebug("Joined the group").pipe(
+        Effect.annotateLogs({ generation: generationId, partitions: partitions.join(",") })
+      )
+      const letGo = yield* options.apply(partitions, generationId).pipe(
+        Effect.tapError(noted),
+        Effect.retry({ schedule: reconnect, while: () => !state.needsJoin })
+      )
+      if (letGo) return
+      yield* Deferred.succeed(standing, undefined)
+      while (!state.needsJoin) yield* wake.wait
+    })
+
+    const lose = (why: string) =>
+      Effect.suspend(() => {
+        state.isMember = false
+        return Effect.zipRight(options.lost(why), Effect.sync(rejoin))
+      })
+
+    const recover = (error: KafkaFailure): Effect.Effect<void, KafkaFailure> => {
+      if (error.type === "REBALANCE_IN_PROGRESS") return Effect.void
+      if (kickedOut.has(error.type)) {
+        if (error.type !== "ILLEGAL_GENERATION") state.memberId = ""
+        return lose(error.type)
+      }
+      if (toInvalidConfiguration(error) !== undefined) {
+        return Effect.zipRight(Deferred.fail(standing, error), Effect.fail(error))
+      }
+      return Effect.fail(error)
+    }
+
+    const isTransient = (error: KafkaFailure) => error.type !== "Client" && toInvalidConfiguration(error) === undefined
+
+    const member: Effect.Effect<never> = Effect.forever(Effect.catchAll(cycle, recover)).pipe(
+      Effect.retry({ schedule: Schedule.resetAfter(reconnect, "10 seconds"), while: isTransient }),
+      Effect.tapErrorCause((cause) => Effect.logWarning("The consumer broke down and is started again", cause)),
+      Effect.sandbox,
+      Effect.retry(restart),
+      Effect.orDie
+    )
+
+    const beat = Effect.gen(function*() {
+      if (!state.isMember) return
+      const { generation, joins } = state
+      const sentAt = now()
+      const { errorCode } = yield* ask<{ readonly errorCode: number }>("control", "Heartbeat", {
+        groupId: group,
+        groupGenerationId: generation,
+        memberId: state.memberId
+      }, Math.max(1_000, settings.sessionTimeout / 3))
+      const type = errorCode === 0 ? "" : errorType(errorCode)
+      if (type === "" || type === "REBALANCE_IN_PROGRESS") state.contact = Math.max(state.contact, sentAt)
+      // While it joins, the generation that was asked about may be over.
+      if (type === "" || joins !== state.joins || state.isJoining) return
+      if (type === "REBALANCE_IN_PROGRESS") return rejoin()
+      if (notCoordinator.has(type)) state.coordinator = undefined
+      if (!kickedOut.has(type)) return
+      if (type !== "ILLEGAL_GENERATION") state.memberId = ""
+      yield* lose(type)
+    }).pipe(
+      Effect.catchAll((error) =>
+        Effect.zipRight(
+          Effect.logDebug("A heartbeat failed", error),
+          // A join waits long for its answer, and would not notice that its broker is gone.
+          state.isJoining && error.isUnreachable ? client.release(joinRole) : Effect.void
+        )
+      )
+    )
+
+    const heartbeats = Effect.forever(Effect.zipRight(Effect.sleep(settings.heartbeatInterval), beat))
+
+    /** Also when the process itself was asleep: the clock says so. */
+    const fence = Effect.forever(
+      Effect.sleep(FENCE_TICK_MS).pipe(
+        Effect.zipRight(Effect.suspend(() =>
+          options.owned().length > 0 && now() - state.contact > options.fenceAfterMs
+            ? lose("no heartbeat was answered for too long")
+            : Effect.void
+        ))
+      )
+    )
+
+    const commit: Send = (commits: ReadonlyArray<CommitRequest>) =>
+      Effect.suspend(() =>
+        ask<{ readonly responses: ReadonlyArray<CommitResponse> }>("control", "OffsetCommit", {
+          groupId: group,
+          groupGenerationId: state.generation,
+          memberId: state.memberId,
+          topics: [{ topic: options.topic, partitions: commits }]
+        })
+      ).pipe(
+        Effect.map(({ responses }) =>
+          new Map(responses.flatMap(({ partitions }) =>
+            partitions.map(({ errorCode, partition }) => {
+              if (notCoordinator.has(errorType(errorCode))) state.coordinator = undefined
+              return [partition, errorCode] as const
+            })
+          ))
+        )
+      )
+
+    const leave = Effect.suspend(() => {
+      const { memberId } = state
+      state.isMember = false
+      return memberId === "" ? Effect.void : ask("control", "LeaveGroup", { groupId: group, memberId })
+    }).pipe(
+      Effect.timeout(settings.closeTimeout),
+      // The group finds out by itself when the session times out.
+      Effect.catchAll((error) => Effect.logDebug("Leaving the group failed", error)),
+      Effect.asVoid
+    )
+
+    return {
+      standing,
+      run: Effect.all([member, heartbeats, fence], { concurrency: "unbounded", discard: true }).pipe(
+        Effect.zipRight(Effect.never)
+      ),
+      commit,
+      ask: (api, payload) => ask("control", api, payload),
+      rejoin,
+      leave,
+      lastFailure: () => state.lastFailure
+    }
+  })
+
+interface CommitResponse {
+  readonly partitions: ReadonlyArray<{ readonly partition: number; readonly errorCode: number }>
+}

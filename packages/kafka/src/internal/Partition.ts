@@ -1,0 +1,233 @@
+/**
+ * One partition of a subscription, from its assignment until it is taken away:
+ * what was fetched and not yet taken, what is finished, what is committed. All of
+ * it synchronous and plain: this is where every message passes.
+ */
+import type * as EventBusError from "@effect-eventbus/core/EventBusError"
+import * as OffsetTracker from "@effect-eventbus/core/OffsetTracker"
+import type { Assignment, IncomingMessage, Lane } from "@effect-eventbus/core/Transport"
+import type * as Effect from "effect/Effect"
+import type { Encoded } from "../CommitMetadata.js"
+import * as CommitMetadata from "../CommitMetadata.js"
+import type { Decoded } from "./records.js"
+
+export interface PartitionOptions {
+  readonly topic: string
+  readonly partition: number
+  readonly epoch: number
+  /** The lowest offset that is not known to be finished. */
+  readonly start: number
+  readonly finished: ReadonlyArray<readonly [from: number, to: number]>
+  readonly duplicatesBelow: number
+  readonly maxAboveWatermark: number
+  /** So many finished messages want to be committed now. */
+  readonly commitMessages: number
+  /** It can be fetched from again. */
+  readonly onRoom: () => void
+  /** There is enough to commit. */
+  readonly onCommit: () => void
+  readonly settle: (
+    partition: Partition,
+    version: number,
+    last: number
+  ) => Effect.Effect<void, EventBusError.SettlementFailed>
+}
+
+/** What a commit says, and of which state. */
+export interface Commit {
+  readonly partition: Partition
+  readonly offset: number
+  readonly metadata: Encoded
+  readonly version: number
+}
+
+/** How many messages the lane is offered at once. */
+const CHUNK = 256
+
+export class Partition {
+  readonly tracker: OffsetTracker.OffsetTracker
+  readonly assignment: Assignment
+  /** The next offset to fetch. */
+  fetchOffset: number
+  /** Raised when a batch did not fit into what was fetched. */
+  fetchFactor = 1
+  /** It waits for a while after an error. */
+  resting = false
+  /** Errors in a row. */
+  failures = 0
+  /** Counts what has changed; a commit of a version covers all changes up to it. */
+  version = 0
+  committedVersion = 0
+  /** The last commit that the broker confirmed, this partition's mark at its beginning at first. */
+  committed: { readonly offset: number; readonly metadata: string } | undefined
+  bufferedBytes = 0
+  private lane: Lane | undefined
+  private buffer: Array<IncomingMessage> = []
+  private head = 0
+  private isOffering = true
+  private isOpen = true
+  private isRefused = false
+  private isPumping = false
+  private isScheduled = false
+  private outstanding = 0
+  private finishedSince = 0
+  /** Everything is taken, and it is too far ahead of what is finished to fetch more. */
+  private isWaiting = false
+
+  constructor(readonly options: PartitionOptions) {
+    this.tracker = OffsetTracker.make(options.start, options.finished)
+    this.fetchOffset = options.start
+    this.assignment = {
+      topic: options.topic,
+      partition: options.partition,
+      epoch: options.epoch,
+      finish: (message) => this.finish(message.offset),
+      settle: (messages) => {
+        let last = -1
+        for (const { offset } of messages) {
+          this.finish(offset)
+          last = Math.max(last, offset)
+        }
+        return options.settle(this, this.version, last)
+      },
+      resume: () => {
+        this.isRefused = false
+        this.schedule()
+      }
+    }
+  }
+
+  get id(): number {
+    return this.options.partition
+  }
+
+  /** Messages go to this lane from now on. */
+  open(lane: Lane): void {
+    this.lane = lane
+  }
+
+  get canFetch(): boolean {
+    return this.isOffering && !this.resting && this.head === this.buffer.length &&
+      this.tracker.ahead < this.options.maxAboveWatermark
+  }
+
+  /** What was fetched from `fetchOffset` on. */
+  accept(fetched: Decoded): void {
+    if (!this.isOffering) return
+    for (const message of fetched.messages) {
+      if (this.tracker.deliver(message.offset)) this.buffer.push(message)
+    }
+    this.tracker.advance(fetched.next)
+    // Only gaps: the watermark moves, and no message will say so.
+    if (fetched.messages.length === 0 && fetched.next > this.fetchOffset) this.version++
+    this.fetchOffset = fetched.next
+    this.fetchFactor = 1
+    this.failures = 0
+    this.bufferedBytes += fetched.bytes
+    this.pump()
+  }
+
+  /** Messages that are gone from the log, up to an offset, are not to be waited for. */
+  skipTo(offset: number): void {
+    this.tracker.advance(offset)
+    this.fetchOffset = offset
+    this.version++
+  }
+
+  /** Offers nothing more. */
+  stop(): void {
+    this.isOffering = false
+    this.buffer = []
+    this.head = 0
+    this.bufferedBytes = 0
+  }
+
+  /** Its lane is closed: what comes late does nothing. */
+  end(): void {
+    this.stop()
+    this.isOpen = false
+  }
+
+  get hasEnded(): boolean {
+    return !this.isOpen
+  }
+
+  /** Nothing that was taken is unfinished. */
+  get isClean(): boolean {
+    return this.outstanding === 0
+  }
+
+  get needsCommit(): boolean {
+    return this.version > this.committedVersion
+  }
+
+  commit(clean: boolean): Commit {
+    const offset = this.tracker.watermark
+    return {
+      partition: this,
+      offset,
+      metadata: CommitMetadata.encode(offset, { clean: clean && this.isClean, finished: this.tracker.finishedAbove() }),
+      version: this.version
+    }
+  }
+
+  confirm(commit: Commit): void {
+    this.committedVersion = Math.max(this.committedVersion, commit.version)
+    this.committed = { offset: commit.offset, metadata: commit.metadata.text }
+  }
+
+  private finish(offset: number): void {
+    if (!this.isOpen || !this.tracker.finish(offset)) return
+    this.outstanding--
+    this.version++
+    if (++this.finishedSince >= this.options.commitMessages) {
+      this.finishedSince = 0
+      this.options.onCommit()
+    }
+    if (this.head < this.buffer.length) {
+      if (!this.isRefused) this.schedule()
+    } else if (this.isWaiting && this.canFetch) {
+      this.isWaiting = false
+      this.options.onRoom()
+    }
+  }
+
+  /** Not at once: whoever calls may be in the middle of something that an offer would disturb. */
+  private schedule(): void {
+    if (this.isScheduled) return
+    this.isScheduled = true
+    queueMicrotask(() => {
+      this.isScheduled = false
+      this.pump()
+    })
+  }
+
+  private pump(): void {
+    if (this.isPumping || !this.isOffering || this.lane === undefined) return
+    this.isPumping = true
+    while (this.head < this.buffer.length && !this.isRefused && this.isOffering) {
+      const chunk = this.chunk()
+      if (chunk.length === 0) break
+      const taken = this.lane.offer(chunk)
+      this.outstanding += taken
+      this.head += taken
+      if (taken < chunk.length) this.isRefused = true
+    }
+    this.isPumping = false
+    if (this.head < this.buffer.length || !this.isOffering) return
+    this.buffer = []
+    this.head = 0
+    this.bufferedBytes = 0
+    if (this.canFetch) this.options.onRoom()
+    else this.isWaiting = true
+  }
+
+  /** The next messages, none of them further above the watermark than is allowed. */
+  private chunk(): ReadonlyArray<IncomingMessage> {
+    const limit = this.tracker.watermark + this.options.maxAboveWatermark
+    let end = this.head
+    const last = Math.min(this.buffer.length, this.head + CHUNK)
+    while (end < last && this.buffer[end]!.offset < limit) end++
+    return this.buffer.slice(this.head, end)
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * What waits to be sent to a partition, in the order it was published, and the
+ * batch that was sent and not answered. Plain and synchronous: publishing costs
+ * no fiber and no timer of its own.
+ */
+import type { PublishError } from "@effect-eventbus/core/EventBusError"
+import type { Receipt } from "@effect-eventbus/core/Transport"
+import type * as Either from "effect/Either"
+import type { KafkaFailure } from "./Client.js"
+
+/** A record as kafkajs encodes it. */
+export interface WireRecord {
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: Record<string, string | Buffer | Array<string | Buffer>>
+  readonly timestamp: number
+}
+
+export type Result = Either.Either<Receipt, PublishError>
+
+/** One call of `publish`. */
+export class Call {
+  readonly entries: Array<Entry> = []
+  remaining: number
+  /** Set once the publisher waits; called once. */
+  onEnd: (() => void) | undefined
+  constructor(readonly results: Array<Result | undefined>, readonly deadline: number) {
+    this.remaining = results.reduce((count, result) => result === undefined ? count + 1 : count, 0)
+  }
+  settle(index: number, result: Result): void {
+    if (this.results[index] !== undefined) return
+    this.results[index] = result
+    if (--this.remaining === 0) this.onEnd?.()
+  }
+}
+
+/** Where an entry is: before the queue because that is full, in it, or in a batch that was sent. */
+export type Stage = "admission" | "queued" | "sent" | "done"
+
+export interface Entry {
+  readonly call: Call
+  readonly index: number
+  readonly queue: PartitionQueue
+  readonly record: WireRecord
+  readonly size: number
+  stage: Stage
+  /** Nobody waits for it any more; it is not sent if that can still be helped. */
+  abandoned: boolean
+}
+
+export interface ProducerId {
+  readonly producerId: string
+  readonly producerEpoch: number
+}
+
+/** What was sent stays as it is until the broker has answered: it knows a repetition by its sequence number and size. */
+export interface Batch {
+  readonly queue: PartitionQueue
+  readonly entries: ReadonlyArray<Entry>
+  readonly bytes: number
+  readonly producer: ProducerId
+  readonly firstSequence: number
+  /** How often it may have reached a broker. */
+  sent: number
+}
+
+export class PartitionQueue {
+  private waiting: Array<Entry> = []
+  private head = 0
+  /** How many of the next entries are sent alone, because the broker found them too large together. */
+  private alone = 0
+  private sequence = 0
+  batch: Batch | undefined
+  producer: ProducerId | undefined
+  /** Its batch is on the way to a broker. */
+  inFlight = false
+  /** It waits for a while after a failure, or for news of its leader. */
+  resting = false
+  failures = 0
+  lastFailure: KafkaFailure | undefined
+  constructor(readonly topic: string, readonly partition: number) {}
+
+  push(entry: Entry): void {
+    entry.stage = "queued"
+    this.waiting.push(entry)
+  }
+
+  get isEmpty(): boolean {
+    while (this.head < this.waiting.length && this.waiting[this.head]!.abandoned) this.head++
+    if (this.head === this.waiting.length && this.head > 0) {
+      this.waiting = []
+      this.head = 0
+    }
+    return this.head === this.waiting.length
+  }
+
+  /** The batch that is to be sent next: the last one again, where it was not answered. */
+  next(producer: ProducerId, limits: { readonly bytes: number; readonly messages: number }): Batch | undefined {
+    if (this.batch !== undefined || this.isEmpty) return this.batch
+    if (this.producer === undefined) {
+      this.producer = producer
+      this.sequence = 0
+    }
+    const entries: Array<Entry> = []
+    let bytes = 0
+    const messages = this.alone > 0 ? 1 : limits.messages
+    while (!this.isEmpty && entries.length < messages) {
+      const entry = this.waiting[this.head]!
+      if (entries.length > 0 && bytes + entry.size > limits.bytes) break
+      entry.stage = "sent"
+      entries.push(entry)
+      bytes += entry.size
+      this.head++
+    }
+    if (this.alone > 0) this.alone--
+    if (this.head >= 1024 && this.head * 2 >= this.waiting.length) {
+      this.waiting = this.waiting.slice(this.head)
+      this.head = 0
+    }
+    return this.batch = { queue: this, entries, bytes, producer: this.producer, firstSequence: this.sequence, sent: 0 }
+  }
+
+  /** The batch was written. */
+  written(batch: Batch): void {
+    this.sequence = advance(batch.firstSequence, batch.entries.length)
+    this.batch = undefined
+    this.failures = 0
+    this.lastFailure = undefined
+  }
+
+  /** The batch was certainly not written: its entries wait again, before all others, and those nobody waits for are dropped. */
+  putBack(batch: Batch, alone: boolean): ReadonlyArray<Entry> {
+    this.batch = undefined
+    const kept = batch.entries.filter((entry) => !entry.abandoned)
+    for (const entry of kept) entry.stage = "queued"
+    this.waiting = [...kept, ...this.waiting.slice(this.head)]
+    this.head = 0
+    if (alone) this.alone = kept.length
+    return batch.entries.filter((entry) => entry.abandoned)
+  }
+
+  /** Takes everything out that waits. */
+  clear(): ReadonlyArray<Entry> {
+    const waiting = this.waiting.slice(this.head).filter((entry) => !entry.abandoned)
+    this.waiting = []
+    this.head = 0
+    this.alone = 0
+    this.failures = 0
+    return waiting
+  }
+}
+
+/** Kafka's sequence numbers go from 2^31 − 1 on to 0. */
+const advance = (sequence: number, by: number): number => {
+  const next = sequence + by
+  return next > 0x7fffffff ? next - 0x80000000 : next
+}

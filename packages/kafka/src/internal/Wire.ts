@@ -1,0 +1,203 @@
+/**
+ * The seam around kafkajs: one connection to one broker that speaks Kafka's
+ * protocol. Of kafkajs this package uses the connection (framing, SASL, TLS,
+ * time limits of requests) and the codecs of the requests, and none of its loops:
+ * its producer and consumer have the traps that `docs/kafka.md` names. Another
+ * client needs this module again and nothing else.
+ *
+ * Promises, because kafkajs speaks them; `Client.ts` turns them into effects.
+ */
+import loggers from "kafkajs/src/loggers/index.js"
+import Connection from "kafkajs/src/network/connection.js"
+import protocolErrors from "kafkajs/src/protocol/error.js"
+import apiKeys from "kafkajs/src/protocol/requests/apiKeys.js"
+import protocol from "kafkajs/src/protocol/requests/index.js"
+import * as net from "node:net"
+import * as tls from "node:tls"
+import { decodeFetchResponse } from "./records.js"
+
+export type Api =
+  | "ApiVersions"
+  | "CreateTopics"
+  | "Fetch"
+  | "GroupCoordinator"
+  | "Heartbeat"
+  | "InitProducerId"
+  | "JoinGroup"
+  | "LeaveGroup"
+  | "ListOffsets"
+  | "Metadata"
+  | "OffsetCommit"
+  | "OffsetFetch"
+  | "Produce"
+  | "SaslAuthenticate"
+  | "SyncGroup"
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+export interface LogEntry {
+  readonly level: "info" | "warn"
+  readonly message: string
+  readonly details: Record<string, unknown>
+}
+
+export interface WireOptions {
+  readonly clientId: string
+  readonly connectionTimeoutMs: number
+  readonly requestTimeoutMs: number
+  readonly tls: tls.ConnectionOptions | undefined
+  readonly sasl: { readonly mechanism: string; readonly username: string; readonly password: string } | undefined
+  readonly log: (entry: LogEntry) => void
+  /** The sockets that are in use, for whoever has to end them all. */
+  readonly sockets: Set<net.Socket>
+}
+
+/** An open, authenticated connection. A request that times out ends it: what comes late must not meet what comes next. */
+export interface Link {
+  readonly isOpen: () => boolean
+  /** Error codes stay in the answer, for each partition: nothing is thrown for them. */
+  readonly send: <A>(api: Api, payload: object, timeoutMs?: number) => Promise<A>
+  readonly dispose: () => Promise<void>
+}
+
+const KEEP_ALIVE_MS = 30_000
+const API_VERSIONS = [2, 1, 0]
+
+/** Connects, agrees on the versions of the requests, and authenticates. */
+export const open = async (address: Address, options: WireOptions): Promise<Link> => {
+  const connection = new Connection({
+    ...address,
+    clientId: options.clientId,
+    connectionTimeout: options.connectionTimeoutMs,
+    requestTimeout: options.requestTimeoutMs,
+    enforceRequestTimeout: true,
+    ssl: options.tls ?? null,
+    // kafkajs keeps its authenticator in this object.
+    sasl: options.sasl === undefined ? null : { ...options.sasl },
+    logger: makeLogger(options.log),
+    socketFactory: makeSocketFactory(options.sockets)
+  })
+  restOnIdle(connection)
+  try {
+    await connection.connect()
+    const versions = await apiVersions(connection, options.connectionTimeoutMs)
+    connection.setVersions(versions)
+    connection.setSupportAuthenticationProtocol(apiKeys["SaslAuthenticate"]! in versions)
+    await connection.authenticate()
+    return link(connection, versions)
+  } catch (error) {
+    await dispose(connection)
+    throw error
+  }
+}
+
+const link = (connection: Connection, versions: Versions): Link => {
+  const lookup = protocol.lookup(versions)
+  return {
+    isOpen: () => connection.isConnected(),
+    dispose: () => dispose(connection),
+    send: async <A>(api: Api, payload: object, timeoutMs?: number): Promise<A> => {
+      const call = lookup(apiKeys[api]!, protocol.requests[api]!)(payload)
+      const decode = api === "Fetch"
+        ? async (raw: Buffer) => decodeFetchResponse(raw, call.request.apiVersion)
+        : call.response.decode
+      try {
+        return await connection.send({
+          request: call.request,
+          response: { decode, parse: (decoded: unknown) => Promise.resolve(decoded) },
+          requestTimeout: timeoutMs ?? call.requestTimeout ?? null,
+          logResponseError: false
+        }) as A
+      } catch (error) {
+        if (isNamed(error, "KafkaJSRequestTimeoutError")) await dispose(connection)
+        throw error
+      }
+    }
+  }
+}
+
+interface Versions {
+  readonly [key: number]: { readonly minVersion: number; readonly maxVersion: number }
+}
+
+const apiVersions = async (connection: Connection, timeoutMs: number): Promise<Versions> => {
+  for (const version of API_VERSIONS) {
+    try {
+      const call = protocol.requests["ApiVersions"]!.protocol({ version })()
+      const response = await connection.send({ ...call, requestTimeout: timeoutMs, logResponseError: false }) as {
+        readonly apiVersions: ReadonlyArray<{ apiKey: number; minVersion: number; maxVersion: number }>
+      }
+      return Object.fromEntries(response.apiVersions.map(({ apiKey, ...range }) => [apiKey, range]))
+    } catch (error) {
+      if (typeOf(error) !== "UNSUPPORTED_VERSION") throw error
+    }
+  }
+  throw new Error("The broker does not say which versions of the protocol it speaks")
+}
+
+/** Ends a connection at once: what waits for an answer is rejected, and no timer or socket is left. */
+const dispose = async (connection: Connection): Promise<void> => {
+  connection.requestQueue.rejectAll(closed())
+  await connection.disconnect()
+  connection.socket?.destroy()
+}
+
+const closed = (): Error =>
+  Object.assign(new Error("The connection was closed"), { name: "KafkaJSConnectionClosedError" })
+
+/** kafkajs looks every millisecond for throttled requests, for ever, once a connection has had an answer. */
+const restOnIdle = (connection: Connection): void => {
+  const queue = connection.requestQueue
+  queue.scheduleCheckPendingRequests = () => {
+    if (queue.throttleCheckTimeoutId !== null || queue.pending.length === 0) return
+    queue.throttleCheckTimeoutId = setTimeout(() => {
+      queue.throttleCheckTimeoutId = null
+      queue.checkPendingRequests()
+    }, Math.max(10, queue.throttledUntil - Date.now()))
+  }
+}
+
+const makeSocketFactory = (sockets: Set<net.Socket>) =>
+(options: {
+  readonly host: string
+  readonly port: number
+  readonly ssl: tls.ConnectionOptions | null
+  readonly onConnect: () => void
+}): net.Socket => {
+  const { host, onConnect, port, ssl } = options
+  const socket = ssl === null
+    ? net.connect({ host, port }, onConnect)
+    : tls.connect({ host, port, ...(net.isIP(host) === 0 ? { servername: host } : {}), ...ssl }, onConnect)
+  sockets.add(socket)
+  socket.once("close", () => sockets.delete(socket))
+  socket.setNoDelay(true)
+  socket.setKeepAlive(true, KEEP_ALIVE_MS)
+  return socket
+}
+
+/** What kafkajs calls an error we handle, or report typed: it is never more than a warning in the log. */
+const makeLogger = (log: WireOptions["log"]): unknown =>
+  loggers.createLogger({
+    level: loggers.LEVELS.INFO,
+    logCreator: () => ({ label, log: { message, ...details } }) =>
+      log({ level: label === "INFO" ? "info" : "warn", message, details })
+  })
+
+const types = new Map(protocolErrors.errorCodes.map(({ code, type }) => [code, type]))
+const newerTypes = new Map([
+  [90, "PRODUCER_FENCED"],
+  [100, "UNKNOWN_TOPIC_ID"]
+])
+
+/** The name of one of the protocol's error codes. */
+export const errorType = (code: number): string => types.get(code) ?? newerTypes.get(code) ?? `ERROR_${code}`
+
+export const isNamed = (error: unknown, name: string): boolean => error instanceof Error && error.name === name
+
+const typeOf = (error: unknown): string | undefined =>
+  typeof error === "object" && error !== null && "type" in error && typeof error.type === "string"
+    ? error.type
+    : undefined

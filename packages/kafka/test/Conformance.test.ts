@@ -1,0 +1,12 @@
+import type {} from "@effect-eventbus/brokers/vitestSetup"
+import { KafkaTransport } from "@effect-eventbus/kafka"
+import { Conformance } from "@effect-eventbus/testing"
+import { inject } from "vitest"
+
+const brokers = inject("kafkaBrokers")
+
+Conformance.suite({
+  name: "kafka",
+  layer: KafkaTransport.layer({ brokers }),
+  strict: KafkaTransport.layer({ brokers, topics: "validate" })
+})

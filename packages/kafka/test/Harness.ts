@@ -1,0 +1,149 @@
+/** What the tests of this package share: a plain hand-written consumer, and Kafka through kafkajs's own client. */
+import type { Transport } from "@effect-eventbus/core"
+import { eventually } from "@effect-eventbus/testing/Eventually"
+import type { KafkaConfig } from "@effect-eventbus/kafka"
+import { KafkaTransport } from "@effect-eventbus/kafka"
+import { Duration, Effect, Either } from "effect"
+import type { EventBusError } from "@effect-eventbus/core"
+import kafkajs from "kafkajs"
+import { inject } from "vitest"
+
+export const shared = (): ReadonlyArray<string> => inject("kafkaBrokers")
+
+let topics = 0
+export const topicName = (): string => `test-${process.pid}-${Date.now()}-${topics++}`
+
+export const spec = (name = topicName(), partitions = 1): Transport.TopicSpec => ({ name, kind: "envelope", partitions })
+
+export const transport = (options: Partial<KafkaConfig.Options> = {}) =>
+  KafkaTransport.make({ brokers: shared(), ...options })
+
+export const message = (
+  aggregateId: string | undefined,
+  value: string | Uint8Array | null,
+  more: Partial<Transport.OutgoingMessage> = {}
+): Transport.OutgoingMessage => ({
+  id: undefined,
+  aggregateId,
+  key: null,
+  value: typeof value === "string" ? Buffer.from(value) : value,
+  headers: {},
+  timestamp: undefined,
+  ...more
+})
+
+export const text = (bytes: Uint8Array | null): string => bytes === null ? "" : Buffer.from(bytes).toString()
+
+/** Publishes and expects it to succeed; the receipts. */
+export const published = (
+  service: Transport.Service,
+  topic: Transport.TopicSpec,
+  messages: ReadonlyArray<Transport.OutgoingMessage>,
+  timeout: Duration.DurationInput = "15 seconds"
+) =>
+  Effect.flatMap(
+    service.publish(topic, messages, { timeout: Duration.decode(timeout) }),
+    (results): Effect.Effect<ReadonlyArray<Transport.Receipt>, EventBusError.PublishError> => Either.all(results)
+  )
+
+export const numbered = (count: number, aggregateId: (i: number) => string = () => "a") =>
+  Array.from({ length: count }, (_, i) => message(aggregateId(i), String(i)))
+
+export const request = (
+  topic: Transport.TopicSpec,
+  more: Partial<Transport.SubscribeRequest> = {}
+): Transport.SubscribeRequest => ({
+  topic,
+  group: "tests",
+  semantics: "at-least-once",
+  startFrom: "earliest",
+  maxAboveWatermark: 10_000,
+  maxUnfinished: 1_000,
+  drainDeadline: Duration.seconds(2),
+  ...more
+})
+
+/** One partition as the bus would hold it. */
+export interface Held {
+  readonly assignment: Transport.Assignment
+  readonly taken: Array<Transport.IncomingMessage>
+  isClosed: boolean
+}
+
+/** A consumer that keeps what it takes. `room` says how many more a partition takes; `onTake` may finish at once. */
+export const makeConsumer = (options: {
+  readonly room?: (held: Held) => number
+  readonly onTake?: (held: Held, message: Transport.IncomingMessage) => void
+  readonly onClose?: (held: Held) => Effect.Effect<void>
+} = {}) => {
+  const lanes: Array<Held> = []
+  const consumer: Transport.Consumer = {
+    assigned: (assignment) => {
+      const held: Held = { assignment, taken: [], isClosed: false }
+      lanes.push(held)
+      return {
+        offer: (messages) => {
+          if (held.isClosed) return 0
+          const count = Math.min(messages.length, options.room?.(held) ?? Infinity)
+          for (const message of messages.slice(0, count)) {
+            held.taken.push(message)
+            options.onTake?.(held, message)
+          }
+          return count
+        },
+        close: () =>
+          Effect.suspend(() => {
+            held.isClosed = true
+            return Effect.as(options.onClose?.(held) ?? Effect.void, { unfinished: 0, lost: 0 })
+          })
+      }
+    }
+  }
+  return {
+    consumer,
+    lanes,
+    all: () => lanes.flatMap(({ taken }) => taken),
+    values: () => lanes.flatMap(({ taken }) => taken.map(({ value }) => text(value))),
+    open: () => lanes.filter(({ isClosed }) => !isClosed),
+    lane: (partition: number) => lanes.find((held) => !held.isClosed && held.assignment.partition === partition)!
+  }
+}
+
+export const finishing = () => makeConsumer({ onTake: ({ assignment }, message) => assignment.finish(message) })
+
+export { eventually }
+
+/** Kafka without our code. */
+export const kafka = (brokers: ReadonlyArray<string> = shared()) =>
+  new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+
+export const withAdmin = <A>(use: (admin: kafkajs.Admin) => Promise<A>, brokers = shared()) =>
+  Effect.promise(async () => {
+    const admin = kafka(brokers).admin()
+    await admin.connect()
+    try {
+      return await use(admin)
+    } finally {
+      await admin.disconnect()
+    }
+  })
+
+/** The committed offset of a partition, or −1. */
+export const committed = (topic: string, partition = 0, group = "tests", brokers = shared()) =>
+  withAdmin(async (admin) => {
+    const [found] = await admin.fetchOffsets({ groupId: `${group}.${topic}`, topics: [topic] })
+    const entry = found?.partitions.find((entry) => entry.partition === partition)
+    return { offset: Number(entry?.offset ?? -1), metadata: entry?.metadata ?? "" }
+  }, brokers)
+
+/** Polls until the commit is there. */
+export const eventuallyCommitted = (topic: string, offset: number, partition = 0) =>
+  Effect.gen(function*() {
+    let last = -1
+    for (let i = 0; i < 200; i++) {
+      last = (yield* committed(topic, partition)).offset
+      if (last === offset) return
+      yield* Effect.sleep("25 millis")
+    }
+    return yield* Effect.dieMessage(`the commit is ${last} and not ${offset}`)
+  })

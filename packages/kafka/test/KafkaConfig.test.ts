@@ -1,0 +1,75 @@
+import { ConfigSpec } from "@effect-eventbus/core"
+import { KafkaConfig, KafkaConfigSpec, KafkaTransport } from "@effect-eventbus/kafka"
+import { ConfigProvider, Duration, Effect, Exit, Layer, Redacted } from "effect"
+import { describe, expect, it } from "vitest"
+
+const fromEnv = (env: Record<string, string>) =>
+  ConfigSpec.load(KafkaConfigSpec.spec).pipe(
+    Effect.flatMap(KafkaConfigSpec.fromValues),
+    Effect.flatMap((options) => Effect.map(KafkaConfig.resolve(options), (settings) => ({ options, settings }))),
+    Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(env)), { pathDelim: "_" })),
+    Effect.either
+  )
+
+describe("KafkaConfig", () => {
+  it("every setting can come from the environment", async () => {
+    const read = await Effect.runPromise(Effect.flatten(fromEnv({
+      EVENTBUS_KAFKA_BROKERS: "one:9092,two:9093",
+      EVENTBUS_KAFKA_CLIENT_ID: "me",
+      EVENTBUS_KAFKA_SASL_MECHANISM: "scram-sha-256",
+      EVENTBUS_KAFKA_SASL_USERNAME: "user",
+      EVENTBUS_KAFKA_SASL_PASSWORD: "hunter2",
+      EVENTBUS_KAFKA_TLS_ENABLED: "true",
+      EVENTBUS_KAFKA_TOPICS: "validate",
+      EVENTBUS_KAFKA_TOPIC_PARTITIONERS: "orders=sarama-fnv1a, clicks=murmur2",
+      EVENTBUS_KAFKA_REPLICATION_FACTOR: "-1",
+      EVENTBUS_KAFKA_SESSION_TIMEOUT: "6 seconds"
+    })))
+    expect(read.settings).toMatchObject({
+      brokers: ["one:9092", "two:9093"],
+      clientId: "me",
+      tls: {},
+      topics: "validate",
+      topicPartitioners: { orders: "sarama-fnv1a", clicks: "murmur2" },
+      sessionTimeout: 6_000,
+      heartbeatInterval: 600
+    })
+    expect(Redacted.value(read.settings.sasl!.password)).toBe("hunter2")
+    expect(JSON.stringify(read)).not.toContain("hunter2")
+    expect(Object.keys(KafkaConfigSpec.spec).every((key) => key.startsWith("kafka."))).toBe(true)
+  })
+
+  it("everything that is wrong is said at once, with the key's name", async () => {
+    const resolved = await Effect.runPromise(Effect.either(KafkaConfig.resolve({
+      brokers: ["nowhere", "host:0"],
+      sessionTimeout: Duration.seconds(1),
+      heartbeatInterval: Duration.seconds(1),
+      partitions: 0
+    })))
+    expect(resolved).toMatchObject({
+      _tag: "Left",
+      left: {
+        _tag: "InvalidConfiguration",
+        issues: [
+          expect.stringContaining("\"nowhere\""),
+          expect.stringContaining("\"host:0\""),
+          expect.stringContaining("kafka.heartbeatInterval"),
+          expect.stringContaining("kafka.partitions")
+        ]
+      }
+    })
+    expect(await Effect.runPromise(fromEnv({ EVENTBUS_KAFKA_SASL_USERNAME: "user" }))).toMatchObject({
+      left: { issues: [expect.stringContaining("kafka.sasl"), expect.stringContaining("kafka.brokers")] }
+    })
+    expect(
+      await Effect.runPromise(fromEnv({ EVENTBUS_KAFKA_BROKERS: "a:1", EVENTBUS_KAFKA_TOPIC_PARTITIONERS: "x=crc" }))
+    ).toMatchObject({ left: { issues: [expect.stringContaining("\"x=crc\"")] } })
+  })
+
+  it("a certificate that is neither PEM text nor a file is a typed error", async () => {
+    const exit = await Effect.runPromise(
+      Effect.exit(Effect.scoped(Layer.build(KafkaTransport.layer({ brokers: ["a:1"], tls: { ca: "/no/such/file" } }))))
+    )
+    expect(Exit.isFailure(exit) && String(exit.cause)).toContain("kafka.tls.ca")
+  })
+})
