@@ -1,0 +1,375 @@
+/**
+ * The settings of the NATS transport. Each option is also a key of the configuration: `ackWait` is `nats.ackWait`
+ * in JSON and YAML, and `EVENTBUS_NATS_ACK_WAIT` in the environment.
+ *
+ * @since 0.1.0
+ */
+import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
+import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Duration from "effect/Duration"
+import * as Either from "effect/Either"
+import type * as Redacted from "effect/Redacted"
+
+/**
+ * What happens with the stream of a topic on first use: `create` makes one that is missing and uses an existing one
+ * as it is, `validate` compares an existing one with the settings, `skip` only looks up its name.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type StreamStrategy = "create" | "validate" | "skip"
+
+/**
+ * What happens with a durable consumer that has other settings than ours: `update` changes it,
+ * `validate` fails with the differences.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ConsumerStrategy = "update" | "validate"
+
+/**
+ * Where a stream keeps its messages.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Storage = "file" | "memory"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** Addresses of servers, `host:port` or `nats://host:port`. Default: `localhost:4222`. */
+  readonly servers?: ReadonlyArray<string> | undefined
+  /** The name of the connection in the server's lists. Default: `effect-eventbus`. */
+  readonly name?: string | undefined
+  readonly user?: string | undefined
+  readonly password?: Redacted.Redacted<string> | undefined
+  readonly token?: Redacted.Redacted<string> | undefined
+  /** The text of a credentials file (JWT and seed). */
+  readonly credentials?: Redacted.Redacted<string> | undefined
+  /** The path of a credentials file; read again at each reconnect. */
+  readonly credentialsFile?: string | undefined
+  /** The seed of an NKey, `SU…`. */
+  readonly nkeySeed?: Redacted.Redacted<string> | undefined
+  /** Demand TLS. Default: `true` where one of the other TLS settings is given, and else what the server demands. */
+  readonly tls?: boolean | undefined
+  /** Path of the PEM file with the certificate authorities to trust. Default: those of Node. */
+  readonly tlsCaFile?: string | undefined
+  /** Path of the PEM file with the client's certificate. */
+  readonly tlsCertFile?: string | undefined
+  /** Path of the PEM file with the client's key. */
+  readonly tlsKeyFile?: string | undefined
+  /** Begin with the TLS handshake, as servers with `handshake_first` want it. Default: `false`. */
+  readonly tlsHandshakeFirst?: boolean | undefined
+  /** The JetStream domain. Default: none. */
+  readonly domain?: string | undefined
+  /** The prefix of subjects for replies, for accounts that restrict it. Default: `_INBOX`. */
+  readonly inboxPrefix?: string | undefined
+  /** How long one attempt to connect may take. Default: 5 seconds. */
+  readonly connectTimeout?: Duration.DurationInput | undefined
+  /** How often the first connection is attempted; afterwards reconnecting never ends. Default: 3. */
+  readonly connectAttempts?: number | undefined
+  /** The wait between attempts to reconnect, to which up to as much is added at random. Default: 500 millis. */
+  readonly reconnectWait?: Duration.DurationInput | undefined
+  /** How often the server is pinged; after two pings without an answer the connection is dropped. Default: 10 seconds. */
+  readonly pingInterval?: Duration.DurationInput | undefined
+  /** How long a request to JetStream may take. Default: 5 seconds. */
+  readonly requestTimeout?: Duration.DurationInput | undefined
+  /** How long closing waits for the server's last confirmations. Default: 5 seconds. */
+  readonly closeTimeout?: Duration.DurationInput | undefined
+  /** See {@link StreamStrategy}. Default: `create`. */
+  readonly streams?: StreamStrategy | undefined
+  /** Storage of streams for envelopes. Default: `file`. */
+  readonly storage?: Storage | undefined
+  /** Storage of streams for plain messages. Default: `memory`. */
+  readonly plainStorage?: Storage | undefined
+  /** Replicas of a stream, 1 to 5. Default: the server's (1). */
+  readonly replicas?: number | undefined
+  /** How long a stream keeps a message. Default: for ever. */
+  readonly maxAge?: Duration.DurationInput | undefined
+  /** How many bytes a stream keeps, dropping the oldest messages. Default: no limit. */
+  readonly maxBytes?: number | undefined
+  /** How many messages a stream keeps, dropping the oldest. Default: no limit. */
+  readonly maxMessages?: number | undefined
+  /** For how long the server knows message ids again. Default: 2 minutes. */
+  readonly duplicateWindow?: Duration.DurationInput | undefined
+  /** How many published messages can wait for their acknowledgement at once. Default: 1,000. */
+  readonly maxInFlight?: number | undefined
+  /** After what time without an acknowledgement a message is sent again, with the same message id. Default: 3 seconds. */
+  readonly ackTimeout?: Duration.DurationInput | undefined
+  /** See {@link ConsumerStrategy}. Default: `update`. */
+  readonly consumers?: ConsumerStrategy | undefined
+  /**
+   * After what time without a sign of life the server delivers a message again. Signs of life are sent for all messages
+   * in hand every third of it, so handlers may take longer. Default: 30 seconds.
+   */
+  readonly ackWait?: Duration.DurationInput | undefined
+  /** How many messages a subscription fetches ahead of its lane. Default: 500. */
+  readonly prefetchMessages?: number | undefined
+  /** How many bytes a subscription fetches ahead of its lane; at least two messages of the server's largest size. Default: 8 MiB. */
+  readonly prefetchBytes?: number | undefined
+}
+
+/**
+ * The settings with their defaults applied; times are milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Settings {
+  readonly options: Options
+  readonly servers: ReadonlyArray<string>
+  readonly name: string
+  readonly apiPrefix: string
+  readonly inboxPrefix: string
+  readonly connectTimeout: number
+  readonly connectAttempts: number
+  readonly reconnectWait: number
+  readonly pingInterval: number
+  readonly requestTimeout: number
+  readonly closeTimeout: number
+  readonly streams: StreamStrategy
+  readonly storage: Storage
+  readonly plainStorage: Storage
+  readonly duplicateWindow: number
+  readonly maxInFlight: number
+  readonly ackTimeout: number
+  readonly consumers: ConsumerStrategy
+  readonly ackWait: number
+  readonly prefetchMessages: number
+  readonly prefetchBytes: number
+}
+
+/**
+ * The defaults, as `Options` say them.
+ *
+ * @since 0.1.0
+ * @category defaults
+ */
+export const defaults = {
+  servers: ["localhost:4222"],
+  name: "effect-eventbus",
+  inboxPrefix: "_INBOX",
+  connectTimeout: "5 seconds",
+  connectAttempts: 3,
+  reconnectWait: "500 millis",
+  pingInterval: "10 seconds",
+  requestTimeout: "5 seconds",
+  closeTimeout: "5 seconds",
+  streams: "create",
+  storage: "file",
+  plainStorage: "memory",
+  duplicateWindow: "2 minutes",
+  maxInFlight: 1_000,
+  ackTimeout: "3 seconds",
+  consumers: "update",
+  ackWait: "30 seconds",
+  prefetchMessages: 500,
+  prefetchBytes: 8 * 1_048_576
+} as const satisfies Options
+
+/**
+ * Applies the defaults and checks what the types can't.
+ *
+ * @since 0.1.0
+ * @category settings
+ */
+export const resolve = (options: Options): Either.Either<Settings, InvalidConfiguration> => {
+  const set = <K extends keyof typeof defaults>(key: K) => options[key] ?? defaults[key]
+  const issues: Array<string> = []
+  const time = (key: DurationKey, min: number): number => {
+    const millis = Duration.toMillis(set(key))
+    if (!(millis >= min && millis < 2 ** 31)) issues.push(`nats.${key}: expected a duration of at least ${min} millis`)
+    return Math.ceil(millis)
+  }
+  const count = (key: CountKey): number => {
+    const value = set(key)
+    if (!Number.isSafeInteger(value) || value < 1) issues.push(`nats.${key}: expected a whole number of at least 1`)
+    return value
+  }
+  const servers = set("servers")
+  if (servers.length === 0) issues.push("nats.servers: expected at least one address")
+  if (options.replicas !== undefined && !(options.replicas >= 1 && options.replicas <= 5)) {
+    issues.push("nats.replicas: expected 1 to 5")
+  }
+  const logins = (["user", "token", "credentials", "credentialsFile", "nkeySeed"] as const).filter((key) =>
+    options[key] !== undefined
+  )
+  if (logins.length > 1) issues.push(`nats: ${logins.join(" and ")} are set, but only one way to log in can be used`)
+  if ((options.tlsCertFile === undefined) !== (options.tlsKeyFile === undefined)) {
+    issues.push("nats: tlsCertFile and tlsKeyFile have to be set together")
+  }
+  const settings: Settings = {
+    options,
+    servers,
+    name: set("name"),
+    apiPrefix: options.domain === undefined ? "$JS.API" : `$JS.${options.domain}.API`,
+    inboxPrefix: set("inboxPrefix"),
+    connectTimeout: time("connectTimeout", 1),
+    connectAttempts: count("connectAttempts"),
+    reconnectWait: time("reconnectWait", 1),
+    pingInterval: time("pingInterval", 100),
+    requestTimeout: time("requestTimeout", 1),
+    closeTimeout: time("closeTimeout", 1),
+    streams: set("streams"),
+    storage: set("storage"),
+    plainStorage: set("plainStorage"),
+    duplicateWindow: time("duplicateWindow", 100),
+    maxInFlight: count("maxInFlight"),
+    ackTimeout: time("ackTimeout", 100),
+    consumers: set("consumers"),
+    ackWait: time("ackWait", 1_000),
+    prefetchMessages: count("prefetchMessages"),
+    prefetchBytes: count("prefetchBytes")
+  }
+  return issues.length === 0 ? Either.right(settings) : Either.left(new InvalidConfiguration({ issues }))
+}
+
+type DurationKey =
+  | "connectTimeout"
+  | "reconnectWait"
+  | "pingInterval"
+  | "requestTimeout"
+  | "closeTimeout"
+  | "duplicateWindow"
+  | "ackTimeout"
+  | "ackWait"
+
+type CountKey = "connectAttempts" | "maxInFlight" | "prefetchMessages" | "prefetchBytes"
+
+/**
+ * The keys of the configuration.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export const spec = {
+  "nats.servers": ConfigSpec.list({
+    default: "localhost:4222",
+    description: "Addresses of servers, `host:port` or `nats://host:port`."
+  }),
+  "nats.name": ConfigSpec.string({
+    default: defaults.name,
+    description: "The name of the connection in the server's lists."
+  }),
+  "nats.user": ConfigSpec.string({ description: "User name, with `nats.password`." }),
+  "nats.password": ConfigSpec.secret({ description: "The user's password." }),
+  "nats.token": ConfigSpec.secret({ description: "An authentication token." }),
+  "nats.credentials": ConfigSpec.secret({ description: "The text of a credentials file (JWT and seed)." }),
+  "nats.credentialsFile": ConfigSpec.string({ description: "The path of a credentials file." }),
+  "nats.nkeySeed": ConfigSpec.secret({ description: "The seed of an NKey, `SU…`." }),
+  "nats.tls": ConfigSpec.boolean({
+    description: "Demand TLS. Without it: if another TLS setting is given, or the server demands it."
+  }),
+  "nats.tlsCaFile": ConfigSpec.string({ description: "PEM file with the certificate authorities to trust." }),
+  "nats.tlsCertFile": ConfigSpec.string({ description: "PEM file with the client's certificate." }),
+  "nats.tlsKeyFile": ConfigSpec.string({ description: "PEM file with the client's key." }),
+  "nats.tlsHandshakeFirst": ConfigSpec.boolean({
+    default: "false",
+    description: "Begin with the TLS handshake, as servers with `handshake_first` want it."
+  }),
+  "nats.domain": ConfigSpec.string({ description: "The JetStream domain." }),
+  "nats.inboxPrefix": ConfigSpec.string({
+    default: defaults.inboxPrefix,
+    description: "The prefix of subjects for replies, for accounts that restrict it."
+  }),
+  "nats.connectTimeout": ConfigSpec.duration({
+    default: defaults.connectTimeout,
+    description: "How long one attempt to connect may take."
+  }),
+  "nats.connectAttempts": ConfigSpec.integer({
+    default: "3",
+    description: "How often the first connection is attempted; afterwards reconnecting never ends."
+  }),
+  "nats.reconnectWait": ConfigSpec.duration({
+    default: defaults.reconnectWait,
+    description: "The wait between attempts to reconnect; up to as much is added at random."
+  }),
+  "nats.pingInterval": ConfigSpec.duration({
+    default: defaults.pingInterval,
+    description: "How often the server is pinged; after two without an answer the connection is dropped."
+  }),
+  "nats.requestTimeout": ConfigSpec.duration({
+    default: defaults.requestTimeout,
+    description: "How long a request to JetStream may take."
+  }),
+  "nats.closeTimeout": ConfigSpec.duration({
+    default: defaults.closeTimeout,
+    description: "How long closing waits for the server's last confirmations."
+  }),
+  "nats.streams": ConfigSpec.literal("create", "validate", "skip")({
+    default: defaults.streams,
+    description:
+      "The stream of a topic on first use: make it when it is missing, compare it with the settings, or only look up its name."
+  }),
+  "nats.storage": ConfigSpec.literal("file", "memory")({
+    default: defaults.storage,
+    description: "Storage of streams for envelopes."
+  }),
+  "nats.plainStorage": ConfigSpec.literal("file", "memory")({
+    default: defaults.plainStorage,
+    description: "Storage of streams for plain messages."
+  }),
+  "nats.replicas": ConfigSpec.integer({ default: "the server's (1)", description: "Replicas of a stream, 1 to 5." }),
+  "nats.maxAge": ConfigSpec.duration({ default: "for ever", description: "How long a stream keeps a message." }),
+  "nats.maxBytes": ConfigSpec.integer({
+    default: "no limit",
+    description: "How many bytes a stream keeps, dropping the oldest messages."
+  }),
+  "nats.maxMessages": ConfigSpec.integer({
+    default: "no limit",
+    description: "How many messages a stream keeps, dropping the oldest."
+  }),
+  "nats.duplicateWindow": ConfigSpec.duration({
+    default: defaults.duplicateWindow,
+    description: "For how long the server knows message ids again."
+  }),
+  "nats.maxInFlight": ConfigSpec.integer({
+    default: "1000",
+    description: "How many published messages can wait for their acknowledgement at once."
+  }),
+  "nats.ackTimeout": ConfigSpec.duration({
+    default: defaults.ackTimeout,
+    description: "After what time without an acknowledgement a message is sent again, with the same message id."
+  }),
+  "nats.consumers": ConfigSpec.literal("update", "validate")({
+    default: defaults.consumers,
+    description: "A durable consumer with other settings: change it, or fail with the differences."
+  }),
+  "nats.ackWait": ConfigSpec.duration({
+    default: defaults.ackWait,
+    description:
+      "After what time without a sign of life the server delivers a message again; signs are sent every third of it."
+  }),
+  "nats.prefetchMessages": ConfigSpec.integer({
+    default: "500",
+    description: "How many messages a subscription fetches ahead of its lane."
+  }),
+  "nats.prefetchBytes": ConfigSpec.integer({
+    default: "8388608 (8 MiB)",
+    description: "How many bytes a subscription fetches ahead of its lane."
+  })
+} satisfies ConfigSpec.Spec
+
+/**
+ * What reading the configuration gives.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export type Values = ConfigSpec.Values<typeof spec>
+
+/**
+ * The options that the configuration holds.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export const fromValues = (values: Values): Options => {
+  const options: Record<string, unknown> = {}
+  for (const [path, value] of Object.entries(values)) options[path.slice("nats.".length)] = value
+  return options
+}

@@ -1,0 +1,181 @@
+/**
+ * Publishing that the stream acknowledges, with many messages in flight over
+ * one reply subscription.
+ *
+ * Of one aggregate (or key) one message is in flight at a time, so that an attempt that gets lost can't be overtaken by
+ * the message after it. An attempt whose fate is not known (the connection broke, no acknowledgement came) is made
+ * again with the same `Nats-Msg-Id`, which the server's duplicate window makes harmless.
+ *
+ * @since 0.1.0
+ */
+import {
+  BusClosed,
+  InvalidConfiguration,
+  InvalidMessage,
+  MessageTooLarge,
+  type PublishError,
+  PublishFailed
+} from "@effect-eventbus/core/EventBusError"
+import type { OutgoingMessage, Receipt, Service } from "@effect-eventbus/core/Transport"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FiberSet from "effect/FiberSet"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { Connection } from "./internal/Connection.js"
+import * as HeaderCodec from "./internal/HeaderCodec.js"
+import * as Outbox from "./internal/Outbox.js"
+import type { Settings } from "./NatsConfig.js"
+import { toNotWritten } from "./NatsErrors.js"
+import type { NatsStreams } from "./NatsStreams.js"
+import * as Subject from "./Subject.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Publish = Service["publish"]
+
+/**
+ * Ends with its scope: what is in flight then has `closeTimeout` to be acknowledged.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  connection: Connection,
+  streams: NatsStreams,
+  settings: Settings
+): Effect.Effect<Publish, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const fork = yield* FiberSet.makeRuntime<never>()
+    const outbox: Outbox.Outbox = new Outbox.Outbox(connection, settings, (topic) => void fork(recover(topic)))
+    yield* Effect.addFinalizer(() => outbox.close)
+    const topics = new Map<string, Outbox.TopicQueue>()
+    let serial = 0
+
+    /** Nobody answered for the stream: it may be gone, or have no leader for a while. */
+    const recover = (topic: Outbox.TopicQueue): Effect.Effect<void> =>
+      Effect.suspend(() =>
+        Effect.sleep(Math.min(50 * 2 ** Math.min(topic.misses, 10), 2_000)).pipe(
+          Effect.zipRight(streams.refresh(topic.spec)),
+          Effect.matchEffect({
+            onSuccess: () => Effect.sync(() => outbox.release(topic)),
+            onFailure: (failure) =>
+              failure._tag === "NatsRequestFailed" && outbox.isWaiting(topic)
+                ? Effect.logWarning("The stream of a topic can't be reached", failure).pipe(
+                  Effect.annotateLogs("topic", topic.spec.name),
+                  Effect.zipRight(Effect.sync(() => topic.misses++)),
+                  Effect.zipRight(recover(topic))
+                )
+                : Effect.sync(() => outbox.reject(topic, toNotWritten(topic.spec.name, failure)))
+          })
+        )
+      )
+
+    const send = (
+      topic: Outbox.TopicQueue,
+      messages: ReadonlyArray<OutgoingMessage>,
+      timeout: number
+    ): Effect.Effect<ReadonlyArray<Either.Either<Receipt, PublishError>>> =>
+      Effect.async((resume) => {
+        const call = new Outbox.Call(messages.length, (results) => {
+          clearTimeout(timer)
+          resume(Effect.succeed(results))
+        })
+        const timer = timeout < 2 ** 31 ? setTimeout(() => outbox.expire(call), timeout) : undefined
+        for (let index = 0; index < messages.length; index++) {
+          const message = messages[index]!
+          const entry = toEntry(topic, message, call, index)
+          if (entry instanceof Outbox.Entry) outbox.add(entry)
+          else call.answer(index, Either.left(entry))
+        }
+        outbox.pump()
+        return Effect.sync(() => {
+          clearTimeout(timer)
+          outbox.abandon(call)
+        })
+      })
+
+    const toEntry = (
+      topic: Outbox.TopicQueue,
+      message: OutgoingMessage,
+      call: Outbox.Call,
+      index: number
+    ): Outbox.Entry | InvalidMessage | MessageTooLarge => {
+      // Without an id of its own a message gets one that makes repeating an attempt harmless.
+      const id = `${topic.spec.name}/${message.id ?? `${connection.inbox}.${(serial++).toString(36)}`}`
+      const headers = HeaderCodec.encode(id, message)
+      if (typeof headers === "string") return new InvalidMessage({ topic: topic.spec.name, issue: headers })
+      const size = headers.length + (message.value?.length ?? 0)
+      const limit = connection.maxPayload()
+      if (size > limit) return new MessageTooLarge({ topic: topic.spec.name, size, limit })
+      return new Outbox.Entry(call, index, topic, orderOf(message), headers, message.value ?? nothing)
+    }
+
+    return (spec, messages, options) =>
+      Effect.suspend(() => {
+        if (outbox.isClosed) return Effect.succeed(all(messages, new BusClosed({ topic: spec.name })))
+        if (messages.length === 0) return Effect.succeed([])
+        let topic = topics.get(spec.name)
+        if (topic === undefined) {
+          const subject = Subject.fromTopic(spec.name)
+          if (Either.isLeft(subject)) {
+            return Effect.succeed(
+              all(messages, new InvalidConfiguration({ issues: [subject.left], topic: spec.name }))
+            )
+          }
+          topics.set(spec.name, topic = new Outbox.TopicQueue(spec))
+        }
+        const timeout = Duration.toMillis(options.timeout)
+        return topic.isReady || settings.streams === "skip"
+          ? send(topic, messages, timeout)
+          : prepare(topic, messages, timeout)
+      })
+
+    /** The first publish to a topic waits for its stream, within its own timeout. */
+    function prepare(topic: Outbox.TopicQueue, messages: ReadonlyArray<OutgoingMessage>, timeout: number) {
+      const start = performance.now()
+      const late = (cause?: unknown) =>
+        all(
+          messages,
+          new PublishFailed({
+            topic: topic.spec.name,
+            reason: connection.isUp() ? "Timeout" : "Unreachable",
+            outcome: "not-written",
+            cause
+          })
+        )
+      const ready = streams.get(topic.spec).pipe(
+        Effect.retry({
+          while: (failure) => failure._tag === "NatsRequestFailed" && failure.reason !== "Api",
+          schedule: retrying
+        })
+      )
+      return ready.pipe(
+        Effect.map(Either.right),
+        Effect.catchAll((failure) => Effect.succeed(Either.left(toNotWritten(topic.spec.name, failure)))),
+        Effect.timeoutTo({ duration: timeout, onSuccess: (result) => result, onTimeout: () => undefined }),
+        Effect.flatMap((result) => {
+          if (result === undefined) return Effect.succeed(late())
+          if (Either.isLeft(result)) return Effect.succeed(all(messages, result.left))
+          topic.isReady = true
+          return send(topic, messages, Math.max(0, timeout - (performance.now() - start)))
+        })
+      )
+    }
+  })
+
+const nothing = new Uint8Array(0)
+
+const retrying = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
+
+const all = (
+  messages: ReadonlyArray<OutgoingMessage>,
+  error: PublishError
+): ReadonlyArray<Either.Either<Receipt, PublishError>> => messages.map(() => Either.left(error))
+
+/** What a message is ordered by: its aggregate, else its key; nothing else is ordered. */
+const orderOf = (message: OutgoingMessage): string | undefined =>
+  message.aggregateId ?? (message.key === null ? undefined : `\u0000${Buffer.from(message.key).toString("latin1")}`)

@@ -1,0 +1,19 @@
+/**
+ * @since 0.1.0
+ */
+export * as NatsConfig from "./NatsConfig.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as NatsErrors from "./NatsErrors.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as NatsTransport from "./NatsTransport.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Subject from "./Subject.js"

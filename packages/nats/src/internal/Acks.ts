@@ -1,0 +1,116 @@
+/**
+ * Acknowledgements on their way. They are sent together at the end of the tick,
+ * and the last of them asks for an answer: the server works them off in order, so
+ * one answer confirms all before it. What is not confirmed is sent again after a
+ * reconnect, for the client drops what it had buffered.
+ */
+import * as Effect from "effect/Effect"
+import type { Connection } from "./Connection.js"
+
+const ack = new TextEncoder().encode("+ACK")
+
+export class Acks {
+  /** To be sent. */
+  private queued: Array<string> = []
+  /** Sent, and covered by the answer that is awaited. */
+  private awaited: Array<string> = []
+  /** Sent after that. */
+  private later: Array<string> = []
+  private answer: string | undefined
+  private askedAt = 0
+  private isScheduled = false
+  private onDone: Array<() => void> = []
+
+  constructor(private readonly connection: Connection, private readonly answerTimeout: number) {}
+
+  /** Acknowledges the message with this reply subject soon. */
+  add(reply: string): void {
+    this.queued.push(reply)
+    if (this.isScheduled) return
+    this.isScheduled = true
+    queueMicrotask(this.flush)
+  }
+
+  /** Succeeds when the server has confirmed all that was added so far. */
+  readonly confirmed: Effect.Effect<void> = Effect.async<void>((resume) => {
+    if (this.isDone()) return resume(Effect.void)
+    const done = () => resume(Effect.void)
+    this.onDone.push(done)
+    this.flush()
+    return Effect.sync(() => {
+      this.onDone = this.onDone.filter((other) => other !== done)
+    })
+  })
+
+  /** The answer did not come, or can't come any more: all is sent again. To be called from time to time. */
+  retry(now: number): void {
+    if (this.answer === undefined || now - this.askedAt < this.answerTimeout) return
+    this.resend()
+  }
+
+  /** After a reconnect: what was sent before may not have arrived. */
+  resend(): void {
+    if (this.answer !== undefined) this.connection.replies.forget(this.answer)
+    this.answer = undefined
+    this.queued = [...this.awaited, ...this.later, ...this.queued]
+    this.awaited = []
+    this.later = []
+    if (this.queued.length > 0) this.flush()
+  }
+
+  /** Nobody wants them any more: the stream is another one. */
+  clear(): void {
+    if (this.answer !== undefined) this.connection.replies.forget(this.answer)
+    this.answer = undefined
+    this.queued = []
+    this.awaited = []
+    this.later = []
+  }
+
+  private isDone(): boolean {
+    return this.queued.length === 0 && this.awaited.length === 0 && this.later.length === 0
+  }
+
+  private readonly flush = (): void => {
+    this.isScheduled = false
+    if (this.queued.length === 0 || !this.connection.isUp()) return
+    const queued = this.queued
+    this.queued = []
+    const last = queued.length - 1
+    for (let i = 0; i < last; i++) this.publish(queued[i]!)
+    if (this.answer === undefined) {
+      this.awaited = queued
+      this.publish(queued[last]!, this.ask())
+    } else {
+      this.publish(queued[last]!)
+      for (const reply of queued) this.later.push(reply)
+    }
+  }
+
+  private ask(): string {
+    this.askedAt = performance.now()
+    return this.answer = this.connection.replies.expect((reply) => {
+      this.answer = undefined
+      // Nothing is awaited from a connection that has ended. No responders: the consumer is gone.
+      if (reply === undefined) return
+      this.awaited = []
+      if (this.later.length > 0) {
+        this.awaited = this.later
+        this.later = []
+        this.publish(this.awaited[this.awaited.length - 1]!, this.ask())
+      } else if (this.isDone()) {
+        const onDone = this.onDone
+        this.onDone = []
+        for (const done of onDone) done()
+      }
+    })
+  }
+
+  private publish(subject: string, reply?: string): void {
+    try {
+      this.connection.client.publish(subject, ack, reply === undefined ? {} : { reply })
+    } catch {
+      // The client is closed: the message stays unsettled, and comes again.
+    }
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * The requests of JetStream's API that are needed here.
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type { Msg } from "nats"
+import type { Settings } from "../NatsConfig.js"
+import { type ApiError, codes, NatsRequestFailed } from "../NatsErrors.js"
+import type { Connection } from "./Connection.js"
+import { isNoResponders } from "./Replies.js"
+
+export interface StreamConfig {
+  readonly name: string
+  readonly subjects?: ReadonlyArray<string> | undefined
+  readonly storage?: string | undefined
+  readonly num_replicas?: number | undefined
+  readonly max_age?: number | undefined
+  readonly max_bytes?: number | undefined
+  readonly max_msgs?: number | undefined
+  readonly duplicate_window?: number | undefined
+  readonly retention?: string | undefined
+  readonly discard?: string | undefined
+}
+
+export interface StreamInfo {
+  readonly config: StreamConfig
+  readonly created: string
+}
+
+export interface ConsumerConfig {
+  readonly durable_name?: string | undefined
+  readonly name?: string | undefined
+  readonly deliver_policy?: string | undefined
+  readonly opt_start_seq?: number | undefined
+  readonly deliver_subject?: string | undefined
+  readonly ack_policy?: string | undefined
+  readonly ack_wait?: number | undefined
+  readonly max_deliver?: number | undefined
+  readonly max_ack_pending?: number | undefined
+  readonly filter_subject?: string | undefined
+  readonly replay_policy?: string | undefined
+  readonly inactive_threshold?: number | undefined
+  readonly backoff?: ReadonlyArray<number> | undefined
+}
+
+export interface ConsumerInfo {
+  readonly stream_name: string
+  readonly name: string
+  readonly config: ConsumerConfig
+  readonly delivered: { readonly consumer_seq: number; readonly stream_seq: number }
+  readonly ack_floor: { readonly consumer_seq: number; readonly stream_seq: number }
+  readonly num_ack_pending: number
+  readonly num_waiting: number
+  readonly num_pending: number
+}
+
+export interface Api {
+  readonly accountInfo: Effect.Effect<unknown, NatsRequestFailed>
+  readonly streamInfo: (name: string) => Effect.Effect<StreamInfo, NatsRequestFailed>
+  readonly createStream: (config: StreamConfig) => Effect.Effect<StreamInfo, NatsRequestFailed>
+  /** The stream that holds the subject. */
+  readonly streamNameOf: (subject: string) => Effect.Effect<string | undefined, NatsRequestFailed>
+  readonly consumerInfo: (stream: string, name: string) => Effect.Effect<ConsumerInfo, NatsRequestFailed>
+  /** Makes a durable consumer, or changes it. */
+  readonly putConsumer: (stream: string, config: ConsumerConfig) => Effect.Effect<ConsumerInfo, NatsRequestFailed>
+}
+
+export const make = (connection: Connection, settings: Settings): Api => {
+  const ask = <A>(endpoint: string, body?: object): Effect.Effect<A, NatsRequestFailed> =>
+    request(connection, `${settings.apiPrefix}.${endpoint}`, settings.requestTimeout, body) as Effect.Effect<
+      A,
+      NatsRequestFailed
+    >
+  return {
+    accountInfo: ask("INFO"),
+    streamInfo: (name) => ask(`STREAM.INFO.${name}`),
+    createStream: (config) => ask(`STREAM.CREATE.${config.name}`, config),
+    streamNameOf: (subject) =>
+      ask<{ readonly streams?: ReadonlyArray<string> | null }>("STREAM.NAMES", { subject }).pipe(
+        Effect.map(({ streams }) => streams?.[0])
+      ),
+    consumerInfo: (stream, name) => ask(`CONSUMER.INFO.${stream}.${name}`),
+    putConsumer: (stream, config) =>
+      ask(
+        config.filter_subject === undefined
+          ? `CONSUMER.CREATE.${stream}.${config.durable_name}`
+          : `CONSUMER.CREATE.${stream}.${config.durable_name}.${config.filter_subject}`,
+        { stream_name: stream, config }
+      )
+  }
+}
+
+const encoder = new TextEncoder()
+const nothing = new Uint8Array(0)
+
+/** Unlike the client's own requests this one fails at once when the connection is gone. */
+const request = (
+  connection: Connection,
+  subject: string,
+  timeout: number,
+  body: object | undefined
+): Effect.Effect<unknown, NatsRequestFailed> =>
+  Effect.async<Msg, NatsRequestFailed>((resume) => {
+    const failed = (reason: "Timeout" | "NoResponders" | "Disconnected", cause?: unknown) =>
+      resume(Effect.fail(new NatsRequestFailed({ subject, reason, cause })))
+    if (!connection.isUp()) return failed("Disconnected")
+    const listener = {
+      onDisconnect: () => {
+        forget()
+        failed("Disconnected")
+      }
+    }
+    const reply = connection.replies.expect((message) => {
+      forget()
+      if (message === undefined) failed("Disconnected")
+      else if (isNoResponders(message)) failed("NoResponders")
+      else resume(Effect.succeed(message))
+    })
+    const timer = setTimeout(() => {
+      forget()
+      failed("Timeout")
+    }, timeout)
+    const forget = () => {
+      clearTimeout(timer)
+      connection.listeners.delete(listener)
+      connection.replies.forget(reply)
+    }
+    connection.listeners.add(listener)
+    try {
+      connection.client.publish(subject, body === undefined ? nothing : encoder.encode(JSON.stringify(body)), { reply })
+    } catch (cause) {
+      forget()
+      failed("Disconnected", cause)
+    }
+    return Effect.sync(forget)
+  }).pipe(
+    Effect.flatMap((message) => {
+      const answer = parse(message.data)
+      if (answer === undefined) {
+        return Effect.fail(
+          new NatsRequestFailed({
+            subject,
+            reason: "Api",
+            error: { code: 500, err_code: 0, description: "the answer is no JSON" }
+          })
+        )
+      }
+      return answer.error === undefined
+        ? Effect.succeed(answer)
+        : Effect.fail(new NatsRequestFailed({ subject, reason: "Api", error: answer.error }))
+    })
+  )
+
+const decoder = new TextDecoder()
+
+/** An answer of JetStream; undefined when the bytes are none. */
+export const parse = (data: Uint8Array): { readonly error?: ApiError; readonly [key: string]: unknown } | undefined =>
+  Either.getOrUndefined(Either.try(() => JSON.parse(decoder.decode(data))))
+
+/** Whether the server, or the account, has no JetStream at all. */
+export const isWithoutJetStream = (failure: NatsRequestFailed): boolean =>
+  failure.reason === "NoResponders" || failure.error?.err_code === codes.notEnabled ||
+  failure.error?.err_code === codes.notEnabledForAccount

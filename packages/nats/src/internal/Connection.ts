@@ -1,0 +1,211 @@
+/**
+ * The one connection of a transport: made with a deadline, kept for ever, and
+ * closed with one. Whoever sends has to know whether it is up: the client drops
+ * what is written in between.
+ */
+import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Nats from "nats"
+import { existsSync, readFileSync } from "node:fs"
+import type { Settings } from "../NatsConfig.js"
+import { Replies } from "./Replies.js"
+
+/** Synchronous, and never throwing: they are called between two messages. */
+export interface Listener {
+  readonly onDisconnect?: () => void
+  readonly onReconnect?: () => void
+}
+
+export interface Connection {
+  readonly client: Nats.NatsConnection
+  readonly replies: Replies
+  /** The prefix of this connection's own inbox subjects. */
+  readonly inbox: string
+  readonly isUp: () => boolean
+  readonly maxPayload: () => number
+  readonly listeners: Set<Listener>
+}
+
+export const make = (
+  settings: Settings
+): Effect.Effect<Connection, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
+  Effect.gen(function*() {
+    const options = yield* toClientOptions(settings)
+    const client = yield* Effect.acquireRelease(
+      connectOnce(settings, options).pipe(
+        Effect.retry({
+          times: settings.connectAttempts - 1,
+          schedule: Schedule.exponential("200 millis").pipe(Schedule.jittered)
+        }),
+        Effect.interruptible
+      ),
+      (client) => close(client, settings)
+    )
+    const inbox = Nats.createInbox(settings.inboxPrefix)
+    const listeners = new Set<Listener>()
+    const state = { up: true }
+    const events = yield* Queue.sliding<Nats.Status>(64)
+    watch(client, (status) => {
+      if (status.type === Nats.Events.Disconnect) {
+        state.up = false
+        for (const listener of [...listeners]) listener.onDisconnect?.()
+      } else if (status.type === Nats.Events.Reconnect) {
+        state.up = true
+        for (const listener of [...listeners]) listener.onReconnect?.()
+      }
+      Queue.unsafeOffer(events, status)
+    })
+    yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
+    return {
+      client,
+      replies: new Replies(client, `${inbox}.r`),
+      inbox,
+      isUp: () => state.up && !client.isClosed(),
+      maxPayload: () => client.info?.max_payload ?? 1_048_576,
+      listeners
+    }
+  })
+
+const connectOnce = (
+  settings: Settings,
+  options: Nats.ConnectionOptions
+): Effect.Effect<Nats.NatsConnection, BrokerUnreachable> => {
+  const unreachable = (cause: unknown) =>
+    new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause })
+  return Effect.async<Nats.NatsConnection, BrokerUnreachable>((resume) => {
+    let abandoned = false
+    Nats.connect(options).then(
+      (client) => {
+        // It came too late for whoever wanted it.
+        if (abandoned) void client.close()
+        else resume(Effect.succeed(client))
+      },
+      (cause) => resume(Effect.fail(unreachable(cause)))
+    )
+    return Effect.sync(() => {
+      abandoned = true
+    })
+  }).pipe(
+    // The client applies its timeout to each address in turn.
+    Effect.timeoutFail({
+      duration: settings.connectTimeout,
+      onTimeout: () => unreachable(`no answer within ${settings.connectTimeout} ms`)
+    })
+  )
+}
+
+/** Closing waits for what was written, but not for a server that is away. */
+const close = (client: Nats.NatsConnection, settings: Settings): Effect.Effect<void> =>
+  Effect.promise(() => client.isClosed() ? Promise.resolve() : client.drain()).pipe(
+    Effect.timeout(settings.closeTimeout),
+    Effect.catchAllCause(() => Effect.promise(() => client.close())),
+    Effect.timeout(settings.closeTimeout),
+    Effect.ignoreLogged
+  )
+
+/** The client tells its states through an iterator without end; it is collected together with the client. */
+const watch = (client: Nats.NatsConnection, onStatus: (status: Nats.Status) => void): void => {
+  void (async () => {
+    for await (const status of client.status()) onStatus(status)
+  })()
+}
+
+const log = (status: Nats.Status): Effect.Effect<void> => {
+  switch (status.type) {
+    case Nats.Events.Disconnect:
+      return Effect.logWarning("Disconnected from NATS; reconnecting").pipe(
+        Effect.annotateLogs("server", String(status.data))
+      )
+    case Nats.Events.Reconnect:
+      return Effect.logInfo("Reconnected to NATS").pipe(Effect.annotateLogs("server", String(status.data)))
+    case Nats.Events.LDM:
+      return Effect.logWarning("The NATS server is about to shut down (lame duck mode)").pipe(
+        Effect.annotateLogs("server", String(status.data))
+      )
+    case Nats.Events.Error:
+      return Effect.logWarning("NATS reports an error").pipe(Effect.annotateLogs({
+        code: String(status.data),
+        ...(status.permissionContext === undefined ? {} : { denied: JSON.stringify(status.permissionContext) })
+      }))
+    default:
+      return Effect.void
+  }
+}
+
+const toClientOptions = (settings: Settings): Effect.Effect<Nats.ConnectionOptions, InvalidConfiguration> =>
+  Effect.gen(function*() {
+    const { options } = settings
+    const authenticator = yield* toAuthenticator(settings)
+    const tls = yield* toTls(settings)
+    return {
+      servers: [...settings.servers],
+      name: settings.name,
+      timeout: settings.connectTimeout,
+      inboxPrefix: settings.inboxPrefix,
+      pingInterval: settings.pingInterval,
+      maxPingOut: 2,
+      reconnect: true,
+      maxReconnectAttempts: -1,
+      reconnectDelayHandler: () => settings.reconnectWait * (1 + Math.random()),
+      // An authorization that fails after a reconnect can be repaired on the server.
+      ignoreAuthErrorAbort: true,
+      noAsyncTraces: true,
+      ...(options.user === undefined ? {} : { user: options.user }),
+      ...(options.password === undefined ? {} : { pass: Redacted.value(options.password) }),
+      ...(options.token === undefined ? {} : { token: Redacted.value(options.token) }),
+      ...(authenticator === undefined ? {} : { authenticator }),
+      ...(tls === undefined ? {} : { tls })
+    }
+  })
+
+const toAuthenticator = (
+  settings: Settings
+): Effect.Effect<Nats.Authenticator | undefined, InvalidConfiguration> => {
+  const { credentials, credentialsFile, nkeySeed } = settings.options
+  const invalid = (issue: string) => (cause: unknown) => new InvalidConfiguration({ issues: [issue], cause })
+  // A nonce is given to find out now whether the secret can sign.
+  const tried = (setting: string, make: () => Nats.Authenticator) =>
+    Effect.try({
+      try: () => {
+        const authenticator = make()
+        authenticator("nonce")
+        return authenticator
+      },
+      catch: invalid(`nats.${setting}: is not usable`)
+    })
+  if (credentials !== undefined) {
+    return tried("credentials", () => Nats.credsAuthenticator(Buffer.from(Redacted.value(credentials))))
+  }
+  if (credentialsFile !== undefined) {
+    return tried("credentialsFile", () => Nats.credsAuthenticator(() => readFileSync(credentialsFile)))
+  }
+  if (nkeySeed !== undefined) {
+    return tried("nkeySeed", () => Nats.nkeyAuthenticator(Buffer.from(Redacted.value(nkeySeed))))
+  }
+  return Effect.succeed(undefined)
+}
+
+const toTls = (settings: Settings): Effect.Effect<Nats.TlsOptions | undefined, InvalidConfiguration> =>
+  Effect.suspend(() => {
+    const { tls, tlsCaFile, tlsCertFile, tlsHandshakeFirst, tlsKeyFile } = settings.options
+    const files = { tlsCaFile, tlsCertFile, tlsKeyFile }
+    const issues = Object.entries(files).flatMap(([key, file]) =>
+      file === undefined || existsSync(file) ? [] : [`nats.${key}: there is no file "${file}"`]
+    )
+    if (issues.length > 0) return Effect.fail(new InvalidConfiguration({ issues }))
+    const given = Object.values(files).some((file) => file !== undefined) || tlsHandshakeFirst === true
+    if (tls === false && given) {
+      return Effect.fail(new InvalidConfiguration({ issues: ["nats.tls is off, but other TLS settings are given"] }))
+    }
+    if (tls !== true && !given) return Effect.succeed(undefined)
+    return Effect.succeed({
+      ...(tlsCaFile === undefined ? {} : { caFile: tlsCaFile }),
+      ...(tlsCertFile === undefined ? {} : { certFile: tlsCertFile }),
+      ...(tlsKeyFile === undefined ? {} : { keyFile: tlsKeyFile }),
+      ...(tlsHandshakeFirst === true ? { handshakeFirst: true } : {})
+    })
+  })

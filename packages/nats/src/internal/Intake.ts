@@ -1,0 +1,183 @@
+/**
+ * What this process has in hand of one consumer: messages that wait for the
+ * lane, those that the lane took, and which ones are finished. Plain, synchronous
+ * code; the order of an aggregate depends on it.
+ */
+import type { IncomingMessage, Lane } from "@effect-eventbus/core/Transport"
+import type { Msg } from "nats"
+import type { Acks } from "./Acks.js"
+import type { Connection } from "./Connection.js"
+import { type Position, toIncoming } from "./RawMessage.js"
+import { SequenceSet } from "./SequenceSet.js"
+
+const working = new TextEncoder().encode("+WPI")
+
+/** A message that is neither finished nor settled. */
+export interface Held {
+  readonly message: IncomingMessage
+  /** Where to acknowledge it; that of the latest delivery. */
+  reply: string
+  readonly size: number
+  isOffered: boolean
+}
+
+export class Intake {
+  lane: Lane | undefined
+  readonly held = new Map<number, Held>()
+  readonly finished = new SequenceSet(10_000)
+  /** What waits for the lane, in stream order as soon as it flows. */
+  private buffer: Array<Held> = []
+  bufferedBytes = 0
+  private isScheduled = false
+  /** The lane refused messages and has not asked for more. */
+  private isBlocked = false
+  /** Messages are handed to the lane; while outstanding ones are recovered they are not. */
+  private isFlowing = false
+  isStopped = false
+  /** Others read from the same consumer: gaps are what they got. */
+  isShared = false
+  /** The delivery that has to come next. */
+  expected = 0
+  /** The highest sequence that came. */
+  highest = 0
+  private recoverUpTo = 0
+  /** How many messages came since `recover` that were unknown here, up to its sequence and above it. */
+  recovered = 0
+  newer = 0
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly acks: Acks,
+    /** There is room again for what a pull request may bring. */
+    private readonly onRoom: () => void
+  ) {}
+
+  get buffered(): number {
+    return this.buffer.length
+  }
+
+  get isOpen(): boolean {
+    return this.isFlowing && !this.isBlocked && !this.isStopped
+  }
+
+  /** Takes a delivery; `false` when deliveries before it are missing. */
+  receive(message: Msg, position: Position, reply: string): boolean {
+    const isNext = this.isShared || position.delivery === this.expected
+    this.expected = position.delivery + 1
+    if (this.isStopped) return isNext
+    const { sequence } = position
+    if (sequence > this.highest) this.highest = sequence
+    const known = this.held.get(sequence)
+    if (known !== undefined) known.reply = reply
+    else if (this.finished.has(sequence)) this.acks.add(reply)
+    else {
+      const incoming = toIncoming(message, position)
+      const size = message.data.length
+      const held: Held = { message: incoming, reply, size, isOffered: false }
+      this.held.set(sequence, held)
+      this.buffer.push(held)
+      this.bufferedBytes += size
+      if (sequence <= this.recoverUpTo) this.recovered++
+      else this.newer++
+      if (isNext) this.schedule()
+      // What came after a gap waits until what is missing has come.
+      else this.isFlowing = false
+    }
+    return isNext
+  }
+
+  /** Nothing is offered from now on: what is outstanding up to a sequence comes first. */
+  recover(upTo: number): void {
+    this.isFlowing = false
+    this.recoverUpTo = upTo
+    this.recovered = 0
+    this.newer = 0
+  }
+
+  /** All that was outstanding has come: it goes to the lane, in stream order, before anything newer. */
+  flow(): void {
+    this.buffer.sort((a, b) => a.message.offset - b.message.offset)
+    this.isFlowing = true
+    this.schedule()
+  }
+
+  /** The lane has room again. */
+  resume(): void {
+    this.isBlocked = false
+    this.schedule()
+  }
+
+  /** Offers nothing more; what the lane has not taken is left to come again. */
+  stop(): void {
+    this.isStopped = true
+    this.isFlowing = false
+    for (const held of this.buffer) this.held.delete(held.message.offset)
+    this.buffer = []
+    this.bufferedBytes = 0
+  }
+
+  finish(message: IncomingMessage): void {
+    const held = this.held.get(message.offset)
+    if (held === undefined) return
+    this.forget(held)
+    this.acks.add(held.reply)
+  }
+
+  /** The server has confirmed it, or is about to be told. */
+  forget(held: Held): void {
+    this.held.delete(held.message.offset)
+    this.finished.add(held.message.offset)
+  }
+
+  /** Tells the server that all messages in hand are being worked on. */
+  signalWorking(): void {
+    if (!this.connection.isUp()) return
+    try {
+      for (const held of this.held.values()) this.connection.client.publish(held.reply, working)
+    } catch {
+      // The client is closed: there is nobody to tell.
+    }
+  }
+
+  /** The stream is another one now: its sequences have nothing to do with what was. */
+  reset(): void {
+    this.held.clear()
+    this.finished.clear()
+    this.buffer = []
+    this.bufferedBytes = 0
+    this.highest = 0
+    this.isBlocked = false
+    this.isFlowing = false
+  }
+
+  /** The sequences above the floor that are outstanding for all one knows, and not in hand here. */
+  missing(floor: number, upTo: number, limit: number): ReadonlyArray<number> {
+    const missing: Array<number> = []
+    for (let sequence = floor + 1; sequence <= upTo && missing.length < limit; sequence++) {
+      if (!this.held.has(sequence) && !this.finished.has(sequence)) missing.push(sequence)
+    }
+    return missing
+  }
+
+  private schedule(): void {
+    if (this.isScheduled) return
+    this.isScheduled = true
+    queueMicrotask(this.offer)
+  }
+
+  private readonly offer = (): void => {
+    this.isScheduled = false
+    if (!this.isOpen || this.lane === undefined) return
+    if (this.buffer.length > 0) {
+      const taken = this.lane.offer(this.buffer.map((held) => held.message))
+      for (let i = 0; i < taken; i++) {
+        const held = this.buffer[i]!
+        held.isOffered = true
+        this.bufferedBytes -= held.size
+      }
+      this.isBlocked = taken < this.buffer.length
+      this.buffer = this.isBlocked ? this.buffer.slice(taken) : []
+    }
+    if (!this.isBlocked) this.onRoom()
+  }
+}

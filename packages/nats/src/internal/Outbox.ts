@@ -1,0 +1,353 @@
+/**
+ * What is on its way to the streams. Plain, synchronous code: one object per
+ * message, no fiber and no promise.
+ */
+import { type PublishError, PublishFailed } from "@effect-eventbus/core/EventBusError"
+import type { Receipt, TopicSpec } from "@effect-eventbus/core/Transport"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type { Msg, MsgHdrs } from "nats"
+import type { Settings } from "../NatsConfig.js"
+import { isTemporary, toPublishError } from "../NatsErrors.js"
+import { parse } from "./Api.js"
+import type { Connection } from "./Connection.js"
+import { isNoResponders } from "./Replies.js"
+
+type Result = Either.Either<Receipt, PublishError>
+
+/** How many bytes can wait for their acknowledgement at once, beside the number of messages. */
+const maxInFlightBytes = 16 * 1_048_576
+
+/** One call of `publish`, which is answered as a whole. */
+export class Call {
+  readonly entries: Array<Entry> = []
+  private readonly results: Array<Result>
+  private remaining: number
+
+  constructor(count: number, private readonly done: (results: ReadonlyArray<Result>) => void) {
+    this.results = new Array<Result>(count)
+    this.remaining = count
+  }
+
+  /** Whether this was the last one. */
+  answer(index: number, result: Result): boolean {
+    this.results[index] = result
+    if (--this.remaining > 0) return false
+    this.done(this.results)
+    return true
+  }
+}
+
+/** A topic, and its messages that wait for the stream to come back. */
+export class TopicQueue {
+  isReady = false
+  isRecovering = false
+  /** How often in a row nobody answered for the stream. */
+  misses = 0
+  parked: Array<Entry> = []
+  /** The last unresolved message of each aggregate or key. */
+  readonly last = new Map<string, Entry>()
+
+  constructor(readonly spec: TopicSpec) {}
+}
+
+/** One message. */
+export class Entry {
+  /** The one after it in the order of its aggregate. */
+  next: Entry | undefined
+  /** Whether nothing before it in the order is unresolved. */
+  isFirst = false
+  isDone = false
+  /** Where the acknowledgement of an attempt under way comes; undefined when there is none. */
+  reply: string | undefined
+  sentAt = 0
+  /** Whether an attempt may have been written that nobody acknowledged. */
+  maybeWritten = false
+
+  constructor(
+    readonly call: Call,
+    readonly index: number,
+    readonly topic: TopicQueue,
+    readonly order: string | undefined,
+    readonly headers: Uint8Array,
+    readonly value: Uint8Array
+  ) {}
+
+  get size(): number {
+    return this.headers.length + this.value.length
+  }
+}
+
+/** `onMissing` is called when nobody answered for a topic's stream; it has to end with `release` or `reject`. */
+export class Outbox {
+  isClosed = false
+  private readonly sent = new Map<string, Entry>()
+  private sentBytes = 0
+  private ready: Array<Entry> = []
+  private head = 0
+  private timer: NodeJS.Timeout | undefined
+  private onEmpty: (() => void) | undefined
+  private readonly calls = new Set<Call>()
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly settings: Settings,
+    private readonly onMissing: (topic: TopicQueue) => void
+  ) {
+    connection.listeners.add(this.listener)
+  }
+
+  private readonly listener = { onReconnect: () => this.resend(() => true) }
+
+  add(entry: Entry): void {
+    this.calls.add(entry.call)
+    entry.call.entries.push(entry)
+    if (entry.order === undefined) return this.makeReady(entry)
+    const last = entry.topic.last.get(entry.order)
+    entry.topic.last.set(entry.order, entry)
+    if (last === undefined) this.makeReady(entry)
+    else last.next = entry
+  }
+
+  /** Sends what may be sent. */
+  pump(): void {
+    while (this.head < this.ready.length && this.connection.isUp()) {
+      const entry = this.ready[this.head]!
+      const isFull = this.sent.size >= this.settings.maxInFlight ||
+        (this.sent.size > 0 && this.sentBytes + entry.size > maxInFlightBytes)
+      if (isFull && !entry.isDone) break
+      this.head++
+      if (entry.isDone) continue
+      if (entry.topic.isRecovering) entry.topic.parked.push(entry)
+      else this.send(entry)
+    }
+    if (this.head === this.ready.length) {
+      this.ready = []
+      this.head = 0
+    } else if (this.head > 1_024) {
+      this.ready = this.ready.slice(this.head)
+      this.head = 0
+    }
+  }
+
+  /** The call's time is over. */
+  expire(call: Call): void {
+    const isUp = this.connection.isUp()
+    for (const entry of call.entries) {
+      if (entry.isDone) continue
+      const maybeWritten = entry.maybeWritten || entry.reply !== undefined
+      this.finish(
+        entry,
+        Either.left(
+          new PublishFailed({
+            topic: entry.topic.spec.name,
+            reason: isUp && entry.topic.misses === 0 ? "Timeout" : "Unreachable",
+            outcome: maybeWritten ? "unknown" : "not-written"
+          })
+        )
+      )
+    }
+    this.pump()
+  }
+
+  /** Nobody waits for the call any more: what was not sent is not sent. */
+  abandon(call: Call): void {
+    this.calls.delete(call)
+    for (const entry of call.entries) {
+      if (!entry.isDone) this.settle(entry)
+    }
+    this.pump()
+  }
+
+  isWaiting(topic: TopicQueue): boolean {
+    return topic.parked.some((entry) => !entry.isDone)
+  }
+
+  /** The stream of a topic is there. */
+  release(topic: TopicQueue): void {
+    const parked = topic.parked
+    topic.parked = []
+    topic.isRecovering = false
+    for (const entry of parked) this.ready.push(entry)
+    this.pump()
+  }
+
+  /** The stream of a topic is not there, and does not come back. */
+  reject(topic: TopicQueue, error: PublishError): void {
+    topic.isReady = false
+    topic.misses = 0
+    topic.isRecovering = false
+    // Those behind a rejected one become ready, and find out for themselves.
+    const parked = topic.parked
+    topic.parked = []
+    for (const entry of parked) {
+      if (!entry.isDone) this.finish(entry, Either.left(error))
+    }
+    this.pump()
+  }
+
+  /** Takes nothing more, and gives what is in flight a last chance. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.isClosed = true
+    return Effect.async<void>((resume) => {
+      if (this.sent.size === 0) return resume(Effect.void)
+      this.onEmpty = () => resume(Effect.void)
+    }).pipe(
+      Effect.timeoutTo({ duration: this.settings.closeTimeout, onSuccess: () => undefined, onTimeout: () => undefined }),
+      Effect.zipRight(Effect.sync(() => {
+        this.connection.listeners.delete(this.listener)
+        clearInterval(this.timer)
+        for (const call of [...this.calls]) {
+          for (const entry of call.entries) {
+            if (!entry.isDone) this.fail(entry, entry.reply === undefined ? "not-written" : "unknown")
+          }
+        }
+      }))
+    )
+  })
+
+  private fail(entry: Entry, outcome: "unknown" | "not-written"): void {
+    this.finish(
+      entry,
+      Either.left(
+        new PublishFailed({
+          topic: entry.topic.spec.name,
+          reason: "Unreachable",
+          outcome: entry.maybeWritten ? "unknown" : outcome,
+          cause: "the transport was closed"
+        })
+      )
+    )
+  }
+
+  private makeReady(entry: Entry): void {
+    entry.isFirst = true
+    this.ready.push(entry)
+  }
+
+  private send(entry: Entry): void {
+    const reply = entry.reply ?? this.connection.replies.expect((message) => this.onReply(entry, message))
+    if (entry.reply === undefined) this.sentBytes += entry.size
+    entry.reply = reply
+    entry.sentAt = performance.now()
+    // Set again, it stands at the end: the order of the map is that of the attempts.
+    this.sent.delete(reply)
+    this.sent.set(reply, entry)
+    this.timer ??= setInterval(() => this.resendOverdue(), Math.ceil(this.settings.ackTimeout / 4))
+    try {
+      this.connection.client.publish(entry.topic.spec.name, entry.value, { reply, headers: new Block(entry.headers) })
+    } catch (cause) {
+      this.finish(
+        entry,
+        Either.left(
+          new PublishFailed({
+            topic: entry.topic.spec.name,
+            reason: this.connection.client.isClosed() ? "Unreachable" : "Rejected",
+            outcome: entry.maybeWritten ? "unknown" : "not-written",
+            cause
+          })
+        )
+      )
+    }
+  }
+
+  private resendOverdue(): void {
+    const due = performance.now() - this.settings.ackTimeout
+    this.resend((entry) => entry.sentAt <= due)
+    if (this.sent.size === 0) {
+      clearInterval(this.timer)
+      this.timer = undefined
+    }
+  }
+
+  private resend(isDue: (entry: Entry) => boolean): void {
+    if (!this.connection.isUp()) return
+    for (const entry of [...this.sent.values()]) {
+      if (!isDue(entry)) break
+      entry.maybeWritten = true
+      this.send(entry)
+    }
+    this.pump()
+  }
+
+  private onReply(entry: Entry, reply: Msg | undefined): void {
+    this.leave(entry)
+    const topic = entry.topic
+    if (reply === undefined) return this.fail(entry, "unknown")
+    if (isNoResponders(reply)) {
+      // This attempt was not written; what an earlier one did, the next one will tell.
+      topic.misses++
+      this.park(entry)
+      return this.pump()
+    }
+    topic.misses = 0
+    topic.isReady = true
+    const answer = parse(reply.data)
+    const name = topic.spec.name
+    if (answer?.error !== undefined && isTemporary(answer.error)) {
+      this.park(entry)
+    } else if (answer?.error !== undefined) {
+      this.finish(entry, Either.left(toPublishError(name, entry.size, answer.error)))
+    } else if (answer === undefined || typeof answer.seq !== "number") {
+      const cause = "the answer is no acknowledgement of a stream"
+      this.finish(
+        entry,
+        Either.left(new PublishFailed({ topic: name, reason: "Rejected", outcome: "unknown", cause }))
+      )
+    } else if (answer.duplicate === true && !entry.maybeWritten) {
+      this.finish(
+        entry,
+        Either.left(
+          new PublishFailed({
+            topic: name,
+            reason: "Duplicate",
+            outcome: "not-written",
+            cause: `the stream has this id at ${answer.seq}`
+          })
+        )
+      )
+    } else this.finish(entry, Either.right({ topic: name, partition: 0, offset: answer.seq }))
+    this.pump()
+  }
+
+  private park(entry: Entry): void {
+    const topic = entry.topic
+    topic.parked.push(entry)
+    if (topic.isRecovering) return
+    topic.isRecovering = true
+    this.onMissing(topic)
+  }
+
+  private finish(entry: Entry, result: Result): void {
+    this.settle(entry)
+    if (entry.call.answer(entry.index, result)) this.calls.delete(entry.call)
+  }
+
+  /** The message is resolved: the next of its aggregate may go. */
+  private settle(entry: Entry): void {
+    entry.isDone = true
+    this.leave(entry)
+    if (entry.order === undefined || !entry.isFirst) return
+    let next = entry.next
+    while (next !== undefined && next.isDone) next = next.next
+    if (next !== undefined) this.makeReady(next)
+    else entry.topic.last.delete(entry.order)
+  }
+
+  private leave(entry: Entry): void {
+    if (entry.reply === undefined) return
+    this.connection.replies.forget(entry.reply)
+    this.sent.delete(entry.reply)
+    this.sentBytes -= entry.size
+    entry.reply = undefined
+    if (this.sent.size === 0) this.onEmpty?.()
+  }
+}
+
+/** The client only asks headers for their bytes. */
+const Block = class {
+  constructor(private readonly bytes: Uint8Array) {}
+  encode(): Uint8Array {
+    return this.bytes
+  }
+} as unknown as new(bytes: Uint8Array) => MsgHdrs

@@ -1,0 +1,115 @@
+/**
+ * One pull request after the other, over an inbox of its own: what answers to an
+ * earlier connection's requests is not heard here.
+ */
+import type { Msg, Subscription } from "nats"
+import type { Connection } from "./Connection.js"
+import { type Position, parsePosition } from "./RawMessage.js"
+
+/** How long a request waits for messages. Short, so that requests of a dead process don't linger. */
+export const expires = 6_000
+const heartbeat = 2_000
+/** After what silence the server, or the consumer, is not there any more. */
+const silence = 5_000
+
+export type Broken =
+  | { readonly reason: "ConsumerDeleted" | "LeaderChanged" | "Silence" | "Refused"; readonly detail: string }
+  | { readonly reason: "Disconnected" | "Gap" | "Alone" }
+
+export interface Handler {
+  readonly onMessage: (message: Msg, position: Position, reply: string) => void
+  /** The request has ended: all its messages came, or no more will come. */
+  readonly onEnd: () => void
+  readonly onBroken: (broken: Broken) => void
+}
+
+const encoder = new TextEncoder()
+
+export class Pull {
+  /** How many messages the request under way can still bring. */
+  open = 0
+  /** How many messages it has brought. */
+  received = 0
+  private heardAt = 0
+  private serial = 0
+  private hasHeartbeat = false
+  private readonly inbox: string
+  private readonly subscription: Subscription
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly subject: string,
+    epoch: number,
+    private readonly handler: Handler
+  ) {
+    this.inbox = `${connection.inbox}.p${epoch}`
+    this.subscription = connection.client.subscribe(`${this.inbox}.*`, {
+      callback: (error, message) => {
+        if (error !== null) handler.onBroken({ reason: "Refused", detail: error.message })
+        else this.receive(message)
+      }
+    })
+  }
+
+  request(options: { readonly batch: number; readonly maxBytes?: number; readonly noWait?: boolean }): void {
+    this.open = options.batch
+    this.received = 0
+    this.heardAt = performance.now()
+    this.hasHeartbeat = options.noWait !== true
+    this.serial++
+    const request = {
+      batch: options.batch,
+      ...(options.noWait === true ? { no_wait: true } : { expires: expires * 1e6, idle_heartbeat: heartbeat * 1e6 }),
+      ...(options.maxBytes === undefined ? {} : { max_bytes: options.maxBytes })
+    }
+    try {
+      this.connection.client.publish(this.subject, encoder.encode(JSON.stringify(request)), {
+        reply: `${this.inbox}.${this.serial}`
+      })
+    } catch {
+      this.handler.onBroken({ reason: "Disconnected" })
+    }
+  }
+
+  /** Whether the server has been silent for longer than its heartbeats allow. */
+  isSilent(now: number): boolean {
+    return this.open > 0 && this.hasHeartbeat && now - this.heardAt > silence
+  }
+
+  close(): void {
+    this.open = 0
+    this.subscription.unsubscribe()
+  }
+
+  private receive(message: Msg): void {
+    this.heardAt = performance.now()
+    if (message.subject.startsWith(this.inbox)) return this.onStatus(message)
+    const reply = message.reply ?? ""
+    const position = parsePosition(reply)
+    if (position === undefined) return
+    this.received++
+    if (this.open > 0) this.open--
+    this.handler.onMessage(message, position, reply)
+    if (this.open === 0) this.handler.onEnd()
+  }
+
+  private onStatus(message: Msg): void {
+    const code = message.headers?.code ?? 0
+    if (code === 100 || message.subject !== `${this.inbox}.${this.serial}`) return
+    const detail = `${code} ${message.headers?.description ?? ""}`
+    if (code === 400 || code === 412) return this.handler.onBroken({ reason: "Refused", detail })
+    if (code === 503) return this.handler.onBroken({ reason: "ConsumerDeleted", detail })
+    if (code === 409) {
+      if (/consumer deleted/i.test(detail)) return this.handler.onBroken({ reason: "ConsumerDeleted", detail })
+      if (/leadership change|server shutdown/i.test(detail)) {
+        return this.handler.onBroken({ reason: "LeaderChanged", detail })
+      }
+      if (/push based|exceeded/i.test(detail) && !/message size exceeds/i.test(detail)) {
+        return this.handler.onBroken({ reason: "Refused", detail })
+      }
+    }
+    // The request's time or bytes are used up, or there is nothing for one that does not wait.
+    this.open = 0
+    this.handler.onEnd()
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * What the client's message object holds, read without the client's own parsing
+ * of headers: that one throws on names that other producers may well write.
+ */
+import type { IncomingMessage } from "@effect-eventbus/core/Transport"
+import type { Msg } from "nats"
+import * as HeaderCodec from "./HeaderCodec.js"
+
+const empty = new Uint8Array(0)
+
+/** The header block of a message as bytes; empty where there is none. */
+export const headerBlock = (message: Msg): Uint8Array => {
+  const { _msg, _rdata } = message as unknown as {
+    readonly _msg?: { readonly hdr: number }
+    readonly _rdata?: Uint8Array
+  }
+  return _msg === undefined || _rdata === undefined || _msg.hdr <= 0 ? empty : _rdata.subarray(0, _msg.hdr)
+}
+
+/** Where a delivery stands: what the reply subject of a JetStream message says. */
+export interface Position {
+  readonly sequence: number
+  /** Counts the deliveries of the consumer: each is one more than the one before. */
+  readonly delivery: number
+  /** How often this message was delivered, this time included. */
+  readonly count: number
+  /** Milliseconds since the epoch. */
+  readonly timestamp: number
+}
+
+/**
+ * `$JS.ACK.<stream>.<consumer>.<count>.<sequence>.<delivery>.<nanoseconds>.<pending>`, or with
+ * `<domain>.<account>` before the stream and possibly more at the end.
+ */
+export const parsePosition = (reply: string): Position | undefined => {
+  if (!reply.startsWith("$JS.ACK.")) return undefined
+  const tokens = reply.split(".")
+  if (tokens.length !== 9 && tokens.length < 11) return undefined
+  const at = tokens.length === 9 ? 4 : 6
+  const nanos = tokens[at + 3]!
+  const position = {
+    count: Number(tokens[at]),
+    sequence: Number(tokens[at + 1]),
+    delivery: Number(tokens[at + 2]),
+    timestamp: Number(nanos.slice(0, -6))
+  }
+  return Number.isSafeInteger(position.sequence) && Number.isSafeInteger(position.delivery) ? position : undefined
+}
+
+/** Copies what the message needs out of the socket's buffer. */
+export const toIncoming = (message: Msg, position: Position): IncomingMessage => {
+  const subject = message.subject
+  const decoded = HeaderCodec.decode(headerBlock(message), subject)
+  return {
+    topic: subject,
+    partition: 0,
+    offset: position.sequence,
+    key: decoded.key,
+    value: decoded.tombstone ? null : new Uint8Array(message.data),
+    headers: decoded.headers,
+    timestamp: decoded.timestamp ?? position.timestamp,
+    maybeDuplicate: position.count > 1,
+    deliveryCount: position.count
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * All replies of a connection come over one subscription; the last token of
+ * their subject says what they answer.
+ */
+import type { Msg, NatsConnection } from "nats"
+
+/** Called once with the reply; `undefined` when replies can't come any more. Must not throw. */
+export type OnReply = (reply: Msg | undefined) => void
+
+export class Replies {
+  private readonly waiting = new Map<string, OnReply>()
+  private next = 0
+  private ended = false
+
+  constructor(connection: NatsConnection, private readonly inbox: string) {
+    connection.subscribe(`${inbox}.*`, {
+      callback: (error, reply) => {
+        if (error !== null) return this.end()
+        const token = reply.subject.slice(inbox.length + 1)
+        const onReply = this.waiting.get(token)
+        if (onReply === undefined) return
+        this.waiting.delete(token)
+        onReply(reply)
+      }
+    })
+  }
+
+  /** The subject to reply to. What is expected has to be forgotten by whoever gives up waiting. */
+  expect(onReply: OnReply): string {
+    const token = (this.next++).toString(36)
+    if (this.ended) queueMicrotask(() => onReply(undefined))
+    else this.waiting.set(token, onReply)
+    return `${this.inbox}.${token}`
+  }
+
+  forget(subject: string): void {
+    this.waiting.delete(subject.slice(this.inbox.length + 1))
+  }
+
+  /** The server refused the subscription, or the connection is closed. */
+  end(): void {
+    this.ended = true
+    const waiting = [...this.waiting.values()]
+    this.waiting.clear()
+    for (const onReply of waiting) onReply(undefined)
+  }
+}
+
+/** The server's answer where nobody listens to the subject of a request. */
+export const isNoResponders = (reply: Msg): boolean => reply.data.length === 0 && statusOf(reply) === 503
+
+/** The status code in the header block of a message without a body; 0 where there is none. */
+export const statusOf = (message: Msg): number => message.headers?.code ?? 0

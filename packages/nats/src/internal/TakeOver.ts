@@ -1,0 +1,143 @@
+/**
+ * Getting back what is outstanding, in order, before anything newer.
+ *
+ * JetStream delivers a message again only when its ack wait is over, and newer ones in the meantime; and it delivers
+ * those whose time is over, or that were refused (`-NAK`), before newer ones and in the order they came back. So at the
+ * start of each epoch all that is outstanding and not in hand is refused, in stream order, and newer messages wait.
+ * Where it is too much to refuse one by one, a short ack wait makes the server do it.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type { NatsRequestFailed } from "../NatsErrors.js"
+import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
+import type { Connection } from "./Connection.js"
+import { shortAckWait } from "./DurableConsumer.js"
+import type { Intake } from "./Intake.js"
+import { expires, type Pull } from "./Pull.js"
+import { isNoResponders } from "./Replies.js"
+
+/** More missing sequences than this are not refused one by one. */
+const maxRefused = 20_000
+
+/** How often a dead reader may swallow what was got back. */
+const maxRounds = 50
+
+/** How many messages one request brings back. */
+const maxBatch = 500
+
+/** How long a request that does not wait may take; then the server has nothing to say about it. */
+const drainTimeout = 1_000
+
+export interface Context {
+  readonly api: Api
+  readonly connection: Connection
+  readonly intake: Intake
+  readonly pull: Pull
+  readonly stream: string
+  readonly durable: string
+  /** The settings to go back to after a short ack wait. */
+  readonly config: ConsumerConfig
+  /** Resolved when the request under way has ended. */
+  readonly onEnd: { current: (() => void) | undefined }
+  /** Whether deliveries were missing since it was last looked at. */
+  readonly gap: { seen: boolean }
+}
+
+/** How it ended: alone and complete, or with another reader of the same consumer. */
+export const run = (context: Context): Effect.Effect<"Alone" | "Shared", NatsRequestFailed> =>
+  Effect.gen(function*() {
+    const { intake } = context
+    let info = yield* aloneOrNot(context)
+    intake.isShared = info.num_waiting > 0
+    intake.recover(info.delivered.stream_seq)
+    intake.expected = info.delivered.consumer_seq + 1
+    if (intake.isShared) return "Shared"
+    for (let round = 0; info.num_ack_pending > 0; round++) {
+      if (round === maxRounds) {
+        yield* Effect.logWarning("Outstanding messages did not come back; they come when their ack wait is over")
+        break
+      }
+      const missing = intake.missing(info.ack_floor.stream_seq, info.delivered.stream_seq, maxRefused + 1)
+      if (missing.length === 0) break
+      intake.recover(info.delivered.stream_seq)
+      context.gap.seen = false
+      const refused = missing.length <= maxRefused && (yield* refuse(context, info, missing))
+      if (!refused) yield* expire(context, info)
+      yield* drain(context, info.num_ack_pending)
+      // What a dead reader's request has swallowed is refused again.
+      if (!context.gap.seen) break
+      info = yield* inspect(context)
+      intake.expected = info.delivered.consumer_seq + 1
+    }
+    return "Alone"
+  })
+
+const inspect = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFailed> =>
+  context.api.consumerInfo(context.stream, context.durable)
+
+/** The requests of a dead reader end by themselves; those of a living one don't. */
+const aloneOrNot = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFailed> =>
+  Effect.gen(function*() {
+    const until = performance.now() + expires + 500
+    while (true) {
+      const info = yield* inspect(context)
+      if (info.num_waiting === 0 || performance.now() > until) return info
+      yield* Effect.sleep(250)
+    }
+  })
+
+const nak = new TextEncoder().encode("-NAK")
+
+/** `false` when the server did not answer as expected. */
+const refuse = (
+  context: Context,
+  info: ConsumerInfo,
+  sequences: ReadonlyArray<number>
+): Effect.Effect<boolean> =>
+  Effect.async<boolean>((resume) => {
+    const { connection, durable, stream } = context
+    // Only the sequence counts, and that the delivery is one that can be outstanding.
+    const subject = (sequence: number) =>
+      `$JS.ACK.${stream}.${durable}.1.${sequence}.${info.delivered.consumer_seq}.1.0`
+    const answer = connection.replies.expect((reply) =>
+      resume(Effect.succeed(reply !== undefined && !isNoResponders(reply)))
+    )
+    const last = sequences.length - 1
+    for (let i = 0; i <= last; i++) {
+      connection.client.publish(subject(sequences[i]!), nak, i === last ? { reply: answer } : {})
+    }
+    return Effect.sync(() => connection.replies.forget(answer))
+  }).pipe(Effect.timeoutTo({ duration: drainTimeout, onSuccess: (answered) => answered, onTimeout: () => false }))
+
+/** The first check comes 100 ms after the change of the ack wait. */
+const expire = (context: Context, info: ConsumerInfo): Effect.Effect<void, NatsRequestFailed> => {
+  const put = (ackWait: number) =>
+    context.api.putConsumer(context.stream, { ...info.config, ack_wait: ackWait })
+  return Effect.acquireUseRelease(
+    put(shortAckWait * 1e6),
+    () =>
+      // What is in hand here need not come again.
+      Effect.sync(() => context.intake.signalWorking()).pipe(
+        Effect.zipRight(Effect.sleep(100)),
+        Effect.repeatN(5)
+      ),
+    () => Effect.ignoreLogged(put(context.config.ack_wait!))
+  )
+}
+
+/** Pulls until all that is outstanding has come, or the server has nothing older than what is new. */
+const drain = (context: Context, outstanding: number): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    const { intake, pull } = context
+    while (intake.recovered < outstanding && intake.newer === 0 && !context.gap.seen) {
+      const batch = Math.min(maxBatch, outstanding - intake.recovered)
+      const ended = yield* Deferred.make<void>()
+      context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
+      pull.request({ batch, noWait: true })
+      yield* Deferred.await(ended).pipe(
+        Effect.timeoutTo({ duration: drainTimeout, onSuccess: () => undefined, onTimeout: () => undefined })
+      )
+      context.onEnd.current = undefined
+      if (pull.received < batch) return
+    }
+  })

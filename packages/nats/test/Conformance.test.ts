@@ -1,0 +1,12 @@
+import type {} from "@effect-eventbus/brokers/vitestSetup"
+import { NatsTransport } from "@effect-eventbus/nats"
+import { Conformance } from "@effect-eventbus/testing"
+import { inject } from "vitest"
+
+const servers = inject("natsServers")
+
+Conformance.suite({
+  name: "nats",
+  layer: NatsTransport.layer({ servers }),
+  strict: NatsTransport.layer({ servers, streams: "validate" })
+})
