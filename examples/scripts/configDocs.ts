@@ -1,0 +1,45 @@
+/**
+ * Writes the tables of docs/configuration.md from the settings' specs, so that they can't differ from the code:
+ * `npm run docs:config`. A test compares them.
+ */
+import { type ConfigSpec, EventBusConfig, MemoryTransport } from "@effect-eventbus/core"
+import { KafkaTransport } from "@effect-eventbus/kafka"
+import { NatsTransport } from "@effect-eventbus/nats"
+import { readFileSync, writeFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+
+export const file = fileURLToPath(new URL("../../docs/configuration.md", import.meta.url))
+
+const specs: { readonly [name: string]: ConfigSpec.Spec } = {
+  bus: EventBusConfig.spec,
+  memory: MemoryTransport.driver.spec,
+  kafka: KafkaTransport.driver.spec,
+  nats: NatsTransport.driver.spec
+}
+
+const variable = (path: string): string =>
+  `EVENTBUS_${path.replace(/([a-z0-9])([A-Z])/g, "$1_$2").replace(/[.-]/g, "_").toUpperCase()}`
+
+const table = (spec: ConfigSpec.Spec): string =>
+  [
+    "| key below `eventbus` | environment | type | default | meaning |",
+    "| --- | --- | --- | --- | --- |",
+    ...Object.entries(spec).map(([path, key]) =>
+      `| \`${path}\` | \`${variable(path)}\` | ${key.type} | ${
+        key.default === undefined ? "" : `\`${key.default}\``
+      } | ${key.description.replace(/\|/g, "\\|").replace(/\s+/g, " ")} |`
+    )
+  ].join("\n")
+
+/** The document with its tables made anew. */
+export const render = (document: string): string =>
+  Object.entries(specs).reduce(
+    (text, [name, spec]) =>
+      text.replace(
+        new RegExp(`(<!-- settings: ${name} -->\\n)[\\s\\S]*?(\\n<!-- end -->)`),
+        (_, begin: string, end: string) => `${begin}${table(spec)}${end}`
+      ),
+    document
+  )
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(file, render(readFileSync(file, "utf8")))

@@ -1,0 +1,88 @@
+import type {} from "@effect-eventbus/brokers/vitestSetup"
+import { execFile } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { describe, expect, inject, it } from "vitest"
+import { file, render } from "../scripts/configDocs.js"
+
+const root = fileURLToPath(new URL("../../", import.meta.url))
+
+/** Runs an example as a user does, without settings from the environment of the tests. */
+const run = async (example: string, args: ReadonlyArray<string> = [], settings: Record<string, string> = {}) => {
+  const clean = Object.entries(process.env).filter(([name]) => !/^(EVENTBUS_|VITEST|NODE_ENV)/.test(name))
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ["--import", "tsx", `examples/src/${example}.ts`, ...args],
+    { cwd: root, env: { ...Object.fromEntries(clean), ...settings }, timeout: 120_000 }
+  )
+  return stdout
+}
+
+describe("the examples", () => {
+  it("README's program is examples/src/quickstart.ts, and prints what README says", async () => {
+    const readme = readFileSync(`${root}README.md`, "utf8")
+    const quickstart = readFileSync(`${root}examples/src/quickstart.ts`, "utf8").trimEnd()
+    expect(readme).toContain(`\`\`\`ts\n${quickstart}\n\`\`\``)
+    const lines = (await run("quickstart")).trim().split("\n")
+    // The two topics have no order between them.
+    expect(lines.slice().sort()).toEqual(["a click on /pricing", "order-42: OrderPlaced", "order-42: OrderShipped"])
+    expect(lines.indexOf("order-42: OrderPlaced")).toBeLessThan(lines.indexOf("order-42: OrderShipped"))
+    expect(readme).toContain("order-42: OrderPlaced\na click on /pricing\norder-42: OrderShipped")
+  })
+
+  it("failure-handling shows each way that a failure can go", async () => {
+    const lines = (await run("failure-handling")).trim().split("\n")
+    expect(lines.filter((line) => line.startsWith("paid"))).toEqual([
+      "paid 1 at attempt 1",
+      "paid 2 at attempt 3",
+      "paid 5 at attempt 2"
+    ])
+    expect(lines).toContain("given up: DeadLetter after 1 attempt(s)")
+    expect(lines).toContain("given up: Drop after 1 attempt(s)")
+    expect(lines).toContain("dead letter: 3, because of CardStolen")
+  })
+
+  it("configuration reads YAML and refuses an unknown key", async () => {
+    const output = await run("configuration")
+    expect(output).toContain("published to clicks")
+    expect(output).toContain("eventbus.retryTime: unknown setting (did you mean \"retryTimes\"?)")
+  })
+
+  it("the tables of docs/configuration.md are those of the code", () => {
+    const document = readFileSync(file, "utf8")
+    expect(render(document)).toBe(document)
+  })
+})
+
+describe("the main job", () => {
+  const settings = {
+    memory: () => ({}),
+    kafka: () => ({ EVENTBUS_KAFKA_BROKERS: inject("kafkaBrokers").join(",") }),
+    nats: () => ({ EVENTBUS_NATS_SERVERS: inject("natsServers").join(",") })
+  }
+
+  for (const transport of ["memory", "kafka", "nats"] as const) {
+    it(`loses and reorders nothing on ${transport}`, async () => {
+      const output = await run("main", ["--transport", transport, "--json"], settings[transport]())
+      const summary = JSON.parse(output.trim().split("\n").at(-1)!) as Record<string, number>
+      expect(Object.keys(summary)).toEqual([
+        "transport",
+        "published",
+        "handled",
+        "aggregates",
+        "retried",
+        "restarted",
+        "deadLettered",
+        "lost",
+        "violations",
+        "seconds"
+      ])
+      expect(summary).toMatchObject({ transport, published: 6_000, aggregates: 400, lost: 0, violations: 0 })
+      expect(summary.retried).toBeGreaterThan(0)
+      expect(summary.restarted).toBeGreaterThan(0)
+      expect(summary.deadLettered).toBeGreaterThan(0)
+      expect(summary.handled! + summary.deadLettered!).toBe(6_000)
+    }, 120_000)
+  }
+})
