@@ -42,6 +42,5 @@ export class Dispatcher extends Context.Tag("@effect-eventbus/core/Dispatcher")<
  */
 export const layerActorPerAggregate: Layer.Layer<Dispatcher, never, ActorSupervisor> = Layer.effect(
   Dispatcher,
-  Effect.map(ActorSupervisor, (supervisor) =>
-    Dispatcher.of({ strategy: "actor-per-aggregate", open: supervisor.open }))
+  Effect.map(ActorSupervisor, (supervisor) => Dispatcher.of({ strategy: "actor-per-aggregate", open: supervisor.open }))
 )

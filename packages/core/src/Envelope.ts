@@ -94,7 +94,9 @@ export const issueOf = (envelope: { readonly [K in keyof Omit<Envelope, "payload
   if (!Number.isSafeInteger(envelope.eventVersion) || (envelope.eventVersion as number) < 1) {
     return "event_version must be an integer of at least 1"
   }
-  if (!isTimestamp(envelope.timestamp)) return "timestamp must be an RFC 3339 date and time, with up to 9 digits of a second"
+  if (!isTimestamp(envelope.timestamp)) {
+    return "timestamp must be an RFC 3339 date and time, with up to 9 digits of a second"
+  }
   if (!isOptionalString(envelope.traceId)) return "trace_id must be a string where it is given"
   if (!isOptionalString(envelope.correlationId)) return "correlation_id must be a string where it is given"
   if (envelope.tenantId !== undefined && !Number.isSafeInteger(envelope.tenantId)) {
@@ -127,7 +129,8 @@ const isTimestamp = (value: unknown): boolean => {
 
 const timestampText = (timestamp: Metadata["timestamp"], now: number): string => {
   if (timestamp === undefined) return new Date(now).toISOString()
-  if (typeof timestamp === "string") return timestamp
+  // RFC 3339 lets T and Z be written small, and T as a space; Go's reader does not.
+  if (typeof timestamp === "string") return timestamp.toUpperCase().replace(" ", "T")
   if (DateTime.isDateTime(timestamp)) return DateTime.formatIso(timestamp)
   // An invalid Date has no ISO text; validation then says so.
   return Number.isNaN(timestamp.getTime()) ? "invalid date" : timestamp.toISOString()

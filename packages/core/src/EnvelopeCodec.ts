@@ -88,7 +88,12 @@ export const json: Service = {
     const issue = Envelope.issueOf(envelope) ??
       (Object.hasOwn(parsed, "payload") ? undefined : "payload is missing")
     if (issue === undefined) return Either.right(envelope)
-    return undecodable("Field", issue, undefined, AggregateId.isValid(envelope.aggregateId) ? envelope.aggregateId : undefined)
+    return undecodable(
+      "Field",
+      issue,
+      undefined,
+      AggregateId.isValid(envelope.aggregateId) ? envelope.aggregateId : undefined
+    )
   }
 }
 

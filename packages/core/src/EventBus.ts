@@ -9,6 +9,7 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
@@ -33,7 +34,14 @@ import type {
   PlainOptions,
   Subscription
 } from "./Subscription.js"
-import type { EnvelopeHandler, EnvelopeMessage, EnvelopeTopic, PlainHandler, PlainMessage, PlainTopic } from "./Topic.js"
+import type {
+  EnvelopeHandler,
+  EnvelopeMessage,
+  EnvelopeTopic,
+  PlainHandler,
+  PlainMessage,
+  PlainTopic
+} from "./Topic.js"
 import type { OutgoingMessage, Receipt, TopicSpec } from "./Transport.js"
 import { Transport } from "./Transport.js"
 
@@ -82,26 +90,32 @@ export interface Service {
    * `toLayer` of a topic is the same as a layer.
    */
   readonly subscribe: {
-    <A, I, E, R>(
+    <A, I, E, R, R2 = never>(
       topic: EnvelopeTopic<A, I>,
       handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeAtMostOnceOptions<E, R>
-    ): Effect.Effect<Subscription<PlainFailure<E>>, SubscribeError, R | Scope.Scope>
-    <A, I, E, R>(
+      options: EnvelopeOptions<E, R2>
+    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
+    <A, I, E, R, R2 = never>(
       topic: EnvelopeTopic<A, I>,
       handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeOptions<E, R>
-    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | Scope.Scope>
-    <E, R>(
+      options: EnvelopeAtMostOnceOptions<E, R2>
+    ): Effect.Effect<Subscription<PlainFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
+    <E, R, R2 = never>(
       topic: PlainTopic,
       handler: PlainHandler<E, R>,
-      options: PlainAtLeastOnceOptions<E, R>
-    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | Scope.Scope>
-    <E, R>(
+      options: PlainAtLeastOnceOptions<E, R2>
+    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
+    <E, R, R2 = never>(
       topic: PlainTopic,
       handler: PlainHandler<E, R>,
-      options?: PlainOptions<E, R>
-    ): Effect.Effect<Subscription<PlainFailure<E>>, SubscribeError, R | Scope.Scope>
+      options?: PlainOptions<E, R2>
+    ): Effect.Effect<Subscription<PlainFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
+    // The first one again: it is the last one that the compiler explains when none fits.
+    <A, I, E, R, R2 = never>(
+      topic: EnvelopeTopic<A, I>,
+      handler: EnvelopeHandler<A, E, R>,
+      options: EnvelopeOptions<E, R2>
+    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
   }
   /** The running subscription of a topic, if there is one. Takes no lock. */
   readonly find: (
@@ -185,22 +199,31 @@ export const make = Effect.gen(function*() {
       const issues = issuesOf(options)
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group
-      const entry = yield* Effect.acquireRelease(
+      return yield* Effect.acquireUseRelease(
         register(topic.name, group),
-        (entry) => Effect.sync(() => registry.remove(entry))
+        (entry) => start(entry, topic, handlerOf(topic, handler, options), options),
+        // It keeps its place until it is closed; one that could not be made has none.
+        (entry, exit) => Exit.isFailure(exit) ? Effect.sync(() => registry.remove(entry)) : Effect.void
       )
+    })
+
+  const start = <E, R>(
+    entry: Entry,
+    topic: AnyTopic,
+    handler: Handler.Handler<E, R>,
+    options: Internal.Options<E, R>
+  ) =>
+    Effect.gen(function*() {
+      const onClosed = Effect.sync(() => registry.remove(entry))
       const subscription = yield* Internal.make(
-        { transport, dispatcher, codec, config },
+        { transport, dispatcher, codec, config, onClosed },
         topic.spec,
-        handlerOf(topic, handler, options),
+        handler,
         options
       )
       if (isClosed) return yield* Effect.zipRight(subscription.close, new BusClosed({ topic: topic.name }))
-      entry.subscription = {
-        ...subscription,
-        close: Effect.tap(subscription.close, Effect.sync(() => registry.remove(entry)))
-      }
-      return entry.subscription
+      entry.subscription = subscription
+      return subscription
     })
 
   yield* Effect.addFinalizer(() =>
@@ -271,6 +294,8 @@ const issuesOf = <E, R>(options: Internal.Options<E, R>): ReadonlyArray<string> 
   if (options.handlerTimeout !== undefined && Option.isNone(Duration.decodeUnknown(options.handlerTimeout))) {
     issues.push(`handlerTimeout: expected a duration, got ${String(options.handlerTimeout)}`)
   }
-  if (options.group !== undefined && options.group.trim() === "") issues.push("group: expected a text that is not blank")
+  if (options.group !== undefined && options.group.trim() === "") {
+    issues.push("group: expected a text that is not blank")
+  }
   return issues
 }

@@ -246,7 +246,8 @@ export const providerFromYaml = (
     ),
     Effect.mapBoth({
       // The first line only, and no cause: below it, the parser quotes the document, which may hold secrets.
-      onFailure: (issue) => new InvalidConfiguration({ issues: [`the document can't be read: ${issue.split("\n")[0]}`] }),
+      onFailure: (issue) =>
+        new InvalidConfiguration({ issues: [`the document can't be read: ${issue.split("\n")[0]}`] }),
       onSuccess: (document) => ConfigProvider.fromJson(document ?? {})
     })
   )

@@ -53,7 +53,9 @@ const because = (cause: unknown): string =>
  * @category errors
  */
 export class BusClosed extends Data.TaggedError("BusClosed")<{ readonly topic: string }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = false
   override get message() {
     return `The event bus is closed; nothing was done for topic "${this.topic}". Publish and subscribe within the scope of EventBus.layer.`
@@ -71,7 +73,9 @@ export class AlreadySubscribed extends Data.TaggedError("AlreadySubscribed")<{
   readonly topic: string
   readonly group: string
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = false
   override get message() {
     return `Topic "${this.topic}" is already subscribed to by group "${this.group}" in this bus. Close that subscription first, or give this one another group.`
@@ -90,7 +94,9 @@ export class UnknownTopic extends Data.TaggedError("UnknownTopic")<{
   readonly transport: string
   readonly cause?: unknown
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = false
   override get message() {
     return `Topic "${this.topic}" does not exist on the ${this.transport} transport. Create it, or let the transport create topics (setting "topics").`
@@ -108,7 +114,9 @@ export class InvalidMessage extends Data.TaggedError("InvalidMessage")<{
   readonly issue: string
   readonly cause?: unknown
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = false
   override get message() {
     return `The message for topic "${this.topic}" is not valid and was not sent: ${this.issue}`
@@ -129,7 +137,9 @@ export class MessageTooLarge extends Data.TaggedError("MessageTooLarge")<{
   readonly limit?: number | undefined
   readonly cause?: unknown
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = false
   override get message() {
     const limit = this.limit === undefined ? "the broker's limit" : `the limit of ${this.limit} bytes`
@@ -151,6 +161,7 @@ export class PublishFailed extends Data.TaggedError("PublishFailed")<{
   readonly outcome: "not-written" | "unknown"
   readonly cause?: unknown
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
   get isRetryable() {
     return this.reason === "Timeout" || this.reason === "Unreachable" || this.reason === "StorageFull"
@@ -179,7 +190,9 @@ export class BrokerUnreachable extends Data.TaggedError("BrokerUnreachable")<{
   readonly addresses: ReadonlyArray<string>
   readonly cause?: unknown
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = true
   override get message() {
     return `No ${this.transport} broker answers at ${this.addresses.join(", ")}${because(this.cause)}`
@@ -197,7 +210,9 @@ export class InvalidConfiguration extends Data.TaggedError("InvalidConfiguration
   readonly topic?: string | undefined
   readonly cause?: unknown
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = false
   override get message() {
     const where = this.topic === undefined ? "" : ` of topic "${this.topic}"`
@@ -216,7 +231,9 @@ export class SubscribeFailed extends Data.TaggedError("SubscribeFailed")<{
   readonly group: string
   readonly cause?: unknown
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = true
   override get message() {
     return `Group "${this.group}" could not subscribe to topic "${this.topic}"${because(this.cause)}`
@@ -237,6 +254,7 @@ export class SettlementFailed extends Data.TaggedError("SettlementFailed")<{
   readonly isRetryable: boolean
   readonly cause?: unknown
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
   override get message() {
     return `The settlement of ${this.topic}[${this.partition}] was not confirmed${because(this.cause)}`
@@ -257,7 +275,9 @@ export class DecodeError extends Data.TaggedError("DecodeError")<{
   readonly position?: Position | undefined
   readonly cause?: unknown
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = false
   override get message() {
     const where = this.position === undefined ? "A message" : `The message ${at(this.position)}`
@@ -276,7 +296,9 @@ export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{
   readonly position: Position
   readonly timeout: Duration.Duration
 }> {
+  /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
   readonly isRetryable = true
   override get message() {
     return `The handler of ${at(this.position)} was interrupted after ${Duration.format(this.timeout)}`

@@ -29,6 +29,7 @@ export class EnvelopeFailure<E = unknown> extends Data.TaggedError("EnvelopeFail
   readonly policy: FailurePolicy
   readonly cause: Cause.Cause<unknown>
 }> {
+  /** @since 0.1.0 */
   declare readonly cause: Cause.Cause<E | HandlerTimeout | DecodeError>
   override get message() {
     const done = {
@@ -36,7 +37,9 @@ export class EnvelopeFailure<E = unknown> extends Data.TaggedError("EnvelopeFail
       Hold: () => "it is held, and tried again",
       Drop: () => "it was dropped"
     }[this.policy._tag](this.policy)
-    return `${describe(this.position)} was not handled after ${this.attempts} attempts and ${this.restarts} restarts; ${done}: ${
+    return `${
+      describe(this.position)
+    } was not handled after ${this.attempts} attempts and ${this.restarts} restarts; ${done}: ${
       Cause.pretty(this.cause)
     }`
   }
@@ -54,6 +57,7 @@ export class PlainFailure<E = unknown> extends Data.TaggedError("PlainFailure")<
   readonly aggregateId: string | undefined
   readonly cause: Cause.Cause<unknown>
 }> {
+  /** @since 0.1.0 */
   declare readonly cause: Cause.Cause<E | HandlerTimeout | DecodeError>
   override get message() {
     return `${describe(this.position)} was not handled and will not come again: ${Cause.pretty(this.cause)}`

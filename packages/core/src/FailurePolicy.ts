@@ -6,6 +6,7 @@
  */
 import * as Predicate from "effect/Predicate"
 import type { HandlerTimeout } from "./EventBusError.js"
+import type { TopicSpec } from "./Transport.js"
 
 /**
  * Publish the original message, with the cause in headers, to another topic, and
@@ -17,6 +18,8 @@ import type { HandlerTimeout } from "./EventBusError.js"
 export interface DeadLetter {
   readonly _tag: "DeadLetter"
   readonly topic: string
+  /** As whom the transport makes the topic if there is none. */
+  readonly spec: TopicSpec
 }
 
 /**
@@ -69,13 +72,15 @@ export type FailurePolicy = DeadLetter | Hold | Drop
 export type Decision = Retry | DeadLetter | Drop
 
 /**
+ * Dead letters to a topic: give the topic's value where there is one, so that its settings hold if it has to be made.
+ *
  * @since 0.1.0
  * @category policies
  */
-export const deadLetter = (topic: string | { readonly name: string }): DeadLetter => ({
-  _tag: "DeadLetter",
-  topic: typeof topic === "string" ? topic : topic.name
-})
+export const deadLetter = (topic: string | { readonly spec: TopicSpec }): DeadLetter => {
+  const spec: TopicSpec = typeof topic === "string" ? { name: topic, kind: "envelope" } : topic.spec
+  return { _tag: "DeadLetter", topic: spec.name, spec }
+}
 
 /**
  * @since 0.1.0

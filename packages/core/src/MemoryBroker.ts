@@ -27,19 +27,21 @@ export interface Options {
    * other, publishing waits for room and fails with `StorageFull` at its timeout. Default: 100,000.
    */
   readonly maxMessages?: number | undefined
-  /** The largest message in bytes. Default: 1,048,576. */
+  /** The largest value of a message in bytes. Default: 1,048,576. */
   readonly maxMessageBytes?: number | undefined
   /** How many journal entries are kept, the newest ones; 0 keeps none. Default: 0. */
   readonly journal?: number | undefined
 }
 
-/**
- * What happened on the broker, for tests.
- *
- * @since 0.1.0
- * @category models
- */
-export type { JournalEntry } from "./internal/memoryLog.js"
+export type {
+  /**
+   * What happened on the broker, for tests.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  JournalEntry
+} from "./internal/memoryLog.js"
 
 /**
  * @since 0.1.0
@@ -92,6 +94,12 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
       topic: (spec) =>
         Effect.suspend((): Effect.Effect<MemoryTopic, UnknownTopic | InvalidConfiguration> => {
           const found = topics.get(spec.name)
+          if (spec.partitions !== undefined && !(Number.isSafeInteger(spec.partitions) && spec.partitions > 0)) {
+            return new InvalidConfiguration({
+              topic: spec.name,
+              issues: [`partitions: expected a whole number of at least 1, got ${spec.partitions}`]
+            })
+          }
           if (found === undefined) {
             return settings.topics === "create"
               ? Effect.sync(() => create(spec.name, spec.partitions ?? settings.partitions))
@@ -104,7 +112,8 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
               issues: [`partitions: ${spec.partitions} are asked for, but the topic has ${found.partitions.length}`]
             })
         }),
-      group: (topic, name, startFrom) => topic.group(name, () => new MemoryGroup.MemoryGroup(topic, name, startFrom, journal)),
+      group: (topic, name, startFrom) =>
+        topic.group(name, () => new MemoryGroup.MemoryGroup(topic, name, startFrom, journal)),
       createTopic: (name, partitions) =>
         Effect.sync(() => {
           if (!topics.has(name)) create(name, partitions ?? settings.partitions)
@@ -121,7 +130,9 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
 export const layer = (options?: Options): Layer.Layer<MemoryBroker, InvalidConfiguration> =>
   Layer.effect(MemoryBroker, make(options))
 
-const validated = (options: Options): Effect.Effect<Required<{ [K in keyof Options]: NonNullable<Options[K]> }>, InvalidConfiguration> => {
+const validated = (
+  options: Options
+): Effect.Effect<Required<{ [K in keyof Options]: NonNullable<Options[K]> }>, InvalidConfiguration> => {
   const settings = {
     topics: options.topics ?? "create",
     partitions: options.partitions ?? 4,

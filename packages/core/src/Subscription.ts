@@ -101,11 +101,11 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
   /** What happens when retries and restarts have ended. There is no default: the subscriber decides. */
   readonly onExhausted: FailurePolicy
   /** What happens at a typed failure. Default: retry. `FailurePolicy.exhaustive` makes forgetting one a compile error. */
-  readonly onError?: OnError<E> | undefined
+  readonly onError?: OnError<NoInfer<E>> | undefined
   /** When a typed failure is tried again. Default: 8 times, from 100 ms doubling to at most 30 s, with jitter. */
-  readonly retry?: Schedule.Schedule<unknown, E | HandlerTimeout> | undefined
+  readonly retry?: Schedule.Schedule<unknown, NoInfer<E> | HandlerTimeout> | undefined
   /** Runs for each message that was given up, in its actor, before its followers. */
-  readonly onFailure?: ((failure: EnvelopeFailure<E>) => Effect.Effect<unknown, never, R>) | undefined
+  readonly onFailure?: ((failure: EnvelopeFailure<NoInfer<E>>) => Effect.Effect<unknown, never, R>) | undefined
 }
 
 /**
@@ -116,7 +116,7 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
  */
 export interface AtMostOnceOptions<E, R> extends CommonOptions {
   /** Runs for each message whose handler failed, in its actor, before its followers. */
-  readonly onFailure?: ((failure: PlainFailure<E>) => Effect.Effect<unknown, never, R>) | undefined
+  readonly onFailure?: ((failure: PlainFailure<NoInfer<E>>) => Effect.Effect<unknown, never, R>) | undefined
 }
 
 /**

@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type { EnvelopeDelivery, Delivery } from "./Delivery.js"
+import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
 import type { Metadata } from "./Envelope.js"
 import { EventBus } from "./EventBus.js"
 import type { SubscribeError } from "./EventBusError.js"
@@ -36,14 +36,14 @@ export interface EnvelopeTopic<A, I = unknown> {
   readonly eventType: (payload: A) => string
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
   readonly toLayer: {
-    <E, R>(
+    <E, R, R2 = never>(
       handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeAtMostOnceOptions<E, R>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R, Scope.Scope>>
-    <E, R>(
+      options: EnvelopeOptions<E, R2>
+    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
+    <E, R, R2 = never>(
       handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeOptions<E, R>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R, Scope.Scope>>
+      options: EnvelopeAtMostOnceOptions<E, R2>
+    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
   }
 }
 
@@ -59,19 +59,20 @@ export interface PlainTopic {
   readonly spec: TopicSpec
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
   readonly toLayer: {
-    <E, R>(
+    <E, R, R2 = never>(
       handler: PlainHandler<E, R>,
-      options: PlainAtLeastOnceOptions<E, R>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R, Scope.Scope>>
-    <E, R>(
+      options: PlainAtLeastOnceOptions<E, R2>
+    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
+    <E, R, R2 = never>(
       handler: PlainHandler<E, R>,
-      options?: PlainOptions<E, R>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R, Scope.Scope>>
+      options?: PlainOptions<E, R2>
+    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
   }
 }
 
 /**
  * Handles one event. It succeeds when the event is handled; a typed failure is retried, a defect restarts the actor.
+ * It runs in its actor's fiber: what it forks with `Effect.fork` lives as long as that actor, so wait for what belongs to the event.
  *
  * @since 0.1.0
  * @category models
@@ -143,7 +144,10 @@ export const envelope = <A, I>(
     spec: { name, kind: "envelope", partitions: options?.partitions },
     schema,
     eventType: options?.eventType ?? tagOf,
-    toLayer: <E, R>(handler: EnvelopeHandler<A, E, R>, options: EnvelopeOptions<E, R> | EnvelopeAtMostOnceOptions<E, R>) =>
+    toLayer: <E, R>(
+      handler: EnvelopeHandler<A, E, R>,
+      options: EnvelopeOptions<E, R> | EnvelopeAtMostOnceOptions<E, R>
+    ) =>
       Layer.scopedDiscard(Effect.flatMap(
         EventBus,
         (bus) => bus.subscribe(topic, handler, options as EnvelopeOptions<E, R>)

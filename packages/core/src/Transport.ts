@@ -311,7 +311,9 @@ export const layerConfig = <const Drivers extends { readonly [name: string]: Any
     const values: { readonly [path: string]: unknown } = yield* ConfigSpec.load(everybody)
     const name = (values.transport as string | undefined) ?? names[0]
     const driver = name === undefined ? undefined : drivers[name]
-    if (driver === undefined) return yield* new InvalidConfiguration({ issues: ["no transport is given to choose from"] })
+    if (driver === undefined) {
+      return yield* new InvalidConfiguration({ issues: ["no transport is given to choose from"] })
+    }
     const unused = Object.keys(values).filter((path) =>
       !(path in own) && !(path in EventBusConfig.spec) && !(path in driver.spec)
     )

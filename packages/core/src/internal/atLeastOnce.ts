@@ -1,4 +1,5 @@
 import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -6,7 +7,7 @@ import type { Behaviour } from "../ActorSupervisor.js"
 import type { DecodeError, HandlerTimeout } from "../EventBusError.js"
 import { EnvelopeFailure } from "../Failure.js"
 import type { DeadLetter, FailurePolicy, OnError } from "../FailurePolicy.js"
-import type * as Duration from "effect/Duration"
+import type { TopicSpec } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Handler } from "./handler.js"
 import type { Work } from "./work.js"
@@ -20,7 +21,7 @@ export interface Settings<E, R> {
   readonly retry: Schedule.Schedule<unknown, E | HandlerTimeout>
   readonly holdInterval: Duration.Duration
   /** Publishes to the dead-letter topic until the broker has confirmed it. */
-  readonly deadLetter: (topic: string, work: Work, failure: EnvelopeFailure<E>) => Effect.Effect<void>
+  readonly deadLetter: (topic: TopicSpec, work: Work, failure: EnvelopeFailure<E>) => Effect.Effect<void>
   readonly report: (failure: EnvelopeFailure<E>) => Effect.Effect<void, never, R>
 }
 
@@ -33,9 +34,21 @@ export interface Settings<E, R> {
 export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> => {
   const { counters, handler } = settings
 
-  const finished = (work: Work): void => {
+  const letGo = (work: Work): void => {
     if (work.held) counters.held--
+    work.held = false
+  }
+
+  const finished = (work: Work): void => {
+    letGo(work)
     work.lane.finish(work)
+  }
+
+  /** Asked before each start of the handler, the first and those after a wait: the lane may be closing. */
+  const begins = (work: Work): boolean => {
+    const goesOn = work.lane.begin(work)
+    if (!goesOn) letGo(work)
+    return goesOn
   }
 
   const succeeded = (work: Work) => {
@@ -66,26 +79,34 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
     return retry(work, cause, error.value)
   }
 
-  const retry = (work: Work, cause: Cause.Cause<E | HandlerTimeout>, error: E | HandlerTimeout) =>
-    Effect.gen(function*() {
-      if (work.held) return yield* holdOn(work)
-      const driver = (work.retry ??= yield* Schedule.driver(settings.retry)) as Schedule.ScheduleDriver<
-        unknown,
-        E | HandlerTimeout
-      >
+  // Neither of the two waits inside a generator: one that never ends would grow the fiber's stack with each attempt.
+  const retry = (
+    work: Work,
+    cause: Cause.Cause<E | HandlerTimeout>,
+    error: E | HandlerTimeout
+  ): Effect.Effect<void, never, R> => {
+    if (work.held) return holdOn(work)
+    if (!begins(work)) return Effect.void
+    return Effect.flatMap(retryDriver(work), (driver) => {
       work.waiting = true
-      const goesOn = yield* Effect.isSuccess(driver.next(error))
-      work.waiting = false
-      return yield* goesOn ? attempt(work) : giveUp(work, cause, settings.onExhausted)
+      return Effect.flatMap(Effect.isSuccess(driver.next(error)), (goesOn) => {
+        work.waiting = false
+        if (!goesOn) return giveUp(work, cause, settings.onExhausted)
+        return begins(work) ? attempt(work) : Effect.void
+      })
     })
+  }
+
+  const retryDriver = (work: Work): Effect.Effect<Schedule.ScheduleDriver<unknown, E | HandlerTimeout>> =>
+    work.retry === undefined
+      ? Effect.tap(Schedule.driver(settings.retry), (driver) => Effect.sync(() => work.retry = driver as Work["retry"]))
+      : Effect.succeed(work.retry as Schedule.ScheduleDriver<unknown, E | HandlerTimeout>)
 
   const holdOn = (work: Work): Effect.Effect<void, never, R> =>
     Effect.suspend(() => {
+      if (!begins(work)) return Effect.void
       work.waiting = true
-      return Effect.flatMap(Effect.sleep(settings.holdInterval), () => {
-        work.waiting = false
-        return attempt(work)
-      })
+      return Effect.flatMap(Effect.sleep(settings.holdInterval), () => begins(work) ? attempt(work) : Effect.void)
     })
 
   const giveUp = (
@@ -94,6 +115,7 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
     policy: FailurePolicy
   ): Effect.Effect<void, never, R> =>
     Effect.gen(function*() {
+      work.waiting = false
       const failure = new EnvelopeFailure<E>({
         position: work.position,
         group: work.group,
@@ -113,7 +135,7 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
       }
       if (policy._tag === "DeadLetter") {
         work.waiting = true
-        yield* settings.deadLetter(policy.topic, work, failure)
+        yield* settings.deadLetter(policy.spec, work, failure)
         work.waiting = false
         counters.deadLettered++
       } else {
@@ -131,7 +153,7 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
 
   return {
     receive: (work) => {
-      if (!work.lane.begin(work)) return Effect.void
+      if (!begins(work)) return Effect.void
       const error = handler.decode(work)
       return error === undefined ? attempt(work) : undecodable(work, error)
     },
@@ -143,7 +165,7 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
     },
     giveUp: (work, cause) => work.held ? holdOn(work) : giveUp(work, cause, settings.onExhausted),
     interrupted: (work) => {
-      if (work.held) counters.held--
+      letGo(work)
       work.lane.interrupted(work)
     }
   }

@@ -41,6 +41,8 @@ export class AtMostOnceLane implements Lane, WorkLane {
   /** Closing, and what was taken is to be settled and handled before. */
   private finishing = false
   private dropping = false
+  /** The deadline of closing is over. What is lost now gives no room to settle more, which would be lost as well. */
+  private over = false
   private lost = 0
   private countedAsLost = 0
   private unfinished = 0
@@ -107,6 +109,7 @@ export class AtMostOnceLane implements Lane, WorkLane {
       yield* Effect.timeoutOption(Effect.interruptible(worked), options.deadline)
       this.finishing = false
       this.dropping = true
+      this.over = options.finishQueued
       yield* Fiber.interrupt(this.pump)
       this.settings.mailboxes.interrupt((work) => work.lane === this)
       yield* this.quiet.wait
@@ -210,7 +213,7 @@ export class AtMostOnceLane implements Lane, WorkLane {
     this.settled--
     if (work.begun) this.inHand--
     this.settings.bytes.give(work.size)
-    this.settings.settledAhead.give(1)
+    if (!this.over) this.settings.settledAhead.give(1)
     this.quiet.changed()
     this.drained.changed()
   }

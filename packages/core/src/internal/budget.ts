@@ -55,10 +55,11 @@ export const sizeOf = (message: Pick<IncomingMessage, "key" | "value" | "headers
   let size = (message.value === null ? 0 : message.value.length) + (message.key === null ? 0 : message.key.length)
   for (const name in message.headers) {
     const value = message.headers[name]
-    if (value === undefined) continue
+    // A transport that is not ours may hand over a null.
+    if (value === undefined || value === null) continue
     size += name.length
     if (typeof value === "string" || value instanceof Uint8Array) size += value.length
-    else { for (const one of value) size += one.length }
+    else for (const one of value) size += one.length
   }
   return size
 }

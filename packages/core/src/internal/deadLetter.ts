@@ -1,7 +1,7 @@
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import type { PublishError } from "../EventBusError.js"
 import type { EnvelopeFailure } from "../Failure.js"
 import * as Headers from "../Headers.js"
@@ -38,18 +38,27 @@ export const publisher = (
   timeout: Duration.Duration,
   retry: Schedule.Schedule<unknown, PublishError>
 ) =>
-(topic: string, work: Work, failure: EnvelopeFailure): Effect.Effect<void> => {
-  const message: Transport.OutgoingMessage = {
-    // One message has one dead letter, however often its publishing is tried.
-    id: `${work.topic}/${work.partition}/${work.offset}/${work.group}`,
-    aggregateId: work.aggregateId,
-    key: work.key,
-    value: work.value,
-    headers: Headers.merge(work.headers, headers(work, failure)),
-    timestamp: work.timestamp
-  }
-  return transport.publish({ name: topic, kind: "envelope" }, [message], { timeout }).pipe(
-    Effect.flatMap((results) => results[0]!),
+(topic: Transport.TopicSpec, work: Work, failure: EnvelopeFailure): Effect.Effect<void> => {
+  const all = headers(work, failure)
+  const { "X-Dead-Letter-Cause": _, ...withoutCause } = all
+  const publish = (added: Headers.Headers) =>
+    Effect.flatMap(
+      transport.publish(topic, [{
+        // One message has one dead letter, however often its publishing is tried.
+        id: `${work.topic}/${work.partition}/${work.offset}/${work.group}`,
+        aggregateId: work.aggregateId,
+        key: work.key,
+        value: work.value,
+        headers: Headers.merge(work.headers, added),
+        timestamp: work.timestamp
+      }], { timeout }),
+      (results) => results[0]!
+    )
+  return publish(all).pipe(
+    // The cause is the one part that can be missed where the original fits by a hair.
+    Effect.catchTag("MessageTooLarge", () => publish(withoutCause)),
+    // It was written by an attempt whose answer was lost, in this process or before a crash.
+    Effect.catchIf((error) => error._tag === "PublishFailed" && error.reason === "Duplicate", () => Effect.void),
     Effect.tapError((error) =>
       Effect.logError(`A dead letter could not be published and is tried again. ${error.message}`)
     ),

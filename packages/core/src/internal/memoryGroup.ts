@@ -77,6 +77,10 @@ class GroupPartition {
   private lane: Lane | undefined
   private epoch = 0
   private refused = false
+  /** What the lane has refused, to be offered first; the same objects, by which the lane knows them. */
+  private pending: Array<IncomingMessage> = []
+  /** What is being offered right now: a lane may finish messages within its offer. */
+  private offering: ReadonlyArray<IncomingMessage> | undefined
   /** Offsets below it were delivered in an earlier epoch. */
   private deliveredBefore: number
 
@@ -99,22 +103,24 @@ class GroupPartition {
   pump(): void {
     const { lane, owner, tracker } = this
     const log = this.topic.partitions[this.index]!
-    if (lane === undefined || owner === undefined || this.refused) return
+    if (lane === undefined || owner === undefined || this.refused || this.offering !== undefined) return
     while (!owner.stopped) {
       const room = owner.maxAboveWatermark - tracker.ahead
       if (room <= 0) return
       // Retention may have passed a group that was made later.
       tracker.advance(log.start)
-      const batch = this.batch(log.read(tracker.position, Math.min(batchSize, room)))
+      const batch = this.pending.length > 0
+        ? this.pending
+        : this.batch(log.read(tracker.position, Math.min(batchSize, room)))
       if (batch.length === 0) {
         if (tracker.position >= log.end) return
         continue
       }
+      this.offering = batch
       const taken = lane.offer(batch)
-      for (let i = 0; i < taken; i++) {
-        tracker.deliver(batch[i]!.offset)
-        this.record("delivered", batch[i]!.offset)
-      }
+      this.offering = undefined
+      for (let i = 0; i < taken; i++) this.deliver(batch[i]!)
+      this.pending = batch.slice(taken)
       if (taken < batch.length) {
         this.refused = true
         return
@@ -138,6 +144,7 @@ class GroupPartition {
     this.record("revoked", this.tracker.position)
     this.owner = undefined
     this.lane = undefined
+    this.pending = []
     this.deliveredBefore = Math.max(this.deliveredBefore, this.tracker.position)
     this.tracker = OffsetTracker.make(this.tracker.watermark, this.tracker.finishedAbove())
   }
@@ -159,8 +166,7 @@ class GroupPartition {
       epoch,
       finish: (message) => {
         if (!isCurrent()) return
-        this.record("finished", message.offset)
-        this.settled(message)
+        this.settled(message, "finished")
       },
       settle: (messages) =>
         Effect.suspend(() => {
@@ -172,10 +178,7 @@ class GroupPartition {
               cause: new Error("the partition was taken away")
             })
           }
-          for (const message of messages) {
-            this.record("settled", message.offset)
-            this.settled(message)
-          }
+          for (const message of messages) this.settled(message, "settled")
           return Effect.void
         }),
       // At a bound each finished message makes room for one more: what finishes in one go is answered together.
@@ -188,7 +191,15 @@ class GroupPartition {
     }
   }
 
-  private settled(message: IncomingMessage): void {
+  private deliver(message: IncomingMessage): void {
+    if (this.tracker.deliver(message.offset)) this.record("delivered", message.offset)
+  }
+
+  private settled(message: IncomingMessage, how: "finished" | "settled"): void {
+    for (const one of this.offering ?? []) {
+      if (one.offset <= message.offset) this.deliver(one)
+    }
+    this.record(how, message.offset)
     const wasStuck = this.tracker.ahead >= this.owner!.maxAboveWatermark
     this.tracker.finish(message.offset)
     if (wasStuck) this.pump()

@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
-import { partition as partitionOf } from "../Partitioner.js"
 import type { Headers } from "../Headers.js"
+import { partition as partitionOf } from "../Partitioner.js"
 import type { OutgoingMessage, Receipt } from "../Transport.js"
 import type { MemoryGroup } from "./memoryGroup.js"
 
@@ -123,8 +123,8 @@ export class MemoryTopic {
 
   append(index: number, key: Uint8Array | null, message: OutgoingMessage): Receipt {
     const offset = this.partitions[index]!.append({
-      key,
-      // The publisher may go on to use its buffer.
+      // The publisher may go on to use its buffers.
+      key: key === null ? null : key.slice(),
       value: message.value === null ? null : message.value.slice(),
       headers: message.headers,
       timestamp: message.timestamp ?? this.now()
@@ -138,9 +138,6 @@ export class MemoryTopic {
     for (const group of this.groups.values()) group.pump(index)
   }
 }
-
-/** How many messages go at a time at least: moving the rest has a price. */
-const trimAtLeast = 1_024
 
 /** @internal */
 export class MemoryPartition {
@@ -168,9 +165,9 @@ export class MemoryPartition {
     return this.messages.slice(from, from + count)
   }
 
-  /** Lets the oldest messages below an offset go: some of them, and all of them if there are few. */
+  /** Lets some of the oldest messages below an offset go: an eighth of all, because moving the rest has a price. */
   trim(below: number): void {
-    const count = Math.min(below - this.start, Math.max(trimAtLeast, this.messages.length >> 3), this.messages.length)
+    const count = Math.min(below - this.start, Math.max(1, this.messages.length >> 3))
     if (count <= 0) return
     this.messages.splice(0, count)
     this.start += count

@@ -81,9 +81,15 @@ const fromPlain = (topic: PlainTopic, message: PlainMessage): Result =>
       aggregateId: message.aggregateId,
       key: message.key === undefined ? null : bytesOf(message.key),
       value: bytesOf(message.body),
-      headers: message.headers ?? Headers.empty,
+      headers: headersOf(message),
       timestamp: undefined
     })
+
+/** The key is what it is stored under; an aggregate id beside it would be lost without a header. */
+const headersOf = ({ aggregateId, headers = Headers.empty, key }: PlainMessage): Headers.Headers =>
+  aggregateId === undefined || key === undefined
+    ? headers
+    : Headers.merge(headers, { [AggregateId.headerNames[0]]: aggregateId })
 
 const stringify = (payload: unknown): Either.Either<string, unknown> => {
   try {

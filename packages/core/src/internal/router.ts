@@ -17,12 +17,14 @@ const roundRobinKeys = 256
 export class Router {
   private counter = 0
 
-  constructor(private readonly options: {
-    readonly group: string
-    /** Undefined for plain messages: their bytes are not looked at. */
-    readonly codec: EnvelopeCodec.Service | undefined
-    readonly aggregateIdFromSubject: boolean
-  }) {}
+  constructor(
+    private readonly options: {
+      readonly group: string
+      /** Undefined for plain messages: their bytes are not looked at. */
+      readonly codec: EnvelopeCodec.Service | undefined
+      readonly aggregateIdFromSubject: boolean
+    }
+  ) {}
 
   route(message: IncomingMessage, lane: WorkLane, size: number): Work {
     const { codec, group } = this.options

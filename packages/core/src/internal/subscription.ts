@@ -35,6 +35,8 @@ export interface Environment {
   readonly dispatcher: Dispatcher.Service
   readonly codec: EnvelopeCodec.Service
   readonly config: EventBusConfig.Service
+  /** Runs when the subscription has been closed, by whomever. */
+  readonly onClosed: Effect.Effect<void>
 }
 
 /** @internal */
@@ -54,112 +56,120 @@ export const make = <E, R>(
   handler: Handler<E, R>,
   options: Options<E, R>
 ): Effect.Effect<Subscription<EnvelopeFailure<E> | PlainFailure<E>>, SubscribeError, R | Scope.Scope> =>
-  Effect.uninterruptibleMask((restore) => Effect.gen(function*() {
-    const { config, dispatcher, transport } = environment
-    const group = options.group ?? config.group
-    const name = `${topic.name}/${group}`
-    const counters = new Counters()
-    const failures = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
-    const report = reporter(failures)
-    const behaviour: Behaviour<Work, R> = options.semantics === "at-least-once"
-      ? AtLeastOnce.behaviour<E, R>({
-        handler,
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const { config, dispatcher, transport } = environment
+      const group = options.group ?? config.group
+      const name = `${topic.name}/${group}`
+      const counters = new Counters()
+      const failures = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
+      const report = reporter(failures)
+      const behaviour: Behaviour<Work, R> = options.semantics === "at-least-once"
+        ? AtLeastOnce.behaviour<E, R>({
+          handler,
+          counters,
+          onExhausted: options.onExhausted,
+          onError: options.onError ?? (() => FailurePolicy.retry),
+          retry: options.retry ?? backoff(config, config.retryTimes),
+          holdInterval: config.holdInterval,
+          deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config)),
+          report: report(options.onFailure)
+        })
+        : AtMostOnce.behaviour<E, R>({ handler, counters, report: report(options.onFailure) })
+
+      // Actors and the transport's subscription live in scopes of their own: closing needs an order.
+      const actors = yield* Scope.make()
+      const source = yield* Scope.make()
+      const mailboxes = yield* Scope.extend(dispatcher.open(name, behaviour), actors)
+      const run = Runtime.runFork(yield* Effect.runtime<never>())
+      const lanes = new Set<Transport.Lane>()
+      const settings = {
+        mailboxes,
         counters,
-        onExhausted: options.onExhausted,
-        onError: options.onError ?? (() => FailurePolicy.retry),
-        retry: options.retry ?? backoff(config, config.retryTimes),
-        holdInterval: config.holdInterval,
-        deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config)),
-        report: report(options.onFailure)
-      })
-      : AtMostOnce.behaviour<E, R>({ handler, counters, report: report(options.onFailure) })
-
-    // Actors and the transport's subscription live in scopes of their own: closing needs an order.
-    const actors = yield* Scope.make()
-    const source = yield* Scope.make()
-    const mailboxes = yield* Scope.extend(dispatcher.open(name, behaviour), actors)
-    const run = Runtime.runFork(yield* Effect.runtime<never>())
-    const lanes = new Set<Transport.Lane>()
-    const settings = {
-      mailboxes,
-      counters,
-      router: new Router({
-        group,
-        codec: topic.kind === "envelope" ? environment.codec : undefined,
-        aggregateIdFromSubject: options.aggregateIdFromSubject ?? false
-      }),
-      bytes: new Budget(config.maxBytes),
-      maxUnfinished: config.maxUnfinished,
-      settledAhead: new Budget(config.maxSettledAhead),
-      fork: (effect: Effect.Effect<void>) => run(Effect.interruptible(effect), { scope: actors })
-    }
-    const consumer: Transport.Consumer = {
-      assigned: (assignment) => {
-        const lane = options.semantics === "at-least-once"
-          ? new AtLeastOnceLane(assignment, settings)
-          : new AtMostOnceLane(assignment, settings)
-        const tracked: Transport.Lane = {
-          offer: (messages) => lane.offer(messages),
-          close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(tracked)))
+        router: new Router({
+          group,
+          codec: topic.kind === "envelope" ? environment.codec : undefined,
+          aggregateIdFromSubject: options.aggregateIdFromSubject ?? false
+        }),
+        bytes: new Budget(config.maxBytes),
+        maxUnfinished: config.maxUnfinished,
+        settledAhead: new Budget(config.maxSettledAhead),
+        fork: (effect: Effect.Effect<void>) => run(Effect.interruptible(effect), { scope: actors })
+      }
+      const consumer: Transport.Consumer = {
+        assigned: (assignment) => {
+          const lane = options.semantics === "at-least-once"
+            ? new AtLeastOnceLane(assignment, settings)
+            : new AtMostOnceLane(assignment, settings)
+          const tracked: Transport.Lane = {
+            offer: (messages) => lane.offer(messages),
+            close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(tracked)))
+          }
+          lanes.add(tracked)
+          return tracked
         }
-        lanes.add(tracked)
-        return tracked
       }
-    }
-    const subscribed = yield* restore(transport.subscribe({
-      topic,
-      group,
-      semantics: options.semantics,
-      startFrom: options.startFrom ?? "earliest",
-      maxAboveWatermark: config.maxAboveWatermark,
-      maxUnfinished: config.maxUnfinished,
-      drainDeadline: config.drainDeadline
-    }, consumer)).pipe(
-      Scope.extend(source),
-      Effect.onExit((exit) =>
-        Exit.isFailure(exit) ? Effect.zipRight(Scope.close(source, exit), Scope.close(actors, exit)) : Effect.void
-      )
-    )
-
-    const closed = yield* Deferred.make<CloseReport>()
-    let closing = false
-    const closeOnce = Effect.gen(function*() {
-      yield* subscribed.stop
-      const reports = yield* Effect.forEach(
-        Array.from(lanes),
-        (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true }),
-        { concurrency: "unbounded" }
-      )
-      yield* Scope.close(source, Exit.void)
-      yield* Scope.close(actors, Exit.void)
-      yield* PubSub.shutdown(failures)
-      const left = reports.reduce(
-        (sum, one) => ({ unfinished: sum.unfinished + one.unfinished, lost: sum.lost + one.lost }),
-        { unfinished: 0, lost: 0 }
-      )
-      if (left.unfinished > 0 || left.lost > 0) {
-        yield* Effect.logWarning(
-          `Subscription ${name} closed with ${left.unfinished} unfinished messages, which come again, and ${left.lost} lost ones.`
+      const subscribed = yield* restore(transport.subscribe({
+        topic,
+        group,
+        semantics: options.semantics,
+        startFrom: options.startFrom ?? "earliest",
+        maxAboveWatermark: config.maxAboveWatermark,
+        maxUnfinished: config.maxUnfinished,
+        drainDeadline: config.drainDeadline
+      }, consumer)).pipe(
+        Scope.extend(source),
+        Effect.onExit((exit) =>
+          Exit.isFailure(exit) ? Effect.zipRight(Scope.close(source, exit), Scope.close(actors, exit)) : Effect.void
         )
+      )
+
+      const closed = yield* Deferred.make<CloseReport>()
+      let closing = false
+      const closeOnce = Effect.gen(function*() {
+        yield* subscribed.stop
+        const reports = yield* Effect.forEach(
+          Array.from(lanes),
+          (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true }),
+          { concurrency: "unbounded" }
+        )
+        return reports.reduce(
+          (sum, one) => ({ unfinished: sum.unfinished + one.unfinished, lost: sum.lost + one.lost }),
+          { unfinished: 0, lost: 0 }
+        )
+      }).pipe(
+        // Also where the transport broke: what can be closed is closed.
+        Effect.ensuring(Effect.suspend(() => Scope.close(source, Exit.void))),
+        Effect.ensuring(Effect.suspend(() => Scope.close(actors, Exit.void))),
+        Effect.ensuring(PubSub.shutdown(failures)),
+        Effect.ensuring(environment.onClosed),
+        Effect.tap(({ lost, unfinished }) =>
+          unfinished === 0 && lost === 0 ? Effect.void : Effect.logWarning(
+            `Subscription ${name} closed with ${unfinished} unfinished messages, which come again, and ${lost} lost ones.`
+          )
+        )
+      )
+
+      const close = Effect.suspend(() => {
+        if (closing) return Deferred.await(closed)
+        closing = true
+        // In a fiber of its own: whoever closes may be interrupted, and may be a handler that closing waits for. The scope waits.
+        return Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)).pipe(
+          Effect.forkDaemon,
+          Effect.zipRight(Deferred.await(closed))
+        )
+      })
+      yield* Effect.addFinalizer(() => close)
+
+      return {
+        topic: topic.name,
+        group,
+        failures: Stream.fromPubSub(failures),
+        stats: Effect.sync(() => ({ ...counters, actors: mailboxes.live() })),
+        close
       }
-      return left
     })
-
-    const close = Effect.suspend(() => {
-      if (closing) return Deferred.await(closed)
-      closing = true
-      return Effect.uninterruptible(Effect.tap(closeOnce, (left) => Deferred.succeed(closed, left)))
-    })
-    yield* Effect.addFinalizer(() => close)
-
-    return {
-      topic: topic.name,
-      group,
-      failures: Stream.fromPubSub(failures),
-      stats: Effect.sync(() => ({ ...counters, actors: mailboxes.live() })),
-      close
-    }
-  }))
+  )
 
 /** Exponential from `retryBase`, doubling up to `retryCap`, with jitter; without a number of times it never ends. */
 const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Schedule<unknown> => {
@@ -178,7 +188,7 @@ const reporter =
     Effect.logError(failure).pipe(
       Effect.zipRight(PubSub.publish(failures, failure)),
       Effect.zipRight(onFailure === undefined ? Effect.void : Effect.suspend(() => onFailure(failure))),
-      // A report that breaks must not run the message again, nor end its actor.
-      Effect.catchAllDefect((defect) => Effect.logError("onFailure died", defect)),
+      // A report that breaks, or interrupts itself, must not run the message again, nor end its actor.
+      Effect.catchAllCause((cause) => Effect.logError("onFailure died", cause)),
       Effect.asVoid
     )

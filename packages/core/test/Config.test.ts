@@ -1,0 +1,352 @@
+import type { EventBusError } from "@effect-eventbus/core"
+import { ConfigSpec, EventBusConfig, MemoryTransport, Transport } from "@effect-eventbus/core"
+import { describe, expect, it } from "@effect/vitest"
+import { ConfigProvider, Duration, Effect, Layer, Redacted } from "effect"
+
+const spec = {
+  "group": ConfigSpec.string({ description: "" }),
+  "kafka.clientId": ConfigSpec.string({ description: "" }),
+  "kafka.brokers": ConfigSpec.list({ description: "" }),
+  "kafka.sasl.password": ConfigSpec.secret({ description: "" }),
+  "kafka.acks": ConfigSpec.literal("all", "one")({ description: "" }),
+  "kafka.retries": ConfigSpec.integer({ min: 0, description: "" }),
+  "kafka.partitions": ConfigSpec.integer({ description: "" }),
+  "kafka.idempotent": ConfigSpec.boolean({ description: "" }),
+  "publishTimeout": ConfigSpec.duration({ description: "" })
+}
+
+const load = (provider: ConfigProvider.ConfigProvider) => Effect.withConfigProvider(ConfigSpec.load(spec), provider)
+
+const fromYaml = (text: string) => Effect.flatMap(EventBusConfig.providerFromYaml(text), load)
+
+const issuesOf = (loading: Effect.Effect<unknown, EventBusError.InvalidConfiguration>) =>
+  Effect.map(Effect.flip(loading), (error) => error.issues)
+
+/** Sets variables of this process for as long as an effect runs. */
+const withEnv = (variables: Record<string, string>) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => Object.assign(process.env, variables)),
+    () => effect,
+    () => Effect.sync(() => Object.keys(variables).forEach((name) => delete process.env[name]))
+  )
+
+const all = {
+  group: "g",
+  kafka: {
+    clientId: "me",
+    brokers: ["a:1", "b:2"],
+    sasl: { password: "hush,hush" },
+    acks: "all",
+    retries: 0,
+    partitions: 3,
+    idempotent: true
+  },
+  publishTimeout: "3 seconds"
+}
+
+const expectAll = (values: ConfigSpec.Values<typeof spec>) => {
+  expect(Duration.toMillis(values.publishTimeout!)).toBe(3_000)
+  expect(Redacted.value(values["kafka.sasl.password"]!)).toBe("hush,hush")
+  expect({ ...values, publishTimeout: 0, "kafka.sasl.password": 0 }).toEqual({
+    "group": "g",
+    "kafka.clientId": "me",
+    "kafka.brokers": ["a:1", "b:2"],
+    "kafka.sasl.password": 0,
+    "kafka.acks": "all",
+    "kafka.retries": 0,
+    "kafka.partitions": 3,
+    "kafka.idempotent": true,
+    "publishTimeout": 0
+  })
+}
+
+const environment = {
+  EVENTBUS_GROUP: "g",
+  EVENTBUS_KAFKA_CLIENT_ID: "me",
+  EVENTBUS_KAFKA_BROKERS: "a:1,b:2",
+  EVENTBUS_KAFKA_SASL_PASSWORD: "hush,hush",
+  EVENTBUS_KAFKA_ACKS: "all",
+  EVENTBUS_KAFKA_RETRIES: "0",
+  EVENTBUS_KAFKA_PARTITIONS: "3",
+  EVENTBUS_KAFKA_IDEMPOTENT: "true",
+  EVENTBUS_PUBLISH_TIMEOUT: "3 seconds"
+}
+
+describe("ConfigSpec", () => {
+  it.effect("reads every kind of setting from the environment", () =>
+    Effect.gen(function*() {
+      expectAll(yield* load(ConfigProvider.fromEnv()))
+    }).pipe(withEnv(environment)))
+
+  it.effect("reads the environment with another delimiter", () =>
+    Effect.gen(function*() {
+      expectAll(yield* load(ConfigProvider.fromEnv({ pathDelim: "__" })))
+    }).pipe(withEnv({
+      EVENTBUS__GROUP: "g",
+      EVENTBUS__KAFKA__CLIENT_ID: "me",
+      EVENTBUS__KAFKA__BROKERS: "a:1,b:2",
+      EVENTBUS__KAFKA__SASL__PASSWORD: "hush,hush",
+      EVENTBUS__KAFKA__ACKS: "all",
+      EVENTBUS__KAFKA__RETRIES: "0",
+      EVENTBUS__KAFKA__PARTITIONS: "3",
+      EVENTBUS__KAFKA__IDEMPOTENT: "true",
+      EVENTBUS__PUBLISH_TIMEOUT: "3 seconds"
+    })))
+
+  it.effect("reads JSON", () =>
+    Effect.gen(function*() {
+      expectAll(yield* load(ConfigProvider.fromJson({ eventbus: all, unrelated: { a: 1 } })))
+    }))
+
+  it.effect("reads YAML", () =>
+    Effect.gen(function*() {
+      expectAll(
+        yield* fromYaml(`
+# the bus
+eventbus:
+  group: g
+  kafka:
+    client-id: me
+    brokers: [ "a:1", "b:2" ]
+    sasl: { password: "hush,hush" }
+    acks: all
+    retries: 0
+    partitions: 3
+    idempotent: true
+  publishTimeout: 3 seconds
+`)
+      )
+    }))
+
+  it.effect("reads providers that are nested or have another naming", () =>
+    Effect.gen(function*() {
+      expectAll(yield* load(ConfigProvider.nested(ConfigProvider.fromJson({ app: { eventbus: all } }), "app")))
+      expectAll(
+        yield* load(
+          ConfigProvider.constantCase(ConfigProvider.fromMap(new Map(Object.entries(environment)), { pathDelim: "_" }))
+        )
+      )
+      expectAll(yield* load(ConfigProvider.fromMap(new Map(Object.entries(environment)), { pathDelim: "_" })))
+    }))
+
+  it.effect("answers nothing where nothing is set", () =>
+    Effect.gen(function*() {
+      expect(yield* load(ConfigProvider.fromMap(new Map()))).toEqual({})
+      expect(yield* load(ConfigProvider.fromJson({ other: 1 }))).toEqual({})
+      expect(yield* fromYaml("")).toEqual({})
+      expect(yield* fromYaml("# only a comment\n")).toEqual({})
+    }))
+
+  it.effect("lists every issue in one error, with the path as it was written", () =>
+    Effect.gen(function*() {
+      const issues = yield* issuesOf(load(ConfigProvider.fromJson({
+        eventbus: {
+          gruop: "g",
+          kafka: { acks: "some", retries: -1, partitions: 0, idempotent: "maybe", brokers: [""] },
+          publishTimeout: "soon"
+        }
+      })))
+      expect(issues).toHaveLength(7)
+      for (
+        const path of [
+          "eventbus.gruop: unknown setting",
+          "eventbus.kafka.acks: ",
+          "eventbus.kafka.retries: Expected a whole number of at least 0",
+          "eventbus.kafka.partitions: Expected a whole number of at least 1",
+          "eventbus.kafka.idempotent: ",
+          "eventbus.kafka.brokers: ",
+          "eventbus.publishTimeout: "
+        ]
+      ) expect(issues.filter((issue) => issue.startsWith(path))).toHaveLength(1)
+    }))
+
+  it.effect("says an unknown key of the environment as the variable it is, with the key that was meant", () =>
+    Effect.gen(function*() {
+      const issues = yield* issuesOf(load(ConfigProvider.fromEnv()))
+      expect(issues).toEqual([`EVENTBUS_KAFKA_CLIENT: unknown setting (did you mean "kafka.clientId"?)`])
+    }).pipe(withEnv({ EVENTBUS_KAFKA_CLIENT: "x" })))
+
+  it.effect("refuses a key that is set twice under two spellings", () =>
+    Effect.gen(function*() {
+      const issues = yield* issuesOf(
+        load(ConfigProvider.fromJson({ eventbus: { publishTimeout: "1 second", "publish-timeout": "2 seconds" } }))
+      )
+      expect(issues).toEqual([`eventbus.publish-timeout: "publishTimeout" is set twice`])
+    }))
+
+  it.effect("refuses a key that is set both as a value and as a section", () =>
+    Effect.gen(function*() {
+      const issues = yield* issuesOf(load(ConfigProvider.fromEnv()))
+      expect(issues).toHaveLength(1)
+      expect(issues[0]).toContain("EVENTBUS_KAFKA: unknown setting")
+    }).pipe(withEnv({ EVENTBUS_KAFKA: "x", EVENTBUS_KAFKA_ACKS: "all" })))
+
+  it.effect("refuses a value in place of the whole section: it is not ignored", () =>
+    Effect.gen(function*() {
+      expect((yield* issuesOf(fromYaml("eventbus: memory")))[0]).toContain("eventbus: ")
+      expect((yield* issuesOf(fromYaml("eventbus: [ memory ]")))[0]).toContain("eventbus: ")
+      expect(yield* issuesOf(fromYaml("just a text"))).toHaveLength(1)
+      expect(yield* issuesOf(fromYaml("- a\n- b"))).toHaveLength(1)
+    }))
+
+  it.effect("treats an empty value as a mistake, not as unset", () =>
+    Effect.gen(function*() {
+      expect(yield* issuesOf(load(ConfigProvider.fromJson({ eventbus: { group: "" } })))).toHaveLength(1)
+      // A section may be empty.
+      expect(yield* load(ConfigProvider.fromJson({ eventbus: { kafka: { sasl: {} } } }))).toEqual({})
+      expect(yield* fromYaml("eventbus:\n  kafka:\n    # brokers: [ a ]\n")).toEqual({})
+    }))
+
+  it.effect("refuses a whole number that is none", () =>
+    Effect.gen(function*() {
+      for (const partitions of ["1.5", "9007199254740993", "many", "1e400", " "]) {
+        expect(yield* issuesOf(load(ConfigProvider.fromJson({ eventbus: { kafka: { partitions } } })))).toHaveLength(1)
+      }
+    }))
+
+  it.effect("refuses a section where a value is wanted", () =>
+    Effect.gen(function*() {
+      expect(yield* issuesOf(load(ConfigProvider.fromJson({ eventbus: { group: { name: "g" } } })))).toHaveLength(1)
+      expect(yield* issuesOf(load(ConfigProvider.fromJson({ eventbus: { group: ["g", "h"] } })))).toHaveLength(1)
+    }))
+
+  it.effect("shows no secret in an error", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(load(ConfigProvider.fromJson({
+        eventbus: { kafka: { sasl: { password: ["tellnobody", "tellnobody2"], pasword: "tellnobody" }, partitions: 0 } }
+      })))
+      expect(`${error.message} ${String(error)} ${JSON.stringify(error)}`).not.toContain("tellnobody")
+      const unreadable = yield* Effect.flip(
+        fromYaml("eventbus:\n  kafka: { sasl: { password: tellnobody\n  group: x: y\n")
+      )
+      expect(`${unreadable.message} ${JSON.stringify(unreadable)} ${String(unreadable.cause)}`).not.toContain(
+        "tellnobody"
+      )
+    }))
+})
+
+describe("EventBusConfig", () => {
+  const read = (eventbus: object) =>
+    Effect.provide(EventBusConfig.EventBusConfig, EventBusConfig.layerConfig).pipe(
+      Effect.withConfigProvider(ConfigProvider.fromJson({ eventbus }))
+    )
+
+  it.effect("has the defaults of the delivery contract where nothing is set", () =>
+    Effect.gen(function*() {
+      expect(yield* EventBusConfig.EventBusConfig).toEqual(EventBusConfig.defaults)
+      expect(yield* read({})).toEqual(EventBusConfig.defaults)
+    }))
+
+  it.effect("documents exactly the defaults that it has", () =>
+    Effect.gen(function*() {
+      expect(Object.keys(EventBusConfig.spec).sort()).toEqual(Object.keys(EventBusConfig.defaults).sort())
+      const documented = Object.fromEntries(
+        Object.entries(EventBusConfig.spec).map(([name, key]) => [name, key.default])
+      )
+      const values = yield* read(documented)
+      for (const name of Object.keys(EventBusConfig.defaults) as Array<keyof EventBusConfig.Service>) {
+        const [one, other] = [values[name], EventBusConfig.defaults[name]]
+        expect(Duration.isDuration(one) ? Duration.toMillis(one) : one).toBe(
+          Duration.isDuration(other) ? Duration.toMillis(other) : other
+        )
+      }
+    }))
+
+  it.effect("changes what is set and nothing else", () =>
+    Effect.gen(function*() {
+      const config = yield* Effect.provide(
+        EventBusConfig.EventBusConfig,
+        EventBusConfig.layer({ group: "g", retryTimes: 0, holdInterval: "1 second", maxBytes: undefined })
+      )
+      expect(Duration.toMillis(config.holdInterval)).toBe(1_000)
+      expect({ ...config, holdInterval: EventBusConfig.defaults.holdInterval }).toEqual({
+        ...EventBusConfig.defaults,
+        group: "g",
+        retryTimes: 0
+      })
+    }))
+
+  it.effect("lists one issue for each bad option", () =>
+    Effect.gen(function*() {
+      const issues = yield* issuesOf(EventBusConfig.make({
+        group: " ",
+        mailboxCapacity: 0,
+        retryTimes: -1,
+        maxBytes: 1.5,
+        holdInterval: "soon" as never,
+        ...{ toString: 1, mailboxSize: 3 }
+      }))
+      expect(issues).toHaveLength(7)
+      expect(issues.filter((issue) => issue.includes("unknown setting"))).toEqual([
+        "toString: unknown setting",
+        "mailboxSize: unknown setting"
+      ])
+    }))
+})
+
+describe("Transport.layerConfig", () => {
+  const fake = {
+    spec: {
+      "kafka.brokers": ConfigSpec.list({ description: "" }),
+      "kafka.acks": ConfigSpec.literal("all")({ description: "" })
+    },
+    layer: (values: object) =>
+      Layer.succeed(Transport.Transport, {
+        ...(null as never as Transport.Service),
+        name: "kafka",
+        capabilities: values as never
+      })
+  }
+  const build = (eventbus: object, drivers = { memory: MemoryTransport.driver, kafka: fake }) =>
+    Effect.gen(function*() {
+      const transport = yield* Transport.Transport
+      const config = yield* EventBusConfig.EventBusConfig
+      return { transport, config }
+    }).pipe(
+      Effect.provide(Transport.layerConfig(drivers)),
+      Effect.withConfigProvider(ConfigProvider.fromJson({ eventbus }))
+    )
+
+  it.effect("takes the first transport where none is named, and the named one otherwise", () =>
+    Effect.gen(function*() {
+      expect((yield* build({})).transport.name).toBe("memory")
+      const { config, transport } = yield* build({ transport: "kafka", group: "mine", kafka: { brokers: ["a"] } })
+      expect(transport.name).toBe("kafka")
+      expect(transport.capabilities).toEqual({ "kafka.brokers": ["a"] })
+      expect(config.group).toBe("mine")
+    }))
+
+  it.effect("gives a transport its settings", () =>
+    Effect.gen(function*() {
+      expect((yield* build({ memory: { maxMessageBytes: 99 } })).transport.capabilities.maxMessageBytes).toBe(99)
+    }))
+
+  it.effect("refuses an unknown transport, and a setting of a transport that was not chosen", () =>
+    Effect.gen(function*() {
+      const unknown = yield* Effect.flip(build({ transport: "rabbit" }))
+      expect(unknown._tag).toBe("InvalidConfiguration")
+      const unused = yield* issuesOf(build({ transport: "memory", kafka: { brokers: ["a"], acks: "all" } }))
+      expect(unused).toHaveLength(2)
+      expect(unused[0]).toContain(`is set, but not used: the transport is "memory"`)
+      const misspelt = yield* issuesOf(build({ memory: { maxMessage: 1 } }))
+      expect(misspelt[0]).toContain("unknown setting")
+    }))
+
+  it.effect("reads the transport from EVENTBUS_TRANSPORT", () =>
+    Effect.gen(function*() {
+      const transport = yield* Effect.provide(
+        Transport.Transport,
+        Transport.layerConfig({ memory: MemoryTransport.driver, kafka: fake })
+      )
+      expect(transport.name).toBe("kafka")
+    }).pipe(withEnv({ EVENTBUS_TRANSPORT: "kafka" })))
+
+  it("documents the defaults that the memory transport has", () => {
+    expect(Object.fromEntries(Object.entries(MemoryTransport.spec).map(([name, key]) => [name, key.default]))).toEqual({
+      "memory.topics": "create",
+      "memory.partitions": "4",
+      "memory.maxMessages": "100000",
+      "memory.maxMessageBytes": "1048576"
+    })
+  })
+})
