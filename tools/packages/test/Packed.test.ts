@@ -1,0 +1,154 @@
+/** Packs each public package as a release would, and uses the tarballs from an empty project outside the workspace. */
+import { execFile } from "node:child_process"
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+
+const root = fileURLToPath(new URL("../../../", import.meta.url))
+const tsc = join(root, "node_modules", "typescript", "bin", "tsc")
+const packages = ["core", "kafka", "nats"] as const
+
+/** What `npm test` and vitest put into the environment would tell npm and pnpm that they are in our workspace. */
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) =>
+    !/^(npm_package_|npm_lifecycle_|npm_config_local_prefix$|npm_config_node_gyp$|INIT_CWD$|NODE_OPTIONS$|VITEST)/.test(
+      name
+    )
+  )
+)
+
+const run = async (cwd: string, command: string, ...args: ReadonlyArray<string>): Promise<string> => {
+  const running = promisify(execFile)(command, args, {
+    cwd,
+    env,
+    timeout: 240_000,
+    shell: process.platform === "win32",
+    maxBuffer: 64 * 1024 * 1024
+  })
+  running.child.stdin?.end()
+  return running.then(({ stdout }) => stdout, (error: { readonly stdout: string; readonly stderr: string }) => {
+    throw new Error(`${command} ${args.join(" ")} failed:\n${error.stdout}${error.stderr}`, { cause: error })
+  })
+}
+
+interface Manifest {
+  readonly packageManager: string
+  readonly dependencies?: Record<string, string>
+  readonly devDependencies: Record<string, string>
+  readonly peerDependencies?: Record<string, string>
+}
+
+const manifestOf = async (file: string): Promise<Manifest> => JSON.parse(await readFile(file, "utf8"))
+
+const filesBelow = async (folder: string): Promise<ReadonlyArray<string>> => {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+  return entries.filter((entry) => entry.isFile()).map((entry) =>
+    join(entry.parentPath, entry.name).slice(folder.length + 1).replaceAll("\\", "/")
+  )
+}
+
+describe("the packed tarballs", () => {
+  let folder: string
+  let project: string
+  const installed = (name: string) => join(project, "node_modules", "@effect-eventbus", name)
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "effect-eventbus-packages-"))
+    project = join(folder, "project")
+    await mkdir(project)
+    const { devDependencies, packageManager } = await manifestOf(join(root, "package.json"))
+
+    // What an older build left would be packed, too.
+    for (const name of packages) await rm(join(root, "packages", name, "dist"), { recursive: true, force: true })
+    await run(root, process.execPath, tsc, "-b", ...packages.map((name) => `packages/${name}/tsconfig.src.json`))
+    for (const name of packages) {
+      await run(join(root, "packages", name), "npx", "-y", packageManager, "pack", "--pack-destination", folder)
+    }
+    const tarballs = (await readdir(folder)).filter((name) => name.endsWith(".tgz")).map((name) => join(folder, name))
+    await writeFile(join(project, "package.json"), JSON.stringify({ name: "consumer", private: true, type: "module" }))
+    await run(
+      project,
+      "npm",
+      "install",
+      "--prefer-offline",
+      "--ignore-scripts",
+      "--no-audit",
+      "--no-fund",
+      "--no-update-notifier",
+      ...tarballs,
+      ...["effect", "@types/node"].map((name) => `${name}@${devDependencies[name]}`)
+    )
+  }, 300_000)
+
+  afterAll(async () => {
+    await rm(folder, { recursive: true, force: true })
+  })
+
+  it.each(packages)("%s holds its sources, what was built from them, and nothing else", async (name) => {
+    const files = await filesBelow(installed(name))
+    const sources = files.filter((file) => /^src\/.*\.ts$/.test(file))
+    const modules = sources.filter((file) => !file.endsWith(".d.ts")).map((file) => file.slice(4, -3))
+
+    expect(await filesBelow(join(root, "packages", name, "src"))).toHaveLength(sources.length)
+    expect(files.filter((file) => !file.startsWith("src/")).sort()).toEqual([
+      ...["LICENSE", "README.md", "package.json"],
+      ...modules.flatMap((file) => [".d.ts", ".d.ts.map", ".js", ".js.map"].map((end) => `dist/${file}${end}`))
+    ].sort())
+  })
+
+  it.each(packages)("%s asks for versions that a registry knows", async (name) => {
+    const manifest = await manifestOf(join(installed(name), "package.json"))
+    const versions = Object.values({ ...manifest.dependencies, ...manifest.peerDependencies })
+    expect(versions.filter((version) => !/^[\^~<]?\d/.test(version))).toEqual([])
+    expect(versions.length).toBeGreaterThan(0)
+  })
+
+  it("let strict programs be type-checked, with their own types checked too, and run by plain Node", async () => {
+    for (const name of ["consumer.ts", "transports.ts"]) {
+      await copyFile(new URL(`../fixture/${name}`, import.meta.url), join(project, name))
+    }
+    for (const name of packages) {
+      const readme = await readFile(join(installed(name), "README.md"), "utf8")
+      await writeFile(join(project, `readme-${name}.ts`), /^```ts\n(.*?)^```/ms.exec(readme)![1]!)
+    }
+    await writeFile(
+      join(project, "tsconfig.json"),
+      JSON.stringify({
+        compilerOptions: {
+          target: "ES2022",
+          module: "NodeNext",
+          strict: true,
+          exactOptionalPropertyTypes: true,
+          skipLibCheck: false,
+          types: ["node"],
+          outDir: "out"
+        },
+        include: ["*.ts"]
+      })
+    )
+    await run(project, process.execPath, tsc, "-p", ".")
+    expect(JSON.parse(await run(project, process.execPath, join("out", "consumer.js")))).toEqual([
+      "a click",
+      "order-1 OrderPlaced",
+      "order-1 OrderShipped"
+    ])
+    expect(await run(project, process.execPath, join("out", "transports.js"))).toBe("memory\n")
+    expect(await run(project, process.execPath, join("out", "readme-core.js"))).toBe("12\n")
+  }, 120_000)
+
+  it.each(packages)("%s is loaded by a bare import", async (name) => {
+    const script = `console.log(JSON.stringify(Object.keys(await import("@effect-eventbus/${name}"))))`
+    const names: unknown = JSON.parse(await run(project, process.execPath, "--input-type=module", "--eval", script))
+    expect(names).toContain({ core: "EventBus", kafka: "KafkaTransport", nats: "NatsTransport" }[name])
+  })
+
+  it("keep their internal modules to themselves", async () => {
+    const script = `await import("@effect-eventbus/core/internal/actor")`
+    await expect(run(project, process.execPath, "--input-type=module", "--eval", script)).rejects.toThrow(
+      "ERR_PACKAGE_PATH_NOT_EXPORTED"
+    )
+  })
+})
