@@ -33,7 +33,8 @@ const PaymentsLive = Payments.toLayer((event, { attempt }) => pay(event, attempt
 })
 
 const DeadPaymentsLive = DeadPayments.toLayer(
-  (event, { headers }) => Console.log(`dead letter: ${event.amount}, because of ${String(headers["X-Dead-Letter-Error"])}`),
+  (event, { headers }) =>
+    Console.log(`dead letter: ${event.amount}, because of ${String(headers["X-Dead-Letter-Error"])}`),
   { onExhausted: FailurePolicy.hold({ undecodable: FailurePolicy.drop }) }
 )
 

@@ -13,7 +13,9 @@ export interface Options {
   readonly json: boolean
 }
 
-export class NoProgress extends Data.TaggedError("NoProgress")<{ readonly handled: number; readonly published: number }> {
+export class NoProgress
+  extends Data.TaggedError("NoProgress")<{ readonly handled: number; readonly published: number }>
+{
   override get message() {
     return `Nothing has moved for a minute: ${this.handled} of ${this.published} events are handled`
   }

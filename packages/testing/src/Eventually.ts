@@ -12,7 +12,9 @@ import * as Effect from "effect/Effect"
  * @since 0.1.0
  * @category errors
  */
-export class NeverHappened extends Data.TaggedError("NeverHappened")<{ readonly what: string; readonly after: string }> {
+export class NeverHappened
+  extends Data.TaggedError("NeverHappened")<{ readonly what: string; readonly after: string }>
+{
   override get message() {
     return `${this.what} did not happen within ${this.after}`
   }

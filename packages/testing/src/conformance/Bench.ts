@@ -64,8 +64,7 @@ let topics = 0
  * @since 0.1.0
  * @category models
  */
-export const newTopic = (prefix: string, partitions?: number) =>
-  Topic.envelope(newName(prefix), Step, { partitions })
+export const newTopic = (prefix: string, partitions?: number) => Topic.envelope(newName(prefix), Step, { partitions })
 
 /**
  * @since 0.1.0

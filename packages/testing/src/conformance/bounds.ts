@@ -133,8 +133,11 @@ export const bounds = (subject: Subject): void => {
           { aggregateId: "slow", payload: new Step({ sequence: 0, fails: 0, dies: 0, takes: 0 }) },
           ...steps(1_000, 100)
         ])
-        yield* bus.subscribe(topic, (step, delivery) =>
-          delivery.aggregateId === "slow" ? handler(step, delivery) : Effect.sync(() => fast++), orDrop)
+        yield* bus.subscribe(
+          topic,
+          (step, delivery) => delivery.aggregateId === "slow" ? handler(step, delivery) : Effect.sync(() => fast++),
+          orDrop
+        )
         const { capabilities } = yield* Transport.Transport
         const reach = capabilities.settlement === "position" ? 199 : 1_000
         yield* eventually("the others go as far as they may", () => fast === reach)

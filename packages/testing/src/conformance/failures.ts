@@ -13,7 +13,8 @@ import { inBus, newName, newTopic, orDrop, Step, type Subject, test } from "./Be
 class Declined extends Data.TaggedError("Declined")<{ readonly why: string }> {}
 class Busy extends Data.TaggedError("Busy") {}
 
-const step = (sequence: number, rest: Partial<Step> = {}) => new Step({ fails: 0, dies: 0, takes: 0, ...rest, sequence })
+const step = (sequence: number, rest: Partial<Step> = {}) =>
+  new Step({ fails: 0, dies: 0, takes: 0, ...rest, sequence })
 
 /**
  * @since 0.1.0
@@ -34,10 +35,13 @@ export const failures = (subject: Subject): void => {
             handled.push(aggregateId)
             return Effect.void
           }), { onExhausted: FailurePolicy.hold({ undecodable: FailurePolicy.drop }) })
-        yield* bus.publishAll(topic, Array.from({ length: 500 }, (_, i) => ({
-          aggregateId: i % 5 === 0 ? "bad" : `good-${i % 50}`,
-          payload: step(i)
-        })))
+        yield* bus.publishAll(
+          topic,
+          Array.from({ length: 500 }, (_, i) => ({
+            aggregateId: i % 5 === 0 ? "bad" : `good-${i % 50}`,
+            payload: step(i)
+          }))
+        )
         yield* eventually("all others are handled", () => handled.length === 400)
         expect(handled).not.toContain("bad")
         broken = false
@@ -60,10 +64,13 @@ export const failures = (subject: Subject): void => {
             if (event.sequence === 1) throw new Error("thrown")
             return event.sequence === 2 ? Effect.die("died") : Effect.interrupt
           }), orDrop)
-        yield* bus.publishAll(topic, [0, 1, 2, 3, 4].map((i) => ({
-          aggregateId: "order-1",
-          payload: step(i, { dies: i >= 1 && i <= 3 ? i : 0 })
-        })))
+        yield* bus.publishAll(
+          topic,
+          [0, 1, 2, 3, 4].map((i) => ({
+            aggregateId: "order-1",
+            payload: step(i, { dies: i >= 1 && i <= 3 ? i : 0 })
+          }))
+        )
         yield* eventually("all is handled", () => starts.includes(4))
         expect(starts).toEqual([0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 4])
         expect(yield* subscription.stats).toMatchObject({ handled: 5, restarted: 6, dropped: 0 })
@@ -77,30 +84,46 @@ export const failures = (subject: Subject): void => {
         const bus = yield* EventBus.EventBus
         const topic = newTopic("dead", 1)
         const dead = Topic.envelope(newName("dead-letters"), Step)
-        const letters: Array<{ sequence: number; header: (name: string) => string | undefined; value: Uint8Array | null }> = []
+        const letters: Array<
+          { sequence: number; header: (name: string) => string | undefined; value: Uint8Array | null }
+        > = []
         const originals = new Map<number, Uint8Array | null>()
         const handled: Array<number> = []
         const reported: Array<string> = []
         yield* bus.subscribe(dead, (event, delivery) =>
           Effect.sync(() => {
-            letters.push({ sequence: event.sequence, header: (name) => Headers.get(delivery.headers, name), value: delivery.value })
+            letters.push({
+              sequence: event.sequence,
+              header: (name) => Headers.get(delivery.headers, name),
+              value: delivery.value
+            })
           }), orDrop)
         const subscription = yield* bus.subscribe(topic, (event, delivery) =>
           Effect.suspend((): Effect.Effect<void, Declined> => {
             originals.set(event.sequence, delivery.value)
-            if (event.sequence === 2) return Effect.die(new Error("defect"))
-            if (event.sequence % 2 === 1) return new Declined({ why: "no money" })
+            if (event.sequence === 2) {
+              return Effect.die(new Error("defect"))
+            }
+            if (event.sequence % 2 === 1) {
+              return new Declined({ why: "no money" })
+            }
             handled.push(event.sequence)
             return Effect.void
           }), {
           onExhausted: FailurePolicy.deadLetter(dead),
-          onFailure: (failure) => Effect.sync(() => reported.push(failure._tag))
+          onFailure: (failure) =>
+            Effect.sync(() =>
+              reported.push(failure._tag)
+            )
         })
-        const receipts = yield* bus.publishAll(topic, Array.from({ length: 6 }, (_, i) => ({
-          aggregateId: "order-1",
-          payload: step(i),
-          headers: { tenant: "acme", "x-order": `${i}` }
-        })))
+        const receipts = yield* bus.publishAll(
+          topic,
+          Array.from({ length: 6 }, (_, i) => ({
+            aggregateId: "order-1",
+            payload: step(i),
+            headers: { tenant: "acme", "x-order": `${i}` }
+          }))
+        )
         yield* eventually("the dead letters arrive", () => letters.length === 4 && handled.length === 2)
         expect(handled).toEqual([0, 4])
         expect(letters.map((letter) => letter.sequence)).toEqual([1, 2, 3, 5])
@@ -132,15 +155,20 @@ export const failures = (subject: Subject): void => {
         const subscription = yield* bus.subscribe(topic, (event) =>
           Effect.suspend((): Effect.Effect<void, Declined | Busy> => {
             const attempt = ++attempts[event.sequence]!
-            if (event.sequence === 0) return new Declined({ why: "no" })
-            if (event.sequence === 1) return attempt < 4 ? new Busy() : Effect.void
+            if (event.sequence === 0) {
+              return new Declined({ why: "no" })
+            }
+            if (event.sequence === 1) {
+              return attempt < 4 ? new Busy() : Effect.void
+            }
             return Effect.void
           }), {
           onExhausted: FailurePolicy.drop,
           onError: FailurePolicy.exhaustive({ Declined: FailurePolicy.deadLetter(dead), Busy: FailurePolicy.retry })
         })
         yield* bus.publishAll(topic, [0, 1, 2, 3].map((i) => ({ aggregateId: "order-1", payload: step(i) })))
-        yield* eventually("all have ended", () => attempts[3] === 1 && letters === 1)
+        yield* eventually("all have ended", () =>
+          attempts[3] === 1 && letters === 1)
         expect(attempts).toEqual([1, 4, 1, 1])
         expect(yield* subscription.stats).toMatchObject({ handled: 3, deadLettered: 1, dropped: 0, retried: 3 })
       })

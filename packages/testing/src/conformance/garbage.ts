@@ -79,43 +79,57 @@ const publishRaw = (topic: Transport.TopicSpec, messages: ReadonlyArray<Transpor
  * @category rules
  */
 export const garbage = (subject: Subject): void => {
-  test("rule 9: 100,000 garbage messages between good ones: each is counted, and every good one is handled in order", () =>
-    inBus(
-      subject.layer,
-      Effect.gen(function*() {
-        const bus = yield* EventBus.EventBus
-        const topic = newTopic("garbage", 2)
-        const next = random(42)
-        const seen = new Map<string, Array<number>>()
-        let handled = 0
-        let bad = 0
-        const subscription = yield* bus.subscribe(topic, (step, { aggregateId }) =>
-          Effect.sync(() => {
-            handled++
-            const list = seen.get(aggregateId)
-            if (list === undefined) seen.set(aggregateId, [step.sequence])
-            else list.push(step.sequence)
-          }), orDrop)
-        let highest = 0
-        for (let round = 0; round < 100; round++) {
-          yield* publishRaw(
-            topic.spec,
-            Array.from({ length: 1_000 }, () => outgoing(kinds[bad++ % kinds.length]!(next), bad % 3 === 0 ? { key: new Uint8Array(0) } : {}))
+  test(
+    "rule 9: 100,000 garbage messages between good ones: each is counted, and every good one is handled in order",
+    () =>
+      inBus(
+        subject.layer,
+        Effect.gen(function*() {
+          const bus = yield* EventBus.EventBus
+          const topic = newTopic("garbage", 2)
+          const next = random(42)
+          const seen = new Map<string, Array<number>>()
+          let handled = 0
+          let bad = 0
+          const subscription = yield* bus.subscribe(topic, (step, { aggregateId }) =>
+            Effect.sync(() => {
+              handled++
+              const list = seen.get(aggregateId)
+              if (list === undefined) seen.set(aggregateId, [step.sequence])
+              else list.push(step.sequence)
+            }), orDrop)
+          let highest = 0
+          for (let round = 0; round < 100; round++) {
+            yield* publishRaw(
+              topic.spec,
+              Array.from(
+                { length: 1_000 },
+                () => outgoing(kinds[bad++ % kinds.length]!(next), bad % 3 === 0 ? { key: new Uint8Array(0) } : {})
+              )
+            )
+            yield* bus.publishAll(
+              topic,
+              Array.from({ length: 20 }, (_, i) => ({
+                aggregateId: `order-${i}`,
+                payload: new Step({ sequence: round, fails: 0, dies: 0, takes: 0 })
+              }))
+            )
+            highest = Math.max(highest, process.memoryUsage().rss)
+          }
+          const stats = () => Effect.runSync(subscription.stats)
+          yield* eventually(
+            "everything is accounted for",
+            () => stats().dropped === bad && handled === 2_000,
+            "90 seconds"
           )
-          yield* bus.publishAll(topic, Array.from({ length: 20 }, (_, i) => ({
-            aggregateId: `order-${i}`,
-            payload: new Step({ sequence: round, fails: 0, dies: 0, takes: 0 })
-          })))
-          highest = Math.max(highest, process.memoryUsage().rss)
-        }
-        const stats = () => Effect.runSync(subscription.stats)
-        yield* eventually("everything is accounted for", () => stats().dropped === bad && handled === 2_000, "90 seconds")
-        expect(stats()).toMatchObject({ undecodable: bad, dropped: bad, handled: 2_000, restarted: 0 })
-        for (const list of seen.values()) expect(list).toEqual(Array.from({ length: 100 }, (_, i) => i))
-        // In memory the log itself is in this process.
-        expect(highest).toBeLessThan((subject.inProcess === true ? 1_536 : 1_024) * 1024 * 1024)
-      })
-    ), 180_000)
+          expect(stats()).toMatchObject({ undecodable: bad, dropped: bad, handled: 2_000, restarted: 0 })
+          for (const list of seen.values()) expect(list).toEqual(Array.from({ length: 100 }, (_, i) => i))
+          // In memory the log itself is in this process.
+          expect(highest).toBeLessThan((subject.inProcess === true ? 1_536 : 1_024) * 1024 * 1024)
+        })
+      ),
+    180_000
+  )
 
   test("rule 9: garbage is dead-lettered byte for byte, with a typed decode error, also where the policy is hold", () =>
     inBus(
@@ -202,7 +216,8 @@ export const garbage = (subject: Subject): void => {
           { body: "invalid", headers: { aggregateID: "not valid!" }, key: "from-key" },
           { body: "none" }
         ])
-        yield* eventually("all are handled", () => seen.size === 5)
+        yield* eventually("all are handled", () =>
+          seen.size === 5)
         expect(Object.fromEntries(seen)).toEqual({
           header: "from-header",
           key: "from-key",

@@ -36,7 +36,10 @@ export const lifecycle = (subject: Subject): void => {
           let started = 0
           yield* bus.subscribe(topic, () => Effect.zipRight(Effect.sync(() => started++), Effect.never), orDrop)
           yield* bus.subscribe(plain, () => Effect.zipRight(Effect.sync(() => started++), Effect.fail("failed")))
-          yield* bus.publishAll(topic, Array.from({ length: 50 }, (_, i) => ({ aggregateId: `order-${i}`, payload: step })))
+          yield* bus.publishAll(
+            topic,
+            Array.from({ length: 50 }, (_, i) => ({ aggregateId: `order-${i}`, payload: step }))
+          )
           yield* bus.publish(plain, { body: "click" })
           yield* eventually("work is under way", () => started === 51)
           expect(resources()).toBeGreaterThan(0)
@@ -80,7 +83,10 @@ export const lifecycle = (subject: Subject): void => {
         const publish = (sequence: number) =>
           bus.publish(topic, { aggregateId: "order-1", payload: new Step({ ...step, sequence }) })
         for (let i = 0; i < 5; i++) yield* publish(i)
-        yield* bus.subscribe(topic, (event) => Effect.sync(() => seen.push(event.sequence)), { ...orDrop, startFrom: "latest" })
+        yield* bus.subscribe(topic, (event) => Effect.sync(() => seen.push(event.sequence)), {
+          ...orDrop,
+          startFrom: "latest"
+        })
         for (let i = 5; i < 10; i++) yield* publish(i)
         yield* eventually("the later ones are handled", () => seen.length === 5)
         expect(seen).toEqual([5, 6, 7, 8, 9])
@@ -96,7 +102,10 @@ export const lifecycle = (subject: Subject): void => {
         let a = 0
         let b = 0
         yield* bus.subscribe(topic, () => Effect.sync(() => a++), { ...orDrop, group: "a" })
-        yield* bus.publishAll(topic, Array.from({ length: 10 }, (_, i) => ({ aggregateId: `order-${i}`, payload: step })))
+        yield* bus.publishAll(
+          topic,
+          Array.from({ length: 10 }, (_, i) => ({ aggregateId: `order-${i}`, payload: step }))
+        )
         yield* bus.subscribe(topic, () => Effect.sync(() => b++), { ...orDrop, group: "b" })
         yield* eventually("both groups have handled all", () => a === 10 && b === 10)
       })
@@ -117,7 +126,9 @@ export const lifecycle = (subject: Subject): void => {
           expect(blank._tag).toBe("InvalidMessage")
           expect(blank.message).toContain("aggregate_id")
           const filler = "x".repeat(20 * 1024 * 1024)
-          const large = yield* Effect.flip(bus.publish(topic, { aggregateId: "order-1", payload: new Step({ ...step, filler }) }))
+          const large = yield* Effect.flip(
+            bus.publish(topic, { aggregateId: "order-1", payload: new Step({ ...step, filler }) })
+          )
           expect(large).toMatchObject({ _tag: "MessageTooLarge", topic: topic.name })
           // The subscription is made in a scope that outlives the bus.
           const late = yield* bus.subscribe(newTopic("late"), () => Effect.void, orDrop).pipe(Scope.extend(scope))
@@ -125,8 +136,12 @@ export const lifecycle = (subject: Subject): void => {
         })
       )
       const topic = newTopic("closed")
-      expect(yield* Effect.flip(escaped.bus.publish(topic, { aggregateId: "order-1", payload: step }))).toMatchObject({ _tag: "BusClosed" })
-      expect(yield* Effect.flip(Effect.scoped(escaped.bus.subscribe(topic, () => Effect.void, orDrop)))).toMatchObject({ _tag: "BusClosed" })
+      expect(yield* Effect.flip(escaped.bus.publish(topic, { aggregateId: "order-1", payload: step }))).toMatchObject({
+        _tag: "BusClosed"
+      })
+      expect(yield* Effect.flip(Effect.scoped(escaped.bus.subscribe(topic, () => Effect.void, orDrop)))).toMatchObject({
+        _tag: "BusClosed"
+      })
       expect(yield* escaped.late.close).toEqual({ unfinished: 0, lost: 0 })
       yield* Scope.close(scope, Exit.void)
     }))

@@ -51,7 +51,9 @@ const runPlan = (subject: Subject, oracle: OrderOracle, planned: ReadonlyArray<P
           )
         }
       })
-      yield* bus.subscribe(topic, observed(oracle), { onExhausted: FailurePolicy.hold({ undecodable: FailurePolicy.drop }) })
+      yield* bus.subscribe(topic, observed(oracle), {
+        onExhausted: FailurePolicy.hold({ undecodable: FailurePolicy.drop })
+      })
       yield* publishing
       yield* eventually("every envelope handled", () => oracle.lost === 0, "60 seconds")
       expect(oracle.violations).toEqual([])
@@ -71,33 +73,47 @@ const step = FastCheck.record({
  * @category rules
  */
 export const order = (subject: Subject): void => {
-  test("rule 1: an aggregate's handlers start in order and never overlap, whatever fails, dies or is slow", () =>
-    Effect.promise(() =>
-      FastCheck.assert(
-        FastCheck.asyncProperty(
-          FastCheck.array(step, { minLength: 1, maxLength: 120 }),
-          FastCheck.integer({ min: 1, max: 40 }),
-          async (steps, batch) => {
-            const oracle = new OrderOracle()
-            const planned = steps.map(({ aggregate, ...rest }) => plan(oracle, `order-${aggregate}`, rest))
-            await Effect.runPromise(runPlan(subject, oracle, planned, batch))
-          }
-        ),
-        { numRuns: subject.inProcess === true ? 60 : 6, endOnFailure: true }
-      )
-    ), 180_000)
+  test(
+    "rule 1: an aggregate's handlers start in order and never overlap, whatever fails, dies or is slow",
+    () =>
+      Effect.promise(() =>
+        FastCheck.assert(
+          FastCheck.asyncProperty(
+            FastCheck.array(step, { minLength: 1, maxLength: 120 }),
+            FastCheck.integer({ min: 1, max: 40 }),
+            async (steps, batch) => {
+              const oracle = new OrderOracle()
+              const planned = steps.map(({ aggregate, ...rest }) => plan(oracle, `order-${aggregate}`, rest))
+              await Effect.runPromise(runPlan(subject, oracle, planned, batch))
+            }
+          ),
+          { numRuns: subject.inProcess === true ? 60 : 6, endOnFailure: true }
+        )
+      ),
+    180_000
+  )
 
-  for (const [messages, onKafka, onNats] of [[500, 312, 735], [2_000, 1_376, 1_687], [5_000, 3_857, 2_671], [10_000, 6_834, 2_608]] as const) {
-    test(`rule 1: ${messages} envelopes, where the predecessor saw ${onKafka} violations on Kafka and ${onNats} on NATS`, () => {
-      const oracle = new OrderOracle()
-      const planned = Array.from({ length: messages }, (_, i) =>
-        plan(oracle, `account-${(i * 7919) % 100}`, {
-          fails: i % 97 === 13 ? 2 : 0,
-          dies: i % 499 === 17 ? 1 : 0,
-          takes: i % 31 === 5 ? 2 : 0
-        }))
-      return runPlan(subject, oracle, planned, 500)
-    }, 120_000)
+  for (
+    const [messages, onKafka, onNats] of [[500, 312, 735], [2_000, 1_376, 1_687], [5_000, 3_857, 2_671], [
+      10_000,
+      6_834,
+      2_608
+    ]] as const
+  ) {
+    test(
+      `rule 1: ${messages} envelopes, where the predecessor saw ${onKafka} violations on Kafka and ${onNats} on NATS`,
+      () => {
+        const oracle = new OrderOracle()
+        const planned = Array.from({ length: messages }, (_, i) =>
+          plan(oracle, `account-${(i * 7919) % 100}`, {
+            fails: i % 97 === 13 ? 2 : 0,
+            dies: i % 499 === 17 ? 1 : 0,
+            takes: i % 31 === 5 ? 2 : 0
+          }))
+        return runPlan(subject, oracle, planned, 500)
+      },
+      120_000
+    )
   }
 
   test("rule 1: envelopes published one by one are handled in the order of their confirmations", () =>
@@ -110,7 +126,10 @@ export const order = (subject: Subject): void => {
         yield* bus.subscribe(topic, observed(oracle), { onExhausted: FailurePolicy.drop })
         // One by one, each confirmed before the next: broker order is publishing order.
         for (let i = 0; i < 40; i++) {
-          const { aggregate, step } = plan(oracle, `order-${i % 2}`, { takes: i % 2 === 0 ? 5 : 0, fails: i % 10 === 0 ? 1 : 0 })
+          const { aggregate, step } = plan(oracle, `order-${i % 2}`, {
+            takes: i % 2 === 0 ? 5 : 0,
+            fails: i % 10 === 0 ? 1 : 0
+          })
           yield* bus.publish(topic, { aggregateId: aggregate, payload: step })
         }
         yield* eventually("every envelope handled", () => oracle.lost === 0)

@@ -135,7 +135,10 @@ export const settlement = (subject: Subject): void => {
               return text.endsWith("7") ? Effect.die("died") : Effect.void
             }), { onFailure: (failure) => Effect.sync(() => failures.push(failure._tag)) })
           if (!publish) return yield* throughout("nothing comes again", () => seen.length === 90, "300 millis")
-          yield* bus.publishAll(topic, bodies.map((body, i) => ({ body, headers: { page: "/" }, key: `user-${i % 7}` })))
+          yield* bus.publishAll(
+            topic,
+            bodies.map((body, i) => ({ body, headers: { page: "/" }, key: `user-${i % 7}` }))
+          )
           yield* eventually("all are handled", () => seen.length === 90)
           yield* eventually("the failures are reported", () => failures.length === 18)
           const stats = yield* subscription.stats
@@ -160,8 +163,10 @@ export const settlement = (subject: Subject): void => {
       Effect.gen(function*() {
         const bus = yield* EventBus.EventBus
         yield* bus.publishAll(topic, bodies.map((body) => ({ body })))
-        const subscription = yield* bus.subscribe(topic, (body) =>
-          Effect.zipRight(Effect.sync(() => started.push(decoder.decode(body))), Effect.never))
+        const subscription = yield* bus.subscribe(
+          topic,
+          (body) => Effect.zipRight(Effect.sync(() => started.push(decoder.decode(body))), Effect.never)
+        )
         yield* eventually("100 have started", () => started.length === 100)
         yield* throughout("no more than 100 are settled ahead", () => started.length === 100, "200 millis")
         const report = yield* subscription.close
@@ -205,7 +210,10 @@ export const settlement = (subject: Subject): void => {
             return Effect.fail("failed")
           }), { semantics: "at-most-once" })
         yield* bus.publish(clicks, { body: "one" })
-        yield* bus.publish(orders, { aggregateId: "order-1", payload: new Step({ sequence: 0, fails: 0, dies: 0, takes: 0 }) })
+        yield* bus.publish(orders, {
+          aggregateId: "order-1",
+          payload: new Step({ sequence: 0, fails: 0, dies: 0, takes: 0 })
+        })
         yield* eventually("the plain message was retried", () => attempts === 3)
         yield* eventually("the envelope was handled", () => once === 1)
         yield* throughout("the envelope is not retried", () => once === 1, "100 millis")
