@@ -1,6 +1,8 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
+import * as LogLevel from "effect/LogLevel"
 import * as PubSub from "effect/PubSub"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
@@ -184,11 +186,17 @@ const reporter =
   <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(failures: PubSub.PubSub<F>) =>
   <One extends F, R>(onFailure: ((failure: One) => Effect.Effect<unknown, never, R>) | undefined) =>
   (failure: One): Effect.Effect<void, never, R> =>
-    // The failure itself, not its message: the text is made only where it is logged.
-    Effect.logError(failure).pipe(
+    logged(failure).pipe(
       Effect.zipRight(PubSub.publish(failures, failure)),
       Effect.zipRight(onFailure === undefined ? Effect.void : Effect.suspend(() => onFailure(failure))),
       // A report that breaks, or interrupts itself, must not run the message again, nor end its actor.
       Effect.catchAllCause((cause) => Effect.logError("onFailure died", cause)),
       Effect.asVoid
     )
+
+/** The message has the cause in it, which takes long to print: it is made only where it is logged. */
+const logged = (failure: Error): Effect.Effect<void> =>
+  Effect.flatMap(
+    FiberRef.get(FiberRef.currentMinimumLogLevel),
+    (level) => LogLevel.greaterThan(level, LogLevel.Error) ? Effect.void : Effect.logError(failure.message)
+  )
