@@ -14,9 +14,11 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Api } from "./internal/Api.js"
+import { bounded } from "./internal/Bounded.js"
 import type { Connection } from "./internal/Connection.js"
 import { type Opened, Session } from "./internal/Session.js"
 import type { Settings } from "./NatsConfig.js"
@@ -63,10 +65,9 @@ export const make = (
     )
     // Runs last: what the lane finished until now is confirmed by the server.
     yield* Effect.addFinalizer(() =>
-      session.acks.confirmed.pipe(
-        Effect.timeoutOption(settings.closeTimeout),
+      bounded(session.acks.confirmed, settings.closeTimeout).pipe(
         Effect.flatMap((confirmed) =>
-          confirmed._tag === "Some"
+          Option.isSome(confirmed)
             ? Effect.void
             : Effect.logWarning("The server did not confirm the last acknowledgements: some messages may come again")
         ),
@@ -76,7 +77,6 @@ export const make = (
       )
     )
     yield* Effect.sync(() => session.intake.signalWorking()).pipe(
-      Effect.zipRight(Effect.sync(() => session.acks.retry(performance.now()))),
       Effect.schedule(Schedule.spaced(Math.min(settings.ackWait / 3, 10_000))),
       Effect.forkScoped
     )
@@ -89,8 +89,11 @@ export const make = (
     return { stop }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 
-/** An epoch that lasted so long was healthy: the next one begins at once. */
+/** An epoch that lasted so long was healthy. */
 const healthyAfter = 1_000
+
+/** After so many epochs in a row that broke sooner the next one waits. */
+const maxHasty = 3
 
 const backoff = Schedule.exponential("2 seconds", 1.7).pipe(
   Schedule.union(Schedule.spaced("30 seconds")),
@@ -101,6 +104,7 @@ const supervise = (connection: Connection, session: Session, first: Opened): Eff
   Effect.gen(function*() {
     const driver = yield* Schedule.driver(backoff)
     let opened: Opened | undefined = first
+    let hasty = 0
     while (true) {
       yield* untilUp(connection)
       let healthyAt: number | undefined
@@ -116,15 +120,18 @@ const supervise = (connection: Connection, session: Session, first: Opened): Eff
       opened = undefined
       if (Cause.isInterruptedOnly(exit)) return yield* Effect.interrupt
       yield* report(exit)
-      if (healthyAt !== undefined && performance.now() - healthyAt > healthyAfter || !connection.isUp()) {
-        yield* driver.reset
-      } else yield* Effect.ignore(driver.next(undefined))
+      const isHealthy = healthyAt !== undefined && performance.now() - healthyAt > healthyAfter
+      if (isHealthy) hasty = 0
+      else if (healthyAt !== undefined) hasty++
+      // What broke in good health, or waits for the connection anyway, begins again at once.
+      if (isHealthy || healthyAt !== undefined && hasty < maxHasty || !connection.isUp()) yield* driver.reset
+      else yield* Effect.ignore(driver.next(undefined))
     }
   })
 
 const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   const failure = Cause.failureOption(cause)
-  if (failure._tag === "Some" && isBroken(failure.value)) {
+  if (Option.isSome(failure) && isBroken(failure.value)) {
     const { reason } = failure.value
     return reason === "Alone" || reason === "Disconnected"
       ? Effect.logDebug("The consumer loop starts again").pipe(Effect.annotateLogs("reason", reason))

@@ -21,8 +21,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { bounded } from "./internal/Bounded.js"
 import type { Connection } from "./internal/Connection.js"
 import * as HeaderCodec from "./internal/HeaderCodec.js"
 import * as Outbox from "./internal/Outbox.js"
@@ -137,14 +139,13 @@ export const make = (
     /** The first publish to a topic waits for its stream, within its own timeout. */
     function prepare(topic: Outbox.TopicQueue, messages: ReadonlyArray<OutgoingMessage>, timeout: number) {
       const start = performance.now()
-      const late = (cause?: unknown) =>
+      const late = () =>
         all(
           messages,
           new PublishFailed({
             topic: topic.spec.name,
             reason: connection.isUp() ? "Timeout" : "Unreachable",
-            outcome: "not-written",
-            cause
+            outcome: "not-written"
           })
         )
       const ready = streams.get(topic.spec).pipe(
@@ -153,13 +154,12 @@ export const make = (
           schedule: retrying
         })
       )
-      return ready.pipe(
-        Effect.map(Either.right),
-        Effect.catchAll((failure) => Effect.succeed(Either.left(toNotWritten(topic.spec.name, failure)))),
-        Effect.timeoutTo({ duration: timeout, onSuccess: (result) => result, onTimeout: () => undefined }),
+      return bounded(Effect.either(ready), timeout).pipe(
         Effect.flatMap((result) => {
-          if (result === undefined) return Effect.succeed(late())
-          if (Either.isLeft(result)) return Effect.succeed(all(messages, result.left))
+          if (Option.isNone(result)) return Effect.succeed(late())
+          if (Either.isLeft(result.value)) {
+            return Effect.succeed(all(messages, toNotWritten(topic.spec.name, result.value.left)))
+          }
           topic.isReady = true
           return send(topic, messages, Math.max(0, timeout - (performance.now() - start)))
         })
@@ -178,4 +178,4 @@ const all = (
 
 /** What a message is ordered by: its aggregate, else its key; nothing else is ordered. */
 const orderOf = (message: OutgoingMessage): string | undefined =>
-  message.aggregateId ?? (message.key === null ? undefined : `\u0000${Buffer.from(message.key).toString("latin1")}`)
+  message.aggregateId ?? (message.key === null ? undefined : Buffer.from(message.key).toString("latin1"))

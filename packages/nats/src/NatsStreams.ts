@@ -27,6 +27,8 @@ export interface Stream {
   readonly name: string
   /** Another time of creation means another stream, whose sequences begin again. */
   readonly created: string
+  /** The last sequence at the time it was looked at. */
+  readonly last: number
 }
 
 /**
@@ -99,7 +101,8 @@ const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Str
       const created = yield* api.createStream(wanted).pipe(
         Effect.catchIf(
           // Another process made it, or one that holds the subject, in the meantime.
-          (failure) => failure.error?.err_code === codes.subjectsOverlap || failure.error?.err_code === codes.streamNameInUse,
+          (failure) =>
+            failure.error?.err_code === codes.subjectsOverlap || failure.error?.err_code === codes.streamNameInUse,
           (failure) =>
             find(api, wanted.name, subject).pipe(
               Effect.flatMap((found) => found === undefined ? Effect.fail(failure) : Effect.succeed(found))
@@ -113,13 +116,13 @@ const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Str
       yield* Effect.logInfo("Created a JetStream stream").pipe(
         Effect.annotateLogs({ stream: created.config.name, topic: topic.name })
       )
-      return { name: created.config.name, created: created.created }
+      return toStream(created)
     }
     if (settings.streams === "validate") {
       const issues = differences(settings, topic, existing.config)
       if (issues.length > 0) return yield* new InvalidConfiguration({ issues, topic: topic.name })
     }
-    return { name: existing.config.name, created: existing.created }
+    return toStream(existing)
   })
 
 /** The stream by our name for it, or another one that holds the subject. */
@@ -141,11 +144,18 @@ const find = (
         ? Effect.succeed(own)
         : Effect.flatMap(
           api.streamNameOf(subject),
-          (other) => other === undefined ? Effect.succeed(undefined) : other === name ? Effect.succeed(own) : info(other)
+          (other) =>
+            other === undefined ? Effect.succeed(undefined) : other === name ? Effect.succeed(own) : info(other)
         )
     )
   )
 }
+
+const toStream = (info: StreamInfo): Stream => ({
+  name: info.config.name,
+  created: info.created,
+  last: info.state.last_seq
+})
 
 const nanos = (input: Duration.DurationInput): number => Math.round(Duration.toMillis(input) * 1e6)
 

@@ -3,8 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
-import { InvalidConfiguration as Invalid, BrokerUnreachable as Unreachable } from "@effect-eventbus/core/EventBusError"
+import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Transport from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -18,8 +17,8 @@ import * as NatsPublisher from "./NatsPublisher.js"
 import * as NatsStreams from "./NatsStreams.js"
 
 /**
- * What JetStream can do for the bus. Bytes in headers and tombstones are carried in a form that
- * `NatsHeaders` in the guide describes; a message's size includes its headers, so something is left for them.
+ * What JetStream can do for the bus. Bytes in headers travel as encoded words of RFC 2047, a tombstone by a marker
+ * header. The server's limit counts the headers, so something is left for them.
  *
  * @since 0.1.0
  * @category models
@@ -74,14 +73,7 @@ export const layer = (
  * @since 0.1.0
  * @category layers
  */
-export const driver: {
-  readonly name: "nats"
-  readonly spec: typeof NatsConfig.spec
-  readonly layer: (
-    values: NatsConfig.Values
-  ) => Layer.Layer<Transport.Transport, BrokerUnreachable | InvalidConfiguration>
-} = {
-  name: "nats",
+export const driver: Transport.Driver<BrokerUnreachable | InvalidConfiguration, never, typeof NatsConfig.spec> = {
   spec: NatsConfig.spec,
   layer: (values) => layer(NatsConfig.fromValues(values))
 }
@@ -95,8 +87,8 @@ const checkJetStream = (
     Effect.retry({ times: settings.connectAttempts - 1, schedule: Schedule.exponential("200 millis") }),
     Effect.mapError((cause) =>
       Api.isWithoutJetStream(cause)
-        ? new Invalid({ issues: [`JetStream is not enabled at ${settings.servers.join(", ")}`], cause })
-        : new Unreachable({ transport: "nats", addresses: settings.servers, cause })
+        ? new InvalidConfiguration({ issues: [`JetStream is not enabled at ${settings.servers.join(", ")}`], cause })
+        : new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause })
     ),
     Effect.asVoid
   )

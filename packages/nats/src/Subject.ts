@@ -26,7 +26,9 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
  */
 export const fromTopic = (topic: string): Either.Either<string, string> => {
   // eslint-disable-next-line no-control-regex
-  if (/[\s\u0000-\u001f\u007f]/.test(topic)) return Either.left(`topic "${topic}" has white space or control characters`)
+  if (/[\s\u0000-\u001f\u007f]/.test(topic)) {
+    return Either.left(`topic "${topic}" has white space or control characters`)
+  }
   if (topic.split(".").some((token) => token === "")) {
     return Either.left(`topic "${topic}" has an empty part: a NATS subject is words separated by single dots`)
   }

@@ -1,7 +1,7 @@
+import type { OutgoingMessage } from "@effect-eventbus/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
 import * as HeaderCodec from "../src/internal/HeaderCodec.js"
-import type { OutgoingMessage } from "@effect-eventbus/core/Transport"
 
 const outgoing = (overrides: Partial<OutgoingMessage>): OutgoingMessage => ({
   id: undefined,
@@ -29,7 +29,10 @@ describe("HeaderCodec", () => {
   // A text of lone surrogates is none, on any wire.
   const value = fc.oneof(fc.fullUnicodeString(), fc.constantFrom("=?UTF-8?B?YQ==?=", " a ", "\r\nX: 1", "", "\ufeff"))
 
-  it.prop("text comes back as it was, whatever is in it", [fc.uniqueArray(name, { selector: (name) => name.toLowerCase() }), fc.infiniteStream(value)], ([
+  it.prop("text comes back as it was, whatever is in it", [
+    fc.uniqueArray(name, { selector: (name) => name.toLowerCase() }),
+    fc.infiniteStream(value)
+  ], ([
     names,
     values
   ]) => {
@@ -67,7 +70,11 @@ describe("HeaderCodec", () => {
   })
 
   it("an application's Nats- headers are data, and don't command the server", () => {
-    const headers: Record<string, string> = { "Nats-Rollup": "all", "nats-msg-id": "theirs", "X-Eventbus-Header-Nats-TTL": "1" }
+    const headers: Record<string, string> = {
+      "Nats-Rollup": "all",
+      "nats-msg-id": "theirs",
+      "X-Eventbus-Header-Nats-TTL": "1"
+    }
     const block = new TextDecoder().decode(encode(outgoing({ headers })))
     assert.deepStrictEqual(block.match(/^Nats-[^\r]*/gmi), ["Nats-Msg-Id: t/1"])
     assert.deepStrictEqual({ ...throughWire({ headers }).headers }, headers)
@@ -78,7 +85,9 @@ describe("HeaderCodec", () => {
     const decoded = throughWire({ headers, aggregateId: "new" })
     assert.deepStrictEqual({ ...decoded.headers }, { "X-Aggregate-ID": "new" })
     assert.isFalse(decoded.tombstone)
-    assert.deepStrictEqual({ ...throughWire({ headers: { "x-aggregate-id": "kept" } }).headers }, { "x-aggregate-id": "kept" })
+    assert.deepStrictEqual({ ...throughWire({ headers: { "x-aggregate-id": "kept" } }).headers }, {
+      "x-aggregate-id": "kept"
+    })
   })
 
   it("names that NATS can't carry, and too many bytes, are refused with the reason", () => {
@@ -88,7 +97,9 @@ describe("HeaderCodec", () => {
   })
 
   it("a foreign header block is read as far as it can be", () => {
-    const block = text("NATS/1.0\r\nX-Aggregate-ID: a-1\r\nFoo Bar: x\r\nno colon\r\n: empty\r\nh:1\r\nh: 2\r\nNats-Msg-Id: abc\r\n__proto__: p\r\n\r\n")
+    const block = text(
+      "NATS/1.0\r\nX-Aggregate-ID: a-1\r\nFoo Bar: x\r\nno colon\r\n: empty\r\nh:1\r\nh: 2\r\nNats-Msg-Id: abc\r\n__proto__: p\r\n\r\n"
+    )
     const { headers } = HeaderCodec.decode(block, "t")
     assert.deepStrictEqual(Object.entries(headers), [
       ["X-Aggregate-ID", "a-1"],

@@ -4,7 +4,10 @@ import { Subject } from "../src/index.js"
 import { SequenceSet } from "../src/internal/SequenceSet.js"
 
 describe("Subject", () => {
-  it.prop("the names of streams and consumers lead back to topic and group", [fc.fullUnicodeString(), fc.fullUnicodeString()], ([
+  it.prop("the names of streams and consumers lead back to topic and group", [
+    fc.fullUnicodeString(),
+    fc.fullUnicodeString()
+  ], ([
     group,
     topic
   ]) => {
@@ -37,7 +40,12 @@ describe("SequenceSet", () => {
       set.add(sequence)
       model.add(sequence)
     }
-    for (let sequence = 0; sequence <= 61; sequence++) assert.strictEqual(set.has(sequence), model.has(sequence))
+    for (let sequence = 0; sequence <= 61; sequence++) {
+      assert.strictEqual(set.has(sequence), model.has(sequence))
+      let next = sequence
+      while (model.has(next)) next++
+      assert.strictEqual(set.next(sequence), next)
+    }
   })
 
   it("forgets the lowest at its bound, and joins neighbours", () => {

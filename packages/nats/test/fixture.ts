@@ -1,21 +1,33 @@
-import { type Assignment, type Consumer, type IncomingMessage, type OutgoingMessage, type Service, type SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Servers from "@effect-eventbus/brokers/Nats"
+import type { OutgoingMessage, Service, TopicSpec } from "@effect-eventbus/core/Transport"
 import { Duration, Effect, Either, Exit, Layer, Logger, LogLevel, Scope } from "effect"
 import { connect, type NatsConnection } from "nats"
+import { spawn } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { createRequire } from "node:module"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath, pathToFileURL } from "node:url"
 import { type NatsConfig, NatsTransport } from "../src/index.js"
+import type { TestConsumer } from "./consumer.js"
+
+export * from "./consumer.js"
 
 export const versions = ["2.15", "2.9"] as const
 
-export const server = (version: "2.15" | "2.9" = "2.15", config?: string) => Servers.make({ version, own: true, config })
+export const server = (version: "2.15" | "2.9" = "2.15", config?: string) =>
+  Servers.make({ version, own: true, config })
 
 export const transport = (servers: ReadonlyArray<string>, options: NatsConfig.Options = {}) =>
   NatsTransport.make({ servers, reconnectWait: "50 millis", ...options })
 
 /** Runs on real time, and shows warnings only when they are asked for. */
 export const run = <A, E>(program: Effect.Effect<A, E, Scope.Scope>): Promise<A> =>
-  Effect.runPromise(Effect.scoped(program).pipe(
-    Effect.provide(process.env["LOGS"] === undefined ? Logger.minimumLogLevel(LogLevel.None) : Layer.empty)
-  ))
+  Effect.runPromise(
+    Effect.scoped(program).pipe(
+      Effect.provide(process.env["LOGS"] === undefined ? Logger.minimumLogLevel(LogLevel.None) : Layer.empty)
+    )
+  )
 
 /** The server as somebody else sees it. */
 export const client = (servers: ReadonlyArray<string>): Effect.Effect<NatsConnection, never, Scope.Scope> =>
@@ -43,109 +55,20 @@ export const message = (n: number, aggregateId: string | undefined = `a-${n % 20
 export const messages = (from: number, to: number, aggregates = 20): ReadonlyArray<OutgoingMessage> =>
   Array.from({ length: to - from }, (_, i) => message(from + i, `a-${(from + i) % aggregates}`))
 
-export const numberOf = (message: IncomingMessage): number => Number(new TextDecoder().decode(message.value!))
-
 const timeout = Duration.seconds(10)
 
 /** Publishes, and fails when one of the messages was not written. */
 export const publish = (
   service: Service,
-  topic: { readonly name: string; readonly kind: "envelope" | "plain" },
+  topic: TopicSpec,
   messages: ReadonlyArray<OutgoingMessage>
 ) =>
   Effect.flatMap(
     service.publish(topic, messages, { timeout }),
-    (results) => Effect.forEach(results, (result) => Either.isRight(result) ? Effect.succeed(result.right) : Effect.fail(result.left))
+    (results) =>
+      Effect.forEach(results, (result) =>
+        Either.isRight(result) ? Effect.succeed(result.right) : Effect.fail(result.left))
   )
-
-export const request = (
-  topic: { readonly name: string; readonly kind: "envelope" | "plain" },
-  overrides: Partial<SubscribeRequest> = {}
-): SubscribeRequest => ({
-  topic,
-  group: "group",
-  semantics: "at-least-once",
-  startFrom: "earliest",
-  maxAboveWatermark: 10_000,
-  maxUnfinished: 1_000,
-  drainDeadline: Duration.seconds(1),
-  ...overrides
-})
-
-/** The bus's side: remembers what it was offered, and finishes it as the test says. */
-export class TestConsumer implements Consumer {
-  readonly taken: Array<IncomingMessage> = []
-  readonly unfinished = new Map<number, IncomingMessage>()
-  readonly assignments: Array<Assignment> = []
-  /** What broke the rules, in words. */
-  readonly violations: Array<string> = []
-  private readonly last = new Map<string, number>()
-  private readonly finished = new Set<number>()
-  private isRefusing = false
-  isClosed = false
-
-  constructor(
-    private readonly options: {
-      /** How many unfinished messages it holds. */
-      readonly capacity?: number
-      /** Called for each message; by default it is finished at once. */
-      readonly onMessage?: (message: IncomingMessage, consumer: TestConsumer) => void
-    } = {}
-  ) {}
-
-  get assignment(): Assignment {
-    return this.assignments[this.assignments.length - 1]!
-  }
-
-  get numbers(): ReadonlyArray<number> {
-    return this.taken.map(numberOf)
-  }
-
-  readonly assigned = (assignment: Assignment) => {
-    this.assignments.push(assignment)
-    this.last.clear()
-    this.finished.clear()
-    return {
-      offer: (messages: ReadonlyArray<IncomingMessage>) => {
-        if (this.isClosed) this.violations.push("offered after it was closed")
-        if (this.isRefusing) this.violations.push("offered again before resume")
-        const room = (this.options.capacity ?? Infinity) - this.unfinished.size
-        const taken = messages.slice(0, Math.max(0, room))
-        for (const message of taken) this.take(message)
-        this.isRefusing = taken.length < messages.length
-        return taken.length
-      },
-      close: () => {
-        this.unfinished.clear()
-        return Effect.succeed({ unfinished: 0, lost: 0 })
-      }
-    }
-  }
-
-  finish(message: IncomingMessage): void {
-    this.unfinished.delete(message.offset)
-    this.finished.add(message.offset)
-    this.assignment.finish(message)
-    if (!this.isRefusing) return
-    this.isRefusing = false
-    // The port forbids it from within an offer.
-    queueMicrotask(() => this.assignment.resume())
-  }
-
-  private take(message: IncomingMessage): void {
-    const { offset } = message
-    if (this.unfinished.has(offset)) this.violations.push(`${offset} was offered while it is in hand`)
-    if (this.finished.has(offset)) this.violations.push(`${offset} was offered after it was finished`)
-    const aggregate = String(message.headers["X-Aggregate-ID"])
-    const before = this.last.get(aggregate) ?? 0
-    if (offset <= before) this.violations.push(`${offset} of ${aggregate} was offered after ${before}`)
-    this.last.set(aggregate, offset)
-    this.taken.push(message)
-    this.unfinished.set(offset, message)
-    if (this.options.onMessage === undefined) this.finish(message)
-    else this.options.onMessage(message, this)
-  }
-}
 
 /** Polls until the condition holds. */
 export const waitUntil = (what: string, condition: () => boolean | Promise<boolean>, millis = 15_000) =>
@@ -174,3 +97,56 @@ export const range = (from: number, to: number): ReadonlyArray<number> =>
   Array.from({ length: to - from }, (_, i) => from + i)
 
 export const ascending = (numbers: ReadonlyArray<number>): ReadonlyArray<number> => [...numbers].sort((a, b) => a - b)
+
+/** Compares without the runner's diff, which takes minutes for thousands of numbers. */
+export const assertNumbers = (actual: ReadonlyArray<number>, expected: ReadonlyArray<number>): void => {
+  const at = actual.findIndex((n, i) => n !== expected[i])
+  if (at === -1 && actual.length === expected.length) return
+  const index = at === -1 ? actual.length : at
+  throw new Error(
+    `${actual.length} numbers instead of ${expected.length}; from ${index} on ${
+      actual.slice(index, index + 10)
+    } instead of ${expected.slice(index, index + 10)}`
+  )
+}
+
+export const assertNoViolations = (...consumers: ReadonlyArray<TestConsumer>): void => {
+  const violations = consumers.flatMap((consumer) => consumer.violations)
+  if (violations.length > 0) throw new Error(`${violations.length} violations: ${violations.slice(0, 10).join("; ")}`)
+}
+
+/** A folder that goes with the scope. */
+export const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "eventbus-nats-test-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
+)
+
+export interface Child {
+  readonly lines: () => ReadonlyArray<string>
+  readonly errors: () => string
+  readonly kill: () => void
+  /** The exit code; undefined while it runs. */
+  readonly code: () => number | null | undefined
+}
+
+/** A program of `test/child` in a process of its own. */
+export const child = (file: string, ...args: ReadonlyArray<string>): Effect.Effect<Child, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href
+      const path = fileURLToPath(new URL(`./child/${file}`, import.meta.url))
+      const process = spawn("node", ["--import", tsx, path, ...args], { stdio: ["ignore", "pipe", "pipe"] })
+      let [out, errors] = ["", ""]
+      let code: number | null | undefined
+      process.stdout.on("data", (chunk) => out += chunk)
+      process.stderr.on("data", (chunk) => errors += chunk)
+      process.on("exit", (exit) => code = exit)
+      return {
+        lines: () => out.split("\n").slice(0, -1),
+        errors: () => errors,
+        kill: () => void process.kill("SIGKILL"),
+        code: () => code
+      }
+    }),
+    (child) => Effect.sync(child.kill)
+  )

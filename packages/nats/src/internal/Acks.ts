@@ -9,13 +9,19 @@ import type { Connection } from "./Connection.js"
 
 const ack = new TextEncoder().encode("+ACK")
 
+interface Ack {
+  readonly sequence: number
+  /** Where it is to be sent. */
+  readonly subject: string
+}
+
 export class Acks {
   /** To be sent. */
-  private queued: Array<string> = []
+  private queued: Array<Ack> = []
   /** Sent, and covered by the answer that is awaited. */
-  private awaited: Array<string> = []
+  private awaited: Array<Ack> = []
   /** Sent after that. */
-  private later: Array<string> = []
+  private later: Array<Ack> = []
   private answer: string | undefined
   private askedAt = 0
   private isScheduled = false
@@ -23,9 +29,9 @@ export class Acks {
 
   constructor(private readonly connection: Connection, private readonly answerTimeout: number) {}
 
-  /** Acknowledges the message with this reply subject soon. */
-  add(reply: string): void {
-    this.queued.push(reply)
+  /** Acknowledges a message soon, at its reply subject. */
+  add(sequence: number, subject: string): void {
+    this.queued.push({ sequence, subject })
     if (this.isScheduled) return
     this.isScheduled = true
     queueMicrotask(this.flush)
@@ -58,6 +64,21 @@ export class Acks {
     if (this.queued.length > 0) this.flush()
   }
 
+  /**
+   * A server that was killed can have forgotten what it delivered. It does not answer acknowledgements above that; the
+   * messages come again, and are acknowledged then.
+   */
+  forgetAbove(delivered: number): void {
+    const isKnown = (ack: Ack) => ack.sequence <= delivered
+    const all = [...this.awaited, ...this.later, ...this.queued]
+    const known = all.filter(isKnown)
+    if (known.length === all.length) return
+    this.clear()
+    this.queued = known
+    this.flush()
+    this.signalDone()
+  }
+
   /** Nobody wants them any more: the stream is another one. */
   clear(): void {
     if (this.answer !== undefined) this.connection.replies.forget(this.answer)
@@ -83,7 +104,7 @@ export class Acks {
       this.publish(queued[last]!, this.ask())
     } else {
       this.publish(queued[last]!)
-      for (const reply of queued) this.later.push(reply)
+      for (const ack of queued) this.later.push(ack)
     }
   }
 
@@ -98,15 +119,18 @@ export class Acks {
         this.awaited = this.later
         this.later = []
         this.publish(this.awaited[this.awaited.length - 1]!, this.ask())
-      } else if (this.isDone()) {
-        const onDone = this.onDone
-        this.onDone = []
-        for (const done of onDone) done()
-      }
+      } else this.signalDone()
     })
   }
 
-  private publish(subject: string, reply?: string): void {
+  private signalDone(): void {
+    if (!this.isDone()) return
+    const onDone = this.onDone
+    this.onDone = []
+    for (const done of onDone) done()
+  }
+
+  private publish({ subject }: Ack, reply?: string): void {
     try {
       this.connection.client.publish(subject, ack, reply === undefined ? {} : { reply })
     } catch {

@@ -25,6 +25,7 @@ export interface StreamConfig {
 export interface StreamInfo {
   readonly config: StreamConfig
   readonly created: string
+  readonly state: { readonly last_seq: number }
 }
 
 export interface ConsumerConfig {

@@ -5,6 +5,7 @@
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -12,6 +13,7 @@ import type * as Scope from "effect/Scope"
 import * as Nats from "nats"
 import { existsSync, readFileSync } from "node:fs"
 import type { Settings } from "../NatsConfig.js"
+import { bounded } from "./Bounded.js"
 import { Replies } from "./Replies.js"
 
 /** Synchronous, and never throwing: they are called between two messages. */
@@ -60,6 +62,10 @@ export const make = (
       Queue.unsafeOffer(events, status)
     })
     yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
+    yield* Effect.promise(() => client.closed()).pipe(
+      Effect.flatMap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
+      Effect.forkScoped
+    )
     return {
       client,
       replies: new Replies(client, `${inbox}.r`),
@@ -99,13 +105,15 @@ const connectOnce = (
 }
 
 /** Closing waits for what was written, but not for a server that is away. */
-const close = (client: Nats.NatsConnection, settings: Settings): Effect.Effect<void> =>
-  Effect.promise(() => client.isClosed() ? Promise.resolve() : client.drain()).pipe(
-    Effect.timeout(settings.closeTimeout),
-    Effect.catchAllCause(() => Effect.promise(() => client.close())),
-    Effect.timeout(settings.closeTimeout),
-    Effect.ignoreLogged
+const close = (client: Nats.NatsConnection, settings: Settings): Effect.Effect<void> => {
+  const drained = Effect.promise(() => client.isClosed() ? Promise.resolve() : client.drain())
+  return bounded(drained, settings.closeTimeout).pipe(
+    Effect.flatMap((done) =>
+      Option.isSome(done) ? Effect.void : bounded(Effect.promise(() => client.close()), settings.closeTimeout)
+    ),
+    Effect.asVoid
   )
+}
 
 /** The client tells its states through an iterator without end; it is collected together with the client. */
 const watch = (client: Nats.NatsConnection, onStatus: (status: Nats.Status) => void): void => {
@@ -181,12 +189,25 @@ const toAuthenticator = (
     return tried("credentials", () => Nats.credsAuthenticator(Buffer.from(Redacted.value(credentials))))
   }
   if (credentialsFile !== undefined) {
-    return tried("credentialsFile", () => Nats.credsAuthenticator(() => readFileSync(credentialsFile)))
+    return tried("credentialsFile", () => Nats.credsAuthenticator(rereading(credentialsFile)))
   }
   if (nkeySeed !== undefined) {
     return tried("nkeySeed", () => Nats.nkeyAuthenticator(Buffer.from(Redacted.value(nkeySeed))))
   }
   return Effect.succeed(undefined)
+}
+
+/** An error within an authenticator would close the connection for good, so a file that is away stays as it was. */
+const rereading = (path: string): () => Uint8Array => {
+  let last = readFileSync(path)
+  return () => {
+    try {
+      last = readFileSync(path)
+    } catch {
+      // It is read again at the next reconnect.
+    }
+    return last
+  }
 }
 
 const toTls = (settings: Settings): Effect.Effect<Nats.TlsOptions | undefined, InvalidConfiguration> =>

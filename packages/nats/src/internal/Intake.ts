@@ -69,7 +69,7 @@ export class Intake {
     if (sequence > this.highest) this.highest = sequence
     const known = this.held.get(sequence)
     if (known !== undefined) known.reply = reply
-    else if (this.finished.has(sequence)) this.acks.add(reply)
+    else if (this.finished.has(sequence)) this.acks.add(sequence, reply)
     else {
       const incoming = toIncoming(message, position)
       const size = message.data.length
@@ -120,7 +120,7 @@ export class Intake {
     const held = this.held.get(message.offset)
     if (held === undefined) return
     this.forget(held)
-    this.acks.add(held.reply)
+    this.acks.add(message.offset, held.reply)
   }
 
   /** The server has confirmed it, or is about to be told. */
@@ -153,10 +153,24 @@ export class Intake {
   /** The sequences above the floor that are outstanding for all one knows, and not in hand here. */
   missing(floor: number, upTo: number, limit: number): ReadonlyArray<number> {
     const missing: Array<number> = []
-    for (let sequence = floor + 1; sequence <= upTo && missing.length < limit; sequence++) {
-      if (!this.held.has(sequence) && !this.finished.has(sequence)) missing.push(sequence)
+    let sequence = this.finished.next(floor + 1)
+    while (sequence <= upTo && missing.length < limit) {
+      if (!this.held.has(sequence)) missing.push(sequence)
+      sequence = this.finished.next(sequence + 1)
     }
     return missing
+  }
+
+  /** Those that are finished here; the server, when it was killed, can have forgotten that. */
+  done(floor: number, upTo: number, limit: number): ReadonlyArray<number> {
+    const done: Array<number> = []
+    let sequence = floor + 1
+    while (sequence <= upTo && done.length < limit) {
+      const end = this.finished.next(sequence)
+      for (; sequence < end && done.length < limit; sequence++) done.push(sequence)
+      sequence++
+    }
+    return done
   }
 
   private schedule(): void {

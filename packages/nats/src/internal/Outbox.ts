@@ -10,6 +10,7 @@ import type { Msg, MsgHdrs } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { isTemporary, toPublishError } from "../NatsErrors.js"
 import { parse } from "./Api.js"
+import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import { isNoResponders } from "./Replies.js"
 
@@ -189,11 +190,11 @@ export class Outbox {
   /** Takes nothing more, and gives what is in flight a last chance. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
-    return Effect.async<void>((resume) => {
+    const answered = Effect.async<void>((resume) => {
       if (this.sent.size === 0) return resume(Effect.void)
       this.onEmpty = () => resume(Effect.void)
-    }).pipe(
-      Effect.timeoutTo({ duration: this.settings.closeTimeout, onSuccess: () => undefined, onTimeout: () => undefined }),
+    })
+    return bounded(answered, this.settings.closeTimeout).pipe(
       Effect.zipRight(Effect.sync(() => {
         this.connection.listeners.delete(this.listener)
         clearInterval(this.timer)

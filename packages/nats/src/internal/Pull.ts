@@ -4,7 +4,7 @@
  */
 import type { Msg, Subscription } from "nats"
 import type { Connection } from "./Connection.js"
-import { type Position, parsePosition } from "./RawMessage.js"
+import { parsePosition, type Position } from "./RawMessage.js"
 
 /** How long a request waits for messages. Short, so that requests of a dead process don't linger. */
 export const expires = 6_000

@@ -39,6 +39,12 @@ export class SequenceSet {
     }
   }
 
+  /** The first sequence from this one on that is not in the set. */
+  next(sequence: number): number {
+    const index = this.rangeAtOrBelow(sequence)
+    return index === -1 ? sequence : Math.max(sequence, this.to[index]!)
+  }
+
   clear(): void {
     this.from = []
     this.to = []

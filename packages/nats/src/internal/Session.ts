@@ -12,6 +12,7 @@ import type { NatsRequestFailed } from "../NatsErrors.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
+import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import { Intake } from "./Intake.js"
@@ -21,6 +22,9 @@ import * as TakeOver from "./TakeOver.js"
 
 /** How often it is looked at whether another reader of the same consumer is still there. */
 const sharedCheck = "5 seconds"
+
+/** How long the server may take to answer acknowledgements, in milliseconds; then they are sent again. */
+const answerTimeout = 2_000
 
 /** Beside a message's body the server counts its subjects and headers towards the bytes of a request. */
 const overhead = 70_000
@@ -56,7 +60,7 @@ export class Session {
   constructor(private readonly options: Options) {
     const { connection, durable, request, settings } = options
     this.config = DurableConsumer.toConfig(durable, request, settings)
-    this.acks = new Acks(connection, settings.requestTimeout)
+    this.acks = new Acks(connection, answerTimeout)
     this.intake = new Intake(connection, this.acks, () => this.pullMore())
   }
 
@@ -65,7 +69,8 @@ export class Session {
     const { api, request, settings, streams } = this.options
     return Effect.gen(this, function*() {
       const stream = yield* streams.refresh(request.topic)
-      if (this.stream !== undefined && this.stream.created !== stream.created) yield* this.startOver(stream)
+      const isOther = stream.created !== this.stream?.created || stream.last < this.intake.highest
+      if (this.stream !== undefined && isOther) yield* this.startOver(stream)
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
@@ -107,6 +112,7 @@ export class Session {
   /** What the lane's finished messages and the server's silence need from time to time. */
   private watch(breakWith: (reason: Broken) => void): Effect.Effect<void> {
     return Effect.sync(() => {
+      this.acks.retry(performance.now())
       if (this.pull?.isSilent(performance.now()) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
       else this.pullMore()
     })
@@ -118,7 +124,8 @@ export class Session {
   ): Effect.Effect<void, NatsRequestFailed, Scope.Scope> {
     const { api, connection, durable, settings } = this.options
     return Effect.gen(this, function*() {
-      yield* Effect.timeoutOption(this.acks.confirmed, settings.requestTimeout)
+      this.acks.forgetAbove(opened.info.delivered.stream_seq)
+      yield* bounded(this.acks.confirmed, settings.requestTimeout)
       const gap = { seen: false }
       const onEnd: TakeOver.Context["onEnd"] = { current: undefined }
       let isRecovering = true

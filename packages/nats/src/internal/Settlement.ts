@@ -56,7 +56,10 @@ export const settle = (
     }
     const listener = { onReconnect: attempt }
     const attempts = setInterval(attempt, attemptTimeout)
-    const timer = setTimeout(() => fail(`${waiting.size} of ${messages.length} were not confirmed in time`, true), deadline)
+    const timer = setTimeout(
+      () => fail(`${waiting.size} of ${messages.length} were not confirmed in time`, true),
+      deadline
+    )
     for (const message of messages) {
       const held = intake.held.get(message.offset)
       if (held !== undefined) waiting.set(held, undefined)

@@ -8,16 +8,18 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { NatsRequestFailed } from "../NatsErrors.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
+import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import { shortAckWait } from "./DurableConsumer.js"
 import type { Intake } from "./Intake.js"
 import { expires, type Pull } from "./Pull.js"
 import { isNoResponders } from "./Replies.js"
 
-/** More missing sequences than this are not refused one by one. */
-const maxRefused = 20_000
+/** More sequences than this are not acknowledged or refused one by one. */
+const maxAnswered = 20_000
 
 /** How often a dead reader may swallow what was got back. */
 const maxRounds = 50
@@ -52,16 +54,20 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Shared", NatsReq
     intake.recover(info.delivered.stream_seq)
     intake.expected = info.delivered.consumer_seq + 1
     if (intake.isShared) return "Shared"
+    if (info.num_ack_pending > intake.held.size) {
+      const done = intake.done(info.ack_floor.stream_seq, info.delivered.stream_seq, maxAnswered)
+      if (done.length > 0 && (yield* answer(context, info, done, ack))) info = yield* inspect(context)
+    }
     for (let round = 0; info.num_ack_pending > 0; round++) {
       if (round === maxRounds) {
         yield* Effect.logWarning("Outstanding messages did not come back; they come when their ack wait is over")
         break
       }
-      const missing = intake.missing(info.ack_floor.stream_seq, info.delivered.stream_seq, maxRefused + 1)
+      const missing = intake.missing(info.ack_floor.stream_seq, info.delivered.stream_seq, maxAnswered + 1)
       if (missing.length === 0) break
       intake.recover(info.delivered.stream_seq)
       context.gap.seen = false
-      const refused = missing.length <= maxRefused && (yield* refuse(context, info, missing))
+      const refused = missing.length <= maxAnswered && (yield* answer(context, info, missing, nak))
       if (!refused) yield* expire(context, info)
       yield* drain(context, info.num_ack_pending)
       // What a dead reader's request has swallowed is refused again.
@@ -86,33 +92,34 @@ const aloneOrNot = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFa
     }
   })
 
+const ack = new TextEncoder().encode("+ACK")
 const nak = new TextEncoder().encode("-NAK")
 
-/** `false` when the server did not answer as expected. */
-const refuse = (
+/** Acknowledges or refuses; `false` when the server did not answer as expected. */
+const answer = (
   context: Context,
   info: ConsumerInfo,
-  sequences: ReadonlyArray<number>
+  sequences: ReadonlyArray<number>,
+  kind: Uint8Array
 ): Effect.Effect<boolean> =>
   Effect.async<boolean>((resume) => {
     const { connection, durable, stream } = context
     // Only the sequence counts, and that the delivery is one that can be outstanding.
     const subject = (sequence: number) =>
       `$JS.ACK.${stream}.${durable}.1.${sequence}.${info.delivered.consumer_seq}.1.0`
-    const answer = connection.replies.expect((reply) =>
+    const confirmation = connection.replies.expect((reply) =>
       resume(Effect.succeed(reply !== undefined && !isNoResponders(reply)))
     )
     const last = sequences.length - 1
     for (let i = 0; i <= last; i++) {
-      connection.client.publish(subject(sequences[i]!), nak, i === last ? { reply: answer } : {})
+      connection.client.publish(subject(sequences[i]!), kind, i === last ? { reply: confirmation } : {})
     }
-    return Effect.sync(() => connection.replies.forget(answer))
-  }).pipe(Effect.timeoutTo({ duration: drainTimeout, onSuccess: (answered) => answered, onTimeout: () => false }))
+    return Effect.sync(() => connection.replies.forget(confirmation))
+  }).pipe((answered) => bounded(answered, drainTimeout), Effect.map(Option.getOrElse(() => false)))
 
 /** The first check comes 100 ms after the change of the ack wait. */
 const expire = (context: Context, info: ConsumerInfo): Effect.Effect<void, NatsRequestFailed> => {
-  const put = (ackWait: number) =>
-    context.api.putConsumer(context.stream, { ...info.config, ack_wait: ackWait })
+  const put = (ackWait: number) => context.api.putConsumer(context.stream, { ...info.config, ack_wait: ackWait })
   return Effect.acquireUseRelease(
     put(shortAckWait * 1e6),
     () =>
@@ -134,9 +141,7 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void> =>
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
       pull.request({ batch, noWait: true })
-      yield* Deferred.await(ended).pipe(
-        Effect.timeoutTo({ duration: drainTimeout, onSuccess: () => undefined, onTimeout: () => undefined })
-      )
+      yield* bounded(Deferred.await(ended), drainTimeout)
       context.onEnd.current = undefined
       if (pull.received < batch) return
     }

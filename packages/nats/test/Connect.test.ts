@@ -1,0 +1,157 @@
+import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
+import { assert, describe, it } from "@effect/vitest"
+import type {} from "@effect-eventbus/brokers/vitestSetup"
+import { ConfigProvider, Duration, Effect, Either, Layer, Redacted } from "effect"
+import { nkeys } from "nats"
+import { fileURLToPath } from "node:url"
+import { inject } from "vitest"
+import { NatsConfig, NatsTransport } from "../src/index.js"
+import * as T from "./fixture.js"
+
+const servers = inject("natsServers")
+const file = (name: string) => fileURLToPath(new URL(`./tls/${name}`, import.meta.url))
+
+const failure = (options: NatsConfig.Options) =>
+  Effect.map(Effect.either(NatsTransport.make(options)), (result) => Either.getOrThrow(Either.flip(result)))
+
+/** Connects and publishes once. */
+const works = (options: NatsConfig.Options) =>
+  Effect.gen(function*() {
+    const service = yield* NatsTransport.make(options)
+    yield* T.publish(service, T.topic("plain"), [T.message(0)])
+  })
+
+describe("Connecting", () => {
+  it("an unreachable server is an error within the bounds", () =>
+    T.run(Effect.gen(function*() {
+      const start = performance.now()
+      const error = yield* failure({ servers: ["127.0.0.1:1"], connectAttempts: 2 })
+      assert.strictEqual(error._tag, "BrokerUnreachable")
+      assert.include(error.message, "127.0.0.1:1")
+      // An address that answers nothing at all.
+      const silent = yield* failure({ servers: ["192.0.2.1:4222"], connectAttempts: 2, connectTimeout: "300 millis" })
+      assert.strictEqual(silent._tag, "BrokerUnreachable")
+      assert.isBelow(performance.now() - start, 4_000)
+    })))
+
+  it("a server without JetStream is an error that says so", () =>
+    T.run(Effect.gen(function*() {
+      const server = yield* T.server("2.15", "accounts { PLAIN { users: [{ user: p, password: p }] } }")
+      const error = yield* failure({ servers: server.servers, user: "p", password: Redacted.make("p") })
+      assert.strictEqual(error._tag, "InvalidConfiguration")
+      assert.include(error.message, "JetStream")
+    })))
+
+  it("settings that can't be are refused, each with its reason", () =>
+    T.run(Effect.gen(function*() {
+      const error = yield* failure({
+        servers: [],
+        replicas: 7,
+        maxInFlight: 0,
+        ackWait: "10 millis",
+        token: Redacted.make("t"),
+        user: "u",
+        tlsCertFile: "x"
+      })
+      for (const part of ["servers", "replicas", "maxInFlight", "ackWait", "user and token", "tlsKeyFile"]) {
+        assert.include(error.message, part)
+      }
+      assert.include((yield* failure({ servers, tlsCaFile: "/nowhere.pem" })).message, "/nowhere.pem")
+      assert.include((yield* failure({ servers, credentialsFile: "/nowhere.creds" })).message, "credentialsFile")
+      assert.include((yield* failure({ servers, credentials: Redacted.make("bad") })).message, "credentials")
+      const seed = yield* failure({ servers, nkeySeed: Redacted.make("SUBAD") })
+      assert.notInclude(seed.message, "SUBAD")
+    })))
+
+  it("by user and password, token, or NKey; not without", () =>
+    T.run(Effect.gen(function*() {
+      const user = nkeys.createUser()
+      const seed = Redacted.make(new TextDecoder().decode(user.getSeed()))
+      const byUser = yield* T.server("2.15", `authorization { user: u, password: secret }`)
+      yield* works({ servers: byUser.servers, user: "u", password: Redacted.make("secret") })
+      const refused = yield* failure({
+        servers: byUser.servers,
+        user: "u",
+        password: Redacted.make("wrong"),
+        connectAttempts: 1
+      })
+      assert.strictEqual(refused._tag, "BrokerUnreachable")
+      assert.notInclude(JSON.stringify(refused), "wrong")
+      const byToken = yield* T.server("2.9", `authorization { token: "secret" }`)
+      yield* works({ servers: byToken.servers, token: Redacted.make("secret") })
+      const byKey = yield* T.server("2.9", `authorization { users: [{ nkey: ${user.getPublicKey()} }] }`)
+      yield* works({ servers: byKey.servers, nkeySeed: seed })
+    })))
+
+  it("over TLS, with a certificate of the client's own where the server demands it", () =>
+    T.run(Effect.gen(function*() {
+      const tls = `tls { cert_file: "${file("cert.pem")}", key_file: "${file("key.pem")}", ca_file: "${
+        file("ca.pem")
+      }", verify: true }`
+      const server = yield* T.server("2.15", tls)
+      const named = server.servers.map((address) => address.replace("127.0.0.1", "localhost"))
+      const own = { tlsCertFile: file("cert.pem"), tlsKeyFile: file("key.pem") }
+      yield* works({ servers: named, tlsCaFile: file("ca.pem"), ...own })
+      const untrusted = yield* failure({ servers: named, tls: true, connectAttempts: 1, ...own })
+      assert.strictEqual(untrusted._tag, "BrokerUnreachable")
+    })))
+})
+
+describe("Configuration", () => {
+  it("the driver makes the transport from the environment, and knows every key", () =>
+    T.run(Effect.gen(function*() {
+      const env = new Map([
+        ["EVENTBUS_NATS_SERVERS", servers.join(",")],
+        ["EVENTBUS_NATS_ACK_WAIT", "5 seconds"],
+        ["EVENTBUS_NATS_PLAIN_STORAGE", "file"],
+        ["EVENTBUS_NATS_MAX_IN_FLIGHT", "10"]
+      ])
+      const values = yield* ConfigSpec.load(NatsTransport.driver.spec).pipe(
+        Effect.withConfigProvider(ConfigProvider.fromMap(env, { pathDelim: "_", seqDelim: "," }))
+      )
+      const options = NatsConfig.fromValues(values)
+      assert.deepStrictEqual(options.servers, servers)
+      const settings = yield* NatsConfig.resolve(options)
+      assert.include(settings, { ackWait: 5_000, plainStorage: "file", maxInFlight: 10, storage: "file" })
+      yield* Effect.scoped(Layer.build(NatsTransport.driver.layer(values)))
+      assert.isTrue(Duration.isDuration(values["nats.ackWait"]))
+    })))
+})
+
+describe.each(T.versions)("Closing on %s", (version) => {
+  it("leaves no handle: the process ends by itself, and what was not finished comes again", () =>
+    T.run(Effect.gen(function*() {
+      const server = yield* T.server(version)
+      const topic = T.topic()
+      const child = yield* T.child("closing.ts", server.servers[0]!, topic.name)
+      yield* T.waitUntil("it closed", () => child.lines().includes("closed") || child.code() !== undefined)
+      const closed = performance.now()
+      yield* T.waitUntil("it ended", () => child.code() !== undefined)
+      assert.strictEqual(child.errors(), "")
+      assert.strictEqual(child.code(), 0)
+      assert.isBelow(performance.now() - closed, 1_000)
+      const service = yield* T.transport(server.servers)
+      const consumer = new T.TestConsumer()
+      yield* service.subscribe(T.request(topic), consumer)
+      yield* T.waitUntil("the rest came", () => consumer.taken.length >= 450)
+      assert.lengthOf(consumer.taken, 450)
+    })))
+
+  it("is done in time while the server is away", () =>
+    T.run(Effect.gen(function*() {
+      const server = yield* T.server(version)
+      const topic = T.topic()
+      const consumer = new T.TestConsumer({ onMessage: () => {} })
+      const one = yield* T.scoped(Effect.gen(function*() {
+        const service = yield* T.transport(server.servers, { closeTimeout: "500 millis" })
+        yield* T.publish(service, topic, T.messages(0, 10))
+        return yield* service.subscribe(T.request(topic), consumer)
+      }))
+      yield* T.waitUntil("all came", () => consumer.taken.length === 10)
+      yield* server.nodes[0]!.kill
+      for (const message of consumer.taken) consumer.finish(message)
+      const start = performance.now()
+      yield* one.close
+      assert.isBelow(performance.now() - start, 3_000)
+    })))
+})

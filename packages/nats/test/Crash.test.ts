@@ -1,0 +1,185 @@
+import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Either, Fiber } from "effect"
+import { readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { Subject } from "../src/index.js"
+import * as T from "./fixture.js"
+
+const durableOf = (topic: string) => Either.getOrThrow(Subject.toDurable("group", topic))
+
+describe.each(T.versions)("After a crash on %s", (version) => {
+  it(
+    "what was outstanding comes first, in stream order, while the publisher goes on; nothing is lost",
+    () =>
+      T.run(Effect.gen(function*() {
+        const { servers } = yield* T.server(version)
+        const topic = T.topic()
+        const publisher = yield* T.transport(servers)
+        let published = 0
+        const publishing = yield* Effect.suspend(() => {
+          const from = published
+          published += 100
+          return T.publish(publisher, topic, T.messages(from, from + 100, 100))
+        }).pipe(Effect.delay("25 millis"), Effect.forever, Effect.fork)
+
+        const finished = new Set<number>()
+        const millis: Array<number> = []
+        const folder = yield* T.folder
+        for (const capacity of [900, 1_500]) {
+          const file = join(folder, `finished-${capacity}`)
+          writeFileSync(file, "")
+          const lines = () => readFileSync(file, "utf8").split("\n").slice(0, -1)
+          const child = yield* T.child("holding.ts", servers[0]!, topic.name, String(capacity), file)
+          yield* T.waitUntil("it works", () => lines().length > 1_000 || child.code() !== undefined)
+          assert.strictEqual(child.errors(), "")
+          child.kill()
+          yield* T.waitUntil("it is dead", () => child.code() !== undefined)
+          for (const line of lines()) finished.add(Number(line))
+        }
+        const start = performance.now()
+        const consumer = new T.TestConsumer()
+        const service = yield* T.transport(servers)
+        yield* service.subscribe(T.request(topic), consumer)
+        yield* T.waitUntil("the first comes", () => consumer.taken.length > 0)
+        millis.push(performance.now() - start)
+        yield* Effect.sleep("500 millis")
+        yield* Fiber.interrupt(publishing)
+        const nc = yield* T.client(servers)
+        yield* T.waitUntil("all is finished", async () => {
+          const info = await Effect.runPromise(T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name)))
+          return info.num_pending === 0 && info.num_ack_pending === 0
+        })
+        const offsets = consumer.taken.map(({ offset }) => offset)
+        T.assertNumbers(offsets, T.ascending(offsets))
+        const came = new Set([...offsets, ...finished])
+        T.assertNumbers(T.range(1, published - 200).filter((offset) => !came.has(offset)), [])
+        const again = offsets.filter((offset) => finished.has(offset)).length
+        const redelivered = consumer.taken.filter((message) => message.maybeDuplicate).length
+        assert.isAbove(redelivered, 100)
+        assert.isBelow(again, 200)
+        T.assertNoViolations(consumer)
+        console.log(
+          `crash on ${version}: ${redelivered} outstanding came back after ${Math.round(millis[0]!)} ms, ` +
+            `${again} of them had been finished, of ${published} published`
+        )
+      })),
+    40_000
+  )
+
+  it("a gap in the deliveries is closed before anything after it is offered", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const topic = T.topic()
+      const publisher = yield* T.transport(servers)
+      yield* T.publish(publisher, topic, T.messages(0, 10))
+      const consumer = new T.TestConsumer()
+      const service = yield* T.transport(servers)
+      yield* service.subscribe(T.request(topic), consumer)
+      yield* T.waitUntil("the first came", () => consumer.taken.length === 10)
+      // Somebody takes messages and is never heard of again.
+      const nc = yield* T.client(servers)
+      for (let round = 1; round <= 3; round++) {
+        const request = JSON.stringify({ batch: 20, expires: 300_000_000 })
+        nc.subscribe(`lost.${round}`, { callback: () => {} })
+        nc.publish(
+          `$JS.API.CONSUMER.MSG.NEXT.${Subject.toStream(topic.name)}.${durableOf(topic.name)}`,
+          request,
+          { reply: `lost.${round}` }
+        )
+        yield* Effect.promise(() => nc.flush())
+        yield* T.publish(publisher, topic, T.messages(round * 100, round * 100 + 100))
+        yield* T.waitUntil("all came", () => consumer.taken.length >= 10 + round * 100)
+      }
+      const offsets = consumer.taken.map(({ offset }) => offset)
+      T.assertNumbers(offsets, T.range(1, 311))
+      T.assertNoViolations(consumer)
+    })))
+
+  it("outstanding messages come back although millions lie between them", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const topic = T.topic("plain")
+      const publisher = yield* T.transport(servers)
+      const count = 21_500
+      yield* T.publish(publisher, topic, T.messages(0, count, 2_000))
+      const held = [5, 9, 21_000]
+      const first = new T.TestConsumer({
+        onMessage: (message, consumer) => {
+          if (!held.includes(message.offset)) consumer.finish(message)
+        }
+      })
+      const one = yield* T.scoped(
+        Effect.flatMap(T.transport(servers), (service) => service.subscribe(T.request(topic), first))
+      )
+      yield* T.waitUntil("all came", () => first.taken.length === count)
+      yield* one.close
+      yield* T.publish(publisher, topic, T.messages(count, count + 50))
+      const second = new T.TestConsumer()
+      const start = performance.now()
+      const service = yield* T.transport(servers)
+      yield* service.subscribe(T.request(topic), second)
+      yield* T.waitUntil("the rest came", () => second.taken.length >= 53)
+      console.log(`short ack wait on ${version}: ${Math.round(performance.now() - start)} ms`)
+      T.assertNumbers(second.taken.map(({ offset }) => offset), [...held, ...T.range(count + 1, count + 51)])
+      const nc = yield* T.client(servers)
+      const info = yield* T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name))
+      assert.strictEqual(info.config.ack_wait, 30e9)
+    })))
+
+  it("a connection that is half open does not swallow messages for good, nor their order", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const proxy = yield* TcpProxy.make({ port: Number(servers[0]!.split(":")[1]) })
+      const topic = T.topic()
+      const publisher = yield* T.transport(servers)
+      const consumer = new T.TestConsumer()
+      const service = yield* T.transport([proxy.address], { pingInterval: "300 millis" })
+      yield* service.subscribe(T.request(topic), consumer)
+      yield* T.publish(publisher, topic, T.messages(0, 100))
+      yield* T.waitUntil("the first came", () => consumer.taken.length === 100)
+      yield* proxy.blackhole
+      yield* T.publish(publisher, topic, T.messages(100, 400))
+      yield* Effect.sleep("1500 millis")
+      yield* proxy.flow
+      yield* T.publish(publisher, topic, T.messages(400, 500))
+      yield* T.waitUntil("all came", () => consumer.taken.length >= 500, 20_000)
+      T.assertNumbers(consumer.taken.map(({ offset }) => offset), T.range(1, 501))
+      T.assertNoViolations(consumer)
+    })))
+})
+
+describe("Several readers of one durable", () => {
+  it("share its messages without stealing them from each other", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server()
+      const topic = T.topic()
+      const service = yield* T.transport(servers)
+      const consumers = [slow(), slow()]
+      const other = yield* T.transport(servers)
+      yield* service.subscribe(T.request(topic), consumers[0]!)
+      const nc = yield* T.client(servers)
+      yield* T.waitUntil("the first reads", async () => {
+        const info = await Effect.runPromise(T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name)))
+        return info.num_waiting === 1
+      })
+      const leaving = yield* T.scoped(other.subscribe(T.request(topic), consumers[1]!))
+      yield* Effect.forEach(
+        T.range(0, 90),
+        (i) => Effect.delay(T.publish(service, topic, T.messages(i * 20, i * 20 + 20)), "100 millis"),
+        { discard: true }
+      )
+      yield* T.waitUntil("all came and are finished", () =>
+        consumers[0]!.taken.length + consumers[1]!.taken.length >= 1_800 &&
+        consumers.every((consumer) =>
+          consumer.unfinished.size === 0
+        ))
+      yield* leaving.close
+      const offsets = consumers.flatMap((consumer) => consumer.taken.map(({ offset }) => offset))
+      T.assertNumbers(T.ascending(offsets), T.range(1, 1_801))
+      assert.isAbove(consumers[1]!.taken.length, 0)
+    })))
+})
+
+const slow = () =>
+  new T.TestConsumer({ onMessage: (message, consumer) => void setTimeout(() => consumer.finish(message), 30) })
