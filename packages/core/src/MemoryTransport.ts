@@ -72,7 +72,7 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
   const subscribe: Transport.Service["subscribe"] = (request, consumer) =>
     Effect.gen(function*() {
       const topic = yield* broker.topic(request.topic)
-      const group = broker.group(topic, request.group, request.startFrom)
+      const group = broker.group(topic, request.group, request.startFrom === "latest" ? "latest" : "earliest")
       const member: Member = {
         consumer,
         maxAboveWatermark: request.maxAboveWatermark,

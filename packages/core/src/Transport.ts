@@ -174,12 +174,19 @@ export interface Consumer {
 export type Semantics = "at-least-once" | "at-most-once"
 
 /**
- * Where a group that has no position yet begins to read.
+ * Where a group that has no position yet begins to read. At a time: with the first message of each partition that is not
+ * older. At offsets, by partition: there, and where none is given at the earliest; what the
+ * partition does not have any more, or not yet, is its nearest end. Only the transports that
+ * say so in their capabilities can do the last two.
  *
  * @since 0.1.0
  * @category models
  */
-export type StartFrom = "earliest" | "latest"
+export type StartFrom =
+  | "earliest"
+  | "latest"
+  | { readonly time: Date }
+  | { readonly offsets: Readonly<Record<number, number>> }
 
 /**
  * @since 0.1.0
@@ -235,6 +242,8 @@ export interface Capabilities {
    * message by itself (NATS).
    */
   readonly settlement: "position" | "message"
+  /** Whether a group can begin at a time or at given offsets. Default: no. */
+  readonly startAt?: boolean | undefined
   /** The largest value in bytes that certainly passes with the broker's default settings. */
   readonly maxMessageBytes: number
 }

@@ -9,18 +9,21 @@ import type { Partitioner } from "@effect-eventbus/core/Partitioner"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
+import type { Codecs, Compression } from "./Compression.js"
+import { builtIn } from "./Compression.js"
 import { parseAddress } from "./internal/Client.js"
+import type { TopicSettings } from "./TopicSettings.js"
 
 /**
  * What the transport does about a topic on first use: `create` makes a missing
- * one and leaves an existing one alone, `validate` demands that it exists and, where
- * the topic names a number of partitions, that it has as many, `skip` demands
- * nothing but that it exists.
+ * one and leaves an existing one alone; `create-or-update` also changes an existing one to what is
+ * set, and leaves its other settings alone; `validate` demands that it exists and is as it is set,
+ * and lists the differences; `skip` demands nothing but that it exists.
  *
  * @since 0.1.0
  * @category models
  */
-export type TopicStrategy = "create" | "validate" | "skip"
+export type TopicStrategy = "create" | "create-or-update" | "validate" | "skip"
 
 /**
  * @since 0.1.0
@@ -76,6 +79,10 @@ export interface Options {
   readonly partitions?: number | undefined
   /** Replicas of a topic that is created; −1 is the broker's default. Default: −1. */
   readonly replicationFactor?: number | undefined
+  /** What topics are to be like, by their names. */
+  readonly topicSettings?: Readonly<Record<string, TopicSettings>> | undefined
+  /** What all topics are to be like, where `topicSettings` does not say otherwise; `TopicSettings` has presets. */
+  readonly topicDefaults?: TopicSettings | undefined
   /** After how long topics are looked at again, for new partitions. Default: 1 minute. */
   readonly metadataMaxAge?: Duration.DurationInput | undefined
   /** Which partition a key belongs to. Default: `murmur2`, as in Java's client. */
@@ -88,6 +95,13 @@ export interface Options {
   readonly batchBytes?: number | undefined
   /** Messages of a partition's batch. Default: 10,000. */
   readonly batchMessages?: number | undefined
+  /** How batches are compressed. Default: `none`. */
+  readonly compression?: Compression | undefined
+  /**
+   * Codecs for what is not built in: for publishing with it, and for reading what others published so.
+   * Default: gzip, and zstd where Node.js has it (22.15).
+   */
+  readonly codecs?: Codecs | undefined
   /** The largest message, with key, headers and framing, in bytes; Kafka's own default. Default: 1,048,576. */
   readonly maxMessageBytes?: number | undefined
   /** Bytes that may wait to be sent, before publishing waits. Default: 32 MiB. */
@@ -130,12 +144,16 @@ export interface Settings {
   readonly topics: TopicStrategy
   readonly partitions: number
   readonly replicationFactor: number
+  readonly topicSettings: Readonly<Record<string, TopicSettings>>
+  readonly topicDefaults: TopicSettings
   readonly metadataMaxAge: number
   readonly partitioner: Partitioner
   readonly topicPartitioners: Readonly<Record<string, Partitioner>>
   readonly linger: number
   readonly batchBytes: number
   readonly batchMessages: number
+  readonly compression: Compression
+  readonly codecs: Codecs
   readonly maxMessageBytes: number
   readonly maxQueuedBytes: number
   readonly sessionTimeout: number
@@ -174,12 +192,16 @@ export const resolve = (options: Options): Effect.Effect<Settings, InvalidConfig
     topics: options.topics ?? "create",
     partitions: options.partitions ?? 4,
     replicationFactor: options.replicationFactor ?? -1,
+    topicSettings: options.topicSettings ?? {},
+    topicDefaults: options.topicDefaults ?? {},
     metadataMaxAge: millis(options.metadataMaxAge, "1 minute"),
     partitioner: options.partitioner ?? "murmur2",
     topicPartitioners: options.topicPartitioners ?? {},
     linger: millis(options.linger, 0),
     batchBytes: options.batchBytes ?? 900 * KIB,
     batchMessages: options.batchMessages ?? 10_000,
+    compression: options.compression ?? "none",
+    codecs: { ...builtIn, ...options.codecs },
     maxMessageBytes: options.maxMessageBytes ?? MIB,
     maxQueuedBytes: options.maxQueuedBytes ?? 32 * MIB,
     sessionTimeout,
@@ -207,6 +229,9 @@ function* problems(settings: Settings): Iterable<string> {
   }
   if (settings.heartbeatInterval * 2 > settings.sessionTimeout) {
     yield "kafka.heartbeatInterval: has to be at most half of kafka.sessionTimeout"
+  }
+  if (settings.compression !== "none" && settings.codecs[settings.compression] === undefined) {
+    yield `kafka.compression: there is no codec for "${settings.compression}": give one (option "codecs")`
   }
   if (settings.batchBytes > settings.maxMessageBytes) {
     yield "kafka.batchBytes: has to be at most kafka.maxMessageBytes, because the broker's limit is for a whole batch"

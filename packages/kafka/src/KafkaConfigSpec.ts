@@ -44,10 +44,10 @@ export const spec = {
   }),
   "kafka.tls.cert": ConfigSpec.string({ description: "Our certificate: PEM text, or the path of a file with it." }),
   "kafka.tls.key": ConfigSpec.secret({ description: "The key of our certificate: PEM text, or the path of a file." }),
-  "kafka.topics": ConfigSpec.literal("create", "validate", "skip")({
+  "kafka.topics": ConfigSpec.literal("create", "create-or-update", "validate", "skip")({
     default: "create",
     description:
-      "What is done about topics on first use: create missing ones, demand that they fit, or that they exist."
+      "What is done about topics on first use: create missing ones, also change those that differ, demand that they fit, or only that they exist."
   }),
   "kafka.partitions": ConfigSpec.integer({
     default: "4",
@@ -78,6 +78,10 @@ export const spec = {
     description: "Bytes of a partition's batch; below the topics' `max.message.bytes`."
   }),
   "kafka.batchMessages": ConfigSpec.integer({ default: "10000", description: "Messages of a partition's batch." }),
+  "kafka.compression": ConfigSpec.literal("none", "gzip", "snappy", "lz4", "zstd")({
+    default: "none",
+    description: "How batches are compressed; other than `gzip`, it needs a codec, which is given in code."
+  }),
   "kafka.maxMessageBytes": ConfigSpec.integer({
     default: "1048576",
     description: "The largest message, with key, headers and framing, in bytes."
@@ -156,6 +160,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     linger: values["kafka.linger"],
     batchBytes: values["kafka.batchBytes"],
     batchMessages: values["kafka.batchMessages"],
+    compression: values["kafka.compression"],
     maxMessageBytes: values["kafka.maxMessageBytes"],
     maxQueuedBytes: values["kafka.maxQueuedBytes"],
     sessionTimeout: values["kafka.sessionTimeout"],

@@ -19,6 +19,7 @@ const misconfigured: Readonly<Record<string, string>> = {
   INVALID_PARTITIONS: "the broker does not accept the number of partitions (kafka.partitions)",
   INVALID_REPLICATION_FACTOR:
     "the broker does not accept the number of replicas (kafka.replicationFactor): it can't exceed the number of brokers",
+  INVALID_CONFIG: "the broker does not accept a setting of the topic (topicSettings, topicDefaults)",
   POLICY_VIOLATION: "a policy of the broker forbids it",
   TOPIC_AUTHORIZATION_FAILED: "the user is not authorized for the topic",
   GROUP_AUTHORIZATION_FAILED: "the user is not authorized for the group",

@@ -12,7 +12,7 @@
 import type { PublishError } from "@effect-eventbus/core/EventBusError"
 import { BusClosed, InvalidMessage, MessageTooLarge } from "@effect-eventbus/core/EventBusError"
 import * as Partitioner from "@effect-eventbus/core/Partitioner"
-import type { OutgoingMessage, Service } from "@effect-eventbus/core/Transport"
+import type { OutgoingMessage, Service, TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -52,7 +52,8 @@ export const make = (
     const outbox = yield* Sender.make(client, topics, settings)
     const turns = new Map<string, number>()
     const fork = yield* FiberSet.makeRuntime<never>()
-    let isClosed = false
+    let phase: "open" | "closing" | "closed" = "open"
+    let publishing = 0
     let isExpiring = false
 
     /** One timer for all who wait, and none while nobody does. */
@@ -99,30 +100,41 @@ export const make = (
         return Effect.sync(() => outbox.abandon(call, false))
       })
 
+    /** What is known already needs no time limit, which would cost more than all the rest. */
+    const topicOf = (spec: TopicSpec, timeout: Duration.Duration) =>
+      topics.known(spec.name) !== undefined ? topics.ensure(spec) : Effect.timeoutFail(topics.ensure(spec), {
+        duration: timeout,
+        onTimeout: () =>
+          new KafkaFailure({ type: "Timeout", sent: false, cause: "the topic's partitions are not known yet" })
+      })
+
     const publish: Service["publish"] = (spec, messages, { timeout }) =>
       Effect.suspend(() => {
         const all = (error: PublishError) => messages.map((): Result => Either.left(error))
-        if (isClosed) return Effect.succeed(all(new BusClosed({ topic: spec.name })))
+        if (phase !== "open") return Effect.succeed(all(new BusClosed({ topic: spec.name })))
         const deadline = clock.unsafeCurrentTimeMillis() + Duration.toMillis(timeout)
-        return topics.ensure(spec).pipe(
-          Effect.timeoutFail({
-            duration: timeout,
-            onTimeout: () =>
-              new KafkaFailure({ type: "Timeout", sent: false, cause: "the topic's partitions are not known yet" })
-          }),
+        publishing++
+        return topicOf(spec, timeout).pipe(
           Effect.matchEffect({
             onFailure: (error) =>
               Effect.succeed(all(error._tag === "KafkaFailure" ? toPublishError(spec.name, error) : error)),
-            onSuccess: (topic) => send(topic, messages, deadline)
-          })
+            onSuccess: (topic) =>
+              phase === "closed"
+                ? Effect.succeed(all(new BusClosed({ topic: spec.name })))
+                : send(topic, messages, deadline)
+          }),
+          Effect.ensuring(Effect.sync(() => {
+            publishing--
+          }))
         )
       })
 
     yield* Effect.addFinalizer(() =>
       Effect.gen(function*() {
-        isClosed = true
+        phase = "closing"
         const until = clock.unsafeCurrentTimeMillis() + settings.closeTimeout
-        while (!outbox.isEmpty && clock.unsafeCurrentTimeMillis() < until) yield* Effect.sleep("5 millis")
+        while (publishing > 0 && clock.unsafeCurrentTimeMillis() < until) yield* Effect.sleep("5 millis")
+        phase = "closed"
         outbox.expire(Infinity)
       })
     )

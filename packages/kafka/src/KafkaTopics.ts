@@ -7,15 +7,14 @@
  */
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import type { TopicSpec } from "@effect-eventbus/core/Transport"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Client, TopicMetadata } from "./internal/Client.js"
 import { failure, KafkaFailure } from "./internal/Client.js"
-import { errorType } from "./internal/Wire.js"
+import * as TopicAdmin from "./internal/TopicAdmin.js"
 import type { Settings } from "./KafkaConfig.js"
 
 /**
@@ -26,6 +25,8 @@ import type { Settings } from "./KafkaConfig.js"
  */
 export interface Topic {
   readonly name: string
+  /** Another one says that the topic was deleted and made again; undefined on brokers before 2.8. */
+  readonly id: string | undefined
   /** The leader of each partition, by its number; −1 while there is none. */
   readonly leaders: ReadonlyArray<number>
   /** When this was known, in milliseconds since the epoch. */
@@ -45,8 +46,10 @@ export interface KafkaTopics {
   readonly known: (name: string) => Topic | undefined
 }
 
+type Failure = KafkaFailure | InvalidConfiguration
+type Resume<E> = (exit: Exit.Exit<Topic, E>) => void
+
 const LEADERS_WITHIN = "10 seconds"
-const CREATE_WITHIN = 10_000
 
 /**
  * @since 0.1.0
@@ -54,46 +57,76 @@ const CREATE_WITHIN = 10_000
  */
 export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTopics, never, Scope.Scope> =>
   Effect.gen(function*() {
+    const clock = yield* Effect.clock
     const topics = new Map<string, Topic>()
     const fork = yield* FiberSet.makeRuntime<never>()
-    const running = new Map<string, Array<(exit: Exit.Exit<Topic, KafkaFailure>) => void>>()
+    const refreshing = new Map<string, Array<Resume<KafkaFailure>>>()
+    const ensuring = new Map<string, Array<Resume<Failure>>>()
+
+    let isClosed = false
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        isClosed = true
+        for (const waiting of [...refreshing.values(), ...ensuring.values()]) {
+          for (const resume of waiting) resume(closed)
+        }
+      })
+    )
 
     /** One request for all who ask while it is under way, which is answered in the order they asked. */
-    const shared = (key: string, request: Effect.Effect<Topic, KafkaFailure>) =>
-      Effect.async<Topic, KafkaFailure>((resume) => {
-        const others = running.get(key)
+    const shared = <E>(
+      running: Map<string, Array<Resume<E | KafkaFailure>>>,
+      name: string,
+      request: Effect.Effect<Topic, E>
+    ) =>
+      Effect.async<Topic, E | KafkaFailure>((resume) => {
+        if (isClosed) return resume(closed)
+        const others = running.get(name)
         if (others !== undefined) {
           others.push(resume)
           return
         }
-        const waiting: Array<(exit: Exit.Exit<Topic, KafkaFailure>) => void> = [resume]
-        running.set(key, waiting)
-        fork(Effect.exit(request).pipe(Effect.map((exit) => {
-          running.delete(key)
-          for (const resume of waiting) resume(exit)
-        })))
+        const waiting: Array<Resume<E | KafkaFailure>> = [resume]
+        running.set(name, waiting)
+        fork(
+          Effect.exit(request).pipe(Effect.map((exit) => {
+            running.delete(name)
+            for (const resume of waiting) resume(exit)
+          }))
+        )
       })
 
-    const look = Effect.fnUntraced(function*(name: string) {
+    /** Those that were made as they are wanted, or checked. */
+    const checked = new Set<string>()
+
+    const describe = Effect.fnUntraced(function*(name: string) {
       const found = yield* client.metadata([name])
       const topic = found.topicMetadata.find(({ topic }) => topic === name)
       const code = topic?.topicErrorCode ?? 0
       if (topic === undefined || code !== 0) {
         topics.delete(name)
+        checked.delete(name)
         return yield* topic === undefined
           ? new KafkaFailure({ type: "UNKNOWN_TOPIC_OR_PARTITION", sent: true, cause: "The broker has no such topic" })
           : failure("Metadata", code)
       }
-      const known: Topic = { name, leaders: leadersOf(topic), at: yield* Clock.currentTimeMillis }
+      return topic
+    })
+
+    const look = Effect.fnUntraced(function*(name: string) {
+      const topic = yield* describe(name)
+      const known: Topic = { name, id: topic.topicId, leaders: leadersOf(topic), at: clock.unsafeCurrentTimeMillis() }
       topics.set(name, known)
       return known
     })
 
+    const refresh = (name: string) => shared(refreshing, name, look(name))
+
     const createMissing = (spec: TopicSpec) =>
       look(spec.name).pipe(
         Effect.catchIf(
-          (error) => error.type === "UNKNOWN_TOPIC_OR_PARTITION" && settings.topics === "create",
-          () => Effect.zipRight(create(client, spec, settings), Effect.mapError(look(spec.name), notYet))
+          (error) => error.type === "UNKNOWN_TOPIC_OR_PARTITION" && settings.topics.startsWith("create"),
+          () => Effect.zipRight(TopicAdmin.create(client, spec, settings), Effect.mapError(look(spec.name), notYet))
         ),
         // A topic that was just made has no leaders for a moment, and not every broker knows of it.
         Effect.filterOrFail(
@@ -107,6 +140,17 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
         // One partition without a leader does not make the others useless.
         Effect.catchIf((error) => error.type === "LEADER_NOT_AVAILABLE", () => look(spec.name))
       )
+
+    /** The first time: afterwards somebody else may have good reasons for a change. */
+    const check = Effect.fnUntraced(function*(spec: TopicSpec) {
+      const topic = yield* createMissing(spec)
+      if (checked.has(spec.name) || settings.topics === "create" || settings.topics === "skip") return topic
+      const found = yield* describe(spec.name)
+      if (settings.topics === "validate") yield* TopicAdmin.validate(client, found, spec, settings)
+      else yield* TopicAdmin.update(client, found, spec, settings)
+      checked.add(spec.name)
+      return settings.topics === "validate" ? topic : yield* createMissing(spec)
+    })
 
     const fits = (topic: Topic, spec: TopicSpec) =>
       settings.topics === "validate" && spec.partitions !== undefined && spec.partitions !== topic.leaders.length
@@ -122,14 +166,24 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
       ensure: (spec) =>
         Effect.suspend(() => {
           const known = topics.get(spec.name)
-          return known !== undefined
-            ? fits(known, spec)
-            : Effect.flatMap(shared(`ensure ${spec.name}`, createMissing(spec)), (topic) => fits(topic, spec))
+          const isChecked = checked.has(spec.name) || settings.topics === "create" || settings.topics === "skip"
+          if (known === undefined || !isChecked) {
+            return Effect.flatMap(shared<Failure>(ensuring, spec.name, check(spec)), (topic) => fits(topic, spec))
+          }
+          if (
+            clock.unsafeCurrentTimeMillis() - known.at > settings.metadataMaxAge && !refreshing.has(spec.name)
+          ) {
+            // What is known is good enough meanwhile; a failure is found out by whoever uses it.
+            fork(Effect.ignore(refresh(spec.name)))
+          }
+          return fits(known, spec)
         }),
-      refresh: (name) => shared(`refresh ${name}`, look(name)),
+      refresh,
       known: (name) => topics.get(name)
     }
   })
+
+const closed = Exit.fail(new KafkaFailure({ type: "Connection", sent: false, cause: "The transport is closed" }))
 
 const notYet = (error: KafkaFailure): KafkaFailure =>
   error.type === "UNKNOWN_TOPIC_OR_PARTITION"
@@ -144,31 +198,3 @@ const leadersOf = (topic: TopicMetadata): ReadonlyArray<number> => {
   }
   return Array.from(leaders, (leader) => leader ?? -1)
 }
-
-const create = Effect.fnUntraced(function*(client: Client, spec: TopicSpec, settings: Settings) {
-  const { controllerId } = yield* client.metadata([spec.name])
-  const { topicErrors } = yield* client.call<{
-    readonly topicErrors: ReadonlyArray<{ readonly errorCode: number; readonly errorMessage?: string | null }>
-  }>(controllerId, "admin", "CreateTopics", {
-    topics: [{
-      topic: spec.name,
-      numPartitions: spec.partitions ?? settings.partitions,
-      replicationFactor: settings.replicationFactor
-    }],
-    validateOnly: false,
-    timeout: CREATE_WITHIN
-  }, CREATE_WITHIN + settings.requestTimeout)
-  for (const { errorCode, errorMessage } of topicErrors) {
-    const type = errorType(errorCode)
-    if (errorCode !== 0 && type !== "TOPIC_ALREADY_EXISTS") {
-      return yield* new KafkaFailure({
-        type,
-        sent: true,
-        cause: errorMessage ?? `CreateTopics was answered with error ${errorCode}`
-      })
-    }
-  }
-  yield* Effect.logDebug("Created a topic").pipe(
-    Effect.annotateLogs({ topic: spec.name, partitions: spec.partitions ?? settings.partitions })
-  )
-})

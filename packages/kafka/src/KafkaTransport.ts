@@ -67,6 +67,7 @@ export const make = (
         tombstones: true,
         partitions: true,
         settlement: "position",
+        startAt: true,
         maxMessageBytes: settings.maxMessageBytes - RESERVED_BYTES
       },
       publish: producer.publish,

@@ -5,6 +5,10 @@ export * as CommitMetadata from "./CommitMetadata.js"
 /**
  * @since 0.1.0
  */
+export * as Compression from "./Compression.js"
+/**
+ * @since 0.1.0
+ */
 export * as KafkaConfig from "./KafkaConfig.js"
 /**
  * @since 0.1.0
@@ -30,3 +34,7 @@ export * as KafkaTopics from "./KafkaTopics.js"
  * @since 0.1.0
  */
 export * as KafkaTransport from "./KafkaTransport.js"
+/**
+ * @since 0.1.0
+ */
+export * as TopicSettings from "./TopicSettings.js"

@@ -1,10 +1,9 @@
 /** What the tests of this package share: a plain hand-written consumer, and Kafka through kafkajs's own client. */
-import type { Transport } from "@effect-eventbus/core"
-import { eventually } from "@effect-eventbus/testing/Eventually"
+import type { EventBusError, Transport } from "@effect-eventbus/core"
 import type { KafkaConfig } from "@effect-eventbus/kafka"
 import { KafkaTransport } from "@effect-eventbus/kafka"
+import { eventually, throughout } from "@effect-eventbus/testing/Eventually"
 import { Duration, Effect, Either } from "effect"
-import type { EventBusError } from "@effect-eventbus/core"
 import kafkajs from "kafkajs"
 import { inject } from "vitest"
 
@@ -13,7 +12,11 @@ export const shared = (): ReadonlyArray<string> => inject("kafkaBrokers")
 let topics = 0
 export const topicName = (): string => `test-${process.pid}-${Date.now()}-${topics++}`
 
-export const spec = (name = topicName(), partitions = 1): Transport.TopicSpec => ({ name, kind: "envelope", partitions })
+export const spec = (name = topicName(), partitions = 1): Transport.TopicSpec => ({
+  name,
+  kind: "envelope",
+  partitions
+})
 
 export const transport = (options: Partial<KafkaConfig.Options> = {}) =>
   KafkaTransport.make({ brokers: shared(), ...options })
@@ -111,7 +114,7 @@ export const makeConsumer = (options: {
 
 export const finishing = () => makeConsumer({ onTake: ({ assignment }, message) => assignment.finish(message) })
 
-export { eventually }
+export { eventually, throughout }
 
 /** Kafka without our code. */
 export const kafka = (brokers: ReadonlyArray<string> = shared()) =>

@@ -15,7 +15,8 @@ import { type BrokerError, system } from "./BrokerError.js"
  * @category paths
  */
 export const folder = (): string =>
-  process.env["EFFECT_EVENTBUS_CACHE"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "effect-eventbus")
+  process.env["EFFECT_EVENTBUS_CACHE"] ??
+    join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "effect-eventbus")
 
 const building = ".building-"
 const abandonedAfterMillis = 60 * 60 * 1000

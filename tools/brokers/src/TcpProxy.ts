@@ -27,7 +27,9 @@ export interface TcpProxy {
   readonly delay: (millis: number) => Effect.Effect<void>
   /** Live and new connections stay open and carry nothing, in either direction, until `flow`. */
   readonly blackhole: Effect.Effect<void>
-  /** Ends `blackhole`; what was held goes on. */
+  /** What live connections send is held, in either direction, until `flow`, also when the client has gone meanwhile; new ones are served. */
+  readonly freeze: Effect.Effect<void>
+  /** Ends `blackhole` and `freeze`; what was held goes on. */
   readonly flow: Effect.Effect<void>
   /** Ends our side towards the clients: they read an end, and can still write. */
   readonly halfClose: Effect.Effect<void>
@@ -94,6 +96,8 @@ class Pump {
 interface Link {
   readonly client: Socket
   readonly server: Socket
+  /** Everybody's weather, save what is its own. */
+  readonly weather: Partial<Weather>
   readonly pumps: ReadonlyArray<Pump>
 }
 
@@ -123,10 +127,12 @@ export const make = (target: Target): Effect.Effect<TcpProxy, BrokerError, Scope
       }
       const server = connect({ port: target.port, host: target.host ?? "127.0.0.1", allowHalfOpen: true })
       server.on("error", () => {})
+      const own: Weather = Object.create(weather)
       const link: Link = {
         client,
         server,
-        pumps: [new Pump(client, server, weather), new Pump(server, client, weather)]
+        weather: own,
+        pumps: [new Pump(client, server, own), new Pump(server, client, own)]
       }
       links.add(link)
       const closed = (gone: Socket, other: Socket) => {
@@ -171,7 +177,16 @@ export const make = (target: Target): Effect.Effect<TcpProxy, BrokerError, Scope
       accept: change((weather) => weather.refusing = false),
       delay: (millis) => change((weather) => weather.delay = millis),
       blackhole: change((weather) => weather.held = true),
-      flow: change((weather) => weather.held = false),
+      freeze: Effect.sync(() => {
+        for (const link of links) {
+          link.weather.held = true
+          link.pumps.forEach((pump) => pump.run())
+        }
+      }),
+      flow: change((weather) => {
+        weather.held = false
+        links.forEach((link) => delete link.weather.held)
+      }),
       halfClose: Effect.sync(() => links.forEach(({ client }) => client.end()))
     }
   })

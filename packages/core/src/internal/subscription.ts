@@ -12,6 +12,7 @@ import type { Behaviour } from "../ActorSupervisor.js"
 import type * as Dispatcher from "../Dispatcher.js"
 import type * as EnvelopeCodec from "../EnvelopeCodec.js"
 import type * as EventBusConfig from "../EventBusConfig.js"
+import { InvalidConfiguration } from "../EventBusError.js"
 import type { SubscribeError } from "../EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
@@ -63,6 +64,12 @@ export const make = <E, R>(
       const { config, dispatcher, transport } = environment
       const group = options.group ?? config.group
       const name = `${topic.name}/${group}`
+      if (typeof options.startFrom === "object" && transport.capabilities.startAt !== true) {
+        return yield* new InvalidConfiguration({
+          topic: topic.name,
+          issues: [`startFrom: the ${transport.name} transport begins at "earliest" or "latest" only`]
+        })
+      }
       const counters = new Counters()
       const failures = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
       const report = reporter(failures)

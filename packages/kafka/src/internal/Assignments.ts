@@ -18,7 +18,7 @@ import type { CommitRequest, Committer } from "./Committer.js"
 import * as CommitterModule from "./Committer.js"
 import type { Fetcher } from "./Fetcher.js"
 import * as FetcherModule from "./Fetcher.js"
-import type { Membership } from "./Membership.js"
+import type { Membership, MembershipOptions } from "./Membership.js"
 import * as MembershipModule from "./Membership.js"
 import * as Offsets from "./Offsets.js"
 import { Partition } from "./Partition.js"
@@ -69,8 +69,13 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     /** What was finished and not confirmed when the group was lost: it need not be handled again. */
     const remembered = new Map<number, Partition>()
     const closing = yield* Effect.makeSemaphore(1)
-    const drain = Math.min(Duration.toMillis(request.drainDeadline), settings.sessionTimeout / 2)
+    /** Others wait for what is let go, heartbeats go on meanwhile. */
+    const drain = Math.min(Duration.toMillis(request.drainDeadline), settings.rebalanceTimeout / 2)
+    /** What is about to be lost has to be over when the session is. */
+    const lastDrain = Math.min(drain, settings.sessionTimeout / 2)
     let isStopped = false
+    /** The partitions that there were when the subscription began. */
+    const known = topics.known(topic)?.leaders.length ?? 0
     const epochs = new Map<number, number>()
     let planned = 0
     let hasLetGo = false
@@ -91,24 +96,41 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       const committed = yield* Offsets.committed(membership.ask, group, topic, ids)
       const isNew = (id: number) => !committed.has(id)
       const ends = yield* Offsets.list(client, topics, fetchRole, topic, ids, "latest")
-      const begins = request.startFrom === "earliest"
-        ? yield* Offsets.list(client, topics, fetchRole, topic, ids.filter(isNew), "earliest")
-        : ends
+      const begins = yield* beginsOf(ids.filter(isNew), ends)
       return ids.map((id): Start => {
         const commit = committed.get(id)
         if (commit === undefined) return { id, offset: begins.get(id)!, finished: [], duplicatesBelow: 0 }
         const { clean, finished } = Option.getOrElse(commit.metadata, () => ({ clean: false, finished: [] }))
-        const known = remembered.get(id)
-        const isOurs = known?.committed?.offset === commit.offset && known.committed.metadata === commit.text
+        const former = remembered.get(id)
+        const isOurs = former?.committed?.offset === commit.offset && former.committed.metadata === commit.text
         return {
           id,
-          offset: isOurs ? known.tracker.watermark : commit.offset,
-          finished: isOurs ? known.tracker.finishedAbove() : finished,
+          offset: isOurs ? former.tracker.watermark : commit.offset,
+          finished: isOurs ? former.tracker.finishedAbove() : finished,
           duplicatesBelow: clean && !isOurs
             ? 0
             : Math.min(ends.get(id)!, commit.offset + request.maxAboveWatermark + request.maxUnfinished)
         }
       })
+    })
+
+    /** Where the group begins in partitions that it has never been in. */
+    const beginsOf = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, ends: ReadonlyMap<number, number>) {
+      const { startFrom } = request
+      const list = (edge: Offsets.Edge, of = ids) => Offsets.list(client, topics, fetchRole, topic, of, edge)
+      if (startFrom === "earliest") return yield* list("earliest")
+      // What was added meanwhile is new from its beginning on.
+      const added = yield* list("earliest", ids.filter((id) => id >= known))
+      if (startFrom === "latest") return new Map([...ends, ...added])
+      if ("time" in startFrom) {
+        const found = yield* list(startFrom)
+        return new Map(ids.map((id) => [id, found.get(id)! < 0 ? ends.get(id)! : found.get(id)!]))
+      }
+      const first = yield* list("earliest")
+      return new Map(ids.map((id) => {
+        const wanted = startFrom.offsets[id] ?? first.get(id)!
+        return [id, Math.min(ends.get(id)!, Math.max(first.get(id)!, wanted))]
+      }))
     })
 
     /** Says, before anything is handled, that the partition is in use; and fixes where a new group began. */
@@ -132,6 +154,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       epochs.set(start.id, epoch)
       const partition = new Partition({
         topic,
+        topicId: topics.known(topic)?.id,
         partition: start.id,
         epoch,
         start: start.offset,
@@ -139,6 +162,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         duplicatesBelow: start.duplicatesBelow,
         maxAboveWatermark: request.maxAboveWatermark,
         commitMessages: settings.commitMessages,
+        atMostOnce: request.semantics === "at-most-once",
         onRoom: () => fetcher.wake(),
         onCommit: () => committer.notify(),
         settle: (...args) => committer.settle(...args)
@@ -183,7 +207,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       forget(gone)
     })
 
-    const lost = (why: string) =>
+    const lost: MembershipOptions["lost"] = (why, isOver) =>
       Effect.suspend(() => {
         const gone = [...partitions.values()]
         if (gone.length === 0) return Effect.void
@@ -194,7 +218,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         }
         return Effect.logWarning("The group was lost; what is running is finished or interrupted").pipe(
           Effect.annotateLogs({ why, partitions: gone.map(({ id }) => id).join(",") }),
-          Effect.zipRight(close(gone, drain)),
+          Effect.zipRight(close(gone, isOver ? 0 : lastDrain)),
           Effect.zipRight(Effect.sync(() => forget(gone)))
         )
       })
@@ -214,6 +238,18 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       yield* Effect.logWarning("The topic is shorter than what was read of it; reading begins anew").pipe(
         Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
       )
+      yield* beginAnew(partition, first)
+    })
+
+    const onRemade = Effect.fnUntraced(function*(partition: Partition) {
+      const [[, first] = [0, 0]] = yield* Offsets.list(client, topics, fetchRole, topic, [partition.id], "earliest")
+      yield* Effect.logWarning("The topic was deleted and made again; reading begins anew").pipe(
+        Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
+      )
+      yield* beginAnew(partition, first)
+    })
+
+    const beginAnew = Effect.fnUntraced(function*(partition: Partition, first: number) {
       yield* close([partition], drain)
       forget([partition])
       const start: Start = { id: partition.id, offset: first, finished: [], duplicatesBelow: 0 }
@@ -241,6 +277,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         hasLetGo = true
         yield* letGo(gone)
       }
+      committer.renewed()
       const added = ids.filter((id) => !partitions.has(id))
       if (added.length > 0 && !isStopped) yield* start(added, generation)
       const answer = hasLetGo
@@ -254,13 +291,18 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       group,
       topic,
       id: options.id,
-      fenceAfterMs: settings.sessionTimeout - drain,
+      fenceAfterMs: settings.sessionTimeout - lastDrain,
       owned: () => [...partitions.keys()],
       plan,
       apply,
       lost
     })
-    const committer: Committer = yield* CommitterModule.make(membership.commit, partitions, settings)
+    const committer: Committer = yield* CommitterModule.make(
+      membership.commit,
+      partitions,
+      settings,
+      membership.rejoin
+    )
     const fetcher: Fetcher = yield* FetcherModule.make({
       client,
       topics,
@@ -268,7 +310,8 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       topic,
       role: fetchRole,
       partitions,
-      onOutOfRange
+      onOutOfRange,
+      onRemade
     })
 
     const watch = Effect.sleep(settings.metadataMaxAge).pipe(
@@ -276,7 +319,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       Effect.tap((known) =>
         Effect.sync(() => {
           // Only the leader has planned, and only it needs to know.
-          if (Option.isSome(known) && planned > 0 && known.value.leaders.length > planned) membership.rejoin()
+          if (Option.isSome(known) && planned > 0 && known.value.leaders.length !== planned) membership.rejoin()
           fetcher.wake()
         })
       ),

@@ -37,10 +37,13 @@ export const failure = (api: Api, code: number): KafkaFailure =>
 export interface TopicMetadata {
   readonly topicErrorCode: number
   readonly topic: string
+  /** Brokers before 2.8 have none. */
+  readonly topicId?: string | undefined
   readonly partitionMetadata: ReadonlyArray<{
     readonly partitionErrorCode: number
     readonly partitionId: number
     readonly leader: number
+    readonly replicas: ReadonlyArray<number>
   }>
 }
 
@@ -88,9 +91,9 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
     const wire: WireOptions = {
       ...options,
       sockets: new Set(),
-      log: ({ details, level, message }) =>
+      log: ({ details, message }) =>
         Effect.runSync(
-          (level === "warn" ? Effect.logWarning(message) : Effect.logDebug(message)).pipe(
+          Effect.logDebug(message).pipe(
             Effect.annotateLogs({ module: "kafkajs", ...logged(details) }),
             Effect.provide(runtime)
           )
@@ -117,7 +120,23 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
     }
 
     const link = (address: Address, role: string) =>
-      Effect.tryPromise({ try: () => linkTo(address, role), catch: (cause) => fromThrown(cause, false) })
+      Effect.tryPromise({ try: () => linkTo(address, role), catch: (cause) => fromThrown(cause, false) }).pipe(
+        Effect.tapBoth({ onFailure: (error) => noteDown(address, error), onSuccess: () => noteUp(address) })
+      )
+
+    /** An outage is worth one line when it begins and one when it ends, however often it is noticed. */
+    const down = new Set<string>()
+    const noteDown = ({ host, port }: Address, error: KafkaFailure) =>
+      Effect.suspend(() => {
+        const broker = `${host}:${port}`
+        if (isClosed || down.has(broker)) return Effect.void
+        down.add(broker)
+        return Effect.logWarning("A broker can't be reached", error.message).pipe(Effect.annotateLogs({ broker }))
+      })
+    const noteUp = ({ host, port }: Address) =>
+      down.size > 0 && down.delete(`${host}:${port}`)
+        ? Effect.logInfo("A broker is reachable again").pipe(Effect.annotateLogs({ broker: `${host}:${port}` }))
+        : Effect.void
 
     const send = <A>(address: Address, role: string, api: Api, payload: object, timeoutMs?: number) =>
       link(address, role).pipe(
@@ -241,7 +260,9 @@ const fromThrown = (cause: unknown, sent: boolean): KafkaFailure => {
   if (name === "KafkaJSRequestTimeoutError") {
     return new KafkaFailure({ type: sent ? "Timeout" : "Connection", sent, cause })
   }
-  if (name.startsWith("KafkaJSSASL")) return new KafkaFailure({ type: "Authentication", sent: false, cause })
+  if (name.startsWith("KafkaJSSASL") || Wire.typeOf(cause)?.includes("SASL")) {
+    return new KafkaFailure({ type: "Authentication", sent: false, cause })
+  }
   if (name === "KafkaJSConnectionError" || name === "KafkaJSConnectionClosedError") {
     // "Not connected" is found out before anything is written.
     const written = sent && !(cause instanceof Error && cause.message === "Not connected")

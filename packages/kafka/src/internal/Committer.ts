@@ -28,10 +28,21 @@ export type Send = (
 export interface Committer {
   /** There is something that should not wait for the interval. */
   readonly notify: () => void
-  /** Succeeds when the broker has confirmed a commit of this version that covers offsets up to `last`. */
-  readonly settle: (partition: Partition, version: number, last: number) => Effect.Effect<void, SettlementFailed>
+  /**
+   * Succeeds when the broker has confirmed a commit that covers these offsets. If it is interrupted, or fails,
+   * they are not settled, or not any more with the next commit.
+   */
+  readonly settle: (
+    partition: Partition,
+    offsets: ReadonlyArray<number>
+  ) => Effect.Effect<void, SettlementFailed>
   /** Commits what these partitions have finished, as the last thing they do; the answer are those that were not confirmed. */
   readonly flush: (partitions: ReadonlyArray<Partition>, withinMs: number) => Effect.Effect<ReadonlyArray<Partition>>
+  /**
+   * The group has a new generation: commits of the one before that are still on their way are refused from now on. What
+   * they may have undone is committed again.
+   */
+  readonly renewed: () => void
   /** Tells those who wait for partitions that are gone. */
   readonly abandon: (partitions: ReadonlyArray<Partition>) => void
   readonly run: Effect.Effect<never>
@@ -39,8 +50,7 @@ export interface Committer {
 
 interface Waiter {
   readonly partition: Partition
-  readonly version: number
-  readonly last: number
+  readonly offsets: ReadonlyArray<number>
   readonly resume: (result: Effect.Effect<void, SettlementFailed>) => void
 }
 
@@ -50,32 +60,38 @@ const MAX_BACKOFF_MS = 1_000
 export const make = (
   send: Send,
   partitions: ReadonlyMap<number, Partition>,
-  settings: Settings
+  settings: Settings,
+  /** A commit may still be on its way, and would undo a later one: asks for a new generation, which fences it off. */
+  onUncertain: () => void
 ): Effect.Effect<Committer> =>
   Effect.gen(function*() {
+    const uncertain = new Set<Partition>()
     const signal = new Signal()
     const waiters = new Set<Waiter>()
     const alone = yield* Effect.makeSemaphore(1)
     let lastFailure: KafkaFailure | undefined
 
-    const confirm = (commit: Commit): void => {
+    const confirm = (commit: Commit, included: ReadonlyArray<Waiter>): void => {
       const { partition } = commit
-      partition.confirm(commit)
-      for (const waiter of waiters) {
-        if (waiter.partition !== partition || waiter.version > commit.version) continue
-        if (waiter.last >= commit.metadata.coversBelow) continue
-        waiters.delete(waiter)
-        waiter.resume(Effect.void)
-      }
+      const covered = included.filter(({ offsets }) => offsets.every((offset) => offset < commit.metadata.coversBelow))
+      const settled = covered.filter((waiter) => waiters.delete(waiter))
+      partition.confirm(commit, settled.flatMap(({ offsets }) => offsets))
+      // Some of it is said, and not or not any more wanted: the next commit says it right.
+      if (settled.length < included.length) partition.retract()
+      for (const { resume } of settled) resume(Effect.void)
     }
 
     /** One request; whatever was confirmed is noted, and the first failure is the answer. */
     const commit = (of: () => ReadonlyArray<Partition>, clean: boolean): Effect.Effect<KafkaFailure | undefined> =>
       Effect.suspend(() => {
-        const commits = of().filter((partition) => !partition.hasEnded).map((partition) => partition.commit(clean))
+        const included = Array.from(waiters)
+        const commits = of().filter((partition) => !partition.hasEnded).map((partition) => {
+          const own = included.filter((waiter) => waiter.partition === partition)
+          return { commit: partition.commit(clean, new Set(own.flatMap(({ offsets }) => offsets))), own }
+        })
         if (commits.length === 0) return Effect.succeed(undefined)
         return send(
-          commits.map(({ metadata, offset, partition }) => ({
+          commits.map(({ commit: { metadata, offset, partition } }) => ({
             partition: partition.id,
             offset,
             metadata: metadata.text
@@ -83,11 +99,19 @@ export const make = (
         ).pipe(
           Effect.either,
           Effect.map((answer) => {
-            if (Either.isLeft(answer)) return lastFailure = answer.left
+            if (Either.isLeft(answer)) {
+              // It may have been done all the same.
+              for (const { commit, own } of commits) if (own.length > 0) commit.partition.retract()
+              if (answer.left.sent) {
+                for (const { commit } of commits) uncertain.add(commit.partition)
+                onUncertain()
+              }
+              return lastFailure = answer.left
+            }
             let failed: KafkaFailure | undefined
-            for (const commit of commits) {
+            for (const { commit, own } of commits) {
               const code = answer.right.get(commit.partition.id)
-              if (code === 0) confirm(commit)
+              if (code === 0) confirm(commit, own)
               else failed = failure("OffsetCommit", code ?? -1)
             }
             return lastFailure = failed
@@ -95,18 +119,22 @@ export const make = (
         )
       }).pipe(alone.withPermits(1))
 
-    const pending = () => [...partitions.values()].filter((partition) => partition.needsCommit)
+    const pending = () => {
+      const waiting = new Set(Array.from(waiters, ({ partition }) => partition))
+      return [...partitions.values()].filter((partition) => partition.needsCommit || waiting.has(partition))
+    }
 
     const run = Effect.gen(function*() {
       let backoff = 0
       for (;;) {
         if (backoff > 0) yield* Effect.sleep(backoff)
         else if (waiters.size === 0) yield* Effect.raceFirst(signal.wait, Effect.sleep(settings.commitInterval))
+        const before = new Set(waiters)
         const failed = yield* commit(pending, false)
         if (failed === undefined) {
           backoff = 0
-          // Whoever still waits is not covered: there is no room for it in the metadata until the watermark moves.
-          if (waiters.size > 0 && pending().length === 0) backoff = BACKOFF_MS
+          // Whoever waits since before is not covered: there is no room for it in the metadata until the watermark moves.
+          if (Array.from(waiters).some((waiter) => before.has(waiter))) backoff = BACKOFF_MS
           continue
         }
         if (backoff === 0) yield* Effect.logDebug("A commit failed and is tried again", failed)
@@ -114,7 +142,7 @@ export const make = (
       }
     })
 
-    const settle: Committer["settle"] = (partition, version, last) => {
+    const settle: Committer["settle"] = (partition, offsets) => {
       const failed = (isRetryable: boolean) =>
         new SettlementFailed({
           topic: partition.options.topic,
@@ -124,7 +152,7 @@ export const make = (
         })
       return Effect.async<void, SettlementFailed>((resume) => {
         if (partition.hasEnded) return resume(Effect.fail(failed(false)))
-        const waiter: Waiter = { partition, version, last, resume }
+        const waiter: Waiter = { partition, offsets, resume }
         waiters.add(waiter)
         signal.notify()
         return Effect.sync(() => {
@@ -153,6 +181,10 @@ export const make = (
       settle,
       flush,
       run,
+      renewed: () => {
+        for (const partition of uncertain) partition.retract()
+        uncertain.clear()
+      },
       abandon: (gone) => {
         for (const waiter of waiters) {
           if (!gone.includes(waiter.partition)) continue

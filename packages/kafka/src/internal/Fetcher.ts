@@ -26,6 +26,8 @@ export interface FetcherOptions {
   readonly partitions: ReadonlyMap<number, Partition>
   /** The log does not have the offset that was asked for. */
   readonly onOutOfRange: (partition: Partition) => Effect.Effect<void, KafkaFailure>
+  /** The topic was deleted and made again. */
+  readonly onRemade: (partition: Partition) => Effect.Effect<void, KafkaFailure>
 }
 
 export interface Fetcher {
@@ -75,10 +77,20 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
           const ready = [...partitions.values()].filter((partition) =>
             partition.canFetch && leaderOf(partition) === node
           )
+          const old = ready.filter(isOfTheFormer)
           if (ready.length === 0 || buffered() >= settings.fetchBytes) yield* signal.wait
+          else if (old.length > 0) yield* Effect.forEach(old, remake, { discard: true })
           else yield* fetch(node, rotated(ready, turn++))
         }
       }).pipe(Effect.annotateLogs({ broker: node }))
+
+    const isOfTheFormer = ({ options: { topicId } }: Partition): boolean => {
+      const id = topics.known(topic)?.id
+      return id !== undefined && topicId !== undefined && topicId !== id
+    }
+
+    const remake = (partition: Partition) =>
+      Effect.catchAll(options.onRemade(partition), (error) => Effect.sync(() => rest(partition, error)))
 
     const buffered = (): number => {
       let bytes = 0
@@ -126,9 +138,16 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       if (fetched.records.length === 0) return Effect.void
       const from = partition.fetchOffset
       return Effect.tryPromise({
-        try: () => decodeRecords(fetched, from, partition.options.duplicatesBelow),
+        try: () => decodeRecords(fetched, from, partition.options.duplicatesBelow, settings.codecs),
         catch: (cause) => new KafkaFailure({ type: "Client", sent: true, cause })
       }).pipe(
+        // Nothing that is tried again will help: somebody has to see it.
+        Effect.tapError((error) =>
+          Effect.logError("Records can't be read, and the partition stands still", error.message).pipe(
+            Effect.annotateLogs({ topic, partition: partition.id, offset: from }),
+            Effect.when(() => partition.failures % 60 === 0)
+          )
+        ),
         Effect.match({
           onFailure: (error) => rest(partition, error),
           onSuccess: (decoded) => {

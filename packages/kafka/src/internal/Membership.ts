@@ -35,8 +35,8 @@ export interface MembershipOptions {
   readonly plan: (members: ReadonlyArray<Member>) => Effect.Effect<Assignments, KafkaFailure>
   /** Lets go of what it doesn't have any more, and begins with what is new; `true` when it let go of something. */
   readonly apply: (partitions: ReadonlyArray<number>, generation: number) => Effect.Effect<boolean, KafkaFailure>
-  /** The group has given the partitions to others, or is about to. */
-  readonly lost: (why: string) => Effect.Effect<void>
+  /** The group is about to give the partitions to others; or, where it is over, may have done so. */
+  readonly lost: (why: string, isOver: boolean) => Effect.Effect<void>
 }
 
 export interface Membership {
@@ -192,22 +192,24 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       while (!state.needsJoin) yield* wake.wait
     })
 
-    const lose = (why: string) =>
+    const lose = (why: string, isOver: boolean) =>
       Effect.suspend(() => {
         state.isMember = false
-        return Effect.zipRight(options.lost(why), Effect.sync(rejoin))
+        return Effect.zipRight(options.lost(why, isOver), Effect.sync(rejoin))
       })
 
     const recover = (error: KafkaFailure): Effect.Effect<void, KafkaFailure> => {
       if (error.type === "REBALANCE_IN_PROGRESS") return Effect.void
       if (kickedOut.has(error.type)) {
         if (error.type !== "ILLEGAL_GENERATION") state.memberId = ""
-        return lose(error.type)
+        return lose(error.type, true)
       }
-      if (toInvalidConfiguration(error) !== undefined) {
-        return Effect.zipRight(Deferred.fail(standing, error), Effect.fail(error))
-      }
-      return Effect.fail(error)
+      if (toInvalidConfiguration(error) === undefined) return Effect.fail(error)
+      // Whoever subscribes hears of it, and ends this.
+      return Effect.flatMap(
+        Deferred.fail(standing, error),
+        (isNews) => isNews ? Effect.never : Effect.fail(error)
+      )
     }
 
     const isTransient = (error: KafkaFailure) => error.type !== "Client" && toInvalidConfiguration(error) === undefined
@@ -237,7 +239,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       if (notCoordinator.has(type)) state.coordinator = undefined
       if (!kickedOut.has(type)) return
       if (type !== "ILLEGAL_GENERATION") state.memberId = ""
-      yield* lose(type)
+      yield* lose(type, true)
     }).pipe(
       Effect.catchAll((error) =>
         Effect.zipRight(
@@ -255,7 +257,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       Effect.sleep(FENCE_TICK_MS).pipe(
         Effect.zipRight(Effect.suspend(() =>
           options.owned().length > 0 && now() - state.contact > options.fenceAfterMs
-            ? lose("no heartbeat was answered for too long")
+            ? lose("no heartbeat was answered for too long", false)
             : Effect.void
         ))
       )

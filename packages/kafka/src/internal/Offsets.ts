@@ -7,7 +7,8 @@ import type { Client, KafkaFailure } from "./Client.js"
 import { failure } from "./Client.js"
 import type { Api } from "./Wire.js"
 
-export type Edge = "earliest" | "latest"
+/** One of the ends, or the first message that is not older than a time. */
+export type Edge = "earliest" | "latest" | { readonly time: Date }
 
 interface ListOffsetsResponse {
   readonly responses: ReadonlyArray<{
@@ -20,7 +21,9 @@ interface ListOffsetsResponse {
 /** Kafka's special timestamps. */
 const timestamps = { earliest: -2, latest: -1 } as const
 
-/** The first offset of each partition that still exists, or the one that its next message will have. */
+const timestampOf = (edge: Edge): number => typeof edge === "string" ? timestamps[edge] : edge.time.getTime()
+
+/** The first offset of each partition that still exists, the one that its next message will have, or −1 where nothing is so new. */
 export const list = (
   client: Client,
   topics: KafkaTopics,
@@ -39,7 +42,7 @@ export const list = (
     }
     const answers = yield* Effect.forEach(byLeader, ([leader, own]) =>
       client.call<ListOffsetsResponse>(leader, role, "ListOffsets", {
-        topics: [{ topic, partitions: own.map((partition) => ({ partition, timestamp: timestamps[edge] })) }]
+        topics: [{ topic, partitions: own.map((partition) => ({ partition, timestamp: timestampOf(edge) })) }]
       }), { concurrency: "unbounded" })
     const found = new Map<number, number>()
     for (

@@ -13,6 +13,8 @@ import type { Decoded } from "./records.js"
 
 export interface PartitionOptions {
   readonly topic: string
+  /** The topic's id when the partition began, where the broker knows ids. */
+  readonly topicId: string | undefined
   readonly partition: number
   readonly epoch: number
   /** The lowest offset that is not known to be finished. */
@@ -26,10 +28,11 @@ export interface PartitionOptions {
   readonly onRoom: () => void
   /** There is enough to commit. */
   readonly onCommit: () => void
+  /** Whether messages are settled before they are handled. */
+  readonly atMostOnce: boolean
   readonly settle: (
     partition: Partition,
-    version: number,
-    last: number
+    offsets: ReadonlyArray<number>
   ) => Effect.Effect<void, EventBusError.SettlementFailed>
 }
 
@@ -61,6 +64,8 @@ export class Partition {
   /** The last commit that the broker confirmed, this partition's mark at its beginning at first. */
   committed: { readonly offset: number; readonly metadata: string } | undefined
   bufferedBytes = 0
+  /** Ascending; kept only where messages are settled before they are handled. */
+  private readonly unsettled = new Set<number>()
   private lane: Lane | undefined
   private buffer: Array<IncomingMessage> = []
   private head = 0
@@ -82,14 +87,7 @@ export class Partition {
       partition: options.partition,
       epoch: options.epoch,
       finish: (message) => this.finish(message.offset),
-      settle: (messages) => {
-        let last = -1
-        for (const { offset } of messages) {
-          this.finish(offset)
-          last = Math.max(last, offset)
-        }
-        return options.settle(this, this.version, last)
-      },
+      settle: (messages) => options.settle(this, messages.map(({ offset }) => offset)),
       resume: () => {
         this.isRefused = false
         this.schedule()
@@ -115,7 +113,9 @@ export class Partition {
   accept(fetched: Decoded): void {
     if (!this.isOffering) return
     for (const message of fetched.messages) {
-      if (this.tracker.deliver(message.offset)) this.buffer.push(message)
+      if (!this.tracker.deliver(message.offset)) continue
+      this.buffer.push(message)
+      if (this.options.atMostOnce) this.unsettled.add(message.offset)
     }
     this.tracker.advance(fetched.next)
     // Only gaps: the watermark moves, and no message will say so.
@@ -161,23 +161,42 @@ export class Partition {
     return this.version > this.committedVersion
   }
 
-  commit(clean: boolean): Commit {
-    const offset = this.tracker.watermark
+  /** What a commit says that settles these offsets, too. They count as finished only once it is confirmed. */
+  commit(clean: boolean, settling: ReadonlySet<number> = nothing): Commit {
+    const offset = this.watermarkAfter(settling)
+    const finished = merged(this.tracker.finishedAbove(), settling, offset)
     return {
       partition: this,
       offset,
-      metadata: CommitMetadata.encode(offset, { clean: clean && this.isClean, finished: this.tracker.finishedAbove() }),
+      metadata: CommitMetadata.encode(offset, { clean: clean && this.isClean, finished }),
       version: this.version
     }
   }
 
-  confirm(commit: Commit): void {
+  /** The broker has confirmed the commit, and those who wanted these offsets settled still do. */
+  confirm(commit: Commit, settled: ReadonlyArray<number>): void {
     this.committedVersion = Math.max(this.committedVersion, commit.version)
     this.committed = { offset: commit.offset, metadata: commit.metadata.text }
+    const isUpToDate = this.committedVersion === this.version
+    for (const offset of settled) this.finish(offset)
+    if (isUpToDate) this.committedVersion = this.version
+  }
+
+  /** The last commit says more than is true: somebody does not want to settle any more what it settled. */
+  retract(): void {
+    this.version++
+  }
+
+  /** Where messages are settled one after the other it is beyond all of them; otherwise the metadata says them. */
+  private watermarkAfter(settling: ReadonlySet<number>): number {
+    if (settling.size === 0 || !this.options.atMostOnce) return this.tracker.watermark
+    for (const offset of this.unsettled) if (!settling.has(offset)) return offset
+    return this.tracker.position
   }
 
   private finish(offset: number): void {
     if (!this.isOpen || !this.tracker.finish(offset)) return
+    this.unsettled.delete(offset)
     this.outstanding--
     this.version++
     if (++this.finishedSince >= this.options.commitMessages) {
@@ -230,4 +249,22 @@ export class Partition {
     while (end < last && this.buffer[end]!.offset < limit) end++
     return this.buffer.slice(this.head, end)
   }
+}
+
+const nothing: ReadonlySet<number> = new Set()
+
+type Ranges = ReadonlyArray<readonly [from: number, to: number]>
+
+/** Ascending ranges above an offset, with single offsets added. */
+const merged = (ranges: Ranges, offsets: ReadonlySet<number>, above: number): Ranges => {
+  if (offsets.size === 0) return ranges
+  const all = [...ranges, ...Array.from(offsets, (offset) => [offset, offset + 1] as const)]
+  const found: Array<[number, number]> = []
+  for (const [from, to] of all.sort((a, b) => a[0] - b[0])) {
+    if (to <= above) continue
+    const last = found.at(-1)
+    if (last !== undefined && last[1] >= from) last[1] = Math.max(last[1], to)
+    else found.push([from, to])
+  }
+  return found
 }

@@ -13,6 +13,7 @@ import { toInvalidConfiguration, toPublishError } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Client.js"
+import * as Compression from "./compression.js"
 import { Outbox } from "./Outbox.js"
 import type { Batch, Entry, PartitionQueue, ProducerId } from "./PublishQueue.js"
 import { errorType } from "./Wire.js"
@@ -47,6 +48,10 @@ export const make = (
     const leaders = new Map<number, Leader>()
     const limits = { bytes: settings.batchBytes, messages: settings.batchMessages }
     let producer: ProducerId | undefined
+    const { compression } = yield* Effect.acquireRelease(
+      Effect.sync(() => Compression.register(settings.compression, settings.codecs)),
+      ({ release }) => Effect.sync(release)
+    )
 
     const schedule = (queue: PartitionQueue): void => {
       if (queue.resting || queue.inFlight || (queue.batch === undefined && queue.isEmpty)) return
@@ -130,6 +135,7 @@ export const make = (
         return client.call<ProduceResponse>(leader.id, "produce", "Produce", {
           acks: -1,
           timeout: settings.requestTimeout,
+          compression,
           ...batches[0]!.producer,
           topicData: topicData(batches)
         })

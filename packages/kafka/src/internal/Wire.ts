@@ -2,7 +2,8 @@
  * The seam around kafkajs: one connection to one broker that speaks Kafka's
  * protocol. Of kafkajs this package uses the connection (framing, SASL, TLS,
  * time limits of requests) and the codecs of the requests, and none of its loops:
- * its producer and consumer have the traps that `docs/kafka.md` names. Another
+ * its producer reuses sequence numbers after a lost answer, and its consumer joins
+ * again without waiting for anybody, which can't be mended from outside. Another
  * client needs this module again and nothing else.
  *
  * Promises, because kafkajs speaks them; `Client.ts` turns them into effects.
@@ -15,13 +16,18 @@ import protocol from "kafkajs/src/protocol/requests/index.js"
 import * as net from "node:net"
 import * as tls from "node:tls"
 import { decodeFetchResponse } from "./records.js"
+import type { OwnRequest } from "./requests.js"
+import * as requests from "./requests.js"
 
 export type Api =
   | "ApiVersions"
+  | "CreatePartitions"
   | "CreateTopics"
+  | "DescribeConfigs"
   | "Fetch"
   | "GroupCoordinator"
   | "Heartbeat"
+  | "IncrementalAlterConfigs"
   | "InitProducerId"
   | "JoinGroup"
   | "LeaveGroup"
@@ -39,7 +45,6 @@ export interface Address {
 }
 
 export interface LogEntry {
-  readonly level: "info" | "warn"
   readonly message: string
   readonly details: Record<string, unknown>
 }
@@ -100,7 +105,10 @@ const link = (connection: Connection, versions: Versions): Link => {
     isOpen: () => connection.isConnected(),
     dispose: () => dispose(connection),
     send: async <A>(api: Api, payload: object, timeoutMs?: number): Promise<A> => {
-      const call = lookup(apiKeys[api]!, protocol.requests[api]!)(payload)
+      const own = ownRequests[api]
+      const call = own !== undefined && (versions[own.apiKey]?.maxVersion ?? -1) >= own.apiVersion
+        ? requests.callOf(api, own, payload)
+        : lookup(apiKeys[api]!, protocol.requests[api]!)(payload)
       const decode = api === "Fetch"
         ? async (raw: Buffer) => decodeFetchResponse(raw, call.request.apiVersion)
         : call.response.decode
@@ -108,7 +116,7 @@ const link = (connection: Connection, versions: Versions): Link => {
         return await connection.send({
           request: call.request,
           response: { decode, parse: (decoded: unknown) => Promise.resolve(decoded) },
-          requestTimeout: timeoutMs ?? call.requestTimeout ?? null,
+          requestTimeout: timeoutMs ?? ("requestTimeout" in call ? call.requestTimeout : undefined) ?? null,
           logResponseError: false
         }) as A
       } catch (error) {
@@ -117,6 +125,12 @@ const link = (connection: Connection, versions: Versions): Link => {
       }
     }
   }
+}
+
+/** Where the broker speaks these versions, they are used. */
+const ownRequests: { readonly [api: string]: OwnRequest | undefined } = {
+  IncrementalAlterConfigs: requests.incrementalAlterConfigs,
+  Metadata: requests.metadata
 }
 
 interface Versions {
@@ -178,12 +192,11 @@ const makeSocketFactory = (sockets: Set<net.Socket>) =>
   return socket
 }
 
-/** What kafkajs calls an error we handle, or report typed: it is never more than a warning in the log. */
+/** Whatever level kafkajs gives a line: what it calls an error is handled here, or reported typed. */
 const makeLogger = (log: WireOptions["log"]): unknown =>
   loggers.createLogger({
     level: loggers.LEVELS.INFO,
-    logCreator: () => ({ label, log: { message, ...details } }) =>
-      log({ level: label === "INFO" ? "info" : "warn", message, details })
+    logCreator: () => ({ log: { message, ...details } }) => log({ message, details })
   })
 
 const types = new Map(protocolErrors.errorCodes.map(({ code, type }) => [code, type]))
@@ -197,7 +210,8 @@ export const errorType = (code: number): string => types.get(code) ?? newerTypes
 
 export const isNamed = (error: unknown, name: string): boolean => error instanceof Error && error.name === name
 
-const typeOf = (error: unknown): string | undefined =>
+/** The protocol's name of an error that kafkajs throws. */
+export const typeOf = (error: unknown): string | undefined =>
   typeof error === "object" && error !== null && "type" in error && typeof error.type === "string"
     ? error.type
     : undefined

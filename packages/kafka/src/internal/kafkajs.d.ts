@@ -1,6 +1,6 @@
 /**
  * The parts of kafkajs 2.2.4 that this package uses and that its own types leave out.
- * Only `Wire.ts` and `records.ts` import them.
+ * Only `Wire.ts`, `records.ts`, `requests.ts` and `compression.ts` import them.
  */
 declare module "kafkajs/src/network/connection.js" {
   import type { Socket } from "node:net"
@@ -74,9 +74,12 @@ declare module "kafkajs/src/loggers/index.js" {
 
 declare module "kafkajs/src/protocol/message/compression/index.js" {
   const compression: {
-    readonly lookupCodecByAttributes: (
-      attributes: number
-    ) => { readonly decompress: (bytes: Buffer) => Promise<Buffer> } | null
+    readonly Codecs: {
+      [type: number]: () => {
+        readonly compress: (encoder: { readonly buffer: Buffer }) => Promise<Buffer>
+        readonly decompress: (bytes: Buffer) => Promise<Buffer>
+      }
+    }
   }
   export default compression
 }
@@ -95,4 +98,11 @@ declare module "kafkajs/src/consumer/assignerProtocol.js" {
     }
   }
   export default protocol
+}
+
+declare module "kafkajs/src/protocol/encoder.js" {
+  export default class Encoder {
+    readonly buffer: Buffer
+    writeBuffer(bytes: Buffer): this
+  }
 }

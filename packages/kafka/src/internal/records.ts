@@ -8,7 +8,8 @@
  */
 import type { HeaderValue } from "@effect-eventbus/core/Headers"
 import type { IncomingMessage } from "@effect-eventbus/core/Transport"
-import compression from "kafkajs/src/protocol/message/compression/index.js"
+import type { Codecs } from "../Compression.js"
+import * as Compression from "../Compression.js"
 
 export interface FetchedPartition {
   readonly topic: string
@@ -81,7 +82,8 @@ const COMPRESSED = 0x07
 export const decodeRecords = async (
   fetched: FetchedPartition,
   from: number,
-  duplicatesBelow: number
+  duplicatesBelow: number,
+  codecs: Codecs
 ): Promise<Decoded> => {
   const { partition, records, topic } = fetched
   const decoded: { messages: Array<IncomingMessage>; next: number; bytes: number } = {
@@ -99,9 +101,17 @@ export const decodeRecords = async (
     const batch = batchHeader(records, at)
     decoded.next = Math.max(decoded.next, batch.lastOffset + 1)
     if (batch.lastOffset >= from && !isAborted(batch, records, at) && !batch.isControl) {
-      const codec = (batch.attributes & COMPRESSED) === 0 ? null : compression.lookupCodecByAttributes(batch.attributes)
+      const type = batch.attributes & COMPRESSED
       const payload = records.subarray(at + HEADER, at + size)
-      const reader = new Reader(codec === null ? payload : await codec.decompress(payload))
+      let readable: Buffer
+      try {
+        readable = type === 0 ? payload : await Compression.decompress(codecs, type, payload)
+      } catch (error) {
+        // What comes before it can be handled.
+        if (decoded.messages.length > 0) return { ...decoded, next: batch.baseOffset }
+        throw error
+      }
+      const reader = new Reader(readable)
       for (let count = batch.count; count > 0; count--) {
         const message = record(reader, batch, topic, partition, duplicatesBelow)
         if (message.offset < from) continue

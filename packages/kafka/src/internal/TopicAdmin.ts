@@ -1,0 +1,174 @@
+/** Makes topics, changes them, and says how they differ from what is wanted. */
+import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import type { TopicSpec } from "@effect-eventbus/core/Transport"
+import * as Effect from "effect/Effect"
+import type { Settings } from "../KafkaConfig.js"
+import * as TopicSettings from "../TopicSettings.js"
+import type { Client, TopicMetadata } from "./Client.js"
+import { failure, KafkaFailure } from "./Client.js"
+import { errorType } from "./Wire.js"
+
+const WITHIN = 10_000
+const TOPIC = 2
+
+/** What is asked for explicitly. */
+interface Wanted {
+  readonly partitions: number | undefined
+  readonly replicationFactor: number | undefined
+  readonly config: Readonly<Record<string, string>>
+}
+
+const wantedOf = (spec: TopicSpec, settings: Settings): Wanted => {
+  const own = { ...settings.topicDefaults, ...settings.topicSettings[spec.name] }
+  return {
+    partitions: spec.partitions ?? own.partitions,
+    replicationFactor: own.replicationFactor,
+    config: TopicSettings.toConfig(own)
+  }
+}
+
+interface Answers {
+  readonly topicErrors: ReadonlyArray<{ readonly errorCode: number; readonly errorMessage?: string | null }>
+}
+
+const accepted = (api: string, { topicErrors }: Answers, except: string) =>
+  Effect.forEach(
+    topicErrors,
+    ({ errorCode, errorMessage }) =>
+      errorCode === 0 || errorType(errorCode) === except ? Effect.void : Effect.fail(
+        new KafkaFailure({
+          type: errorType(errorCode),
+          sent: true,
+          cause: errorMessage ?? `${api} was answered with error ${errorCode}`
+        })
+      ),
+    { discard: true }
+  )
+
+export const create = Effect.fnUntraced(function*(client: Client, spec: TopicSpec, settings: Settings) {
+  const { config, partitions = settings.partitions, replicationFactor = settings.replicationFactor } = wantedOf(
+    spec,
+    settings
+  )
+  const { controllerId } = yield* client.metadata([spec.name])
+  const answer = yield* client.call<Answers>(controllerId, "admin", "CreateTopics", {
+    topics: [{
+      topic: spec.name,
+      numPartitions: partitions,
+      replicationFactor,
+      configEntries: Object.entries(config).map(([name, value]) => ({ name, value }))
+    }],
+    validateOnly: false,
+    timeout: WITHIN
+  }, WITHIN + settings.requestTimeout)
+  yield* accepted("CreateTopics", answer, "TOPIC_ALREADY_EXISTS")
+  yield* Effect.logDebug("Created a topic").pipe(Effect.annotateLogs({ topic: spec.name, partitions }))
+})
+
+interface Described {
+  readonly resources: ReadonlyArray<{
+    readonly errorCode: number
+    readonly configEntries: ReadonlyArray<{ readonly configName: string; readonly configValue: string | null }>
+  }>
+}
+
+/** The settings that are not as they are wanted. */
+const changed = Effect.fnUntraced(function*(client: Client, name: string, { config }: Wanted) {
+  const configNames = Object.keys(config)
+  if (configNames.length === 0) return []
+  const { resources } = yield* client.call<Described>("any", "admin", "DescribeConfigs", {
+    resources: [{ type: TOPIC, name, configNames }],
+    includeSynonyms: false
+  })
+  const found = new Map<string, string | null>()
+  for (const { configEntries, errorCode } of resources) {
+    if (errorCode !== 0) return yield* failure("DescribeConfigs", errorCode)
+    for (const { configName, configValue } of configEntries) found.set(configName, configValue)
+  }
+  return configNames.filter((key) => !isSame(found.get(key), config[key]!)).map((key) => ({
+    key,
+    is: found.get(key),
+    wanted: config[key]!
+  }))
+})
+
+/** Lists are in no particular order. */
+const isSame = (is: string | null | undefined, wanted: string): boolean =>
+  is === wanted || sorted(is ?? "") === sorted(wanted)
+
+const sorted = (list: string): string => list.split(",").map((part) => part.trim()).sort().join(",")
+
+/** What can't be changed, or must not be: in words, for the error. */
+const differences = (topic: TopicMetadata, wanted: Wanted, mayGrow: boolean): ReadonlyArray<string> => {
+  const issues: Array<string> = []
+  const count = topic.partitionMetadata.length
+  if (wanted.partitions !== undefined && (mayGrow ? count > wanted.partitions : count !== wanted.partitions)) {
+    issues.push(
+      `it has ${count} partitions, and ${wanted.partitions} are demanded` +
+        (mayGrow ? "; Kafka can't take partitions away" : "")
+    )
+  }
+  const replicas = topic.partitionMetadata[0]?.replicas.length
+  if (wanted.replicationFactor !== undefined && wanted.replicationFactor > 0 && replicas !== wanted.replicationFactor) {
+    issues.push(`it has ${replicas} replicas, and ${wanted.replicationFactor} are demanded`)
+  }
+  return issues
+}
+
+/** Fails with everything in which an existing topic is not as it is wanted. */
+export const validate = Effect.fnUntraced(function*(
+  client: Client,
+  topic: TopicMetadata,
+  spec: TopicSpec,
+  settings: Settings
+) {
+  const wanted = wantedOf(spec, settings)
+  const issues = [
+    ...differences(topic, wanted, false),
+    ...(yield* changed(client, spec.name, wanted)).map(({ is, key, wanted }) =>
+      is === undefined
+        ? `${key} is demanded, and the broker knows no such setting`
+        : `${key} is ${is}, and ${wanted} is demanded`
+    )
+  ]
+  if (issues.length > 0) return yield* new InvalidConfiguration({ topic: spec.name, issues })
+})
+
+/** Changes what differs and can be changed, and nothing else. */
+export const update = Effect.fnUntraced(function*(
+  client: Client,
+  topic: TopicMetadata,
+  spec: TopicSpec,
+  settings: Settings
+) {
+  const wanted = wantedOf(spec, settings)
+  const issues = differences(topic, wanted, true)
+  if (issues.length > 0) return yield* new InvalidConfiguration({ topic: spec.name, issues })
+  const changes = yield* changed(client, spec.name, wanted)
+  const { controllerId } = yield* client.metadata([spec.name])
+  if (changes.length > 0) {
+    const { errorCode, errorMessage } = yield* client.call<
+      { readonly errorCode: number; readonly errorMessage: string | null }
+    >(controllerId, "admin", "IncrementalAlterConfigs", {
+      name: spec.name,
+      settings: Object.fromEntries(changes.map(({ key, wanted }) => [key, wanted]))
+    })
+    if (errorCode !== 0) {
+      return yield* new KafkaFailure({ type: errorType(errorCode), sent: true, cause: errorMessage ?? "refused" })
+    }
+    yield* Effect.logInfo("Changed the settings of a topic").pipe(
+      Effect.annotateLogs({ topic: spec.name, ...Object.fromEntries(changes.map(({ key, wanted }) => [key, wanted])) })
+    )
+  }
+  if (wanted.partitions === undefined || wanted.partitions === topic.partitionMetadata.length) return
+  const answer = yield* client.call<Answers>(controllerId, "admin", "CreatePartitions", {
+    topicPartitions: [{ topic: spec.name, count: wanted.partitions }],
+    timeout: WITHIN,
+    validateOnly: false
+  }, WITHIN + settings.requestTimeout)
+  // Another instance may have been quicker.
+  yield* accepted("CreatePartitions", answer, "INVALID_PARTITIONS")
+  yield* Effect.logInfo("Added partitions to a topic").pipe(
+    Effect.annotateLogs({ topic: spec.name, from: topic.partitionMetadata.length, to: wanted.partitions })
+  )
+})

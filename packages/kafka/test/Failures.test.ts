@@ -1,0 +1,201 @@
+import { Kafka } from "@effect-eventbus/brokers"
+import type { Transport } from "@effect-eventbus/core"
+import { it } from "@effect/vitest"
+import { Duration, Effect, Either, ExecutionStrategy, Exit, Fiber, Scope } from "effect"
+import { afterAll, beforeAll, describe, expect } from "vitest"
+import type { Held } from "./Harness.js"
+import {
+  committed,
+  eventually,
+  finishing,
+  makeConsumer,
+  message,
+  numbered,
+  published,
+  request,
+  spec,
+  text,
+  throughout,
+  topicName,
+  transport
+} from "./Harness.js"
+
+const valuesOf = (messages: ReadonlyArray<Transport.IncomingMessage>) =>
+  messages.map(({ value }) => Number(text(value)))
+
+describe("when the broker fails", () => {
+  let cluster: Kafka.KafkaCluster
+  const scope = Effect.runSync(Scope.make())
+  beforeAll(async () => {
+    cluster = await Effect.runPromise(Scope.extend(Kafka.make({ own: true }), scope))
+  }, 60_000)
+  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)), 30_000)
+
+  it.scopedLive(
+    "a publish that it does not answer ends at its timeout, and says what may have been written",
+    () =>
+      Effect.gen(function*() {
+        const service = yield* transport({ brokers: cluster.bootstrap, requestTimeout: Duration.seconds(2) })
+        const topic = spec()
+        yield* published(service, topic, numbered(1))
+        yield* cluster.nodes[0]!.suspend
+        const timeout = Duration.seconds(1)
+        const started = Date.now()
+        const sent = yield* Effect.fork(service.publish(topic, [message("a", "1")], { timeout }))
+        yield* Effect.sleep("100 millis")
+        const behind = yield* service.publish(topic, [message("a", "2")], { timeout })
+        expect(Date.now() - started).toBeLessThan(1_500)
+        expect(yield* Fiber.join(sent)).toMatchObject([
+          { left: { _tag: "PublishFailed", reason: "Timeout", outcome: "unknown", isRetryable: true } }
+        ])
+        expect(behind).toMatchObject([{ left: { _tag: "PublishFailed", outcome: "not-written" } }])
+        const after = yield* Effect.fork(published(service, topic, [message("a", "3")], "20 seconds"))
+        yield* Effect.sleep("2500 millis")
+        yield* cluster.nodes[0]!.resume
+        yield* Fiber.join(after)
+        const { all, consumer } = finishing()
+        yield* service.subscribe(request(topic), consumer)
+        yield* eventually("the last one arrives", () => valuesOf(all()).includes(3))
+        // The one of unknown outcome was sent, over two connections, and is there once; the one that was not sent is not.
+        expect(valuesOf(all())).toEqual([0, 1, 3])
+      }),
+    60_000
+  )
+
+  it.scopedLive(
+    "a broker that can't be reached: nothing is written, and it is said so at the timeout",
+    () =>
+      Effect.gen(function*() {
+        const own = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
+        const service = yield* transport({ brokers: cluster.bootstrap, closeTimeout: Duration.millis(200) }).pipe(
+          Scope.extend(own)
+        )
+        const topic = spec()
+        yield* published(service, topic, numbered(1))
+        yield* service.subscribe(request(topic), finishing().consumer).pipe(Scope.extend(own))
+        yield* cluster.nodes[0]!.kill
+        const started = Date.now()
+        const results = yield* service.publish(topic, numbered(3), { timeout: Duration.seconds(2) })
+        expect(Date.now() - started).toBeLessThan(2_500)
+        expect(results.map((result) => Either.isLeft(result) ? result.left : undefined)).toMatchObject(
+          Array.from({ length: 3 }, () => ({ _tag: "PublishFailed", reason: "Unreachable", outcome: "not-written" }))
+        )
+        const subscribing = yield* Effect.flip(service.subscribe(request(spec()), finishing().consumer))
+        expect(subscribing).toMatchObject({ _tag: "BrokerUnreachable" })
+        // Closing does not wait for it either.
+        const closing = Date.now()
+        yield* Scope.close(own, Exit.void)
+        expect(Date.now() - closing).toBeLessThan(2_000)
+        yield* cluster.nodes[0]!.start
+      }),
+    60_000
+  )
+
+  it.scopedLive(
+    "killed and started again under load: every confirmed message is there, once and in order, and handled once",
+    () =>
+      Effect.gen(function*() {
+        const service = yield* transport({ brokers: cluster.bootstrap, heartbeatInterval: Duration.millis(500) })
+        const topic = spec(topicName(), 3)
+        const { all, consumer, lanes } = finishing()
+        yield* service.subscribe(request(topic), consumer)
+        let next = 0
+        const confirmed: Array<number> = []
+        const publisher = yield* Effect.forkScoped(Effect.forever(Effect.gen(function*() {
+          const from = next
+          next += 30
+          const results = yield* service.publish(
+            topic,
+            Array.from({ length: 30 }, (_, i) => message(`key-${i}`, String(from + i))),
+            { timeout: Duration.seconds(30) }
+          )
+          results.forEach((result, i) => Either.isRight(result) && confirmed.push(from + i))
+          yield* Effect.sleep("10 millis")
+        })))
+        const [node] = cluster.nodes
+        for (const stop of [node!.kill, node!.stop]) {
+          const before = all().length
+          yield* eventually("messages flow", () => all().length > before + 600)
+          yield* stop
+          yield* Effect.sleep("500 millis")
+          yield* node!.start
+        }
+        const before = all().length
+        yield* eventually("messages flow again", () => all().length > before + 600)
+        yield* Fiber.interrupt(publisher)
+        yield* eventually("all that was confirmed is handled", () => {
+          const seen = new Set(valuesOf(all()))
+          return confirmed.every((value) => seen.has(value))
+        })
+        const seen = valuesOf(all())
+        expect(new Set(seen).size).toBe(seen.length)
+        for (let key = 0; key < 30; key++) {
+          const own = seen.filter((value) => value % 30 === key)
+          expect(own).toEqual([...own].sort((a, b) => a - b))
+        }
+        expect(lanes).toHaveLength(3)
+      }),
+    90_000
+  )
+
+  it.scopedLive(
+    "away for longer than the session: lanes are closed in time, and nothing that was finished is handled again",
+    () =>
+      Effect.gen(function*() {
+        const service = yield* transport({
+          brokers: cluster.bootstrap,
+          sessionTimeout: Duration.seconds(3),
+          requestTimeout: Duration.seconds(2),
+          connectionTimeout: Duration.seconds(1)
+        })
+        const topic = spec()
+        yield* published(service, topic, numbered(20))
+        const handled: Array<number> = []
+        const { consumer, lanes } = makeConsumer({
+          onTake: ({ assignment }, one) => {
+            // One is in hand when the session ends.
+            if (one.offset === 15 && lanes.length === 1) return
+            handled.push(one.offset)
+            assignment.finish(one)
+          }
+        })
+        yield* service.subscribe(request(topic, { drainDeadline: Duration.seconds(1) }), consumer)
+        yield* eventually("they arrive", () => handled.length === 19)
+        yield* cluster.nodes[0]!.suspend
+        const suspended = Date.now()
+        yield* eventually("the lane is closed", () => lanes[0]!.isClosed)
+        expect(Date.now() - suspended).toBeLessThan(2_900)
+        yield* cluster.nodes[0]!.resume
+        yield* eventually("it comes back", () => lanes.length > 1 && handled.length === 20)
+        expect(handled[19]).toBe(15)
+        yield* published(service, topic, numbered(5))
+        yield* eventually("and goes on", () => handled.length === 25)
+        expect(handled.slice(20)).toEqual([20, 21, 22, 23, 24])
+        expect(lanes.at(-1)!.assignment.epoch).toBeGreaterThan(lanes[0]!.assignment.epoch)
+      }),
+    60_000
+  )
+
+  it.scopedLive(
+    "a long handler, a full lane and a paused partition keep their membership",
+    () =>
+      Effect.gen(function*() {
+        const timing = { sessionTimeout: Duration.seconds(2), heartbeatInterval: Duration.millis(300) }
+        const service = yield* transport(timing)
+        const topic = spec(topicName(), 2)
+        yield* published(service, topic, Array.from({ length: 100 }, (_, i) => message(undefined, String(i))))
+        const { consumer, lane, lanes } = makeConsumer({ room: ({ taken }: Held) => 3 - taken.length })
+        yield* service.subscribe(request(topic), consumer)
+        yield* eventually("both are full", () => lanes.every(({ taken }) => taken.length === 3))
+        yield* throughout(
+          "four sessions long, they have the lanes they had",
+          () => lanes.length === 2 && lanes.every(({ isClosed }) => !isClosed),
+          "8 seconds"
+        )
+        for (const { assignment, taken } of lanes) for (const one of taken) assignment.finish(one)
+        yield* lane(0).assignment.settle([])
+        expect((yield* committed(topic.name, 0)).offset).toBe(3)
+      }),
+    30_000
+  )
+})

@@ -1,0 +1,53 @@
+import { it } from "@effect/vitest"
+import { Effect } from "effect"
+import { spawnSync } from "node:child_process"
+import { describe, expect } from "vitest"
+import { eventually, finishing, message, published, request, shared, spec, transport } from "./Harness.js"
+
+const hasKcat = spawnSync("kcat", ["-V"]).status === 0
+
+const kcat = (args: ReadonlyArray<string>, input?: Buffer): Buffer => {
+  const { status, stderr, stdout } = spawnSync("kcat", ["-b", shared()[0]!, ...args], { input, timeout: 15_000 })
+  if (status !== 0) throw new Error(stderr.toString())
+  return stdout
+}
+
+/** As the Go event bus writes it: its order of fields, and nanoseconds. */
+const go = "{\"event_id\":\"0192f0c1-2b3c-7d4e-8f50-0123456789ab\",\"aggregate_id\":\"order-1\",\"event_type\":\"OrderPlaced\"," +
+  "\"event_version\":1,\"timestamp\":\"2026-11-21T10:11:12.123456789Z\",\"trace_id\":\"t-1\",\"tenant_id\":7," +
+  "\"payload\":{\"total\":12.50,\"note\":\"\\u003cü\\u003e\"}}\n"
+
+describe.runIf(hasKcat)("kcat", () => {
+  it.scopedLive("reads byte for byte what we wrote: keys, values and headers", () =>
+    Effect.gen(function*() {
+      const service = yield* transport()
+      const topic = spec()
+      const bytes = Buffer.from(Array.from({ length: 256 }, (_, i) => i))
+      yield* published(service, topic, [
+        message("order-1", bytes, { headers: { "x-a": "b", "X-Aggregate-ID": "order-1" }, timestamp: 1_700_000_000_123 }),
+        message("ü/2", go),
+        message("k3", null)
+      ])
+      const read = (offset: number, format: string) =>
+        kcat(["-C", "-q", "-t", topic.name, "-p", "0", "-o", String(offset), "-c", "1", "-e", "-f", format])
+      expect(read(0, "%s").equals(bytes)).toBe(true)
+      expect(read(0, "%k %h %T").toString()).toBe("order-1 x-a=b,X-Aggregate-ID=order-1 1700000000123")
+      expect(read(1, "%k|%s").toString()).toBe(`ü/2|${go}`)
+      expect(read(2, "%S").toString()).toBe("-1")
+    }), 30_000)
+
+  it.scopedLive("an envelope that it wrote, in the Go bus's bytes, is read, and kept byte for byte", () =>
+    Effect.gen(function*() {
+      const service = yield* transport()
+      const topic = spec()
+      yield* published(service, topic, [message("a", "first")])
+      const bytes = Buffer.from(go.trim())
+      kcat(["-P", "-t", topic.name, "-K", "\t", "-H", "trace=1", "-X", "acks=all"], Buffer.from(`order-1\t${go}`))
+      const { all, consumer } = finishing()
+      yield* service.subscribe(request(topic), consumer)
+      yield* eventually("it arrives", () => all().length === 2)
+      const one = all()[1]!
+      expect(Buffer.from(one.value!).equals(bytes)).toBe(true)
+      expect(Buffer.from(one.key!).toString()).toBe("order-1")
+    }), 30_000)
+})
