@@ -12,6 +12,7 @@ import type * as Redacted from "effect/Redacted"
 import type { Codecs, Compression } from "./Compression.js"
 import { builtIn } from "./Compression.js"
 import { parseAddress } from "./internal/Client.js"
+import type { ConnectionState } from "./KafkaConnection.js"
 import type { TopicSettings } from "./TopicSettings.js"
 
 /**
@@ -65,6 +66,8 @@ export interface Options {
   readonly brokers: ReadonlyArray<string>
   /** The name in the broker's logs and quotas. Default: `effect-eventbus`. */
   readonly clientId?: string | undefined
+  /** Called at each change of whether the brokers can be reached, one after the other; `KafkaConnection` has them as a stream. */
+  readonly onConnectionState?: ((state: ConnectionState) => Effect.Effect<void>) | undefined
   /** How long connecting to one broker may take. Default: 5 seconds. */
   readonly connectionTimeout?: Duration.DurationInput | undefined
   /** How long a request waits for its answer, before its connection is given up. Default: 10 seconds. */

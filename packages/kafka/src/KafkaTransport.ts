@@ -6,16 +6,22 @@
 import type * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Transport from "@effect-eventbus/core/Transport"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import { readFile } from "node:fs/promises"
 import type { ConnectionOptions } from "node:tls"
 import * as Client from "./internal/Client.js"
 import * as KafkaConfig from "./KafkaConfig.js"
 import * as KafkaConfigSpec from "./KafkaConfigSpec.js"
+import type { ConnectionState } from "./KafkaConnection.js"
+import { KafkaConnection } from "./KafkaConnection.js"
 import * as KafkaConsumer from "./KafkaConsumer.js"
 import { toInvalidConfiguration } from "./KafkaErrors.js"
 import * as KafkaProducer from "./KafkaProducer.js"
@@ -23,6 +29,8 @@ import * as KafkaTopics from "./KafkaTopics.js"
 
 /** What a message's key, headers and framing may take of the broker's limit. */
 const RESERVED_BYTES = 4_096
+/** States that wait for a slow callback; the last ones count. */
+const STATES = 16
 
 /**
  * The transport, for as long as the scope lasts. It fails when no broker answers, or the settings are wrong.
@@ -37,6 +45,7 @@ export const make = (
     const settings = yield* KafkaConfig.resolve(options)
     const client = yield* Client.make({
       brokers: settings.brokers,
+      onState: yield* reporter(options.onConnectionState),
       clientId: settings.clientId,
       connectionTimeoutMs: settings.connectionTimeout,
       requestTimeoutMs: settings.requestTimeout,
@@ -76,13 +85,25 @@ export const make = (
   })
 
 /**
+ * The transport, and whether its brokers can be reached.
+ *
  * @since 0.1.0
  * @category layers
  */
 export const layer = (
   options: KafkaConfig.Options
-): Layer.Layer<Transport.Transport, BrokerUnreachable | InvalidConfiguration> =>
-  Layer.scoped(Transport.Transport, make(options))
+): Layer.Layer<Transport.Transport | KafkaConnection, BrokerUnreachable | InvalidConfiguration> =>
+  Layer.scopedContext(Effect.gen(function*() {
+    const state = yield* SubscriptionRef.make<ConnectionState>({ _tag: "Connected", unreachable: [] })
+    const transport = yield* make({
+      ...options,
+      onConnectionState: (next) =>
+        Effect.zipRight(SubscriptionRef.set(state, next), options.onConnectionState?.(next) ?? Effect.void)
+    })
+    return Context.make(Transport.Transport, transport).pipe(
+      Context.add(KafkaConnection, { state: SubscriptionRef.get(state), changes: state.changes })
+    )
+  }))
 
 /**
  * Kafka as one of the choices of `Transport.layerConfig`.
@@ -95,12 +116,28 @@ export const driver: {
   readonly spec: typeof KafkaConfigSpec.spec
   readonly layer: (
     values: ConfigSpec.Values<typeof KafkaConfigSpec.spec>
-  ) => Layer.Layer<Transport.Transport, BrokerUnreachable | InvalidConfiguration>
+  ) => Layer.Layer<Transport.Transport | KafkaConnection, BrokerUnreachable | InvalidConfiguration>
 } = {
   name: "kafka",
   spec: KafkaConfigSpec.spec,
   layer: (values) => Layer.unwrapEffect(Effect.map(KafkaConfigSpec.fromValues(values), layer))
 }
+
+/** States are told one after the other, without keeping whoever finds them out. */
+const reporter = (told: KafkaConfig.Options["onConnectionState"]) =>
+  Effect.gen(function*() {
+    if (told === undefined) return undefined
+    const states = yield* Effect.acquireRelease(Queue.sliding<ConnectionState>(STATES), Queue.shutdown)
+    yield* Queue.take(states).pipe(
+      Effect.flatMap(told),
+      Effect.catchAllCause((cause) =>
+        Cause.isInterruptedOnly(cause) ? Effect.failCause(cause) : Effect.logWarning("onConnectionState failed", cause)
+      ),
+      Effect.forever,
+      Effect.forkScoped
+    )
+    return (state: ConnectionState) => void states.unsafeOffer(state)
+  })
 
 const tlsOf = (tls: KafkaConfig.Tls | undefined): Effect.Effect<ConnectionOptions | undefined, InvalidConfiguration> =>
   tls === undefined

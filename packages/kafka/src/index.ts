@@ -17,6 +17,10 @@ export * as KafkaConfigSpec from "./KafkaConfigSpec.js"
 /**
  * @since 0.1.0
  */
+export * as KafkaConnection from "./KafkaConnection.js"
+/**
+ * @since 0.1.0
+ */
 export * as KafkaConsumer from "./KafkaConsumer.js"
 /**
  * @since 0.1.0

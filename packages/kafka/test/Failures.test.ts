@@ -1,7 +1,9 @@
 import { Kafka } from "@effect-eventbus/brokers"
 import type { Transport } from "@effect-eventbus/core"
+import { Transport as TransportTag } from "@effect-eventbus/core"
+import { KafkaConnection, KafkaTransport } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
-import { Duration, Effect, Either, ExecutionStrategy, Exit, Fiber, Scope } from "effect"
+import { Context, Duration, Effect, Either, ExecutionStrategy, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { afterAll, beforeAll, describe, expect } from "vitest"
 import type { Held } from "./Harness.js"
 import {
@@ -90,6 +92,30 @@ describe("when the broker fails", () => {
       }),
     60_000
   )
+
+  it.scopedLive("whether brokers can be reached is told, as a stream and by a callback", () =>
+    Effect.gen(function*() {
+      const told: Array<string> = []
+      const seen: Array<string> = []
+      const context = yield* Layer.build(KafkaTransport.layer({
+        brokers: cluster.bootstrap,
+        onConnectionState: ({ _tag }) => Effect.sync(() => void told.push(_tag))
+      }))
+      const connection = Context.get(context, KafkaConnection.KafkaConnection)
+      yield* Effect.forkScoped(
+        Stream.runForEach(connection.changes, ({ _tag }) => Effect.sync(() => void seen.push(_tag)))
+      )
+      yield* Context.get(context, TransportTag.Transport).subscribe(request(spec()), finishing().consumer)
+      expect(yield* connection.state).toEqual({ _tag: "Connected", unreachable: [] })
+      yield* cluster.nodes[0]!.kill
+      yield* eventually("it is noticed", () => told.length > 0)
+      expect(yield* connection.state).toEqual({ _tag: "Disconnected", unreachable: cluster.bootstrap })
+      yield* cluster.nodes[0]!.start
+      yield* eventually("and the end of it", () => told.at(-1) === "Connected")
+      expect(told).toEqual(["Disconnected", "Connected"])
+      yield* eventually("the stream has the same", () => seen.at(-1) === "Connected")
+      expect(seen).toEqual(["Connected", "Disconnected", "Connected"])
+    }), 60_000)
 
   it.scopedLive(
     "killed and started again under load: every confirmed message is there, once and in order, and handled once",

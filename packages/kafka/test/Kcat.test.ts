@@ -13,7 +13,8 @@ const kcat = (args: ReadonlyArray<string>, input?: Buffer): Buffer => {
 }
 
 /** As the Go event bus writes it: its order of fields, and nanoseconds. */
-const go = "{\"event_id\":\"0192f0c1-2b3c-7d4e-8f50-0123456789ab\",\"aggregate_id\":\"order-1\",\"event_type\":\"OrderPlaced\"," +
+const go =
+  "{\"event_id\":\"0192f0c1-2b3c-7d4e-8f50-0123456789ab\",\"aggregate_id\":\"order-1\",\"event_type\":\"OrderPlaced\"," +
   "\"event_version\":1,\"timestamp\":\"2026-11-21T10:11:12.123456789Z\",\"trace_id\":\"t-1\",\"tenant_id\":7," +
   "\"payload\":{\"total\":12.50,\"note\":\"\\u003cü\\u003e\"}}\n"
 
@@ -24,7 +25,10 @@ describe.runIf(hasKcat)("kcat", () => {
       const topic = spec()
       const bytes = Buffer.from(Array.from({ length: 256 }, (_, i) => i))
       yield* published(service, topic, [
-        message("order-1", bytes, { headers: { "x-a": "b", "X-Aggregate-ID": "order-1" }, timestamp: 1_700_000_000_123 }),
+        message("order-1", bytes, {
+          headers: { "x-a": "b", "X-Aggregate-ID": "order-1" },
+          timestamp: 1_700_000_000_123
+        }),
         message("ü/2", go),
         message("k3", null)
       ])
@@ -36,18 +40,22 @@ describe.runIf(hasKcat)("kcat", () => {
       expect(read(2, "%S").toString()).toBe("-1")
     }), 30_000)
 
-  it.scopedLive("an envelope that it wrote, in the Go bus's bytes, is read, and kept byte for byte", () =>
-    Effect.gen(function*() {
-      const service = yield* transport()
-      const topic = spec()
-      yield* published(service, topic, [message("a", "first")])
-      const bytes = Buffer.from(go.trim())
-      kcat(["-P", "-t", topic.name, "-K", "\t", "-H", "trace=1", "-X", "acks=all"], Buffer.from(`order-1\t${go}`))
-      const { all, consumer } = finishing()
-      yield* service.subscribe(request(topic), consumer)
-      yield* eventually("it arrives", () => all().length === 2)
-      const one = all()[1]!
-      expect(Buffer.from(one.value!).equals(bytes)).toBe(true)
-      expect(Buffer.from(one.key!).toString()).toBe("order-1")
-    }), 30_000)
+  it.scopedLive(
+    "an envelope that it wrote, in the Go bus's bytes, is read, and kept byte for byte",
+    () =>
+      Effect.gen(function*() {
+        const service = yield* transport()
+        const topic = spec()
+        yield* published(service, topic, [message("a", "first")])
+        const bytes = Buffer.from(go.trim())
+        kcat(["-P", "-t", topic.name, "-K", "\t", "-H", "trace=1", "-X", "acks=all"], Buffer.from(`order-1\t${go}`))
+        const { all, consumer } = finishing()
+        yield* service.subscribe(request(topic), consumer)
+        yield* eventually("it arrives", () => all().length === 2)
+        const one = all()[1]!
+        expect(Buffer.from(one.value!).equals(bytes)).toBe(true)
+        expect(Buffer.from(one.key!).toString()).toBe("order-1")
+      }),
+    30_000
+  )
 })

@@ -239,47 +239,55 @@ describe("what happens to a log", () => {
     )
   }
 
-  it.scopedLive("a new group begins at a time, or at given offsets; one that has a position stays there", () =>
-    Effect.gen(function*() {
-      const topic = spec(topicName(), 2)
-      const service = yield* connect()
-      yield* published(
-        service,
-        topic,
-        Array.from({ length: 20 }, (_, i) => message(undefined, String(i), { timestamp: 1_000_000 + i * 1_000 }))
-      )
-      const begun = (group: string, startFrom: Transport.StartFrom, count: number) =>
-        Effect.scoped(Effect.gen(function*() {
-          const { all, consumer, values } = finishing()
-          yield* service.subscribe(request(topic, { group, startFrom }), consumer)
-          yield* eventually(`${group} gets its messages`, () => all().length >= count)
-          return values().map(Number).sort((a, b) => a - b)
-        }))
-      const after = { time: new Date(1_000_000 + 14_500) }
-      expect(yield* begun("time", after, 5)).toEqual([15, 16, 17, 18, 19])
-      // Partition 0 has the even ones.
-      const offsets = { offsets: { 0: 8, 1: 1_000 } }
-      expect(yield* begun("offsets", offsets, 2)).toEqual([16, 18])
-      yield* published(service, topic, [message(undefined, "20"), message(undefined, "21")])
-      expect(yield* begun("time", after, 2)).toEqual([20, 21])
-      expect(yield* begun("offsets", offsets, 2)).toEqual([20, 21])
-      expect(yield* begun("future", { time: new Date("2100-01-01") }, 0)).toEqual([])
-    }), 30_000)
+  it.scopedLive(
+    "a new group begins at a time, or at given offsets; one that has a position stays there",
+    () =>
+      Effect.gen(function*() {
+        const topic = spec(topicName(), 2)
+        const service = yield* connect()
+        yield* published(
+          service,
+          topic,
+          Array.from({ length: 20 }, (_, i) => message(undefined, String(i), { timestamp: 1_000_000 + i * 1_000 }))
+        )
+        const begun = (group: string, startFrom: Transport.StartFrom, count: number) =>
+          Effect.scoped(Effect.gen(function*() {
+            const { all, consumer, values } = finishing()
+            yield* service.subscribe(request(topic, { group, startFrom }), consumer)
+            yield* eventually(`${group} gets its messages`, () => all().length >= count)
+            return values().map(Number).sort((a, b) => a - b)
+          }))
+        const after = { time: new Date(1_000_000 + 14_500) }
+        expect(yield* begun("time", after, 5)).toEqual([15, 16, 17, 18, 19])
+        // Partition 0 has the even ones.
+        const offsets = { offsets: { 0: 8, 1: 1_000 } }
+        expect(yield* begun("offsets", offsets, 2)).toEqual([16, 18])
+        yield* published(service, topic, [message(undefined, "20"), message(undefined, "21")])
+        expect(yield* begun("time", after, 2)).toEqual([20, 21])
+        expect(yield* begun("offsets", offsets, 2)).toEqual([20, 21])
+        expect(yield* begun("future", { time: new Date("2100-01-01") }, 0)).toEqual([])
+      }),
+    30_000
+  )
 
-  it.scopedLive("partitions that are added are read from their beginning, also by who began at the latest", () =>
-    Effect.gen(function*() {
-      const topic = spec()
-      const service = yield* connect()
-      yield* published(service, topic, numbered(3))
-      const { consumer, values } = finishing()
-      yield* service.subscribe(request(topic, { startFrom: "latest" }), consumer)
-      yield* admin((admin) => admin.createPartitions({ topicPartitions: [{ topic: topic.name, count: 3 }] }))
-      const other = yield* connect()
-      const added = Array.from({ length: 9 }, (_, i) => `added ${i}`)
-      yield* published(other, topic, added.map((value) => message(undefined, value)))
-      yield* eventually("all arrive", () => values().length >= 9)
-      expect([...values()].sort()).toEqual(added)
-    }), 30_000)
+  it.scopedLive(
+    "partitions that are added are read from their beginning, also by who began at the latest",
+    () =>
+      Effect.gen(function*() {
+        const topic = spec()
+        const service = yield* connect()
+        yield* published(service, topic, numbered(3))
+        const { consumer, values } = finishing()
+        yield* service.subscribe(request(topic, { startFrom: "latest" }), consumer)
+        yield* admin((admin) => admin.createPartitions({ topicPartitions: [{ topic: topic.name, count: 3 }] }))
+        const other = yield* connect()
+        const added = Array.from({ length: 9 }, (_, i) => `added ${i}`)
+        yield* published(other, topic, added.map((value) => message(undefined, value)))
+        yield* eventually("all arrive", () => values().length >= 9)
+        expect([...values()].sort()).toEqual(added)
+      }),
+    30_000
+  )
 
   it.scopedLive(
     "a slow aggregate holds up none of 300 fast ones in its partition, up to the bound; then all go on",

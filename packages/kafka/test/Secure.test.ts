@@ -81,7 +81,7 @@ describe("a broker that demands TLS, a certificate and SCRAM", () => {
           "listener.name.client.plain.sasl.jaas.config": `${plain};`,
           "listener.name.client.scram-sha-256.sasl.jaas.config": scram,
           "listener.name.client.scram-sha-512.sasl.jaas.config": scram,
-          "ssl.client.auth": "required",
+          "listener.name.client.ssl.client.auth": "required",
           "ssl.keystore.type": "PEM",
           "ssl.keystore.location": files.path("store.pem"),
           "ssl.truststore.type": "PEM",
@@ -119,28 +119,30 @@ describe("a broker that demands TLS, a certificate and SCRAM", () => {
         )
       )
       const { classpath, java } = yield* KafkaPackage.get
-      yield* run(java, [
-        ...["-cp", classpath, "kafka.admin.ConfigCommand", "--bootstrap-server", cluster.bootstrap[0]!],
-        ...["--command-config", "admin.properties", "--alter", "--entity-type", "users", "--entity-name", "me"],
-        ...["--add-config", "SCRAM-SHA-256=[password=hunter2],SCRAM-SHA-512=[password=hunter3]"]
-      ], files.folder)
-
-      for (const [mechanism, password] of [["scram-sha-256", "hunter2"], ["scram-sha-512", "hunter3"]] as const) {
-        const service = yield* connect(mechanism, "me", password)
+      const users = [["scram-sha-256", "one", "hunter2"], ["scram-sha-512", "two", "hunter3"]] as const
+      for (const [mechanism, user, password] of users) {
+        yield* run(java, [
+          ...["-cp", classpath, "kafka.admin.ConfigCommand", "--bootstrap-server", cluster.bootstrap[0]!],
+          ...["--command-config", "admin.properties", "--alter", "--entity-type", "users", "--entity-name", user],
+          ...["--add-config", `${mechanism.toUpperCase()}=[password=${password}]`]
+        ], files.folder)
+      }
+      for (const [mechanism, user, password] of users) {
+        const service = yield* connect(mechanism, user, password)
         const topic = spec()
         yield* published(service, topic, numbered(3))
         const { consumer, values } = finishing()
         yield* service.subscribe(request(topic), consumer)
         yield* eventually("they arrive", () => values().length === 3)
-        const wrong = yield* Effect.flip(connect(mechanism, "me", "hunter4"))
+        const wrong = yield* Effect.flip(connect(mechanism, user, "hunter4"))
         expect(wrong._tag).toBe("InvalidConfiguration")
         expect(`${wrong.message} ${String(wrong.cause)}`).not.toContain("hunter4")
       }
-      const untrusted = yield* Effect.flip(connect("scram-sha-256", "me", "hunter2", { ...tls, ca: undefined }))
+      const untrusted = yield* Effect.flip(connect("scram-sha-256", "one", "hunter2", { ...tls, ca: undefined }))
       expect(untrusted.message).toContain("certificate")
-      const without = yield* Effect.flip(connect("scram-sha-256", "me", "hunter2", { ca: tls.ca }))
+      const without = yield* Effect.flip(connect("scram-sha-256", "one", "hunter2", { ca: tls.ca }))
       expect(["BrokerUnreachable", "InvalidConfiguration"]).toContain(without._tag)
-      const missing = yield* Effect.flip(connect("scram-sha-256", "me", "hunter2", { ...tls, ca: "/no/such/file" }))
+      const missing = yield* Effect.flip(connect("scram-sha-256", "one", "hunter2", { ...tls, ca: "/no/such/file" }))
       expect(missing).toMatchObject({ _tag: "InvalidConfiguration" })
       expect(missing.message).toContain("kafka.tls.ca")
     }), 90_000)

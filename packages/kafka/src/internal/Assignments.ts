@@ -301,7 +301,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       membership.commit,
       partitions,
       settings,
-      membership.rejoin
+      membership.renew
     )
     const fetcher: Fetcher = yield* FetcherModule.make({
       client,

@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import type { ConnectionState } from "../KafkaConnection.js"
 import type { Address, Api, Link, WireOptions } from "./Wire.js"
 import * as Wire from "./Wire.js"
 
@@ -75,6 +76,8 @@ export interface Client {
 
 export interface ClientOptions extends Omit<WireOptions, "log" | "sockets"> {
   readonly brokers: ReadonlyArray<string>
+  /** Called at each change of it. Synchronous. */
+  readonly onState?: ((state: ConnectionState) => void) | undefined
 }
 
 const CLOSE_DEADLINE = Duration.seconds(1)
@@ -126,17 +129,28 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
 
     /** An outage is worth one line when it begins and one when it ends, however often it is noticed. */
     const down = new Set<string>()
+    const up = new Set<string>()
+    const report = () =>
+      options.onState?.({
+        _tag: down.size === 0 ? "Connected" : up.size === 0 ? "Disconnected" : "Degraded",
+        unreachable: [...down]
+      })
     const noteDown = ({ host, port }: Address, error: KafkaFailure) =>
       Effect.suspend(() => {
         const broker = `${host}:${port}`
         if (isClosed || down.has(broker)) return Effect.void
         down.add(broker)
+        up.delete(broker)
+        report()
         return Effect.logWarning("A broker can't be reached", error.message).pipe(Effect.annotateLogs({ broker }))
       })
-    const noteUp = ({ host, port }: Address) =>
-      down.size > 0 && down.delete(`${host}:${port}`)
-        ? Effect.logInfo("A broker is reachable again").pipe(Effect.annotateLogs({ broker: `${host}:${port}` }))
-        : Effect.void
+    const noteUp = ({ host, port }: Address) => {
+      const broker = `${host}:${port}`
+      up.add(broker)
+      if (!down.delete(broker)) return Effect.void
+      report()
+      return Effect.logInfo("A broker is reachable again").pipe(Effect.annotateLogs({ broker }))
+    }
 
     const send = <A>(address: Address, role: string, api: Api, payload: object, timeoutMs?: number) =>
       link(address, role).pipe(

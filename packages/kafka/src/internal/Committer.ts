@@ -62,7 +62,7 @@ export const make = (
   partitions: ReadonlyMap<number, Partition>,
   settings: Settings,
   /** A commit may still be on its way, and would undo a later one: asks for a new generation, which fences it off. */
-  onUncertain: () => void
+  onUncertain: Effect.Effect<void>
 ): Effect.Effect<Committer> =>
   Effect.gen(function*() {
     const uncertain = new Set<Partition>()
@@ -104,7 +104,6 @@ export const make = (
               for (const { commit, own } of commits) if (own.length > 0) commit.partition.retract()
               if (answer.left.sent) {
                 for (const { commit } of commits) uncertain.add(commit.partition)
-                onUncertain()
               }
               return lastFailure = answer.left
             }
@@ -115,7 +114,8 @@ export const make = (
               else failed = failure("OffsetCommit", code ?? -1)
             }
             return lastFailure = failed
-          })
+          }),
+          Effect.tap((failed) => failed?.sent === true && failed.isUnreachable ? onUncertain : Effect.void)
         )
       }).pipe(alone.withPermits(1))
 

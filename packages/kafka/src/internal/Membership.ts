@@ -48,6 +48,8 @@ export interface Membership {
   readonly ask: <A>(api: Api, payload: object) => Effect.Effect<A, KafkaFailure>
   /** Joins again, for the group to be balanced anew. */
   readonly rejoin: () => void
+  /** Joins again over another connection, because the one before may be as silent as the one that was found to be. */
+  readonly renew: Effect.Effect<void>
   readonly leave: Effect.Effect<void>
   readonly lastFailure: () => KafkaFailure | undefined
 }
@@ -301,6 +303,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       commit,
       ask: (api, payload) => ask("control", api, payload),
       rejoin,
+      renew: Effect.zipRight(client.release(joinRole), Effect.sync(rejoin)),
       leave,
       lastFailure: () => state.lastFailure
     }
