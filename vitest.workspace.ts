@@ -8,7 +8,7 @@ const project = (name: string, root: string, options: object = {}) => ({
   test: {
     name,
     include: ["test/**/*.test.ts"],
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     ...options
   }

@@ -83,8 +83,9 @@ const subscribe = (
         )
       }
       assignments.end()
-      yield* membership.leave
+      // Its loop ends first: it would take the answer to leaving for a reason to join again.
       yield* Scope.close(scope, Exit.void)
+      yield* membership.leave
       yield* Effect.forEach(assignments.roles, client.release, { discard: true })
     })
     // Interrupting the second of two that close waits for the first.

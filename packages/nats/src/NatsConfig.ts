@@ -107,6 +107,8 @@ export interface Options {
    * in hand every third of it, so handlers may take longer. Default: 30 seconds.
    */
   readonly ackWait?: Duration.DurationInput | undefined
+  /** Whether settings on the server that weaken the promises for envelopes are logged as warnings. Default: `warn`. */
+  readonly preflight?: "warn" | "off" | undefined
   /** How many messages a subscription fetches ahead of its lane. Default: 500. */
   readonly prefetchMessages?: number | undefined
   /** How many bytes a subscription fetches ahead of its lane; at least two messages of the server's largest size. Default: 8 MiB. */
@@ -139,6 +141,7 @@ export interface Settings {
   readonly ackTimeout: number
   readonly consumers: ConsumerStrategy
   readonly ackWait: number
+  readonly preflight: "warn" | "off"
   readonly prefetchMessages: number
   readonly prefetchBytes: number
 }
@@ -167,6 +170,7 @@ export const defaults = {
   ackTimeout: "3 seconds",
   consumers: "update",
   ackWait: "30 seconds",
+  preflight: "warn",
   prefetchMessages: 500,
   prefetchBytes: 8 * 1_048_576
 } as const satisfies Options
@@ -222,6 +226,7 @@ export const resolve = (options: Options): Either.Either<Settings, InvalidConfig
     ackTimeout: time("ackTimeout", 100),
     consumers: set("consumers"),
     ackWait: time("ackWait", 1_000),
+    preflight: set("preflight"),
     prefetchMessages: count("prefetchMessages"),
     prefetchBytes: count("prefetchBytes")
   }
@@ -343,6 +348,10 @@ export const spec = {
     default: defaults.ackWait,
     description:
       "After what time without a sign of life the server delivers a message again; signs are sent every third of it."
+  }),
+  "nats.preflight": ConfigSpec.literal("warn", "off")({
+    default: defaults.preflight,
+    description: "Whether settings on the server that weaken the promises for envelopes are logged as warnings."
   }),
   "nats.prefetchMessages": ConfigSpec.integer({
     default: "500",

@@ -15,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import type { Api, StreamConfig, StreamInfo } from "./internal/Api.js"
 import type { Settings } from "./NatsConfig.js"
 import { codes, type NatsRequestFailed } from "./NatsErrors.js"
+import { streamWarnings } from "./NatsPreflight.js"
 import * as Subject from "./Subject.js"
 
 /**
@@ -58,6 +59,19 @@ export const make = (api: Api, settings: Settings): Effect.Effect<NatsStreams, n
   Effect.map(Effect.scope, (scope) => {
     const known = new Map<string, Stream>()
     const asked = new Map<string, Deferred.Deferred<Stream, StreamError>>()
+    const warned = new Map<string, string>()
+
+    /** Once for each stream, and again when its settings have changed for the worse or the better. */
+    const preflight = (topic: TopicSpec, { config }: StreamInfo): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const warnings = settings.preflight === "off" ? [] : streamWarnings(topic.kind, config)
+        const text = warnings.join("; ")
+        if (warnings.length === 0 || warned.get(config.name) === text) return Effect.void
+        warned.set(config.name, text)
+        return Effect.logWarning("The stream's settings are weaker than what the bus promises").pipe(
+          Effect.annotateLogs({ stream: config.name, topic: topic.name, reasons: text })
+        )
+      })
 
     const refresh = (topic: TopicSpec): Effect.Effect<Stream, StreamError> =>
       Effect.suspend(() => {
@@ -67,6 +81,8 @@ export const make = (api: Api, settings: Settings): Effect.Effect<NatsStreams, n
         asked.set(topic.name, answer)
         known.delete(topic.name)
         return look(api, settings, topic).pipe(
+          Effect.tap((info) => preflight(topic, info)),
+          Effect.map(toStream),
           Effect.tap((stream) => Effect.sync(() => known.set(topic.name, stream))),
           Effect.onExit((exit) => {
             asked.delete(topic.name)
@@ -88,7 +104,7 @@ export const make = (api: Api, settings: Settings): Effect.Effect<NatsStreams, n
     }
   })
 
-const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Stream, StreamError> =>
+const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<StreamInfo, StreamError> =>
   Effect.gen(function*() {
     const subject = yield* Either.mapLeft(
       Subject.fromTopic(topic.name),
@@ -97,7 +113,10 @@ const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Str
     const wanted = toConfig(settings, topic)
     const existing = yield* find(api, wanted.name, subject)
     if (existing === undefined) {
-      if (settings.streams !== "create") return yield* new UnknownTopic({ topic: topic.name, transport: "nats" })
+      if (settings.streams !== "create") {
+        const cause = `the setting nats.streams is "${settings.streams}": only "create" makes streams`
+        return yield* new UnknownTopic({ topic: topic.name, transport: "nats", cause })
+      }
       const created = yield* api.createStream(wanted).pipe(
         Effect.catchIf(
           // Another process made it, or one that holds the subject, in the meantime.
@@ -116,13 +135,13 @@ const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Str
       yield* Effect.logInfo("Created a JetStream stream").pipe(
         Effect.annotateLogs({ stream: created.config.name, topic: topic.name })
       )
-      return toStream(created)
+      return created
     }
     if (settings.streams === "validate") {
       const issues = differences(settings, topic, existing.config)
       if (issues.length > 0) return yield* new InvalidConfiguration({ issues, topic: topic.name })
     }
-    return toStream(existing)
+    return existing
   })
 
 /** The stream by our name for it, or another one that holds the subject. */

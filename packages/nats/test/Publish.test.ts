@@ -234,7 +234,9 @@ describe("Streams", () => {
       yield* T.publish(skipping, topic, [T.message(2)])
       for (const service of [validating, skipping]) {
         const [missing] = yield* service.publish(unknown, [T.message(1)], { timeout })
-        assert.strictEqual(Either.getOrThrow(Either.flip(missing!))._tag, "UnknownTopic")
+        const unknownTopic = Either.getOrThrow(Either.flip(missing!))
+        assert.strictEqual(unknownTopic._tag, "UnknownTopic")
+        assert.match(String((unknownTopic as { readonly cause?: unknown }).cause), /nats\.streams/)
         const subscribed = yield* Effect.either(service.subscribe(T.request(unknown), new T.TestConsumer()))
         assert.strictEqual(Either.getOrThrow(Either.flip(subscribed))._tag, "UnknownTopic")
       }

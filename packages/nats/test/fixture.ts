@@ -71,7 +71,7 @@ export const publish = (
   )
 
 /** Polls until the condition holds. */
-export const waitUntil = (what: string, condition: () => boolean | Promise<boolean>, millis = 15_000) =>
+export const waitUntil = (what: string, condition: () => boolean | Promise<boolean>, millis = 40_000) =>
   Effect.gen(function*() {
     const deadline = performance.now() + millis
     while (!(yield* Effect.promise(async () => condition()))) {

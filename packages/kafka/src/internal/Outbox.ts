@@ -89,7 +89,10 @@ export class Outbox {
       if (call.results[entry.index] !== undefined) continue
       entry.abandoned = true
       const isSent = entry.stage === "sent"
-      if (entry.stage === "queued") this.drop(entry)
+      if (entry.stage === "queued") {
+        this.drop(entry)
+        entry.queue.abandoned()
+      }
       if (report) call.settle(entry.index, Either.left(timeout(entry, isSent)))
     }
     this.admit()

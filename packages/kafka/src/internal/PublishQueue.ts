@@ -78,11 +78,21 @@ export class PartitionQueue {
   resting = false
   failures = 0
   lastFailure: KafkaFailure | undefined
+  /** About how many of those that wait are abandoned. */
+  private dead = 0
   constructor(readonly topic: string, readonly partition: number) {}
 
   push(entry: Entry): void {
     entry.stage = "queued"
     this.waiting.push(entry)
+  }
+
+  /** One of those that wait is waited for by nobody any more. While the broker is away, they would pile up. */
+  abandoned(): void {
+    if (++this.dead < 1024 || this.dead * 2 < this.waiting.length - this.head) return
+    this.waiting = this.waiting.slice(this.head).filter((entry) => !entry.abandoned)
+    this.head = 0
+    this.dead = 0
   }
 
   get isEmpty(): boolean {

@@ -177,6 +177,7 @@ export const make = (
       if (!tooLarge.has(type)) return refuse(batch, () => toPublishError(batch.queue.topic, error))
       // Which of them it was is found out by sending each alone.
       if (batch.entries.length > 1) {
+        if (batch.sent > 1) forget(batch)
         putBack(batch, true)
         return schedule(batch.queue)
       }
@@ -196,24 +197,31 @@ export const make = (
       for (const entry of batch.queue.putBack(batch, alone)) outbox.drop(entry)
     }
 
-    /** The broker did not write the batch, and never will. */
+    /** What became of the batch is not known for sure, so its numbers can't be used again. */
+    const forget = (batch: Batch): void => {
+      batch.queue.producer = undefined
+      if (producer === batch.producer) producer = undefined
+    }
+
+    const unknown = (topic: string, cause: unknown): PublishFailed =>
+      new PublishFailed({ topic, reason: "Rejected", outcome: "unknown", cause })
+
+    /** The broker refuses the batch; an earlier attempt, whose answer was lost, may have been written all the same. */
     const refuse = (batch: Batch, error: (entry: Entry) => PublishError): void => {
+      const isUnknown = batch.sent > 1
+      if (isUnknown) forget(batch)
       batch.queue.batch = undefined
-      for (const entry of batch.entries) outbox.fail(entry, error(entry))
+      for (const entry of batch.entries) {
+        outbox.fail(entry, isUnknown ? unknown(batch.queue.topic, error(entry)) : error(entry))
+      }
       schedule(batch.queue)
     }
 
     /** The broker has lost count of this producer: what it never had is sent under another id, in the same order. */
     const renumber = (batch: Batch, error: KafkaFailure): void => {
       const { queue } = batch
-      if (producer === batch.producer) producer = undefined
-      queue.producer = undefined
-      if (batch.sent > 1) {
-        return refuse(
-          batch,
-          () => new PublishFailed({ topic: queue.topic, reason: "Rejected", outcome: "unknown", cause: error })
-        )
-      }
+      forget(batch)
+      if (batch.sent > 1) return refuse(batch, () => toPublishError(queue.topic, error))
       putBack(batch, false)
       rest(queue, error)
     }
@@ -250,10 +258,8 @@ export const make = (
       const waiting = queue.clear()
       if (batch !== undefined) {
         queue.batch = undefined
-        // What became of it is not known, so its numbers can't be used again.
-        queue.producer = undefined
-        if (producer === batch.producer) producer = undefined
-        for (const entry of batch.entries) outbox.fail(entry, error)
+        forget(batch)
+        for (const entry of batch.entries) outbox.fail(entry, batch.sent > 0 ? unknown(queue.topic, error) : error)
       }
       for (const entry of waiting) outbox.fail(entry, error)
       outbox.admit()

@@ -17,6 +17,7 @@ export interface StreamConfig {
   readonly max_age?: number | undefined
   readonly max_bytes?: number | undefined
   readonly max_msgs?: number | undefined
+  readonly max_msgs_per_subject?: number | undefined
   readonly duplicate_window?: number | undefined
   readonly retention?: string | undefined
   readonly discard?: string | undefined

@@ -34,9 +34,12 @@ export const ensure = (
   settings: Settings,
   stream: string,
   wanted: ConsumerConfig,
-  resumeFrom: number | undefined
+  resumeFrom: number | undefined,
+  /** Told what was there before it is changed; undefined where nothing was. */
+  onFound: (found: ConsumerConfig | undefined) => Effect.Effect<void>
 ): Effect.Effect<ConsumerInfo, NatsRequestFailed | InvalidConfiguration> =>
   api.consumerInfo(stream, wanted.durable_name!).pipe(
+    Effect.tap((info) => onFound(info.config)),
     Effect.flatMap((info) => adapt(api, settings, info, wanted)),
     Effect.catchIf(
       (failure): failure is NatsRequestFailed =>
@@ -44,7 +47,10 @@ export const ensure = (
         failure.error?.err_code !== codes.streamNotFound,
       () =>
         Effect.zipRight(
-          Effect.logInfo("Creating a JetStream consumer").pipe(Effect.annotateLogs("consumer", wanted.durable_name)),
+          Effect.logInfo("Creating a JetStream consumer").pipe(
+            Effect.annotateLogs("consumer", wanted.durable_name),
+            Effect.zipRight(onFound(undefined))
+          ),
           api.putConsumer(
             stream,
             resumeFrom === undefined

@@ -64,6 +64,8 @@ export class Intake {
   receive(message: Msg, position: Position, reply: string): boolean {
     const isNext = this.isShared || position.delivery === this.expected
     this.expected = position.delivery + 1
+    // What came after a gap waits until what is missing has come.
+    if (!isNext) this.isFlowing = false
     if (this.isStopped) return isNext
     const { sequence } = position
     if (sequence > this.highest) this.highest = sequence
@@ -80,8 +82,6 @@ export class Intake {
       if (sequence <= this.recoverUpTo) this.recovered++
       else this.newer++
       if (isNext) this.schedule()
-      // What came after a gap waits until what is missing has come.
-      else this.isFlowing = false
     }
     return isNext
   }

@@ -86,6 +86,8 @@ export class Outbox {
   private sentBytes = 0
   private ready: Array<Entry> = []
   private head = 0
+  /** Ended without having been sent, since the last look. */
+  private done = 0
   private timer: NodeJS.Timeout | undefined
   private onEmpty: (() => void) | undefined
   private readonly calls = new Set<Call>()
@@ -131,6 +133,15 @@ export class Outbox {
     }
   }
 
+  /** Without a connection nothing is pumped, and those that nobody waits for any more would pile up. */
+  private forgetDone(topic: TopicQueue): void {
+    if (++this.done < 1_024) return
+    this.done = 0
+    this.ready = this.ready.slice(this.head).filter((entry) => !entry.isDone)
+    this.head = 0
+    topic.parked = topic.parked.filter((entry) => !entry.isDone)
+  }
+
   /** The call's time is over. */
   expire(call: Call): void {
     const isUp = this.connection.isUp()
@@ -147,6 +158,7 @@ export class Outbox {
           })
         )
       )
+      this.forgetDone(entry.topic)
     }
     this.pump()
   }
@@ -155,7 +167,9 @@ export class Outbox {
   abandon(call: Call): void {
     this.calls.delete(call)
     for (const entry of call.entries) {
-      if (!entry.isDone) this.settle(entry)
+      if (entry.isDone) continue
+      this.settle(entry)
+      this.forgetDone(entry.topic)
     }
     this.pump()
   }
@@ -182,7 +196,7 @@ export class Outbox {
     const parked = topic.parked
     topic.parked = []
     for (const entry of parked) {
-      if (!entry.isDone) this.finish(entry, Either.left(error))
+      if (!entry.isDone) this.finish(entry, Either.left(refused(entry, error)))
     }
     this.pump()
   }
@@ -288,7 +302,7 @@ export class Outbox {
     if (answer?.error !== undefined && isTemporary(answer.error)) {
       this.park(entry)
     } else if (answer?.error !== undefined) {
-      this.finish(entry, Either.left(toPublishError(name, entry.size, answer.error)))
+      this.finish(entry, Either.left(refused(entry, toPublishError(name, entry.size, answer.error))))
     } else if (answer === undefined || typeof answer.seq !== "number") {
       const cause = "the answer is no acknowledgement of a stream"
       this.finish(
@@ -344,6 +358,12 @@ export class Outbox {
     if (this.sent.size === 0) this.onEmpty?.()
   }
 }
+
+/** An attempt that was refused; one before it, whose answer was lost, may have been written all the same. */
+const refused = (entry: Entry, error: PublishError): PublishError =>
+  entry.maybeWritten
+    ? new PublishFailed({ topic: entry.topic.spec.name, reason: "Rejected", outcome: "unknown", cause: error })
+    : error
 
 /** The client only asks headers for their bytes. */
 const Block = class {

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
 import type { NatsRequestFailed } from "../NatsErrors.js"
+import { consumerWarnings } from "../NatsPreflight.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
@@ -76,7 +77,8 @@ export class Session {
         settings,
         stream.name,
         this.config,
-        this.resumeFrom === undefined ? undefined : this.resumePosition()
+        this.resumeFrom === undefined ? undefined : this.resumePosition(),
+        this.preflight
       )
       this.stream = stream
       this.resumeFrom ??= info.ack_floor.stream_seq + 1
@@ -84,6 +86,18 @@ export class Session {
       return { stream, info }
     })
   })
+
+  /** Once, at the start of the subscription. */
+  private readonly preflight = (found: ConsumerConfig | undefined): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const { durable, request, settings } = this.options
+      if (settings.preflight === "off" || this.stream !== undefined) return Effect.void
+      const warnings = consumerWarnings(request.semantics, settings.ackWait, found)
+      if (warnings.length === 0) return Effect.void
+      return Effect.logWarning("The consumer's settings are weaker than what the bus promises").pipe(
+        Effect.annotateLogs({ consumer: durable, reasons: warnings.join("; ") })
+      )
+    })
 
   /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
   epoch(opened: Opened, onHealthy: () => void): Effect.Effect<never, Broken | NatsRequestFailed> {

@@ -1,0 +1,84 @@
+/**
+ * What a stream's and a consumer's settings on the server mean for the promises of the bus.
+ *
+ * @since 0.1.0
+ */
+import type { SubscribeRequest, TopicSpec } from "@effect-eventbus/core/Transport"
+import type { ConsumerConfig, StreamConfig } from "./internal/Api.js"
+
+/** An attempt to publish may be repeated for so long by default. */
+const publishTimeout = 10_000
+
+/** Shorter pauses of a whole process are not rare. */
+const shortestAckWait = 5_000
+
+const seconds = (nanos: number): string => `${nanos / 1e9} s`
+
+/**
+ * Why envelopes are less safe in this stream than the bus promises, one line for each reason. Of plain messages,
+ * which may get lost, nothing is said.
+ *
+ * @since 0.1.0
+ * @category checks
+ */
+export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): ReadonlyArray<string> => {
+  if (kind === "plain") return []
+  const warnings: Array<string> = []
+  const { max_age = 0, max_bytes = -1, max_msgs = -1, max_msgs_per_subject = -1 } = config
+  if ((config.num_replicas ?? 1) === 1) {
+    warnings.push(
+      "one replica: what was acknowledged is lost with its server's disk, and with its power what was not synced (sync_interval, 2 minutes by default)"
+    )
+  }
+  if (config.storage === "memory") warnings.push("storage memory: a restart of the server empties it")
+  if (config.discard !== "new") {
+    for (const [name, limit] of Object.entries({ max_bytes, max_msgs, max_msgs_per_subject })) {
+      if (limit > 0) {
+        warnings.push(`discard old with ${name} ${limit}: the oldest messages are dropped, also those nobody has read`)
+      }
+    }
+  }
+  if (max_age > 0) {
+    warnings.push(`max_age ${seconds(max_age)}: what a group has not read by then is dropped`)
+  }
+  if (config.retention === "interest") {
+    warnings.push("retention interest: what is published before the first group has subscribed is not kept")
+  }
+  const window = config.duplicate_window ?? 0
+  if (window > 0 && window < publishTimeout * 1e6) {
+    warnings.push(
+      `duplicate_window ${
+        seconds(window)
+      }: shorter than a publish takes at most, so an attempt that is repeated can be written twice`
+    )
+  }
+  return warnings
+}
+
+/**
+ * Why this consumer, as it was found, keeps less than the bus promises. Of the handlers' timeout nothing has to be known:
+ * in-progress signals keep what is in hand alive for as long as the process runs.
+ *
+ * @since 0.1.0
+ * @category checks
+ */
+export const consumerWarnings = (
+  semantics: SubscribeRequest["semantics"],
+  ackWait: number,
+  found: ConsumerConfig | undefined
+): ReadonlyArray<string> => {
+  if (semantics === "at-most-once") return []
+  const warnings: Array<string> = []
+  if (ackWait < shortestAckWait) {
+    warnings.push(
+      `ackWait ${ackWait} ms: a process that stands still for longer (garbage collection, a suspended machine) loses its messages to another one that reads, which handles them, too`
+    )
+  }
+  const maxDeliver = found?.max_deliver ?? -1
+  if (maxDeliver > 0) {
+    warnings.push(
+      `max_deliver ${maxDeliver} was set on the consumer: what was delivered so often and not acknowledged, the server has given up`
+    )
+  }
+  return warnings
+}
