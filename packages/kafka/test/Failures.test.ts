@@ -37,22 +37,23 @@ describe("when the broker fails", () => {
     "a publish that it does not answer ends at its timeout, and says what may have been written",
     () =>
       Effect.gen(function*() {
-        const service = yield* transport({ brokers: cluster.bootstrap, requestTimeout: Duration.seconds(2) })
+        const service = yield* transport({ brokers: cluster.bootstrap, requestTimeout: Duration.seconds(8) })
         const topic = spec()
         yield* published(service, topic, numbered(1))
-        yield* cluster.nodes[0]!.suspend
-        const timeout = Duration.seconds(1)
+        // Also where this test fails: the next ones need the broker.
+        yield* Effect.acquireRelease(cluster.nodes[0]!.suspend, () => Effect.orDie(cluster.nodes[0]!.resume))
+        const timeout = Duration.seconds(4)
         const started = Date.now()
         const sent = yield* Effect.fork(service.publish(topic, [message("a", "1")], { timeout }))
-        yield* Effect.sleep("100 millis")
+        yield* Effect.sleep("1 seconds")
         const behind = yield* service.publish(topic, [message("a", "2")], { timeout })
-        expect(Date.now() - started).toBeLessThan(1_500)
+        expect(Date.now() - started).toBeLessThan(6_500)
         expect(yield* Fiber.join(sent)).toMatchObject([
           { left: { _tag: "PublishFailed", reason: "Timeout", outcome: "unknown", isRetryable: true } }
         ])
         expect(behind).toMatchObject([{ left: { _tag: "PublishFailed", outcome: "not-written" } }])
         const after = yield* Effect.fork(published(service, topic, [message("a", "3")], "20 seconds"))
-        yield* Effect.sleep("2500 millis")
+        yield* Effect.sleep("4 seconds")
         yield* cluster.nodes[0]!.resume
         yield* Fiber.join(after)
         const { all, consumer } = finishing()
