@@ -74,6 +74,9 @@ export const typeOf = (compression: Compression): number => names.indexOf(compre
  * @category errors
  */
 export class MissingCodec extends Error {
+  /**
+   * @since 0.1.0
+   */
   override readonly name = "MissingCodec"
   /**
    * @since 0.1.0

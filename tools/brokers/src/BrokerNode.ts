@@ -10,7 +10,7 @@ import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
-import { closeSync, openSync, readFileSync, rmSync } from "node:fs"
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { BrokerError, system } from "./BrokerError.js"
 import * as Command from "./Command.js"
@@ -77,6 +77,20 @@ const dockerSignal: Record<Signal, ReadonlyArray<string>> = {
   SIGCONT: ["unpause"]
 }
 
+/** The signal is delivered a moment later, and until then its threads may answer. Where there is no /proc nobody can tell. */
+const untilStopped = (child: ChildProcess): Effect.Effect<void> =>
+  Effect.try(() => {
+    const tasks = `/proc/${child.pid}/task`
+    return !existsSync(tasks) ||
+      readdirSync(tasks).every((task) => /\) [TtZX] /.test(readFileSync(join(tasks, task, "stat"), "utf8")))
+  }).pipe(
+    // A thread ended while it was looked at: look again.
+    Effect.orElseSucceed(() => false),
+    Effect.repeat({ until: (stopped) => stopped, schedule: Schedule.spaced("2 millis") }),
+    Effect.timeoutOption("2 seconds"),
+    Effect.asVoid
+  )
+
 const isPortClash = (log: string) => /address already in use|port is already allocated/i.test(log)
 
 /**
@@ -120,7 +134,9 @@ export const make = (options: Options): Effect.Effect<BrokerNode, never, Scope.S
     // A process that is already gone isn't an error: ChildProcess.kill only says so.
     const signalOf = (child: ChildProcess) => (signal: Signal): Effect.Effect<void, BrokerError> =>
       options.container === undefined
-        ? Effect.try({ try: () => void child.kill(signal), catch: system(broker, `${signal} failed`) })
+        ? Effect.try({ try: () => void child.kill(signal), catch: system(broker, `${signal} failed`) }).pipe(
+          Effect.zipRight(signal === "SIGSTOP" ? untilStopped(child) : Effect.void)
+        )
         : Effect.asVoid(Command.expect("docker", [...dockerSignal[signal], options.container]))
 
     const end = (signal: "SIGTERM" | "SIGKILL", patience: Duration.DurationInput) =>
