@@ -8,6 +8,7 @@ import { BrokerError, system } from "./BrokerError.js"
 import * as Cache from "./Cache.js"
 import * as Command from "./Command.js"
 import * as Debian from "./Debian.js"
+import * as GoToolchain from "./GoToolchain.js"
 
 /**
  * The lines of nats-server that can be asked for: today's, and the oldest that the library supports.
@@ -21,32 +22,29 @@ const exact = "2.15.2"
 
 const advice = (version: Version) =>
   `Put nats-server ${version} on the PATH, ` +
-  (version === "2.15" ? "install Go 1.26 or newer, " : "use Debian 12 (its package nats-server), ") +
+  (version === "2.15" ? "install Go, " : "use Debian 12 (its package nats-server), ") +
   "start Docker, or name a running server in TEST_NATS_SERVERS."
 
 const onPath = (version: Version) =>
   Command.find(["nats-server"], ["--version"], (output) => output.includes(`v${version}.`))
-
-const findGo = Command.find(["go", "/usr/local/go/bin/go"], ["version"], () => true)
 
 const file = <A>(f: () => Promise<A>) =>
   Effect.tryPromise({ try: f, catch: system("nats", "its package can't be written") })
 
 const byGo = (folder: string) =>
   Effect.gen(function*() {
-    const found = yield* findGo
-    if (found === undefined) yield* Debian.install("nats", ["golang-go"], advice("2.15"))
-    const go = found ?? "go"
     const work = join(folder, "work")
+    const env = {
+      GOPATH: join(work, "path"),
+      GOMODCACHE: join(work, "modules"),
+      GOCACHE: join(work, "build"),
+      GOBIN: folder,
+      GOFLAGS: `${process.env["GOFLAGS"] ?? ""} -modcacherw`.trim(),
+      CGO_ENABLED: "0"
+    }
+    const go = yield* GoToolchain.get(env, advice("2.15"))
     yield* Command.expect(go, ["install", `github.com/nats-io/nats-server/v2@v${exact}`], {
-      env: {
-        GOPATH: join(work, "path"),
-        GOMODCACHE: join(work, "modules"),
-        GOCACHE: join(work, "build"),
-        GOBIN: folder,
-        GOFLAGS: `${process.env["GOFLAGS"] ?? ""} -modcacherw`.trim(),
-        CGO_ENABLED: "0"
-      },
+      env: { ...env, GOTOOLCHAIN: "local" },
       advice: advice("2.15")
     })
     yield* file(() => rm(work, { recursive: true, force: true }))
