@@ -16,18 +16,23 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as ActorSupervisor from "./ActorSupervisor.js"
+import * as AggregateId from "./AggregateId.js"
 import * as Dispatcher from "./Dispatcher.js"
 import { EnvelopeCodec } from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
 import { AlreadySubscribed, BusClosed, InvalidConfiguration } from "./EventBusError.js"
 import type { PublishError, SubscribeError } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
+import { Condition } from "./internal/condition.js"
 import * as Handler from "./internal/handler.js"
 import * as Outgoing from "./internal/outgoing.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
+import * as InternalReplay from "./internal/replay.js"
 import * as Internal from "./internal/subscription.js"
+import type * as Replay from "./Replay.js"
 import type {
   AnyOptions,
+  CommonOptions,
   EnvelopeAtMostOnceOptions,
   EnvelopeOptions,
   PlainAtLeastOnceOptions,
@@ -117,6 +122,23 @@ export interface Service {
       options: EnvelopeOptions<E, R2>
     ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
   }
+  /**
+   * Reads a bounded part of a topic, from the earliest message to the present one by default, and has it handled: in order per aggregate, aggregates
+   * side by side, outside of any group, so that no subscription notices. It ends with the first handler that fails.
+   * The deliveries have the epoch 0, the group `replay`, and `maybeDuplicate`.
+   */
+  readonly replay: {
+    <A, I, E, R>(
+      topic: EnvelopeTopic<A, I>,
+      handler: EnvelopeHandler<A, E, R>,
+      options?: Replay.Options
+    ): Effect.Effect<Replay.Report, Replay.ReplayFailed<E> | Replay.ReplayError, Exclude<R, Scope.Scope>>
+    <E, R>(
+      topic: PlainTopic,
+      handler: PlainHandler<E, R>,
+      options?: Replay.Options
+    ): Effect.Effect<Replay.Report, Replay.ReplayFailed<E> | Replay.ReplayError, Exclude<R, Scope.Scope>>
+  }
   /** The running subscription of a topic, if there is one. Takes no lock. */
   readonly find: (
     topic: string,
@@ -149,6 +171,9 @@ export const make = Effect.gen(function*() {
   const registry = new Registry()
   const publishOptions = { timeout: config.publishTimeout }
   let isClosed = false
+  const closing = yield* Effect.makeLatch(false)
+  let replays = 0
+  const noReplays = new Condition(() => replays === 0)
 
   const prepare = (topic: AnyTopic, message: AnyMessage): Either.Either<OutgoingMessage, PublishError> =>
     isClosed
@@ -197,6 +222,9 @@ export const make = Effect.gen(function*() {
         semantics: given?.semantics ?? (topic.kind === "envelope" ? "at-least-once" : "at-most-once")
       } as Internal.Options<E, R>
       const issues = issuesOf(options)
+      if (options.semantics === "at-least-once" && options.onExhausted === undefined) {
+        issues.unshift("onExhausted is missing: choose FailurePolicy.deadLetter, hold or drop")
+      }
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group
       return yield* Effect.acquireUseRelease(
@@ -226,13 +254,37 @@ export const make = Effect.gen(function*() {
       return subscription
     })
 
+  const replay = <E, R>(topic: AnyTopic, handler: AnyHandler<E, R>, options: Replay.Options = {}) =>
+    Effect.suspend(() => {
+      if (isClosed) return new BusClosed({ topic: topic.name })
+      const issues = [...issuesOf(options), ...replayIssuesOf(options)]
+      if (issues.length > 0) return new InvalidConfiguration({ topic: topic.name, issues })
+      replays++
+      return InternalReplay.run(
+        { transport, dispatcher, codec, config },
+        topic.spec,
+        handlerOf(topic, handler, options),
+        options
+      ).pipe(
+        Effect.raceFirst(Effect.zipRight(closing.await, new BusClosed({ topic: topic.name }))),
+        Effect.scoped,
+        Effect.ensuring(Effect.sync(() => {
+          replays--
+          noReplays.changed()
+        }))
+      )
+    })
+
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
       isClosed = true
-      return Effect.forEach(registry.all(), (subscription) => subscription.close, {
-        concurrency: "unbounded",
-        discard: true
-      })
+      return Effect.zipRight(
+        closing.open,
+        Effect.all([
+          Effect.forEach(registry.all(), (subscription) => subscription.close, { concurrency: "unbounded" }),
+          noReplays.wait
+        ], { concurrency: "unbounded", discard: true })
+      )
     })
   )
 
@@ -240,6 +292,7 @@ export const make = Effect.gen(function*() {
     publish: publish as Service["publish"],
     publishAll: publishAll as Service["publishAll"],
     subscribe: subscribe as unknown as Service["subscribe"],
+    replay: replay as Service["replay"],
     find: (topic, group) => Option.fromNullable(registry.find(topic, group ?? config.group))
   })
 })
@@ -269,7 +322,7 @@ export const layerDispatcher: Layer.Layer<EventBus, never, Transport | Dispatche
 const handlerOf = <E, R>(
   topic: AnyTopic,
   handler: AnyHandler<E, R>,
-  options: Internal.Options<E, R>
+  options: CommonOptions
 ): Handler.Handler<E, R> => {
   const handle = handler as (event: never, delivery: unknown) => Effect.Effect<unknown, E, R>
   if (topic.kind === "plain") {
@@ -283,11 +336,8 @@ const handlerOf = <E, R>(
   )
 }
 
-const issuesOf = <E, R>(options: Internal.Options<E, R>): ReadonlyArray<string> => {
+const issuesOf = (options: CommonOptions): Array<string> => {
   const issues: Array<string> = []
-  if (options.semantics === "at-least-once" && options.onExhausted === undefined) {
-    issues.push("onExhausted is missing: choose FailurePolicy.deadLetter, hold or drop")
-  }
   if (options.concurrency !== undefined && !(Number.isSafeInteger(options.concurrency) && options.concurrency > 0)) {
     issues.push(`concurrency: expected a whole number of at least 1, got ${options.concurrency}`)
   }
@@ -296,6 +346,19 @@ const issuesOf = <E, R>(options: Internal.Options<E, R>): ReadonlyArray<string> 
   }
   if (options.group !== undefined && options.group.trim() === "") {
     issues.push("group: expected a text that is not blank")
+  }
+  return issues
+}
+
+const replayIssuesOf = ({ aggregateId, from, to }: Replay.Options): ReadonlyArray<string> => {
+  const issues: Array<string> = []
+  if (aggregateId !== undefined && !AggregateId.isValid(aggregateId)) {
+    issues.push("aggregateId: expected 1 to 256 of A-Z a-z 0-9 : _ - . /")
+  }
+  for (const [name, bound] of [["from", from], ["to", to]] as const) {
+    if (typeof bound === "object" && "time" in bound && Number.isNaN(bound.time.getTime())) {
+      issues.push(`${name}: the time is not valid`)
+    }
   }
   return issues
 }

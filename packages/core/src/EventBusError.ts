@@ -262,6 +262,47 @@ export class SettlementFailed extends Data.TaggedError("SettlementFailed")<{
 }
 
 /**
+ * A part of a topic could not be read to its end.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ReadFailed extends Data.TaggedError("ReadFailed")<{
+  readonly topic: string
+  /** Undefined where not even the bounds could be found out. */
+  readonly partition?: number | undefined
+  readonly cause?: unknown
+}> {
+  /** @since 0.1.0 */
+  readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
+  readonly isRetryable = true
+  override get message() {
+    const where = this.partition === undefined ? "" : `[${this.partition}]`
+    return `Topic "${this.topic}"${where} could not be read${because(this.cause)}`
+  }
+}
+
+/**
+ * The transport can't read a topic outside of a group.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ReplayUnsupported extends Data.TaggedError("ReplayUnsupported")<{
+  readonly topic: string
+  readonly transport: string
+}> {
+  /** @since 0.1.0 */
+  readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
+  readonly isRetryable = false
+  override get message() {
+    return `The ${this.transport} transport can't replay topic "${this.topic}". Subscribe with a group of its own that begins at the earliest.`
+  }
+}
+
+/**
  * The bytes of a message are no valid envelope, or its payload does not fit the
  * topic's schema.
  *
@@ -330,7 +371,26 @@ export type SubscribeError =
   | SubscribeFailed
 
 /**
+ * A bounded read did not begin.
+ *
  * @since 0.1.0
  * @category errors
  */
-export type EventBusError = PublishError | SubscribeError | SettlementFailed | DecodeError | HandlerTimeout
+export type ReadError =
+  | UnknownTopic
+  | BrokerUnreachable
+  | InvalidConfiguration
+  | ReadFailed
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type EventBusError =
+  | PublishError
+  | SubscribeError
+  | ReadError
+  | ReplayUnsupported
+  | SettlementFailed
+  | DecodeError
+  | HandlerTimeout

@@ -13,6 +13,7 @@ import { type InvalidConfiguration, MessageTooLarge, PublishFailed } from "./Eve
 import type { PublishError } from "./EventBusError.js"
 import type { Member } from "./internal/memoryGroup.js"
 import type { MemoryTopic } from "./internal/memoryLog.js"
+import * as MemoryRead from "./internal/memoryRead.js"
 import * as MemoryBroker from "./MemoryBroker.js"
 import type * as Transport from "./Transport.js"
 import { Transport as TransportTag } from "./Transport.js"
@@ -94,7 +95,8 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
       maxMessageBytes: broker.maxMessageBytes
     },
     publish,
-    subscribe
+    subscribe,
+    read: (request) => Effect.map(broker.topic(request.topic), (topic) => MemoryRead.partitions(topic, request))
   }
 })
 

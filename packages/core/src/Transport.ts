@@ -11,10 +11,11 @@ import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import * as ConfigSpec from "./ConfigSpec.js"
 import * as EventBusConfig from "./EventBusConfig.js"
 import { InvalidConfiguration } from "./EventBusError.js"
-import type { PublishError, SettlementFailed, SubscribeError } from "./EventBusError.js"
+import type { PublishError, ReadError, ReadFailed, SettlementFailed, SubscribeError } from "./EventBusError.js"
 import type { Headers } from "./Headers.js"
 
 /**
@@ -222,6 +223,58 @@ export interface Source {
 }
 
 /**
+ * Where a bounded read begins. At a time: with the first message of each partition that is not older. At offsets, by
+ * partition: there, and where none is given at the earliest.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ReadFrom = Exclude<StartFrom, "latest">
+
+/**
+ * Where a bounded read ends; what is there is not read any more. Now: what is in the topic when the read begins. At a
+ * time: before the first message of each partition that is not older. At offsets, by partition: before
+ * these, and where none is given as for now. It never reaches beyond now.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ReadTo =
+  | "now"
+  | { readonly time: Date }
+  | { readonly offsets: Readonly<Record<number, number>> }
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ReadRequest {
+  readonly topic: TopicSpec
+  readonly from: ReadFrom
+  readonly to: ReadTo
+}
+
+/**
+ * One partition of a bounded read, with its bounds, which were fixed when the read began.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ReadPartition {
+  readonly partition: number
+  /** No message below this offset is read. */
+  readonly from: number
+  /** No message at this offset or above it is read; not below `from`. */
+  readonly to: number
+  /**
+   * The messages in broker order, read from the broker as they are pulled. It ends when nothing below `to` is left, also where
+   * the last offsets are no messages (compaction, transactions) and where the partition is empty. Broken
+   * connections are the transport's: it fails only when it can't go on. For one consumer, once.
+   */
+  readonly messages: Stream.Stream<IncomingMessage, ReadFailed>
+}
+
+/**
  * What a transport can and can't do. The conformance suite asks for it and
  * leaves out only what is declared here.
  *
@@ -275,6 +328,13 @@ export interface Service {
     request: SubscribeRequest,
     consumer: Consumer
   ) => Effect.Effect<Source, SubscribeError, Scope.Scope>
+  /**
+   * Reads a bounded part of a topic, outside of any group: nothing is settled, no group and no subscription notices.
+   * It answers when the bounds of all partitions are known. What it opened ends with the scope. `maybeDuplicate` of what is read is true. Left out where a transport can't: replaying then fails with `ReplayUnsupported`.
+   */
+  readonly read?:
+    | ((request: ReadRequest) => Effect.Effect<ReadonlyArray<ReadPartition>, ReadError, Scope.Scope>)
+    | undefined
 }
 
 /**

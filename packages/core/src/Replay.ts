@@ -1,0 +1,78 @@
+/**
+ * Replaying: a bounded part of a topic is read again and handled, outside of any
+ * group. Subscriptions and their positions don't notice.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
+import type { BusClosed, HandlerTimeout, Position, ReadError, ReplayUnsupported } from "./EventBusError.js"
+import type { ReadFrom, ReadTo } from "./Transport.js"
+
+/**
+ * @since 0.1.0
+ * @category options
+ */
+export interface Options {
+  /** Where it begins. Default: `"earliest"`. */
+  readonly from?: ReadFrom | undefined
+  /** Where it ends, exclusively. Default: `"now"`, what is in the topic when the replay begins. */
+  readonly to?: ReadTo | undefined
+  /** Only the messages of this aggregate are handled. All partitions are read, because only a message itself says whose it is. Default: all. */
+  readonly aggregateId?: string | undefined
+  /** Only these partitions are read: for one aggregate, where you know its partition. Default: all. */
+  readonly partitions?: ReadonlyArray<number> | undefined
+  /** How many handlers run at once, each for another aggregate. Default: unbounded, within the bounds of the bus. */
+  readonly concurrency?: number | undefined
+  /** After this time a handler is interrupted and has failed with `HandlerTimeout`. Default: none. */
+  readonly handlerTimeout?: Duration.DurationInput | undefined
+  /** Whether the last valid token of the subject counts as the aggregate id where nothing else does (NATS). Default: false. */
+  readonly aggregateIdFromSubject?: boolean | undefined
+}
+
+/**
+ * What a replay did.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Report {
+  /** Messages that were read. */
+  readonly read: number
+  /** Messages whose handler succeeded. */
+  readonly handled: number
+  /** Messages of other aggregates than the one that was asked for. */
+  readonly skipped: number
+  /** Messages that could not be decoded. Each is logged and passed over. */
+  readonly undecodable: number
+}
+
+/**
+ * A handler failed or died: the replay ended with it. It is not retried: where that can help, the handler retries.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ReplayFailed<E = unknown> extends Data.TaggedError("ReplayFailed")<{
+  readonly position: Position
+  readonly aggregateId: string | undefined
+  /** What was done until then. Handlers that ran beside it are interrupted. */
+  readonly report: Report
+  readonly cause: Cause.Cause<unknown>
+}> {
+  /** @since 0.1.0 */
+  declare readonly cause: Cause.Cause<E | HandlerTimeout>
+  override get message() {
+    const { offset, partition, topic } = this.position
+    return `The replay ended at ${topic}[${partition}]@${offset}, whose handler failed: ${Cause.pretty(this.cause)}`
+  }
+}
+
+/**
+ * How a replay can fail beside its handlers.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type ReplayError = BusClosed | ReplayUnsupported | ReadError
