@@ -25,6 +25,7 @@ import { KafkaConnection } from "./KafkaConnection.js"
 import * as KafkaConsumer from "./KafkaConsumer.js"
 import { toInvalidConfiguration } from "./KafkaErrors.js"
 import * as KafkaProducer from "./KafkaProducer.js"
+import * as KafkaReader from "./KafkaReader.js"
 import * as KafkaTopics from "./KafkaTopics.js"
 
 /** What a message's key, headers and framing may take of the broker's limit. */
@@ -80,7 +81,8 @@ export const make = (
         maxMessageBytes: settings.maxMessageBytes - RESERVED_BYTES
       },
       publish: producer.publish,
-      subscribe: consumer.subscribe
+      subscribe: consumer.subscribe,
+      read: KafkaReader.make(client, topics, settings).read
     }
   })
 

@@ -33,6 +33,10 @@ export * as KafkaProducer from "./KafkaProducer.js"
 /**
  * @since 0.1.0
  */
+export * as KafkaReader from "./KafkaReader.js"
+/**
+ * @since 0.1.0
+ */
 export * as KafkaTopics from "./KafkaTopics.js"
 /**
  * @since 0.1.0

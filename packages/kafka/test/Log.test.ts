@@ -3,7 +3,7 @@ import type { Transport } from "@effect-eventbus/core"
 import { EventBus, EventBusConfig, FailurePolicy, Topic } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
-import { Context, Duration, Effect, Exit, Layer, Schema, Scope } from "effect"
+import { Chunk, Context, Duration, Effect, Exit, Layer, Schema, Scope, Stream } from "effect"
 import kafkajs from "kafkajs"
 import { afterAll, beforeAll, describe, expect } from "vitest"
 import {
@@ -144,6 +144,15 @@ describe("what happens to a log", () => {
           yield* eventually("and it goes on", () => consumer.values().at(-1) === `last-${group}`)
         }
         yield* eventuallyCommitted(topic.name, end + 2)
+        // A bounded read ends, too, and brings what is left.
+        const [whole] = yield* service.read!({ topic, from: "earliest", to: "now" })
+        expect(whole!.to).toBe(end + 2)
+        const read = Chunk.toReadonlyArray(yield* Stream.runCollect(whole!.messages)).map(({ offset }) => offset)
+        expect(read.at(-1)).toBe(end + 1)
+        expect(read.length).toBeLessThanOrEqual(102)
+        const offsets = { 0: 100 }
+        const [gap] = yield* service.read!({ topic, from: { offsets: { 0: 20 } }, to: { offsets } })
+        expect(yield* Stream.runCount(gap!.messages)).toBeLessThan(80)
       }),
     60_000
   )

@@ -16,6 +16,8 @@ export interface FetchedPartition {
   readonly partition: number
   readonly errorCode: number
   readonly highWatermark: number
+  /** Where the first open transaction begins, else the high watermark. */
+  readonly lastStableOffset: number
   readonly aborted: ReadonlyArray<AbortedTransaction>
   readonly records: Buffer
 }
@@ -56,14 +58,15 @@ const fetchedPartition = (reader: Reader, topic: string, version: number): Fetch
   const partition = reader.int32()
   const errorCode = reader.int16()
   const highWatermark = reader.int64()
-  reader.int64() // last stable offset
+  const lastStableOffset = reader.int64()
   if (version >= 5) reader.int64() // log start
   const aborted: Array<AbortedTransaction> = []
   for (let count = reader.int32(); count > 0; count--) {
     aborted.push({ producerId: reader.int64(), firstOffset: reader.int64() })
   }
   if (version >= 11) reader.int32() // preferred replica
-  return { topic, partition, errorCode, highWatermark, aborted, records: reader.bytes(Math.max(0, reader.int32())) }
+  const records = reader.bytes(Math.max(0, reader.int32()))
+  return { topic, partition, errorCode, highWatermark, lastStableOffset, aborted, records }
 }
 
 const HEADER = 61

@@ -1,0 +1,221 @@
+/**
+ * Bounded reads, outside of any group: for each partition its bounds, found out
+ * first, and a stream that fetches as it is pulled. Nothing is committed.
+ *
+ * @since 0.1.0
+ */
+import { BrokerUnreachable, ReadFailed, UnknownTopic } from "@effect-eventbus/core/EventBusError"
+import type { ReadError } from "@effect-eventbus/core/EventBusError"
+import type { IncomingMessage, ReadPartition, ReadRequest, Service } from "@effect-eventbus/core/Transport"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import type { Client } from "./internal/Client.js"
+import { failure, KafkaFailure, reconnect } from "./internal/Client.js"
+import * as Offsets from "./internal/Offsets.js"
+import type { FetchedPartition, FetchResponse } from "./internal/records.js"
+import { decodeRecords } from "./internal/records.js"
+import { errorType } from "./internal/Wire.js"
+import type { Settings } from "./KafkaConfig.js"
+import { toInvalidConfiguration } from "./KafkaErrors.js"
+import type { KafkaTopics } from "./KafkaTopics.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface KafkaReader {
+  readonly read: NonNullable<Service["read"]>
+}
+
+/** A batch that does not fit into so many times `fetchPartitionBytes` is not waited for. */
+const MAX_FACTOR = 1_024
+
+interface Cursor {
+  readonly offset: number
+  /** Raised when a batch did not fit into what was fetched. */
+  readonly factor: number
+}
+
+interface Page {
+  readonly messages: ReadonlyArray<IncomingMessage>
+  /** Nothing where the end is reached. */
+  readonly next: Option.Option<Cursor>
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (client: Client, topics: KafkaTopics, settings: Settings): KafkaReader => {
+  let reads = 0
+  /** Brokers come and go: as long as subscribing waits for them. */
+  const patience = Schedule.upTo(reconnect, settings.subscribeTimeout)
+
+  const read: KafkaReader["read"] = (request) =>
+    Effect.gen(function*() {
+      const role = yield* Effect.acquireRelease(Effect.sync(() => `read-${reads++}`), client.release)
+      const name = request.topic.name
+      const ensured = yield* topics.ensure(request.topic).pipe(Effect.mapError(toReadError(client, name)))
+      const bounds = yield* boundsOf(role, request, ensured.leaders.length).pipe(
+        Effect.retry({ schedule: patience, while: isTransient }),
+        Effect.mapError(toReadError(client, name))
+      )
+      return bounds.map(({ from, partition, to }): ReadPartition => ({
+        partition,
+        from,
+        to,
+        messages: from < to ? messages(role, name, topics.known(name)?.id, partition, from, to) : Stream.empty
+      }))
+    })
+
+  const boundsOf = Effect.fnUntraced(
+    function*(role: string, { from, to, topic: { name } }: ReadRequest, count: number) {
+      const ids = Array.from({ length: count }, (_, id) => id)
+      const list = (edge: Offsets.Edge) => Offsets.list(client, topics, role, name, ids, edge)
+      const first = yield* list("earliest")
+      // What is in transactions that are still open is beyond the end.
+      const end = yield* list("latest")
+      const since = typeof from === "object" && "time" in from ? yield* list(from) : undefined
+      const until = typeof to === "object" && "time" in to ? yield* list(to) : undefined
+      return ids.map((id) => {
+        const within = (offset: number) => Math.min(end.get(id)!, Math.max(first.get(id)!, offset))
+        const orEnd = (offset: number | undefined) => offset === undefined || offset < 0 ? end.get(id)! : offset
+        const begin = within(
+          since !== undefined
+            ? orEnd(since.get(id))
+            : typeof from === "object" && "offsets" in from
+            ? from.offsets[id] ?? 0
+            : 0
+        )
+        const stop = within(
+          until !== undefined
+            ? orEnd(until.get(id))
+            : orEnd(typeof to === "object" && "offsets" in to ? to.offsets[id] : undefined)
+        )
+        return { partition: id, from: begin, to: Math.max(begin, stop) }
+      })
+    }
+  )
+
+  const messages = (
+    role: string,
+    topic: string,
+    topicId: string | undefined,
+    partition: number,
+    from: number,
+    to: number
+  ): Stream.Stream<IncomingMessage, ReadFailed> =>
+    Stream.paginateChunkEffect(
+      { offset: from, factor: 1 },
+      (cursor: Cursor) =>
+        Effect.suspend(() =>
+          topics.known(topic)?.id === topicId
+            ? fetchPage(role, topic, partition, cursor, to)
+            : Effect.fail(
+              new KafkaFailure({ type: "Client", sent: false, cause: "The topic was deleted and made again" })
+            )
+        ).pipe(
+          // Leaders that are not known, or not any more, are asked for before it is tried again.
+          Effect.tapError(() => Effect.ignore(topics.refresh(topic))),
+          Effect.retry({ schedule: patience, while: isTransient }),
+          Effect.mapBoth({
+            onFailure: (cause) => new ReadFailed({ topic, partition, cause }),
+            onSuccess: ({ messages, next }) => [Chunk.unsafeFromArray(messages), next] as const
+          })
+        )
+    )
+
+  const fetchPage = (
+    role: string,
+    topic: string,
+    partition: number,
+    cursor: Cursor,
+    to: number
+  ): Effect.Effect<Page, KafkaFailure> =>
+    Effect.gen(function*() {
+      const leader = topics.known(topic)?.leaders[partition] ?? -1
+      if (leader < 0) return yield* unavailable("The partition has no leader")
+      const response = yield* client.call<FetchResponse>(leader, role, "Fetch", {
+        maxWaitTime: settings.fetchMaxWait,
+        minBytes: 1,
+        maxBytes: settings.fetchBytes,
+        topics: [{
+          topic,
+          partitions: [{
+            partition,
+            fetchOffset: cursor.offset,
+            maxBytes: settings.fetchPartitionBytes * cursor.factor
+          }]
+        }]
+      }, settings.fetchMaxWait + settings.requestTimeout)
+      if (response.errorCode !== 0) return yield* failure("Fetch", response.errorCode)
+      const fetched = response.partitions[0]
+      // A broker that holds us to a quota answers with nothing at all.
+      if (fetched === undefined) return { messages: [], next: Option.some(cursor) }
+      if (errorType(fetched.errorCode) === "OFFSET_OUT_OF_RANGE") {
+        return yield* afterRetention(role, topic, fetched, cursor, to)
+      }
+      if (fetched.errorCode !== 0) {
+        return yield* failure("Fetch", fetched.errorCode)
+      }
+      if (fetched.records.length > 0) {
+        return yield* pageOf(fetched, cursor, to)
+      }
+      // There is nothing between here and where the broker's log ends: the last offsets are no messages.
+      if (fetched.lastStableOffset >= to) return { messages: [], next: Option.none() }
+      return { messages: [], next: Option.some(cursor) }
+    })
+
+  const pageOf = (fetched: FetchedPartition, { factor, offset }: Cursor, to: number) =>
+    Effect.tryPromise({
+      try: () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings.codecs),
+      catch: (cause) => new KafkaFailure({ type: "Client", sent: true, cause })
+    }).pipe(
+      Effect.filterOrFail(
+        ({ next }) => next > offset || factor < MAX_FACTOR,
+        () => new KafkaFailure({ type: "Client", sent: true, cause: "A batch is larger than can be fetched" })
+      ),
+      Effect.map(({ messages, next }): Page => ({
+        messages: next > to ? messages.filter((message) => message.offset < to) : messages,
+        next: next >= to
+          ? Option.none()
+          : Option.some(next > offset ? { offset: next, factor: 1 } : { offset, factor: factor * 2 })
+      }))
+    )
+
+  /** What was to be read next is deleted: it goes on with what is left. */
+  const afterRetention = Effect.fnUntraced(
+    function*(role: string, topic: string, { partition }: FetchedPartition, { offset }: Cursor, to: number) {
+      const first = (yield* Offsets.list(client, topics, role, topic, [partition], "earliest")).get(partition)!
+      if (first <= offset) {
+        return yield* new KafkaFailure({ type: "Client", sent: true, cause: "The topic is shorter than it was" })
+      }
+      yield* Effect.logWarning("Messages were deleted from the topic before they were read").pipe(
+        Effect.annotateLogs({ topic, partition, from: offset, to: first })
+      )
+      return { messages: [], next: first < to ? Option.some({ offset: first, factor: 1 }) : Option.none() }
+    }
+  )
+
+  return { read }
+}
+
+const unavailable = (cause: string) => new KafkaFailure({ type: "LEADER_NOT_AVAILABLE", sent: false, cause })
+
+const isTransient = (error: KafkaFailure): boolean =>
+  error.type !== "Client" && toInvalidConfiguration(error) === undefined
+
+const toReadError =
+  (client: Client, topic: string) => (error: KafkaFailure | Exclude<ReadError, ReadFailed>): ReadError => {
+    if (error._tag !== "KafkaFailure") return error
+    if (error.type === "UNKNOWN_TOPIC_OR_PARTITION") {
+      return new UnknownTopic({ topic, transport: "kafka", cause: error })
+    }
+    if (error.isUnreachable) {
+      return new BrokerUnreachable({ transport: "kafka", addresses: client.addresses, cause: error })
+    }
+    return toInvalidConfiguration(error, topic) ?? new ReadFailed({ topic, cause: error })
+  }
