@@ -235,8 +235,8 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       }, Math.max(1_000, settings.sessionTimeout / 3))
       const type = errorCode === 0 ? "" : errorType(errorCode)
       if (type === "" || type === "REBALANCE_IN_PROGRESS") state.contact = Math.max(state.contact, sentAt)
-      // While it joins, the generation that was asked about may be over.
-      if (type === "" || joins !== state.joins || state.isJoining) return
+      // While it joins, the generation that was asked about may be over; also when the answer comes after the join.
+      if (type === "" || joins !== state.joins || generation !== state.generation || state.isJoining) return
       if (type === "REBALANCE_IN_PROGRESS") return rejoin()
       if (notCoordinator.has(type)) state.coordinator = undefined
       if (!kickedOut.has(type)) return
