@@ -27,6 +27,15 @@ import type { TopicSettings } from "./TopicSettings.js"
 export type TopicStrategy = "create" | "create-or-update" | "validate" | "skip"
 
 /**
+ * Which consumer group a subscription is a member of: `per-topic` has one for each topic, `<group>.<topic>`, so that no
+ * subscription notices when others come, go or rebalance; `shared` has one for all topics, `<group>`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type GroupNaming = "per-topic" | "shared"
+
+/**
  * @since 0.1.0
  * @category models
  */
@@ -121,6 +130,8 @@ export interface Options {
   readonly fetchPartitionBytes?: number | undefined
   /** Bytes that a fetch brings, and that a subscription holds for lanes that are full. Default: 8 MiB. */
   readonly fetchBytes?: number | undefined
+  /** How consumer groups are named on the broker, and whether topics share one. Default: `per-topic`. */
+  readonly groups?: GroupNaming | undefined
   /** How often finished messages are committed. Default: 1 second. */
   readonly commitInterval?: Duration.DurationInput | undefined
   /** After how many finished messages a commit does not wait for its time. Default: 1,000. */
@@ -165,6 +176,7 @@ export interface Settings {
   readonly fetchMaxWait: number
   readonly fetchPartitionBytes: number
   readonly fetchBytes: number
+  readonly groups: GroupNaming
   readonly commitInterval: number
   readonly commitMessages: number
   readonly subscribeTimeout: number
@@ -213,6 +225,7 @@ export const resolve = (options: Options): Effect.Effect<Settings, InvalidConfig
     fetchMaxWait: millis(options.fetchMaxWait, "300 millis"),
     fetchPartitionBytes: options.fetchPartitionBytes ?? MIB,
     fetchBytes: options.fetchBytes ?? 8 * MIB,
+    groups: options.groups ?? "per-topic",
     commitInterval: millis(options.commitInterval, "1 second"),
     commitMessages: options.commitMessages ?? 1_000,
     subscribeTimeout: millis(options.subscribeTimeout, "30 seconds"),

@@ -114,6 +114,11 @@ export const spec = {
     default: "8388608",
     description: "Bytes that a fetch brings, and that a subscription holds for lanes that are full."
   }),
+  "kafka.groups": ConfigSpec.literal("per-topic", "shared")({
+    default: "per-topic",
+    description:
+      "The consumer group of a subscription: `<group>.<topic>`, one for each topic, or `<group>`, which all topics share."
+  }),
   "kafka.commitInterval": ConfigSpec.duration({
     default: "1 second",
     description: "How often finished messages are committed."
@@ -169,6 +174,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     fetchMaxWait: values["kafka.fetchMaxWait"],
     fetchPartitionBytes: values["kafka.fetchPartitionBytes"],
     fetchBytes: values["kafka.fetchBytes"],
+    groups: values["kafka.groups"],
     commitInterval: values["kafka.commitInterval"],
     commitMessages: values["kafka.commitMessages"],
     subscribeTimeout: values["kafka.subscribeTimeout"],

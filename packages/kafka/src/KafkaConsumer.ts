@@ -1,6 +1,6 @@
 /**
- * Subscriptions: each is a consumer of its own in a group of its own, named
- * `<group>.<topic>`, so that none has to wait for another's rebalance.
+ * Subscriptions: each is a member of its own, in a group of its own by default, named
+ * `<group>.<topic>`, so that none has to wait for another's rebalance; or in one that all topics share.
  *
  * @since 0.1.0
  */
@@ -14,7 +14,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Assignments from "./internal/Assignments.js"
 import type { Client, KafkaFailure } from "./internal/Client.js"
-import type { Settings } from "./KafkaConfig.js"
+import type { GroupNaming, Settings } from "./KafkaConfig.js"
 import { toSubscribeError } from "./KafkaErrors.js"
 import type { KafkaTopics } from "./KafkaTopics.js"
 
@@ -32,7 +32,8 @@ export interface KafkaConsumer {
  * @since 0.1.0
  * @category naming
  */
-export const groupOf = (group: string, topic: string): string => `${group}.${topic}`
+export const groupOf = (group: string, topic: string, groups: GroupNaming = "per-topic"): string =>
+  groups === "shared" ? group : `${group}.${topic}`
 
 /**
  * @since 0.1.0
@@ -46,7 +47,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
         Effect.annotateLogs({
           module: "KafkaConsumer",
           topic: request.topic.name,
-          group: groupOf(request.group, request.topic.name)
+          group: groupOf(request.group, request.topic.name, settings.groups)
         })
       )
   }
@@ -62,7 +63,7 @@ const subscribe = (
 ): Effect.Effect<Source, SubscribeError, Scope.Scope> =>
   Effect.gen(function*() {
     const topic = request.topic.name
-    const group = groupOf(request.group, topic)
+    const group = groupOf(request.group, topic, settings.groups)
     const toError = (failure: KafkaFailure) => toSubscribeError(topic, request.group, client.addresses, failure)
 
     yield* topics.ensure(request.topic).pipe(

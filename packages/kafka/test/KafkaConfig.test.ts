@@ -21,6 +21,7 @@ describe("KafkaConfig", () => {
       EVENTBUS_KAFKA_SASL_PASSWORD: "hunter2",
       EVENTBUS_KAFKA_TLS_ENABLED: "true",
       EVENTBUS_KAFKA_TOPICS: "validate",
+      EVENTBUS_KAFKA_GROUPS: "shared",
       EVENTBUS_KAFKA_TOPIC_PARTITIONERS: "orders=sarama-fnv1a, clicks=murmur2",
       EVENTBUS_KAFKA_REPLICATION_FACTOR: "-1",
       EVENTBUS_KAFKA_SESSION_TIMEOUT: "6 seconds"
@@ -30,6 +31,7 @@ describe("KafkaConfig", () => {
       clientId: "me",
       tls: {},
       topics: "validate",
+      groups: "shared",
       topicPartitioners: { orders: "sarama-fnv1a", clicks: "murmur2" },
       sessionTimeout: 6_000,
       heartbeatInterval: 600

@@ -10,14 +10,13 @@ import type * as Scope from "effect/Scope"
 import * as CommitMetadata from "../CommitMetadata.js"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
-import type { Member } from "./Assignor.js"
-import * as Assignor from "./Assignor.js"
 import type { Client } from "./Client.js"
 import { failure } from "./Client.js"
 import type { CommitRequest, Committer } from "./Committer.js"
 import * as CommitterModule from "./Committer.js"
 import type { Fetcher } from "./Fetcher.js"
 import * as FetcherModule from "./Fetcher.js"
+import * as GroupPlan from "./GroupPlan.js"
 import type { Membership, MembershipOptions } from "./Membership.js"
 import * as MembershipModule from "./Membership.js"
 import * as Offsets from "./Offsets.js"
@@ -77,7 +76,6 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     /** The partitions that there were when the subscription began. */
     const known = topics.known(topic)?.leaders.length ?? 0
     const epochs = new Map<number, number>()
-    let planned = 0
     let hasLetGo = false
 
     // ---- beginning ----
@@ -262,16 +260,15 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     // ---- the group ----
 
-    const plan = Effect.fnUntraced(function*(members: ReadonlyArray<Member>) {
-      const counts = new Map<string, number>()
-      for (const name of new Set(members.flatMap(({ topics }) => topics))) {
-        counts.set(name, (yield* topics.refresh(name)).leaders.length)
-      }
-      planned = counts.get(topic) ?? 0
-      return Assignor.assign(members, counts)
+    const plan = GroupPlan.make({
+      topics,
+      topic,
+      isShared: settings.groups === "shared",
+      intervalMs: settings.metadataMaxAge
     })
 
     const apply = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, generation: number) {
+      plan.applied(generation)
       const gone = [...partitions.values()].filter(({ id }) => !ids.includes(id))
       if (gone.length > 0) {
         hasLetGo = true
@@ -293,7 +290,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       id: options.id,
       fenceAfterMs: settings.sessionTimeout - lastDrain,
       owned: () => [...partitions.keys()],
-      plan,
+      plan: plan.assign,
       apply,
       lost
     })
@@ -314,15 +311,11 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       onRemade
     })
 
-    const watch = Effect.sleep(settings.metadataMaxAge).pipe(
-      Effect.zipRight(Effect.option(topics.refresh(topic))),
-      Effect.tap((known) =>
-        Effect.sync(() => {
-          // Only the leader has planned, and only it needs to know.
-          if (Option.isSome(known) && planned > 0 && known.value.leaders.length !== planned) membership.rejoin()
-          fetcher.wake()
-        })
-      ),
+    const watch = plan.isOutdated.pipe(
+      Effect.map((isOutdated) => {
+        if (isOutdated) membership.rejoin()
+        fetcher.wake()
+      }),
       Effect.forever
     )
 
