@@ -207,6 +207,50 @@ describe("three brokers, with three replicas", () => {
     WEATHER_MS + 60_000
   )
 
+  /** A broker that does not coordinate the group: the members of a group are not what this is about. */
+  const bystander = (group: string) =>
+    withAdmin(async (admin) => {
+      const hash = [...group].reduce((hash, char) => (Math.imul(31, hash) + char.charCodeAt(0)) | 0, 0)
+      const { topics } = await admin.fetchTopicMetadata({ topics: ["__consumer_offsets"] })
+      const { leader } = topics[0]!.partitions.find(({ partitionId }) => partitionId === (hash & 0x7fffffff) % 4)!
+      return cluster.nodes.findIndex(({ id }) => id !== leader)
+    }, cluster.bootstrap)
+
+  for (const how of ["silent", "dead"] as const) {
+    it.scopedLive(
+      `partitions whose leader is ${how} hold up no others: each begins when its own leader answers`,
+      () =>
+        Effect.gen(function*() {
+          const topic = spec(topicName(), 3)
+          const service = yield* connect()
+          yield* withAdmin((admin) =>
+            admin.createTopics({
+              topics: [{
+                topic: topic.name,
+                replicaAssignment: cluster.nodes.map(({ id }, partition) => ({ partition, replicas: [id] })),
+                configEntries: [{ name: "min.insync.replicas", value: "1" }]
+              }]
+            }), cluster.bootstrap)
+          yield* published(service, topic, Array.from({ length: 30 }, (_, i) => message(undefined, String(i))))
+          const victim = yield* bystander(`tests.${topic.name}`)
+          const { all, consumer, lanes } = makeConsumer({
+            onTake: ({ assignment }, one) => assignment.finish(one)
+          })
+          const [hurt, heal] = how === "dead"
+            ? [cluster.nodes[victim]!.kill, cluster.nodes[victim]!.start]
+            : [cluster.proxies[victim]!.blackhole, cluster.proxies[victim]!.flow]
+          yield* Effect.acquireRelease(hurt, () => Effect.orDie(heal))
+          yield* service.subscribe(request(topic), consumer)
+          yield* eventually("the others are read", () => all().length === 20)
+          expect(lanes).toHaveLength(2)
+          yield* heal
+          yield* eventually("then the last one", () => all().length === 30)
+          expect(lanes.map(({ assignment }) => assignment.partition).at(-1)).toBe(victim)
+        }),
+      60_000
+    )
+  }
+
   it.scopedLive(
     "a commit that was held up in the network does not undo a later one",
     () =>

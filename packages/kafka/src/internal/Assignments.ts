@@ -2,16 +2,18 @@
  * The partitions that a subscription has: how one begins when the group gives
  * it, and ends when the group takes it or the group is lost.
  */
-import type { Consumer, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type { Consumer, Lane, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
+import * as FiberHandle from "effect/FiberHandle"
+import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
-import * as CommitMetadata from "../CommitMetadata.js"
 import type { Settings } from "../KafkaConfig.js"
+import { toInvalidConfiguration } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
-import type { Client } from "./Client.js"
-import { failure } from "./Client.js"
+import type { Client, KafkaFailure } from "./Client.js"
+import { reconnect } from "./Client.js"
 import type { CommitRequest, Committer } from "./Committer.js"
 import * as CommitterModule from "./Committer.js"
 import type { Fetcher } from "./Fetcher.js"
@@ -21,6 +23,8 @@ import type { Membership, MembershipOptions } from "./Membership.js"
 import * as MembershipModule from "./Membership.js"
 import * as Offsets from "./Offsets.js"
 import { Partition } from "./Partition.js"
+import type { Start } from "./Starts.js"
+import * as Starts from "./Starts.js"
 
 export interface AssignmentsOptions {
   readonly client: Client
@@ -47,14 +51,6 @@ export interface Assignments {
   readonly roles: ReadonlyArray<string>
 }
 
-/** Where a partition begins, and what is known of it. */
-interface Start {
-  readonly id: number
-  readonly offset: number
-  readonly finished: ReadonlyArray<readonly [from: number, to: number]>
-  readonly duplicatesBelow: number
-}
-
 /** Several assignments of a partition in one generation are told apart by their epochs. */
 const EPOCHS_PER_GENERATION = 1_024
 
@@ -64,87 +60,74 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     const topic = request.topic.name
     const fetchRole = `fetch-${options.id}`
     const partitions = new Map<number, Partition>()
-    const lanes = new Map<Partition, ReturnType<Consumer["assigned"]>>()
+    /** Until they are closed. */
+    const lanes = new Map<Partition, { readonly lane: Lane; readonly closed: Deferred.Deferred<void> }>()
     /** What was finished and not confirmed when the group was lost: it need not be handled again. */
     const remembered = new Map<number, Partition>()
-    const closing = yield* Effect.makeSemaphore(1)
+    /** Begins what could not begin at once. */
+    const late = yield* FiberHandle.make<void, KafkaFailure>()
     /** Others wait for what is let go, heartbeats go on meanwhile. */
     const drain = Math.min(Duration.toMillis(request.drainDeadline), settings.rebalanceTimeout / 2)
     /** What is about to be lost has to be over when the session is. */
     const lastDrain = Math.min(drain, settings.sessionTimeout / 2)
     let isStopped = false
-    /** The partitions that there were when the subscription began. */
-    const known = topics.known(topic)?.leaders.length ?? 0
     const epochs = new Map<number, number>()
     let hasLetGo = false
 
     // ---- beginning ----
 
+    const starts = Starts.make({
+      client,
+      topics,
+      request,
+      group,
+      fetchRole,
+      membership: () => membership,
+      remembered,
+      known: topics.known(topic)?.leaders.length ?? 0
+    })
+
+    /** A partition has one lane at a time, also one that was lost and has come back; and none that may be another's. */
+    const begin = (generation: number) => (start: Start, mark: CommitRequest) =>
+      Effect.zipRight(
+        closedLanes(start.id),
+        Effect.suspend(() => {
+          if (isStopped || partitions.has(start.id)) return Effect.void
+          if (membership.generation() !== generation) return Effect.fail(Starts.generationIsOver)
+          open(start, generation, mark)
+          fetcher.wake()
+          return Effect.void
+        })
+      )
+
     const start = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, generation: number) {
-      const starts = yield* startsOf(ids)
-      const marks = yield* markTaken(starts)
-      // A partition has one lane at a time, also one that was lost and has come back.
-      yield* closing.withPermits(1)(Effect.void)
-      if (isStopped) return
-      starts.forEach((start, i) => open(start, generation, marks[i]!))
-      fetcher.wake()
+      const failures = yield* starts.each(ids, generation, begin(generation))
+      if (failures.size === 0) return
+      const hasNothing = partitions.size === 0 && !hasLetGo
+      const awaited = [...failures.values()].find(({ error, isNew }) =>
+        hasNothing || error === Starts.generationIsOver || toInvalidConfiguration(error) !== undefined ||
+        // It would miss what is published from now on.
+        (isNew && request.startFrom === "latest")
+      )
+      if (awaited !== undefined) return yield* awaited.error
+      yield* Effect.logWarning("Partitions begin later: their leaders do not answer").pipe(
+        Effect.annotateLogs({
+          partitions: [...failures.keys()].join(","),
+          why: [...failures.values()][0]!.error.message
+        })
+      )
+      yield* FiberHandle.run(late, startLate([...failures.keys()], generation))
     })
 
-    const startsOf = Effect.fnUntraced(function*(ids: ReadonlyArray<number>) {
-      const committed = yield* Offsets.committed(membership.ask, group, topic, ids)
-      const isNew = (id: number) => !committed.has(id)
-      const ends = yield* Offsets.list(client, topics, fetchRole, topic, ids, "latest")
-      const begins = yield* beginsOf(ids.filter(isNew), ends)
-      return ids.map((id): Start => {
-        const commit = committed.get(id)
-        if (commit === undefined) return { id, offset: begins.get(id)!, finished: [], duplicatesBelow: 0 }
-        const { clean, finished } = Option.getOrElse(commit.metadata, () => ({ clean: false, finished: [] }))
-        const former = remembered.get(id)
-        const isOurs = former?.committed?.offset === commit.offset && former.committed.metadata === commit.text
-        return {
-          id,
-          offset: isOurs ? former.tracker.watermark : commit.offset,
-          finished: isOurs ? former.tracker.finishedAbove() : finished,
-          duplicatesBelow: clean && !isOurs
-            ? 0
-            : Math.min(ends.get(id)!, commit.offset + request.maxAboveWatermark + request.maxUnfinished)
-        }
-      })
-    })
-
-    /** Where the group begins in partitions that it has never been in. */
-    const beginsOf = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, ends: ReadonlyMap<number, number>) {
-      const { startFrom } = request
-      const list = (edge: Offsets.Edge, of = ids) => Offsets.list(client, topics, fetchRole, topic, of, edge)
-      if (startFrom === "earliest") return yield* list("earliest")
-      // What was added meanwhile is new from its beginning on.
-      const added = yield* list("earliest", ids.filter((id) => id >= known))
-      if (startFrom === "latest") return new Map([...ends, ...added])
-      if ("time" in startFrom) {
-        const found = yield* list(startFrom)
-        return new Map(ids.map((id) => [id, found.get(id)! < 0 ? ends.get(id)! : found.get(id)!]))
-      }
-      const first = yield* list("earliest")
-      return new Map(ids.map((id) => {
-        const wanted = startFrom.offsets[id] ?? first.get(id)!
-        return [id, Math.min(ends.get(id)!, Math.max(first.get(id)!, wanted))]
-      }))
-    })
-
-    /** Says, before anything is handled, that the partition is in use; and fixes where a new group began. */
-    const markTaken = Effect.fnUntraced(function*(starts: ReadonlyArray<Start>) {
-      const marks = starts.map(({ finished, id, offset }) => ({
-        partition: id,
-        offset,
-        metadata: CommitMetadata.encode(offset, { clean: false, finished }).text
-      }))
-      const codes = yield* membership.commit(marks)
-      for (const { id } of starts) {
-        const code = codes.get(id)
-        if (code !== 0) return yield* failure("OffsetCommit", code ?? -1)
-      }
-      return marks
-    })
+    const startLate = (ids: ReadonlyArray<number>, generation: number) =>
+      Effect.suspend(() => starts.each(ids.filter((id) => !partitions.has(id)), generation, begin(generation))).pipe(
+        Effect.flatMap((failures) => {
+          const [failed] = failures.values()
+          return failed === undefined || isStopped ? Effect.void : Effect.fail(failed.error)
+        }),
+        Effect.tapError((error) => Effect.logDebug("Partitions can't begin yet", error)),
+        Effect.retry(reconnect)
+      )
 
     const open = (start: Start, generation: number, mark: CommitRequest): void => {
       remembered.delete(start.id)
@@ -167,29 +150,39 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       })
       partition.committed = mark
       const lane = consumer.assigned(partition.assignment)
-      lanes.set(partition, lane)
+      lanes.set(partition, { lane, closed: Deferred.unsafeMake(FiberId.none) })
       partitions.set(start.id, partition)
       partition.open(lane)
     }
 
     // ---- ending ----
 
-    /** Offers nothing more, waits for what runs within the deadline, and drops the rest. */
+    /** Offers nothing more, waits for what runs within the deadline, and drops the rest. A second time shortens the first. */
     const close = (gone: ReadonlyArray<Partition>, deadlineMs: number) =>
       Effect.forEach(gone, (partition) => {
         partition.stop()
-        const lane = lanes.get(partition)
-        lanes.delete(partition)
-        return lane === undefined
+        const held = lanes.get(partition)
+        return held === undefined
           ? Effect.void
-          : lane.close({ deadline: Duration.millis(deadlineMs), finishQueued: false }).pipe(
+          : held.lane.close({ deadline: Duration.millis(deadlineMs), finishQueued: false }).pipe(
             Effect.tap(({ lost, unfinished }) =>
               Effect.logDebug("A partition was let go").pipe(
                 Effect.annotateLogs({ partition: partition.id, lost, unfinished })
               )
-            )
+            ),
+            Effect.zipRight(Effect.suspend(() => {
+              lanes.delete(partition)
+              return Deferred.succeed(held.closed, undefined)
+            }))
           )
-      }, { concurrency: "unbounded", discard: true }).pipe(closing.withPermits(1))
+      }, { concurrency: "unbounded", discard: true })
+
+    const closedLanes = (id: number) =>
+      Effect.forEach(
+        [...lanes].filter(([partition]) => partition.id === id && partitions.get(id) !== partition),
+        ([, { closed }]) => Deferred.await(closed),
+        { discard: true }
+      )
 
     const forget = (gone: ReadonlyArray<Partition>): void => {
       for (const partition of gone) {
@@ -221,11 +214,11 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         )
       })
 
+    const firstOf = (partition: Partition) => Offsets.first(client, topics, fetchRole, topic, partition.id)
+
     /** The log was cut off, at its beginning by retention, or at its end because the topic was made anew. */
     const onOutOfRange = Effect.fnUntraced(function*(partition: Partition) {
-      const first = (yield* Offsets.list(client, topics, fetchRole, topic, [partition.id], "earliest")).get(
-        partition.id
-      )!
+      const first = yield* firstOf(partition)
       if (first > partition.fetchOffset) {
         yield* Effect.logWarning("Messages were deleted from the topic before they were read").pipe(
           Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
@@ -240,7 +233,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     })
 
     const onRemade = Effect.fnUntraced(function*(partition: Partition) {
-      const [[, first] = [0, 0]] = yield* Offsets.list(client, topics, fetchRole, topic, [partition.id], "earliest")
+      const first = yield* firstOf(partition)
       yield* Effect.logWarning("The topic was deleted and made again; reading begins anew").pipe(
         Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
       )
@@ -248,14 +241,16 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     })
 
     const beginAnew = Effect.fnUntraced(function*(partition: Partition, first: number) {
-      yield* close([partition], drain)
-      forget([partition])
+      const generation = membership.generation()
+      // A lane that was closed by half would be nobody's.
+      yield* Effect.uninterruptible(
+        Effect.zipRight(close([partition], drain), Effect.sync(() => forget([partition])))
+      )
       const start: Start = { id: partition.id, offset: first, finished: [], duplicatesBelow: 0 }
       // Where this fails, joining again finds that the partition is missing.
-      const [mark] = yield* Effect.tapError(markTaken([start]), () => Effect.sync(membership.rejoin))
-      if (isStopped || partitions.has(start.id)) return
-      open(start, 0, mark!)
-      fetcher.wake()
+      yield* Effect.flatMap(starts.mark(start, generation), (mark) => begin(generation)(start, mark)).pipe(
+        Effect.tapError(() => Effect.sync(membership.rejoin))
+      )
     })
 
     // ---- the group ----
@@ -275,6 +270,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         yield* letGo(gone)
       }
       committer.renewed()
+      yield* FiberHandle.clear(late)
       const added = ids.filter((id) => !partitions.has(id))
       if (added.length > 0 && !isStopped) yield* start(added, generation)
       const answer = hasLetGo

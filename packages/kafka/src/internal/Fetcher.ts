@@ -11,6 +11,7 @@ import type { Settings } from "../KafkaConfig.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Client.js"
+import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
 import type { FetchedPartition, FetchResponse } from "./records.js"
 import { decodeRecords } from "./records.js"
@@ -38,7 +39,6 @@ export interface Fetcher {
 }
 
 const MAX_REST_MS = 1_000
-const NO_LEADER = new KafkaFailure({ type: "LEADER_NOT_AVAILABLE", sent: false, cause: "The partition has no leader" })
 
 export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -59,7 +59,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
         if (!partition.canFetch) continue
         const leader = leaderOf(partition)
         if (leader < 0) {
-          rest(partition, NO_LEADER)
+          rest(partition, Offsets.noLeader)
           continue
         }
         let signal = signals.get(leader)
@@ -79,7 +79,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
           )
           const old = ready.filter(isOfTheFormer)
           if (ready.length === 0 || buffered() >= settings.fetchBytes) yield* signal.wait
-          else if (old.length > 0) yield* Effect.forEach(old, remake, { discard: true })
+          else if (old.length > 0) { for (const partition of old) aside(partition, options.onRemade(partition)) }
           else yield* fetch(node, rotated(ready, turn++))
         }
       }).pipe(Effect.annotateLogs({ broker: node }))
@@ -89,8 +89,20 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       return id !== undefined && topicId !== undefined && topicId !== id
     }
 
-    const remake = (partition: Partition) =>
-      Effect.catchAll(options.onRemade(partition), (error) => Effect.sync(() => rest(partition, error)))
+    /** What may take its time is done beside the loop, which goes on with the other partitions. */
+    const aside = (partition: Partition, work: Effect.Effect<void, KafkaFailure>): void => {
+      partition.resting = true
+      fork(Effect.match(work, {
+        onFailure: (error) => {
+          partition.resting = false
+          rest(partition, error)
+        },
+        onSuccess: () => {
+          partition.resting = false
+          wake()
+        }
+      }))
+    }
 
     const buffered = (): number => {
       let bytes = 0
@@ -132,7 +144,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
     const receive = (partition: Partition, fetched: FetchedPartition): Effect.Effect<void> => {
       if (fetched.errorCode !== 0) {
         return errorType(fetched.errorCode) === "OFFSET_OUT_OF_RANGE"
-          ? Effect.catchAll(options.onOutOfRange(partition), (error) => Effect.sync(() => rest(partition, error)))
+          ? Effect.sync(() => aside(partition, options.onOutOfRange(partition)))
           : Effect.sync(() => rest(partition, failure("Fetch", fetched.errorCode)))
       }
       if (fetched.records.length === 0) return Effect.void
@@ -168,7 +180,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
         Effect.logDebug("Fetching is tried again", error).pipe(
           Effect.when(() => partition.failures % 10 === 1),
           Effect.zipRight(Effect.sleep(Math.min(MAX_REST_MS, 50 * 2 ** Math.min(partition.failures, 6)))),
-          Effect.zipRight(Effect.ignore(topics.refresh(topic))),
+          Effect.zipRight(Offsets.refreshed(topics, topic)),
           Effect.zipRight(Effect.sync(() => {
             partition.resting = false
             wake()

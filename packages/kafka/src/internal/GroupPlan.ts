@@ -75,7 +75,12 @@ export const make = ({ intervalMs, isShared, topic, topics }: GroupPlanOptions):
             Effect.forEach(new Set([topic, ...planned.keys()]), (name) =>
               topics.refresh(name).pipe(
                 Effect.map(({ leaders }) => leaders.length !== (planned.get(name) ?? leaders.length)),
-                Effect.orElseSucceed(() => false)
+                Effect.catchAll((error) =>
+                  Effect.logDebug("Whether the topic has new partitions can't be asked", error.message).pipe(
+                    Effect.annotateLogs({ topic: name }),
+                    Effect.as(false)
+                  )
+                )
               ))
           )
         ),

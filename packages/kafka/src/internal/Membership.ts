@@ -16,6 +16,7 @@ import type { Client, KafkaFailure } from "./Client.js"
 import { failure, reconnect } from "./Client.js"
 import type { CommitRequest, Send } from "./Committer.js"
 import * as GroupProtocol from "./groupProtocol.js"
+import { monotonic } from "./monotonic.js"
 import { Signal } from "./Signal.js"
 import type { Api } from "./Wire.js"
 import { errorType } from "./Wire.js"
@@ -44,6 +45,8 @@ export interface Membership {
   readonly standing: Deferred.Deferred<void, KafkaFailure>
   readonly run: Effect.Effect<never>
   readonly commit: Send
+  /** In which it is a member, as far as it knows; −1 while it may have lost its partitions to others. */
+  readonly generation: () => number
   /** Asks the coordinator, as a member: for the offsets of its group. */
   readonly ask: <A>(api: Api, payload: object) => Effect.Effect<A, KafkaFailure>
   /** Joins again, for the group to be balanced anew. */
@@ -93,7 +96,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       needsJoin: false,
       lastFailure: undefined as KafkaFailure | undefined
     }
-    const now = (): number => Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
+    const now = monotonic(clock)
 
     const coordinator = Effect.suspend(() =>
       state.coordinator !== undefined
@@ -301,6 +304,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
         Effect.zipRight(Effect.never)
       ),
       commit,
+      generation: () => state.isMember && now() - state.contact <= options.fenceAfterMs ? state.generation : -1,
       ask: (api, payload) => ask("control", api, payload),
       rejoin,
       renew: Effect.zipRight(client.release(joinRole), Effect.sync(rejoin)),

@@ -2,9 +2,9 @@
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as CommitMetadata from "../CommitMetadata.js"
-import type { KafkaTopics } from "../KafkaTopics.js"
-import type { Client, KafkaFailure } from "./Client.js"
-import { failure } from "./Client.js"
+import type { KafkaTopics, Topic } from "../KafkaTopics.js"
+import type { Client } from "./Client.js"
+import { failure, KafkaFailure } from "./Client.js"
 import type { Api } from "./Wire.js"
 
 /** One of the ends, or the first message that is not older than a time. */
@@ -23,6 +23,25 @@ const timestamps = { earliest: -2, latest: -1 } as const
 
 const timestampOf = (edge: Edge): number => typeof edge === "string" ? timestamps[edge] : edge.time.getTime()
 
+/** Partitions by the broker that leads them, −1 where there is none or the topic is not known. */
+export const byLeader = (
+  known: Topic | undefined,
+  partitions: ReadonlyArray<number>
+): ReadonlyMap<number, ReadonlyArray<number>> => {
+  const found = new Map<number, Array<number>>()
+  for (const partition of partitions) {
+    const leader = known?.leaders[partition] ?? -1
+    found.set(leader, [...found.get(leader) ?? [], partition])
+  }
+  return found
+}
+
+/** What each partition's leader has answered, or why it has not. */
+export interface Listed {
+  readonly offsets: ReadonlyMap<number, number>
+  readonly failures: ReadonlyMap<number, KafkaFailure>
+}
+
 /** The first offset of each partition that still exists, the one that its next message will have, or −1 where nothing is so new. */
 export const list = (
   client: Client,
@@ -31,36 +50,54 @@ export const list = (
   topic: string,
   partitions: ReadonlyArray<number>,
   edge: Edge
-): Effect.Effect<ReadonlyMap<number, number>, KafkaFailure> =>
+): Effect.Effect<Listed> =>
   Effect.gen(function*() {
-    if (partitions.length === 0) return new Map<number, number>()
-    const known = topics.known(topic) ?? (yield* topics.refresh(topic))
-    const byLeader = new Map<number, Array<number>>()
-    for (const partition of partitions) {
-      const leader = known.leaders[partition] ?? -1
-      byLeader.set(leader, [...byLeader.get(leader) ?? [], partition])
-    }
-    const answers = yield* Effect.forEach(byLeader, ([leader, own]) =>
-      client.call<ListOffsetsResponse>(leader, role, "ListOffsets", {
-        topics: [{ topic, partitions: own.map((partition) => ({ partition, timestamp: timestampOf(edge) })) }]
-      }), { concurrency: "unbounded" })
-    const found = new Map<number, number>()
-    for (
-      const { errorCode, offset, partition } of answers.flatMap(({ responses }) =>
-        responses
-      ).flatMap((r) =>
-        r.partitions
-      )
-    ) {
-      if (errorCode !== 0) {
-        return yield* failure("ListOffsets", errorCode)
-      }
-      found.set(partition, Number(offset))
-    }
-    return found
-  }).pipe(
+    const offsets = new Map<number, number>()
+    const failures = new Map<number, KafkaFailure>()
+    yield* Effect.forEach(byLeader(topics.known(topic), partitions), ([leader, own]) =>
+      leader < 0
+        ? Effect.sync(() => own.forEach((partition) => failures.set(partition, noLeader)))
+        : client.call<ListOffsetsResponse>(leader, role, "ListOffsets", {
+          topics: [{ topic, partitions: own.map((partition) => ({ partition, timestamp: timestampOf(edge) })) }]
+        }).pipe(Effect.match({
+          onFailure: (error) => own.forEach((partition) => failures.set(partition, error)),
+          onSuccess: ({ responses }) => {
+            for (const { errorCode, offset, partition } of responses.flatMap(({ partitions }) => partitions)) {
+              if (errorCode === 0) offsets.set(partition, Number(offset))
+              else failures.set(partition, failure("ListOffsets", errorCode))
+            }
+          }
+        })), { concurrency: "unbounded", discard: true })
     // Leaders that are not known, or not any more, are asked for before this is tried again.
-    Effect.tapError(() => Effect.ignore(topics.refresh(topic)))
+    if (failures.size > 0) yield* refreshed(topics, topic)
+    return { offsets, failures }
+  })
+
+/** The first offset of one partition. */
+export const first = (
+  client: Client,
+  topics: KafkaTopics,
+  role: string,
+  topic: string,
+  partition: number
+): Effect.Effect<number, KafkaFailure> =>
+  Effect.flatMap(list(client, topics, role, topic, [partition], "earliest"), ({ failures, offsets }) => {
+    const offset = offsets.get(partition)
+    return offset === undefined ? Effect.fail(failures.get(partition) ?? noLeader) : Effect.succeed(offset)
+  })
+
+export const noLeader = new KafkaFailure({
+  type: "LEADER_NOT_AVAILABLE",
+  sent: false,
+  cause: "The partition has no leader"
+})
+
+/** Looks who leads the partitions now. Where that fails, whoever needs it tries again. */
+export const refreshed = (topics: KafkaTopics, topic: string): Effect.Effect<void> =>
+  topics.refresh(topic).pipe(
+    Effect.catchAll((error) =>
+      Effect.annotateLogs(Effect.logDebug("Who leads the partitions can't be asked", error), { topic })
+    )
   )
 
 /** The last commit of a group. */

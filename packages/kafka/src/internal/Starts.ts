@@ -1,0 +1,176 @@
+/**
+ * Where the partitions begin that the group has given: at its last commit, or
+ * where the subscription says. Those of one broker need nothing of another's, so
+ * a leader that is missing or silent holds up its own partitions only.
+ */
+import type { SubscribeRequest } from "@effect-eventbus/core/Transport"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as CommitMetadata from "../CommitMetadata.js"
+import type { KafkaTopics } from "../KafkaTopics.js"
+import type { Client } from "./Client.js"
+import { failure, KafkaFailure } from "./Client.js"
+import type { CommitRequest } from "./Committer.js"
+import type { Membership } from "./Membership.js"
+import * as Offsets from "./Offsets.js"
+import type { Partition } from "./Partition.js"
+
+/** Where a partition begins, and what is known of it. */
+export interface Start {
+  readonly id: number
+  readonly offset: number
+  readonly finished: ReadonlyArray<readonly [from: number, to: number]>
+  readonly duplicatesBelow: number
+}
+
+export interface StartsOptions {
+  readonly client: Client
+  readonly topics: KafkaTopics
+  readonly request: SubscribeRequest
+  readonly group: string
+  readonly fetchRole: string
+  readonly membership: () => Membership
+  /** What was finished and not confirmed when the group was lost: it need not be handled again. */
+  readonly remembered: ReadonlyMap<number, Partition>
+  /** How many partitions there were when the subscription began. */
+  readonly known: number
+}
+
+/** Why partitions have not begun. */
+export interface Failures extends ReadonlyMap<number, Failed> {}
+
+export interface Failed {
+  readonly error: KafkaFailure
+  /** The group has never been in it. */
+  readonly isNew: boolean
+}
+
+export interface Starts {
+  /** Finds out where the partitions begin, marks them as taken, and begins each as soon as that is done. */
+  readonly each: (
+    ids: ReadonlyArray<number>,
+    generation: number,
+    begin: (start: Start, mark: CommitRequest) => Effect.Effect<void, KafkaFailure>
+  ) => Effect.Effect<Failures, KafkaFailure>
+  /** Says, before anything is handled, that a partition is in use; and fixes where a new group began. */
+  readonly mark: (start: Start, generation: number) => Effect.Effect<CommitRequest, KafkaFailure>
+}
+
+/** The group may have given the partitions to others. */
+export const generationIsOver = new KafkaFailure({
+  type: "REBALANCE_IN_PROGRESS",
+  sent: false,
+  cause: "The group was lost meanwhile"
+})
+
+export const make = (options: StartsOptions): Starts => {
+  const { client, fetchRole, group, known, remembered, request, topics } = options
+  const topic = request.topic.name
+  const list = (ids: ReadonlyArray<number>, edge: Offsets.Edge) =>
+    Offsets.list(client, topics, fetchRole, topic, ids, edge)
+
+  /** Of the partitions of one leader. */
+  const startsOf = Effect.fnUntraced(function*(
+    ids: ReadonlyArray<number>,
+    committed: ReadonlyMap<number, Offsets.Committed>
+  ) {
+    const ends = yield* list(ids, "latest")
+    const begins = yield* beginsOf([...ends.offsets.keys()].filter((id) => !committed.has(id)), ends.offsets)
+    const starts: Array<Start> = []
+    for (const id of ids) {
+      const end = ends.offsets.get(id)
+      const commit = committed.get(id)
+      const begin = begins.offsets.get(id)
+      if (end === undefined) continue
+      if (commit !== undefined) starts.push(afterCommit(id, commit, end))
+      else if (begin !== undefined) starts.push({ id, offset: begin, finished: [], duplicatesBelow: 0 })
+    }
+    return { starts, failures: new Map([...ends.failures, ...begins.failures]) }
+  })
+
+  const afterCommit = (id: number, commit: Offsets.Committed, end: number): Start => {
+    const { clean, finished } = Option.getOrElse(commit.metadata, () => ({ clean: false, finished: [] }))
+    const former = remembered.get(id)
+    const isOurs = former?.committed?.offset === commit.offset && former.committed.metadata === commit.text
+    return {
+      id,
+      offset: isOurs ? former.tracker.watermark : commit.offset,
+      finished: isOurs ? former.tracker.finishedAbove() : finished,
+      duplicatesBelow: clean && !isOurs
+        ? 0
+        : Math.min(end, commit.offset + request.maxAboveWatermark + request.maxUnfinished)
+    }
+  }
+
+  /** Where the group begins in partitions that it has never been in. */
+  const beginsOf = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, ends: ReadonlyMap<number, number>) {
+    const { startFrom } = request
+    const where = (listed: Offsets.Listed, of: (id: number, listed: number) => number): Offsets.Listed => ({
+      offsets: new Map(Array.from(listed.offsets, ([id, offset]) => [id, of(id, offset)])),
+      failures: listed.failures
+    })
+    if (startFrom === "earliest") return yield* list(ids, "earliest")
+    if (startFrom === "latest") {
+      // What was added meanwhile is new from its beginning on.
+      const added = yield* list(ids.filter((id) => id >= known), "earliest")
+      const others = ids.filter((id) => id < known).map((id) => [id, ends.get(id)!] as const)
+      return { offsets: new Map([...added.offsets, ...others]), failures: added.failures }
+    }
+    if ("time" in startFrom) {
+      return where(yield* list(ids, startFrom), (id, found) => found < 0 ? ends.get(id)! : found)
+    }
+    return where(
+      yield* list(ids, "earliest"),
+      (id, first) => Math.min(ends.get(id)!, Math.max(first, startFrom.offsets[id] ?? first))
+    )
+  })
+
+  const markOf = ({ finished, id, offset }: Start): CommitRequest => ({
+    partition: id,
+    offset,
+    metadata: CommitMetadata.encode(offset, { clean: false, finished }).text
+  })
+
+  /** A mark of a generation that is over would undo what the next owner has committed. */
+  const commit = (marks: ReadonlyArray<CommitRequest>, generation: number) =>
+    Effect.suspend(() => {
+      const membership = options.membership()
+      return generation >= 0 && membership.generation() === generation
+        ? membership.commit(marks)
+        : Effect.fail(generationIsOver)
+    })
+
+  return {
+    each: (ids, generation, begin) =>
+      Effect.gen(function*() {
+        const committed = yield* Offsets.committed(options.membership().ask, group, topic, ids)
+        const found = new Map<number, Failed>()
+        const failed = (id: number, error: KafkaFailure) => found.set(id, { error, isNew: !committed.has(id) })
+        const groups = Offsets.byLeader(topics.known(topic), ids).values()
+        yield* Effect.forEach(groups, (own) =>
+          Effect.gen(function*() {
+            const { failures, starts } = yield* startsOf(own, committed)
+            for (const [id, error] of failures) failed(id, error)
+            const marks = new Map(starts.map((start) => [start, markOf(start)]))
+            if (marks.size === 0) return
+            const codes = yield* commit([...marks.values()], generation)
+            yield* Effect.forEach(marks, ([start, mark]) => {
+              const code = codes.get(start.id) ?? -1
+              const begun = code === 0 ? begin(start, mark) : Effect.fail(failure("OffsetCommit", code))
+              return Effect.catchAll(begun, (error) => Effect.sync(() => failed(start.id, error)))
+            }, { concurrency: "unbounded", discard: true })
+          }).pipe(Effect.catchAll((error) => Effect.sync(() => own.forEach((id) => failed(id, error))))), {
+          concurrency: "unbounded",
+          discard: true
+        })
+        return found
+      }),
+    mark: (start, generation) => {
+      const mark = markOf(start)
+      return Effect.flatMap(commit([mark], generation), (codes) => {
+        const code = codes.get(start.id) ?? -1
+        return code === 0 ? Effect.succeed(mark) : Effect.fail(failure("OffsetCommit", code))
+      })
+    }
+  }
+}
