@@ -6,6 +6,7 @@
 import {
   BrokerUnreachable,
   InvalidConfiguration,
+  InvalidMessage,
   PublishFailed,
   SubscribeFailed,
   UnknownTopic
@@ -52,6 +53,9 @@ export const toPublishError = (topic: string, failure: KafkaFailure): PublishErr
   if (failure.type === "UNKNOWN_TOPIC_OR_PARTITION") {
     return new UnknownTopic({ topic, transport: "kafka", cause: failure })
   }
+  if (failure.type === "Encoding") {
+    return new InvalidMessage({ topic, issue: `it can't be encoded: ${messageOf(failure.cause)}`, cause: failure })
+  }
   return toInvalidConfiguration(failure, topic) ?? new PublishFailed({
     topic,
     reason: failure.isUnreachable ? "Unreachable" : "Rejected",
@@ -78,3 +82,5 @@ export const toSubscribeError = (
   if (failure.isUnreachable) return new BrokerUnreachable({ transport: "kafka", addresses, cause: failure })
   return toInvalidConfiguration(failure, topic) ?? new SubscribeFailed({ topic, group, cause: failure })
 }
+
+const messageOf = (cause: unknown): string => cause instanceof Error ? cause.message : String(cause)

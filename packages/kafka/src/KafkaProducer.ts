@@ -20,6 +20,7 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Client } from "./internal/Client.js"
 import { KafkaFailure } from "./internal/Client.js"
+import { monotonic } from "./internal/monotonic.js"
 import { recordOf, sizeOf } from "./internal/outgoing.js"
 import type { Result } from "./internal/PublishQueue.js"
 import { Call } from "./internal/PublishQueue.js"
@@ -49,6 +50,7 @@ export const make = (
 ): Effect.Effect<KafkaProducer, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Effect.clock
+    const now = monotonic(clock)
     const outbox = yield* Sender.make(client, topics, settings)
     const turns = new Map<string, number>()
     const fork = yield* FiberSet.makeRuntime<never>()
@@ -60,7 +62,7 @@ export const make = (
     const expire = Effect.gen(function*() {
       while (!outbox.isEmpty) {
         yield* Effect.sleep(EXPIRY_TICK)
-        outbox.expire(clock.unsafeCurrentTimeMillis())
+        outbox.expire(now())
       }
       isExpiring = false
     })
@@ -76,8 +78,8 @@ export const make = (
 
     const send = (topic: Topic, messages: ReadonlyArray<OutgoingMessage>, deadline: number) =>
       Effect.async<ReadonlyArray<Result>>((resume) => {
-        const now = clock.unsafeCurrentTimeMillis()
-        const records = messages.map((message) => recordOf(message, now))
+        const at = clock.unsafeCurrentTimeMillis()
+        const records = messages.map((message) => recordOf(message, at))
         const sizes = records.map(sizeOf)
         const results = messages.map((message, i) => refusal(topic.name, message, sizes[i]!, settings))
         const call = new Call(results, deadline)
@@ -102,17 +104,17 @@ export const make = (
 
     /** What is known already needs no time limit, which would cost more than all the rest. */
     const topicOf = (spec: TopicSpec, timeout: Duration.Duration) =>
-      topics.known(spec.name) !== undefined ? topics.ensure(spec) : Effect.timeoutFail(topics.ensure(spec), {
+      topics.isReady(spec.name) ? topics.ensure(spec) : Effect.timeoutFail(topics.ensure(spec), {
         duration: timeout,
         onTimeout: () =>
-          new KafkaFailure({ type: "Timeout", sent: false, cause: "the topic's partitions are not known yet" })
+          new KafkaFailure({ type: "Timeout", sent: false, cause: "the topic was not found, made or checked yet" })
       })
 
     const publish: Service["publish"] = (spec, messages, { timeout }) =>
       Effect.suspend(() => {
         const all = (error: PublishError) => messages.map((): Result => Either.left(error))
         if (phase !== "open") return Effect.succeed(all(new BusClosed({ topic: spec.name })))
-        const deadline = clock.unsafeCurrentTimeMillis() + Duration.toMillis(timeout)
+        const deadline = now() + Duration.toMillis(timeout)
         publishing++
         return topicOf(spec, timeout).pipe(
           Effect.matchEffect({
@@ -132,8 +134,8 @@ export const make = (
     yield* Effect.addFinalizer(() =>
       Effect.gen(function*() {
         phase = "closing"
-        const until = clock.unsafeCurrentTimeMillis() + settings.closeTimeout
-        while (publishing > 0 && clock.unsafeCurrentTimeMillis() < until) yield* Effect.sleep("5 millis")
+        const until = now() + settings.closeTimeout
+        while (publishing > 0 && now() < until) yield* Effect.sleep("5 millis")
         phase = "closed"
         outbox.expire(Infinity)
       })

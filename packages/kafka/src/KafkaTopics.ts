@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Client, TopicMetadata } from "./internal/Client.js"
 import { failure, KafkaFailure } from "./internal/Client.js"
+import { monotonic } from "./internal/monotonic.js"
 import * as TopicAdmin from "./internal/TopicAdmin.js"
 import type { Settings } from "./KafkaConfig.js"
 
@@ -29,7 +30,7 @@ export interface Topic {
   readonly id: string | undefined
   /** The leader of each partition, by its number; −1 while there is none. */
   readonly leaders: ReadonlyArray<number>
-  /** When this was known, in milliseconds since the epoch. */
+  /** When this was known, in milliseconds of a monotonic clock. */
   readonly at: number
 }
 
@@ -44,6 +45,8 @@ export interface KafkaTopics {
   readonly refresh: (name: string) => Effect.Effect<Topic, KafkaFailure>
   /** What is known, without asking. */
   readonly known: (name: string) => Topic | undefined
+  /** Whether `ensure` can answer without asking the broker. */
+  readonly isReady: (name: string) => boolean
 }
 
 type Failure = KafkaFailure | InvalidConfiguration
@@ -57,7 +60,7 @@ const LEADERS_WITHIN = "10 seconds"
  */
 export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTopics, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const clock = yield* Effect.clock
+    const now = monotonic(yield* Effect.clock)
     const topics = new Map<string, Topic>()
     const fork = yield* FiberSet.makeRuntime<never>()
     const refreshing = new Map<string, Array<Resume<KafkaFailure>>>()
@@ -115,7 +118,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
 
     const look = Effect.fnUntraced(function*(name: string) {
       const topic = yield* describe(name)
-      const known: Topic = { name, id: topic.topicId, leaders: leadersOf(topic), at: clock.unsafeCurrentTimeMillis() }
+      const known: Topic = { name, id: topic.topicId, leaders: leadersOf(topic), at: now() }
       topics.set(name, known)
       return known
     })
@@ -162,24 +165,28 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
         )
         : Effect.succeed(topic)
 
+    const isReady = (name: string): boolean =>
+      topics.has(name) && (checked.has(name) || settings.topics === "create" || settings.topics === "skip")
+
     return {
       ensure: (spec) =>
         Effect.suspend(() => {
           const known = topics.get(spec.name)
-          const isChecked = checked.has(spec.name) || settings.topics === "create" || settings.topics === "skip"
-          if (known === undefined || !isChecked) {
+          if (known === undefined || !isReady(spec.name)) {
             return Effect.flatMap(shared<Failure>(ensuring, spec.name, check(spec)), (topic) => fits(topic, spec))
           }
           if (
-            clock.unsafeCurrentTimeMillis() - known.at > settings.metadataMaxAge && !refreshing.has(spec.name)
+            now() - known.at > settings.metadataMaxAge && !refreshing.has(spec.name)
           ) {
             // What is known is good enough meanwhile; a failure is found out by whoever uses it.
-            fork(Effect.ignore(refresh(spec.name)))
+            fork(Effect.catchAll(refresh(spec.name), (error) =>
+              Effect.annotateLogs(Effect.logDebug("A topic can't be looked at again", error), { topic: spec.name })))
           }
           return fits(known, spec)
         }),
       refresh,
-      known: (name) => topics.get(name)
+      known: (name) => topics.get(name),
+      isReady
     }
   })
 

@@ -16,7 +16,8 @@ import * as Wire from "./Wire.js"
 /**
  * A request that has no good answer. `sent` says whether the broker may have
  * acted on it all the same; `type` is the protocol's name of the error, or
- * `Connection`, `Timeout`, `Authentication`, `Client`.
+ * `Connection`, `Timeout`, `Authentication`, `Encoding` (what is to be sent can't be written),
+ * `Client`.
  */
 export class KafkaFailure extends Data.TaggedError("KafkaFailure")<{
   readonly type: string
@@ -28,6 +29,10 @@ export class KafkaFailure extends Data.TaggedError("KafkaFailure")<{
   }
   get isUnreachable() {
     return this.type === "Connection" || this.type === "Timeout"
+  }
+  /** It is not the broker's. */
+  get isOurs() {
+    return this.type === "Client" || this.type === "Encoding"
   }
 }
 
@@ -270,6 +275,7 @@ export const parseAddress = (address: string): Address => {
 
 const fromThrown = (cause: unknown, sent: boolean): KafkaFailure => {
   if (cause instanceof KafkaFailure) return cause
+  if (cause instanceof Wire.NotEncoded) return new KafkaFailure({ type: "Encoding", sent: false, cause: cause.cause })
   const name = cause instanceof Error ? cause.name : ""
   if (name === "KafkaJSRequestTimeoutError") {
     return new KafkaFailure({ type: sent ? "Timeout" : "Connection", sent, cause })

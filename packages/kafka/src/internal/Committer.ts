@@ -4,13 +4,13 @@
  * fails is committed again.
  */
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaFailure } from "./Client.js"
 import { failure } from "./Client.js"
+import { monotonic } from "./monotonic.js"
 import type { Commit, Partition } from "./Partition.js"
 import { Signal } from "./Signal.js"
 
@@ -162,14 +162,15 @@ export const make = (
     }
 
     const flush: Committer["flush"] = Effect.fnUntraced(function*(own, withinMs) {
-      const until = (yield* Clock.currentTimeMillis) + withinMs
+      const now = monotonic(yield* Effect.clock)
+      const until = now() + withinMs
       for (;;) {
         // Those that have nothing new are committed as well, to say that they were left clean.
         const done = yield* commit(() => own, true).pipe(
-          Effect.timeoutOption(Math.max(1, until - (yield* Clock.currentTimeMillis)))
+          Effect.timeoutOption(Math.max(1, until - now()))
         )
         const isConfirmed = Option.isSome(done) && done.value === undefined
-        if (isConfirmed || (yield* Clock.currentTimeMillis) + BACKOFF_MS >= until) {
+        if (isConfirmed || now() + BACKOFF_MS >= until) {
           return own.filter((partition) => partition.needsCommit && !partition.hasEnded)
         }
         yield* Effect.sleep(BACKOFF_MS)

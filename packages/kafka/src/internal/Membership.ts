@@ -217,7 +217,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       )
     }
 
-    const isTransient = (error: KafkaFailure) => error.type !== "Client" && toInvalidConfiguration(error) === undefined
+    const isTransient = (error: KafkaFailure) => !error.isOurs && toInvalidConfiguration(error) === undefined
 
     const member: Effect.Effect<never> = Effect.forever(Effect.catchAll(cycle, recover)).pipe(
       Effect.retry({ schedule: Schedule.resetAfter(reconnect, "10 seconds"), while: isTransient }),

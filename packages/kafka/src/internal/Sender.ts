@@ -140,13 +140,23 @@ export const make = (
           topicData: topicData(batches)
         })
       }).pipe(
-        Effect.match({
+        Effect.matchEffect({
           onFailure: (error) => {
+            const isEncoding = error.type === "Encoding"
+            if (!error.sent) { for (const batch of batches) batch.sent-- }
+            // Which of them it was is found out by sending each alone.
+            if (isEncoding && batches.length > 1) {
+              return Effect.forEach(batches, (batch) => send(leader, [batch]), { discard: true })
+            }
             for (const batch of batches) {
               batch.queue.inFlight = false
-              if (!error.sent && --batch.sent === 0) putBack(batch, false)
-              rest(batch.queue, error)
+              if (isEncoding) notEncoded(batch, error)
+              else {
+                if (batch.sent === 0) putBack(batch, false)
+                rest(batch.queue, error)
+              }
             }
+            return Effect.sync(() => outbox.admit())
           },
           onSuccess: (response) => {
             const answers = answersOf(response)
@@ -159,10 +169,19 @@ export const make = (
                   new KafkaFailure({ type: "Client", sent: true, cause: "no answer for a partition" })
                 )}
             }
-            outbox.admit()
+            return Effect.sync(() => outbox.admit())
           }
         })
       )
+
+    /** A codec that throws, or a message that kafkajs can't write: trying again does not help. */
+    const notEncoded = (batch: Batch, error: KafkaFailure): void => {
+      if (batch.sent === 0 && batch.entries.length > 1) {
+        putBack(batch, true)
+        return schedule(batch.queue)
+      }
+      refuse(batch, () => toPublishError(batch.queue.topic, error), batch.sent > 0)
+    }
 
     // ---- what the broker says of a batch ----
 
@@ -207,8 +226,7 @@ export const make = (
       new PublishFailed({ topic, reason: "Rejected", outcome: "unknown", cause })
 
     /** The broker refuses the batch; an earlier attempt, whose answer was lost, may have been written all the same. */
-    const refuse = (batch: Batch, error: (entry: Entry) => PublishError): void => {
-      const isUnknown = batch.sent > 1
+    const refuse = (batch: Batch, error: (entry: Entry) => PublishError, isUnknown = batch.sent > 1): void => {
       if (isUnknown) forget(batch)
       batch.queue.batch = undefined
       for (const entry of batch.entries) {

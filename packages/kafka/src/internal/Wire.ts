@@ -108,13 +108,14 @@ const link = (connection: Connection, versions: Versions): Link => {
       const own = ownRequests[api]
       const call = own !== undefined && (versions[own.apiKey]?.maxVersion ?? -1) >= own.apiVersion
         ? requests.callOf(api, own, payload)
-        : lookup(apiKeys[api]!, protocol.requests[api]!)(payload)
+        : lookup(apiKeys[api]!, protocol.requests[api]!)(api === "Produce" ? withEpoch(payload as Produce) : payload)
+      const encoded = await encode(call.request)
       const decode = api === "Fetch"
         ? async (raw: Buffer) => decodeFetchResponse(raw, call.request.apiVersion)
         : call.response.decode
       try {
         return await connection.send({
-          request: call.request,
+          request: { ...call.request, encode: () => Promise.resolve(encoded) },
           response: { decode, parse: (decoded: unknown) => Promise.resolve(decoded) },
           requestTimeout: timeoutMs ?? ("requestTimeout" in call ? call.requestTimeout : undefined) ?? null,
           logResponseError: false
@@ -124,6 +125,43 @@ const link = (connection: Connection, versions: Versions): Link => {
         throw error
       }
     }
+  }
+}
+
+/** A request that can't be written, whatever connection it is given to: nothing of it was sent. */
+export class NotEncoded extends Error {
+  override readonly name = "NotEncoded"
+}
+
+const encode = async (request: { readonly encode: () => Promise<unknown> }): Promise<unknown> => {
+  try {
+    return await request.encode()
+  } catch (cause) {
+    throw new NotEncoded("The request can't be encoded", { cause })
+  }
+}
+
+interface Produce {
+  readonly topicData: ReadonlyArray<{
+    readonly partitions: ReadonlyArray<{ readonly messages: ReadonlyArray<{ readonly timestamp: number }> }>
+  }>
+}
+
+/** kafkajs takes the number 0 for a timestamp that is missing, and writes the current time; the text "0" it writes. */
+const withEpoch = (payload: Produce): object => {
+  const isEpoch = ({ timestamp }: { readonly timestamp: number }) => timestamp === 0
+  if (!payload.topicData.some(({ partitions }) => partitions.some(({ messages }) => messages.some(isEpoch)))) {
+    return payload
+  }
+  return {
+    ...payload,
+    topicData: payload.topicData.map((topic) => ({
+      ...topic,
+      partitions: topic.partitions.map((partition) => ({
+        ...partition,
+        messages: partition.messages.map((message) => isEpoch(message) ? { ...message, timestamp: "0" } : message)
+      }))
+    }))
   }
 }
 

@@ -27,7 +27,7 @@ declare module "kafkajs/src/network/connection.js" {
 
 declare module "kafkajs/src/protocol/requests/index.js" {
   interface Call {
-    readonly request: { readonly apiVersion: number }
+    readonly request: { readonly apiVersion: number; readonly encode: () => Promise<unknown> }
     readonly response: {
       readonly decode: (raw: Buffer) => Promise<unknown>
       readonly parse: (decoded: unknown) => Promise<unknown>
