@@ -1,6 +1,6 @@
 import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { KafkaTransport } from "@effect-eventbus/kafka"
-import { Conformance } from "@effect-eventbus/testing"
+import * as Conformance from "@effect-eventbus/testing/Conformance"
 import { inject } from "vitest"
 
 const brokers = inject("kafkaBrokers")

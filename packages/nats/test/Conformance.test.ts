@@ -1,6 +1,6 @@
 import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { NatsTransport } from "@effect-eventbus/nats"
-import { Conformance } from "@effect-eventbus/testing"
+import * as Conformance from "@effect-eventbus/testing/Conformance"
 import { inject } from "vitest"
 
 const servers = inject("natsServers")

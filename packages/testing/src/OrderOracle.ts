@@ -36,22 +36,35 @@ interface Aggregate {
  * @category models
  */
 export class OrderOracle {
+  /** @since 0.1.0 */
   readonly violations: Array<Violation> = []
+  /** @since 0.1.0 */
   duplicates = 0
+  /** @since 0.1.0 */
   private readonly aggregates = new Map<string, Aggregate>()
+  /** @since 0.1.0 */
   private rewinds = 0
 
-  /** The sequence number for the next message of an aggregate. */
+  /**
+   * The sequence number for the next message of an aggregate.
+   *
+   * @since 0.1.0
+   */
   publish(aggregate: string): number {
     return this.of(aggregate).published++
   }
 
-  /** A crash or a take-over: from here on each aggregate may step back once more. */
+  /**
+   * A crash or a take-over: from here on each aggregate may step back once more.
+   *
+   * @since 0.1.0
+   */
   allowRewind(): void {
     this.rewinds++
     for (const aggregate of this.aggregates.values()) aggregate.running = undefined
   }
 
+  /** @since 0.1.0 */
   start(name: string, sequence: number): void {
     const aggregate = this.of(name)
     const violate = (kind: Violation["kind"]) =>
@@ -71,7 +84,11 @@ export class OrderOracle {
     if (sequence < aggregate.highest) this.duplicates++
   }
 
-  /** The handler ended; `finished` where the bus goes on to the next message. */
+  /**
+   * The handler ended; `finished` where the bus goes on to the next message.
+   *
+   * @since 0.1.0
+   */
   end(name: string, sequence: number, finished: boolean): void {
     const aggregate = this.of(name)
     aggregate.running = undefined
@@ -80,25 +97,33 @@ export class OrderOracle {
     aggregate.highest = Math.max(aggregate.highest, sequence + 1)
   }
 
+  /** @since 0.1.0 */
   get published(): number {
     return this.sum((aggregate) => aggregate.published)
   }
 
+  /** @since 0.1.0 */
   get finished(): number {
     return this.sum((aggregate) => aggregate.highest)
   }
 
-  /** Published and never finished. */
+  /**
+   * Published and never finished.
+   *
+   * @since 0.1.0
+   */
   get lost(): number {
     return this.published - this.finished
   }
 
+  /** @since 0.1.0 */
   private sum(of: (aggregate: Aggregate) => number): number {
     let sum = 0
     for (const aggregate of this.aggregates.values()) sum += of(aggregate)
     return sum
   }
 
+  /** @since 0.1.0 */
   private of(name: string): Aggregate {
     let aggregate = this.aggregates.get(name)
     if (aggregate === undefined) {

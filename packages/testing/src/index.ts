@@ -1,10 +1,6 @@
 /**
  * @since 0.1.0
  */
-export * as Conformance from "./Conformance.js"
-/**
- * @since 0.1.0
- */
 export * as Eventually from "./Eventually.js"
 /**
  * @since 0.1.0

@@ -1,5 +1,5 @@
 import { MemoryBroker, MemoryTransport } from "@effect-eventbus/core"
-import { Conformance } from "@effect-eventbus/testing"
+import * as Conformance from "@effect-eventbus/testing/Conformance"
 import { Effect, Layer } from "effect"
 
 const onBroker = (options: MemoryBroker.Options) =>

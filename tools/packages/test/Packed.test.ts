@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 
 const root = fileURLToPath(new URL("../../../", import.meta.url))
 const tsc = join(root, "node_modules", "typescript", "bin", "tsc")
-const packages = ["core", "kafka", "nats"] as const
+const packages = ["core", "kafka", "nats", "testing"] as const
 
 /** What `npm test` and vitest put into the environment would tell npm and pnpm that they are in our workspace. */
 const env = Object.fromEntries(
@@ -50,6 +50,15 @@ const filesBelow = async (folder: string): Promise<ReadonlyArray<string>> => {
   )
 }
 
+/** The start of a script that can't load vitest, as in a program that is no test. */
+const withoutVitest = `
+  import { register } from "node:module"
+  const hooks = \`export const resolve = (specifier, context, next) => {
+    if (/^(@effect[/])?vitest/.test(specifier)) throw new Error("there is no " + specifier)
+    return next(specifier, context)
+  }\`
+  register("data:text/javascript," + encodeURIComponent(hooks))`
+
 describe("the packed tarballs", () => {
   let folder: string
   let project: string
@@ -79,7 +88,7 @@ describe("the packed tarballs", () => {
       "--no-fund",
       "--no-update-notifier",
       ...tarballs,
-      ...["effect", "@types/node"].map((name) => `${name}@${devDependencies[name]}`)
+      ...["effect", "@types/node", "vitest", "@effect/vitest"].map((name) => `${name}@${devDependencies[name]}`)
     )
   }, 300_000)
 
@@ -107,7 +116,7 @@ describe("the packed tarballs", () => {
   })
 
   it("let strict programs be type-checked, with their own types checked too, and run by plain Node", async () => {
-    for (const name of ["consumer.ts", "transports.ts"]) {
+    for (const name of ["consumer.ts", "transports.ts", "transport.test.ts"]) {
       await copyFile(new URL(`../fixture/${name}`, import.meta.url), join(project, name))
     }
     for (const name of packages) {
@@ -139,11 +148,24 @@ describe("the packed tarballs", () => {
     expect(await run(project, process.execPath, join("out", "readme-core.js"))).toBe("12\n")
   }, 120_000)
 
-  it.each(packages)("%s is loaded by a bare import", async (name) => {
-    const script = `console.log(JSON.stringify(Object.keys(await import("@effect-eventbus/${name}"))))`
+  it.each(packages)("%s is loaded by a bare import, also where there is no vitest", async (name) => {
+    const script = `${withoutVitest}
+      console.log(JSON.stringify(Object.keys(await import("@effect-eventbus/${name}"))))`
     const names: unknown = JSON.parse(await run(project, process.execPath, "--input-type=module", "--eval", script))
-    expect(names).toContain({ core: "EventBus", kafka: "KafkaTransport", nats: "NatsTransport" }[name])
+    expect(names).toContain(
+      { core: "EventBus", kafka: "KafkaTransport", nats: "NatsTransport", testing: "OrderOracle" }[name]
+    )
   })
+
+  it("let a transport of one's own be judged by the suite", async () => {
+    // The longest tests of the suite say nothing more about how it is packed.
+    const pattern = "rule (1|2|3|9|10|11): (?!.*(100,000|5000|10000))"
+    const args = ["run", "transport.test.ts", "--testNamePattern", pattern, "--reporter=json"]
+    const output = await run(project, process.execPath, join("node_modules", "vitest", "vitest.mjs"), ...args)
+    const { numFailedTests, numPassedTests } = JSON.parse(output) as Record<string, number>
+    expect(numFailedTests).toBe(0)
+    expect(numPassedTests).toBeGreaterThan(10)
+  }, 120_000)
 
   it("keep their internal modules to themselves", async () => {
     const script = `await import("@effect-eventbus/core/internal/actor")`
