@@ -5,4 +5,12 @@ export * as Eventually from "./Eventually.js"
 /**
  * @since 0.1.0
  */
+export * as History from "./History.js"
+/**
+ * @since 0.1.0
+ */
+export * as Oracles from "./Oracles.js"
+/**
+ * @since 0.1.0
+ */
 export * as OrderOracle from "./OrderOracle.js"
