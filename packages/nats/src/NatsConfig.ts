@@ -6,6 +6,7 @@
  */
 import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import type { Partitioner } from "@effect-eventbus/core/Partitioner"
 import * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import type * as Redacted from "effect/Redacted"
@@ -96,6 +97,22 @@ export interface Options {
   readonly maxMessages?: number | undefined
   /** For how long the server knows message ids again. Default: 2 minutes. */
   readonly duplicateWindow?: Duration.DurationInput | undefined
+  /**
+   * How many partitions a topic has that says nothing about it, 1 to 1,024. A topic with partitions has its aggregates in the subjects
+   * `<topic>.<partition>.<aggregate id>`. Default: none; the subject is the topic, and one instance of a group reads it.
+   */
+  readonly partitions?: number | undefined
+  /** Which hash of the aggregate id is its partition; the same in all producers of a topic. Default: `murmur2`. */
+  readonly partitioner?: Partitioner | undefined
+  /**
+   * After what time without a renewal others take over an instance's partitions; at least 1 second. An instance that could not renew
+   * for this time, less `drainDeadline` (a third of this at most), stops its handlers. Default: 10 seconds.
+   */
+  readonly leaseDuration?: Duration.DurationInput | undefined
+  /** How often an instance renews its lease. Default: a third of `leaseDuration`, which is also the most. */
+  readonly leaseRenewInterval?: Duration.DurationInput | undefined
+  /** The key-value bucket of the leases; letters, digits, `-` and `_`. Default: `eventbus-leases`. */
+  readonly leaseBucket?: string | undefined
   /** How many published messages can wait for their acknowledgement at once. Default: 1,000. */
   readonly maxInFlight?: number | undefined
   /** After what time without an acknowledgement a message is sent again, with the same message id. Default: 3 seconds. */
@@ -137,6 +154,10 @@ export interface Settings {
   readonly storage: Storage
   readonly plainStorage: Storage
   readonly duplicateWindow: number
+  readonly partitioner: Partitioner
+  readonly leaseDuration: number
+  readonly leaseRenewInterval: number
+  readonly leaseBucket: string
   readonly maxInFlight: number
   readonly ackTimeout: number
   readonly consumers: ConsumerStrategy
@@ -166,6 +187,9 @@ export const defaults = {
   storage: "file",
   plainStorage: "memory",
   duplicateWindow: "2 minutes",
+  partitioner: "murmur2",
+  leaseDuration: "10 seconds",
+  leaseBucket: "eventbus-leases",
   maxInFlight: 1_000,
   ackTimeout: "3 seconds",
   consumers: "update",
@@ -199,6 +223,18 @@ export const resolve = (options: Options): Either.Either<Settings, InvalidConfig
   if (options.replicas !== undefined && !(options.replicas >= 1 && options.replicas <= 5)) {
     issues.push("nats.replicas: expected 1 to 5")
   }
+  const { partitions } = options
+  if (partitions !== undefined && !(Number.isSafeInteger(partitions) && partitions >= 1 && partitions <= 1_024)) {
+    issues.push("nats.partitions: expected a whole number from 1 to 1024")
+  }
+  const leaseDuration = time("leaseDuration", 1_000)
+  const leaseRenewInterval = Duration.toMillis(options.leaseRenewInterval ?? leaseDuration / 3)
+  if (!(leaseRenewInterval >= 100 && leaseRenewInterval <= leaseDuration / 3)) {
+    issues.push("nats.leaseRenewInterval: expected at least 100 millis, and at most a third of nats.leaseDuration")
+  }
+  if (!/^[A-Za-z0-9_-]{1,200}$/.test(set("leaseBucket"))) {
+    issues.push("nats.leaseBucket: expected letters, digits, - and _")
+  }
   const logins = (["user", "token", "credentials", "credentialsFile", "nkeySeed"] as const).filter((key) =>
     options[key] !== undefined
   )
@@ -222,6 +258,10 @@ export const resolve = (options: Options): Either.Either<Settings, InvalidConfig
     storage: set("storage"),
     plainStorage: set("plainStorage"),
     duplicateWindow: time("duplicateWindow", 100),
+    partitioner: set("partitioner"),
+    leaseDuration,
+    leaseRenewInterval,
+    leaseBucket: set("leaseBucket"),
     maxInFlight: count("maxInFlight"),
     ackTimeout: time("ackTimeout", 100),
     consumers: set("consumers"),
@@ -240,6 +280,7 @@ type DurationKey =
   | "requestTimeout"
   | "closeTimeout"
   | "duplicateWindow"
+  | "leaseDuration"
   | "ackTimeout"
   | "ackWait"
 
@@ -331,6 +372,28 @@ export const spec = {
   "nats.duplicateWindow": ConfigSpec.duration({
     default: defaults.duplicateWindow,
     description: "For how long the server knows message ids again."
+  }),
+  "nats.partitions": ConfigSpec.integer({
+    default: "none",
+    description:
+      "How many partitions a topic has that says nothing about it, 1 to 1024. Without, its subject is the topic, and one instance of a group reads it."
+  }),
+  "nats.partitioner": ConfigSpec.literal("murmur2", "sarama-fnv1a")({
+    default: defaults.partitioner,
+    description: "Which hash of the aggregate id is its partition; the same in all producers of a topic."
+  }),
+  "nats.leaseDuration": ConfigSpec.duration({
+    default: defaults.leaseDuration,
+    description:
+      "After what time without a renewal others take over an instance's partitions. The instance stops its handlers before, by `drainDeadline` or a third of this."
+  }),
+  "nats.leaseRenewInterval": ConfigSpec.duration({
+    default: "a third of `nats.leaseDuration`",
+    description: "How often an instance renews its lease; at most a third of `nats.leaseDuration`."
+  }),
+  "nats.leaseBucket": ConfigSpec.string({
+    default: defaults.leaseBucket,
+    description: "The key-value bucket of the leases."
   }),
   "nats.maxInFlight": ConfigSpec.integer({
     default: "1000",

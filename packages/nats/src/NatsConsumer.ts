@@ -1,28 +1,34 @@
 /**
- * Subscriptions: a durable pull consumer each, read by a loop that is started
- * again whatever breaks it.
+ * Subscriptions: this instance's share of a group's partitions, each read from
+ * a durable pull consumer of its own.
  *
- * Messages are acknowledged one by one when they are finished. Those in hand are kept alive with in-progress signals,
- * so a handler may take longer than the ack wait. At the start of each epoch what is outstanding at the server and not in
+ * Which partitions an instance owns is decided by leases; a topic without partitions is one, which one instance owns while the
+ * others stand by. Messages are acknowledged one by one when they are finished. Those in hand are kept alive with in-progress
+ * signals, so a handler may take longer than the ack wait. Whenever reading begins, what is outstanding at the server and not in
  * hand here (after a crash, or lost with a connection) is got back first, in stream order; newer messages wait for it.
  *
  * @since 0.1.0
  */
 import { InvalidConfiguration, type SubscribeError } from "@effect-eventbus/core/EventBusError"
 import type { Consumer, Source, SubscribeRequest } from "@effect-eventbus/core/Transport"
-import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
-import type { Api } from "./internal/Api.js"
+import type { Api, ConsumerConfig } from "./internal/Api.js"
 import { bounded } from "./internal/Bounded.js"
+import * as Bucket from "./internal/Bucket.js"
 import type { Connection } from "./internal/Connection.js"
-import { type Opened, Session } from "./internal/Session.js"
+import * as DurableConsumer from "./internal/DurableConsumer.js"
+import * as Leases from "./internal/Leases.js"
+import * as Placement from "./internal/Placement.js"
+import { Reader } from "./internal/Reader.js"
 import type { Settings } from "./NatsConfig.js"
 import { toSubscribeError } from "./NatsErrors.js"
+import { consumerWarnings } from "./NatsPreflight.js"
 import type { NatsStreams } from "./NatsStreams.js"
 import * as Subject from "./Subject.js"
 
@@ -34,6 +40,9 @@ export type Subscribe = (
   request: SubscribeRequest,
   consumer: Consumer
 ) => Effect.Effect<Source, SubscribeError, Scope.Scope>
+
+/** How many consumers are looked at or made at once. */
+const concurrency = 16
 
 /**
  * @since 0.1.0
@@ -48,107 +57,120 @@ export const make = (
 (request, consumer) =>
   Effect.gen(function*() {
     const topic = request.topic.name
-    const { durable } = yield* Either.all({
-      subject: Subject.fromTopic(topic),
-      durable: Subject.toDurable(request.group, topic)
-    }).pipe(Either.mapLeft((issue) => new InvalidConfiguration({ issues: [issue], topic })))
-    const session = new Session({ connection, api, streams, settings, request, consumer, durable })
-    const first = yield* Effect.mapError(session.open, (failure) => toSubscribeError(topic, request.group, failure))
+    const { group } = request
+    const configs = yield* consumersOf(settings, request)
+    yield* prepare(api, streams, settings, request, configs).pipe(
+      Effect.mapError((failure) => toSubscribeError(topic, group, failure))
+    )
 
-    yield* Effect.acquireRelease(
-      Effect.sync(() => {
-        const listener = { onReconnect: () => session.acks.resend() }
-        connection.listeners.add(listener)
-        return listener
-      }),
-      (listener) => Effect.sync(() => connection.listeners.delete(listener))
-    )
-    // Runs last: what the lane finished until now is confirmed by the server.
-    yield* Effect.addFinalizer(() =>
-      bounded(session.acks.confirmed, settings.closeTimeout).pipe(
-        Effect.flatMap((confirmed) =>
-          Option.isSome(confirmed)
-            ? Effect.void
-            : Effect.logWarning("The server did not confirm the last acknowledgements: some messages may come again")
-        ),
-        Effect.zipRight(Effect.sync(() => {
-          session.isClosed = true
-        }))
-      )
-    )
-    yield* Effect.sync(() => session.intake.signalWorking()).pipe(
-      Effect.schedule(Schedule.spaced(Math.min(settings.ackWait / 3, 10_000))),
-      Effect.forkScoped
-    )
-    const loop = yield* Effect.forkScoped(supervise(connection, session, first))
-    const stop = Effect.suspend(() => {
-      session.intake.stop()
-      return Effect.asVoid(Fiber.interrupt(loop))
+    const readers = new Map<Leases.Lease, { readonly reader: Reader; readonly fiber: Fiber.RuntimeFiber<void> }>()
+    const run = Runtime.runFork(yield* Effect.runtime<never>())
+    let isStopped = false
+    const leases = yield* Leases.make({
+      bucket: Bucket.make(connection, settings, Math.min(settings.requestTimeout, settings.leaseRenewInterval)),
+      prefix: Subject.toLease(group, topic),
+      partitions: configs.length,
+      duration: settings.leaseDuration,
+      renewEvery: settings.leaseRenewInterval,
+      margin: Math.min(Duration.toMillis(request.drainDeadline), settings.leaseDuration / 3),
+      onTaken: (lease) => {
+        const reader = new Reader({
+          connection,
+          api,
+          streams,
+          settings,
+          request,
+          consumer,
+          config: configs[lease.partition]!,
+          isPartitioned: configs[lease.partition]!.filter_subject !== topic,
+          lease,
+          sharers: () => Math.max(1, readers.size)
+        })
+        if (isStopped) reader.end("Closed")
+        readers.set(lease, {
+          reader,
+          fiber: run(Effect.ensuring(reader.run, Effect.sync(() => readers.delete(lease))))
+        })
+      },
+      onWanted: (lease) => readers.get(lease)?.reader.end("Wanted"),
+      onLost: (lease) => readers.get(lease)?.reader.lose()
     })
-    yield* Effect.addFinalizer(() => stop)
+
+    // They run from the last to the first: partitions are given back while their lease is renewed, and then it is ended.
+    yield* Effect.addFinalizer(() => leases.forget)
+    yield* Effect.mapError(leases.join, (failure) => toSubscribeError(topic, group, failure))
+    const stop = Effect.suspend(() => {
+      isStopped = true
+      return Effect.zipRight(
+        Effect.forEach(Array.from(readers.values()), ({ reader }) => reader.stop, {
+          concurrency: "unbounded",
+          discard: true
+        }),
+        bounded(leases.leave, settings.requestTimeout)
+      )
+    }).pipe(Effect.asVoid)
+    yield* Effect.addFinalizer(() =>
+      stop.pipe(Effect.zipRight(Effect.suspend(() => {
+        const all = Array.from(readers.values())
+        for (const { reader } of all) reader.end("Closed")
+        return Fiber.awaitAll(all.map(({ fiber }) => fiber))
+      })))
+    )
+    yield* bounded(
+      Effect.forEach(Array.from(readers.values()), ({ reader }) => Deferred.await(reader.opened), { discard: true }),
+      settings.requestTimeout
+    )
     return { stop }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 
-/** An epoch that lasted so long was healthy. */
-const healthyAfter = 1_000
-
-/** After so many epochs in a row that broke sooner the next one waits. */
-const maxHasty = 3
-
-const backoff = Schedule.exponential("2 seconds", 1.7).pipe(
-  Schedule.union(Schedule.spaced("30 seconds")),
-  Schedule.jittered
-)
-
-const supervise = (connection: Connection, session: Session, first: Opened): Effect.Effect<never> =>
-  Effect.gen(function*() {
-    const driver = yield* Schedule.driver(backoff)
-    let opened: Opened | undefined = first
-    let hasty = 0
-    while (true) {
-      yield* untilUp(connection)
-      let healthyAt: number | undefined
-      const exit: Cause.Cause<unknown> = yield* (opened === undefined ? session.open : Effect.succeed(opened)).pipe(
-        Effect.flatMap((opened) =>
-          session.epoch(opened, () => {
-            healthyAt = performance.now()
-          })
-        ),
-        Effect.sandbox,
-        Effect.flip
-      )
-      opened = undefined
-      if (Cause.isInterruptedOnly(exit)) return yield* Effect.interrupt
-      yield* report(exit)
-      const isHealthy = healthyAt !== undefined && performance.now() - healthyAt > healthyAfter
-      if (isHealthy) hasty = 0
-      else if (healthyAt !== undefined) hasty++
-      // What broke in good health, or waits for the connection anyway, begins again at once.
-      if (isHealthy || healthyAt !== undefined && hasty < maxHasty || !connection.isUp()) yield* driver.reset
-      else yield* Effect.ignore(driver.next(undefined))
+/** The settings of the consumer of each partition. */
+const consumersOf = (
+  settings: Settings,
+  request: SubscribeRequest
+): Either.Either<ReadonlyArray<ConsumerConfig>, InvalidConfiguration> => {
+  const topic = request.topic.name
+  return Either.gen(function*() {
+    const { partitions, subject } = yield* Placement.of(settings, request.topic)
+    const configs: Array<ConsumerConfig> = []
+    for (let partition = 0; partition < (partitions ?? 1); partition++) {
+      const durable = yield* Subject.toDurable(request.group, topic, partitions === undefined ? undefined : partition)
+      const filter = partitions === undefined ? subject : Subject.ofPartition(topic, partition)
+      configs.push(DurableConsumer.toConfig(durable, filter, request, settings))
     }
-  })
-
-const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
-  const failure = Cause.failureOption(cause)
-  if (Option.isSome(failure) && isBroken(failure.value)) {
-    const { reason } = failure.value
-    return reason === "Alone" || reason === "Disconnected"
-      ? Effect.logDebug("The consumer loop starts again").pipe(Effect.annotateLogs("reason", reason))
-      : Effect.logWarning("The consumer loop starts again").pipe(
-        Effect.annotateLogs({ reason, ...("detail" in failure.value ? { detail: failure.value.detail } : {}) })
-      )
-  }
-  return Effect.logError("The consumer loop failed, and starts again", cause)
+    return configs
+  }).pipe(Either.mapLeft((issue) => new InvalidConfiguration({ issues: [issue], topic })))
 }
 
-const isBroken = (failure: unknown): failure is { readonly reason: string; readonly detail?: string } =>
-  typeof failure === "object" && failure !== null && "reason" in failure && !("_tag" in failure)
-
-const untilUp = (connection: Connection): Effect.Effect<void> =>
-  Effect.async<void>((resume) => {
-    if (connection.isUp()) return resume(Effect.void)
-    const listener = { onReconnect: () => resume(Effect.void) }
-    connection.listeners.add(listener)
-    return Effect.sync(() => connection.listeners.delete(listener))
+/** Finds or makes stream and consumers, of all partitions: what is published from now on is for whoever will own them. */
+const prepare = (
+  api: Api,
+  streams: NatsStreams,
+  settings: Settings,
+  request: SubscribeRequest,
+  configs: ReadonlyArray<ConsumerConfig>
+) =>
+  Effect.gen(function*() {
+    const stream = yield* streams.refresh(request.topic)
+    const warnings = new Set<string>()
+    yield* Effect.forEach(configs, (config) =>
+      DurableConsumer.ensure(api, settings, stream.name, config, undefined, (found) =>
+        Effect.sync(() => {
+          if (settings.preflight === "off") {
+            return
+          }
+          for (const warning of consumerWarnings(request.semantics, settings.ackWait, found)) {
+            warnings.add(warning)
+          }
+        })), { concurrency, discard: true })
+    if (warnings.size === 0) {
+      return
+    }
+    yield* Effect.logWarning("The consumer's settings are weaker than what the bus promises").pipe(
+      Effect.annotateLogs({
+        consumer: configs.map(({ durable_name }) =>
+          durable_name
+        ).join(", "),
+        reasons: Array.from(warnings).join("; ")
+      })
+    )
   })

@@ -28,10 +28,10 @@ import { bounded } from "./internal/Bounded.js"
 import type { Connection } from "./internal/Connection.js"
 import * as HeaderCodec from "./internal/HeaderCodec.js"
 import * as Outbox from "./internal/Outbox.js"
+import * as Placement from "./internal/Placement.js"
 import type { Settings } from "./NatsConfig.js"
 import { toNotWritten } from "./NatsErrors.js"
 import type { NatsStreams } from "./NatsStreams.js"
-import * as Subject from "./Subject.js"
 
 /**
  * @since 0.1.0
@@ -113,7 +113,19 @@ export const make = (
       const size = headers.length + (message.value?.length ?? 0)
       const limit = connection.maxPayload()
       if (size > limit) return new MessageTooLarge({ topic: topic.spec.name, size, limit })
-      return new Outbox.Entry(call, index, topic, orderOf(message), headers, message.value ?? nothing)
+      const at = topic.place(message)
+      if (typeof at === "string") return new InvalidMessage({ topic: topic.spec.name, issue: at })
+      const { partition, subject } = at
+      return new Outbox.Entry(
+        call,
+        index,
+        topic,
+        subject,
+        partition,
+        orderOf(message),
+        headers,
+        message.value ?? nothing
+      )
     }
 
     return (spec, messages, options) =>
@@ -122,13 +134,13 @@ export const make = (
         if (messages.length === 0) return Effect.succeed([])
         let topic = topics.get(spec.name)
         if (topic === undefined) {
-          const subject = Subject.fromTopic(spec.name)
-          if (Either.isLeft(subject)) {
+          const placement = Placement.of(settings, spec)
+          if (Either.isLeft(placement)) {
             return Effect.succeed(
-              all(messages, new InvalidConfiguration({ issues: [subject.left], topic: spec.name }))
+              all(messages, new InvalidConfiguration({ issues: [placement.left], topic: spec.name }))
             )
           }
-          topics.set(spec.name, topic = new Outbox.TopicQueue(spec))
+          topics.set(spec.name, topic = new Outbox.TopicQueue(spec, Placement.place(settings, spec, placement.right)))
         }
         const timeout = Duration.toMillis(options.timeout)
         return topic.isReady || settings.streams === "skip"

@@ -13,6 +13,7 @@ import * as Either from "effect/Either"
 import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
 import type { Api, StreamConfig, StreamInfo } from "./internal/Api.js"
+import * as Placement from "./internal/Placement.js"
 import type { Settings } from "./NatsConfig.js"
 import { codes, type NatsRequestFailed } from "./NatsErrors.js"
 import { streamWarnings } from "./NatsPreflight.js"
@@ -106,11 +107,12 @@ export const make = (api: Api, settings: Settings): Effect.Effect<NatsStreams, n
 
 const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<StreamInfo, StreamError> =>
   Effect.gen(function*() {
-    const subject = yield* Either.mapLeft(
-      Subject.fromTopic(topic.name),
+    const placement = yield* Either.mapLeft(
+      Placement.of(settings, topic),
       (issue) => new InvalidConfiguration({ issues: [issue], topic: topic.name })
     )
-    const wanted = toConfig(settings, topic)
+    const { subject } = placement
+    const wanted = { ...toConfig(settings, topic), subjects: [subject], description: placement.description }
     const existing = yield* find(api, wanted.name, subject)
     if (existing === undefined) {
       if (settings.streams !== "create") {
@@ -136,6 +138,11 @@ const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Str
         Effect.annotateLogs({ stream: created.config.name, topic: topic.name })
       )
       return created
+    }
+    const others = existing.config.description ?? ""
+    if (placement.description !== undefined && others !== placement.description && /^effect-eventbus: /.test(others)) {
+      const issue = `stream "${existing.config.name}" says "${others}", but this is "${placement.description}"`
+      return yield* new InvalidConfiguration({ issues: [issue], topic: topic.name })
     }
     if (settings.streams === "validate") {
       const issues = differences(settings, topic, existing.config)
@@ -166,6 +173,10 @@ const find = (
           (other) =>
             other === undefined ? Effect.succeed(undefined) : other === name ? Effect.succeed(own) : info(other)
         )
+    ),
+    // One that holds some of a topic's partitions is not the topic's.
+    Effect.map((found) =>
+      found?.config.subjects?.some((pattern) => Subject.covers(pattern, subject)) === true ? found : undefined
     )
   )
 }

@@ -27,7 +27,7 @@ export const capabilities: Transport.Capabilities = {
   durable: true,
   binaryHeaders: true,
   tombstones: true,
-  partitions: false,
+  partitions: true,
   settlement: "message",
   maxMessageBytes: 1_048_576 - 16_384
 }

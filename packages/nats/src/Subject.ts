@@ -6,6 +6,9 @@
  *   `-` or `_` written as `=XX` for each of its UTF-8 bytes: `shop.orders` lives in the stream `shop~orders`.
  *   A stream that was made by others and already holds the subject is used under its own name.
  * - The **durable consumer** of a subscription is group, `@`, topic, both written as above: `billing@shop~orders`.
+ * - A topic with **partitions** has the subjects `<topic>.<partition>.<aggregate id>`, the id as one token: `shop.orders.3.order:1~a` is
+ *   that of `order:1.a`. Its stream holds `<topic>.*.*`, and each partition has a durable consumer: `billing@shop~orders@3`.
+ *   The partition is a hash of the aggregate id's UTF-8 bytes, by the `Partitioner` of the topic.
  *
  * @since 0.1.0
  */
@@ -57,37 +60,118 @@ export const toStream = (topic: string): string => escape(topic)
 export const fromStream = (stream: string): string | undefined => unescape(stream)
 
 /**
- * The name of a subscription's durable consumer, or what is wrong with it.
+ * The name of the durable consumer of a subscription, or of one of its partitions, or what is wrong with it.
  *
  * @since 0.1.0
  * @category names
  */
-export const toDurable = (group: string, topic: string): Either.Either<string, string> => {
+export const toDurable = (group: string, topic: string, partition?: number): Either.Either<string, string> => {
   if (group.trim() === "") return Either.left(`the group of topic "${topic}" is blank`)
-  const name = `${escape(group)}@${escape(topic)}`
+  const name = `${escape(group)}@${escape(topic)}${partition === undefined ? "" : `@${partition}`}`
   return name.length > maxNameLength
     ? Either.left(`group "${group}" and topic "${topic}" make a consumer name of more than ${maxNameLength} characters`)
     : Either.right(name)
 }
 
 /**
- * Group and topic of a durable consumer that this transport made; undefined for other names.
+ * Group, topic and partition of a durable consumer that this transport made; undefined for other names.
  *
  * @since 0.1.0
  * @category names
  */
-export const fromDurable = (durable: string): { readonly group: string; readonly topic: string } | undefined => {
-  const at = durable.indexOf("@")
-  if (at === -1) return undefined
-  const group = unescape(durable.slice(0, at))
-  const topic = unescape(durable.slice(at + 1))
-  return group === undefined || topic === undefined ? undefined : { group, topic }
+export const fromDurable = (
+  durable: string
+): { readonly group: string; readonly topic: string; readonly partition?: number } | undefined => {
+  const [first, second, third, ...rest] = durable.split("@")
+  if (first === undefined || second === undefined || rest.length > 0) return undefined
+  const group = unescape(first)
+  const topic = unescape(second)
+  if (group === undefined || topic === undefined) return undefined
+  if (third === undefined) return { group, topic }
+  return /^(0|[1-9]\d*)$/.test(third) ? { group, topic, partition: Number(third) } : undefined
 }
 
-const escape = (text: string): string => {
+/**
+ * The beginning of the keys of a group's leases on a topic. Keys take no `~`, so that `.` is written as its byte, too.
+ *
+ * @since 0.1.0
+ * @category names
+ */
+export const toLease = (group: string, topic: string): string =>
+  `${escape(group)}.${escape(topic)}`.replaceAll("~", "=2E")
+
+/**
+ * What the stream of a topic with partitions holds.
+ *
+ * @since 0.1.0
+ * @category partitions
+ */
+export const ofPartitions = (topic: string): string => `${topic}.*.*`
+
+/**
+ * All subjects of one partition.
+ *
+ * @since 0.1.0
+ * @category partitions
+ */
+export const ofPartition = (topic: string, partition: number): string => `${topic}.${partition}.*`
+
+/** The last token of what has no aggregate id; no id is written so. */
+const nobody = "="
+
+/**
+ * Where a message of an aggregate is published, or one without an aggregate id. The id keeps letters, digits, `-`, `_`, `:` and `/`;
+ * `.` becomes `~`, and every other character `=XX` for each of its UTF-8 bytes. Without an id the token is `=`.
+ *
+ * @since 0.1.0
+ * @category partitions
+ */
+export const ofAggregate = (topic: string, partition: number, aggregateId: string | undefined): string =>
+  `${topic}.${partition}.${aggregateId === undefined || aggregateId === "" ? nobody : escape(aggregateId, tokenKeeps)}`
+
+/**
+ * What `ofAggregate` was given; undefined for other subjects.
+ *
+ * @since 0.1.0
+ * @category partitions
+ */
+export const toAggregate = (
+  topic: string,
+  subject: string
+): { readonly partition: number; readonly aggregateId: string | undefined } | undefined => {
+  if (!subject.startsWith(`${topic}.`)) return undefined
+  const [partition, token, ...rest] = subject.slice(topic.length + 1).split(".")
+  if (partition === undefined || !/^(0|[1-9]\d*)$/.test(partition)) return undefined
+  if (token === undefined || token === "" || rest.length > 0) return undefined
+  if (token === nobody) return { partition: Number(partition), aggregateId: undefined }
+  const aggregateId = unescape(token)
+  return aggregateId === undefined ? undefined : { partition: Number(partition), aggregateId }
+}
+
+/**
+ * Whether all subjects of one pattern are subjects of the other.
+ *
+ * @since 0.1.0
+ * @category partitions
+ */
+export const covers = (pattern: string, subject: string): boolean => {
+  const wide = pattern.split(".")
+  const narrow = subject.split(".")
+  for (let i = 0; i < wide.length; i++) {
+    if (wide[i] === ">") return narrow.length > i
+    if (narrow[i] === undefined || narrow[i] === ">") return false
+    if (wide[i] !== "*" && wide[i] !== narrow[i]) return false
+  }
+  return narrow.length === wide.length
+}
+
+const nameKeeps = /[A-Za-z0-9_-]/
+const tokenKeeps = /[A-Za-z0-9_:/-]/
+
+const escape = (text: string, keeps = nameKeeps): string => {
   let escaped = ""
   for (const character of text) {
-    if (/[A-Za-z0-9_-]/.test(character)) escaped += character
+    if (keeps.test(character)) escaped += character
     else if (character === ".") escaped += "~"
     else for (const byte of encoder.encode(character)) escaped += `=${byte.toString(16).toUpperCase().padStart(2, "0")}`
   }

@@ -39,7 +39,7 @@ describe.each(T.versions)("After a crash on %s", (version) => {
         }
         const start = performance.now()
         const consumer = new T.TestConsumer()
-        const service = yield* T.transport(servers)
+        const service = yield* T.transport(servers, { leaseDuration: "1 second" })
         yield* service.subscribe(T.request(topic), consumer)
         yield* T.waitUntil("the first comes", () => consumer.taken.length > 0)
         millis.push(performance.now() - start)
@@ -64,7 +64,7 @@ describe.each(T.versions)("After a crash on %s", (version) => {
             `${again} of them had been finished, of ${published} published`
         )
       })),
-    40_000
+    90_000
   )
 
   it("a gap in the deliveries is closed before anything after it is offered", () =>
@@ -148,39 +148,3 @@ describe.each(T.versions)("After a crash on %s", (version) => {
       T.assertNoViolations(consumer)
     })))
 })
-
-describe("Several readers of one durable", () => {
-  it("share its messages, and none is lost", () =>
-    T.run(Effect.gen(function*() {
-      const { servers } = yield* T.server()
-      const topic = T.topic()
-      const service = yield* T.transport(servers)
-      const consumers = [slow(), slow()]
-      const other = yield* T.transport(servers)
-      yield* service.subscribe(T.request(topic), consumers[0]!)
-      const nc = yield* T.client(servers)
-      yield* T.waitUntil("the first reads", async () => {
-        const info = await Effect.runPromise(T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name)))
-        return info.num_waiting === 1
-      })
-      const leaving = yield* T.scoped(other.subscribe(T.request(topic), consumers[1]!))
-      yield* Effect.forEach(
-        T.range(0, 90),
-        (i) => Effect.delay(T.publish(service, topic, T.messages(i * 20, i * 20 + 20)), "100 millis"),
-        { discard: true }
-      )
-      yield* T.waitUntil("all came and are finished", () =>
-        new Set(consumers.flatMap((consumer) =>
-            consumer.taken.map(({ offset }) => offset)
-          )).size === 1_800 &&
-        consumers.every((consumer) => consumer.unfinished.size === 0))
-      yield* leaving.close
-      // Two that start at the same moment may take what the other has in hand: order over instances needs an owner.
-      const offsets = new Set(consumers.flatMap((consumer) => consumer.taken.map(({ offset }) => offset)))
-      T.assertNumbers(T.ascending(Array.from(offsets)), T.range(1, 1_801))
-      assert.isAbove(consumers[1]!.taken.length, 0)
-    })))
-})
-
-const slow = () =>
-  new T.TestConsumer({ onMessage: (message, consumer) => void setTimeout(() => consumer.finish(message), 30) })

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { Msg } from "nats"
+import type { Msg, MsgHdrs } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { type ApiError, codes, NatsRequestFailed } from "../NatsErrors.js"
 import type { Connection } from "./Connection.js"
@@ -21,6 +21,7 @@ export interface StreamConfig {
   readonly duplicate_window?: number | undefined
   readonly retention?: string | undefined
   readonly discard?: string | undefined
+  readonly description?: string | undefined
 }
 
 export interface StreamInfo {
@@ -96,11 +97,12 @@ const encoder = new TextEncoder()
 const nothing = new Uint8Array(0)
 
 /** Unlike the client's own requests this one fails at once when the connection is gone. */
-const request = (
+export const request = (
   connection: Connection,
   subject: string,
   timeout: number,
-  body: object | undefined
+  body: object | undefined,
+  headers?: MsgHdrs
 ): Effect.Effect<unknown, NatsRequestFailed> =>
   Effect.async<Msg, NatsRequestFailed>((resume) => {
     const failed = (reason: "Timeout" | "NoResponders" | "Disconnected", cause?: unknown) =>
@@ -129,7 +131,10 @@ const request = (
     }
     connection.listeners.add(listener)
     try {
-      connection.client.publish(subject, body === undefined ? nothing : encoder.encode(JSON.stringify(body)), { reply })
+      connection.client.publish(subject, body === undefined ? nothing : encoder.encode(JSON.stringify(body)), {
+        reply,
+        ...(headers === undefined ? {} : { headers })
+      })
     } catch (cause) {
       forget()
       failed("Disconnected", cause)

@@ -16,14 +16,19 @@ export const shortAckWait = 300
 const toMaxAckPending = (request: SubscribeRequest, settings: Settings): number =>
   request.maxUnfinished + 2 * settings.prefetchMessages
 
-export const toConfig = (durable: string, request: SubscribeRequest, settings: Settings): ConsumerConfig => ({
+export const toConfig = (
+  durable: string,
+  filter: string,
+  request: SubscribeRequest,
+  settings: Settings
+): ConsumerConfig => ({
   durable_name: durable,
   name: durable,
   ack_policy: "explicit",
   ack_wait: settings.ackWait * 1e6,
   max_deliver: -1,
   max_ack_pending: toMaxAckPending(request, settings),
-  filter_subject: request.topic.name,
+  filter_subject: filter,
   replay_policy: "instant",
   deliver_policy: request.startFrom === "earliest" ? "all" : "new"
 })

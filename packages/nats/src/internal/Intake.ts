@@ -7,7 +7,7 @@ import type { IncomingMessage, Lane } from "@effect-eventbus/core/Transport"
 import type { Msg } from "nats"
 import type { Acks } from "./Acks.js"
 import type { Connection } from "./Connection.js"
-import { type Position, toIncoming } from "./RawMessage.js"
+import { type Position, type Source, toIncoming } from "./RawMessage.js"
 import { SequenceSet } from "./SequenceSet.js"
 
 const working = new TextEncoder().encode("+WPI")
@@ -48,6 +48,10 @@ export class Intake {
   constructor(
     private readonly connection: Connection,
     private readonly acks: Acks,
+    /** Which partition it is; undefined where the topic has none. */
+    private readonly source: Source | undefined,
+    /** Whether nobody else can have what comes here in hand. */
+    private readonly isOwner: () => boolean,
     /** There is room again for what a pull request may bring. */
     private readonly onRoom: () => void
   ) {}
@@ -73,7 +77,7 @@ export class Intake {
     if (known !== undefined) known.reply = reply
     else if (this.finished.has(sequence)) this.acks.add(sequence, reply)
     else {
-      const incoming = toIncoming(message, position)
+      const incoming = toIncoming(message, position, this.source)
       const size = message.data.length
       const held: Held = { message: incoming, reply, size, isOffered: false }
       this.held.set(sequence, held)
@@ -181,7 +185,7 @@ export class Intake {
 
   private readonly offer = (): void => {
     this.isScheduled = false
-    if (!this.isOpen || this.lane === undefined) return
+    if (!this.isOpen || this.lane === undefined || !this.isOwner()) return
     if (this.buffer.length > 0) {
       const taken = this.lane.offer(this.buffer.map((held) => held.message))
       for (let i = 0; i < taken; i++) {

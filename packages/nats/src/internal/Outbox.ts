@@ -12,6 +12,7 @@ import { isTemporary, toPublishError } from "../NatsErrors.js"
 import { parse } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
+import type { Place } from "./Placement.js"
 import { isNoResponders } from "./Replies.js"
 
 type Result = Either.Either<Receipt, PublishError>
@@ -49,7 +50,7 @@ export class TopicQueue {
   /** The last unresolved message of each aggregate or key. */
   readonly last = new Map<string, Entry>()
 
-  constructor(readonly spec: TopicSpec) {}
+  constructor(readonly spec: TopicSpec, readonly place: Place) {}
 }
 
 /** One message. */
@@ -69,6 +70,8 @@ export class Entry {
     readonly call: Call,
     readonly index: number,
     readonly topic: TopicQueue,
+    readonly subject: string,
+    readonly partition: number,
     readonly order: string | undefined,
     readonly headers: Uint8Array,
     readonly value: Uint8Array
@@ -250,7 +253,7 @@ export class Outbox {
     this.sent.set(reply, entry)
     this.timer ??= setInterval(() => this.resendOverdue(), Math.ceil(this.settings.ackTimeout / 4))
     try {
-      this.connection.client.publish(entry.topic.spec.name, entry.value, { reply, headers: new Block(entry.headers) })
+      this.connection.client.publish(entry.subject, entry.value, { reply, headers: new Block(entry.headers) })
     } catch (cause) {
       this.finish(
         entry,
@@ -321,7 +324,7 @@ export class Outbox {
           })
         )
       )
-    } else this.finish(entry, Either.right({ topic: name, partition: 0, offset: answer.seq }))
+    } else this.finish(entry, Either.right({ topic: name, partition: entry.partition, offset: answer.seq }))
     this.pump()
   }
 

@@ -6,11 +6,8 @@ import type { Msg, Subscription } from "nats"
 import type { Connection } from "./Connection.js"
 import { parsePosition, type Position } from "./RawMessage.js"
 
-/** How long a request waits for messages. Short, so that requests of a dead process don't linger. */
-export const expires = 6_000
-const heartbeat = 2_000
-/** After what silence the server, or the consumer, is not there any more. */
-const silence = 5_000
+/** How long a request waits for messages. Short, so that requests of a dead process don't outlive its lease. */
+export const expiry = (leaseDuration: number): number => Math.min(6_000, Math.max(1_000, leaseDuration / 2))
 
 export type Broken =
   | { readonly reason: "ConsumerDeleted" | "LeaderChanged" | "Silence" | "Refused"; readonly detail: string }
@@ -38,8 +35,10 @@ export class Pull {
 
   constructor(
     private readonly connection: Connection,
-    private readonly subject: string,
+    readonly subject: string,
     epoch: number,
+    /** How long a request waits, in milliseconds. */
+    private readonly expires: number,
     private readonly handler: Handler
   ) {
     this.inbox = `${connection.inbox}.p${epoch}`
@@ -57,9 +56,12 @@ export class Pull {
     this.heardAt = performance.now()
     this.hasHeartbeat = options.noWait !== true
     this.serial++
+    const { expires } = this
     const request = {
       batch: options.batch,
-      ...(options.noWait === true ? { no_wait: true } : { expires: expires * 1e6, idle_heartbeat: heartbeat * 1e6 }),
+      ...(options.noWait === true
+        ? { no_wait: true }
+        : { expires: expires * 1e6, idle_heartbeat: Math.round(expires / 3) * 1e6 }),
       ...(options.maxBytes === undefined ? {} : { max_bytes: options.maxBytes })
     }
     try {
@@ -73,7 +75,7 @@ export class Pull {
 
   /** Whether the server has been silent for longer than its heartbeats allow. */
   isSilent(now: number): boolean {
-    return this.open > 0 && this.hasHeartbeat && now - this.heardAt > silence
+    return this.open > 0 && this.hasHeartbeat && now - this.heardAt > this.expires * 5 / 6
   }
 
   close(): void {

@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from "@effect-eventbus/core/Transport"
 import type { Msg } from "nats"
+import { toAggregate } from "../Subject.js"
 import * as HeaderCodec from "./HeaderCodec.js"
 
 const empty = new Uint8Array(0)
@@ -47,15 +48,29 @@ export const parsePosition = (reply: string): Position | undefined => {
   return Number.isSafeInteger(position.sequence) && Number.isSafeInteger(position.delivery) ? position : undefined
 }
 
+/** Which partition of a topic a message is read from. */
+export interface Source {
+  readonly topic: string
+  readonly partition: number
+}
+
+const encoder = new TextEncoder()
+
+const keyOf = (topic: string, subject: string): Uint8Array | null => {
+  const aggregateId = toAggregate(topic, subject)?.aggregateId
+  return aggregateId === undefined ? null : encoder.encode(aggregateId)
+}
+
 /** Copies what the message needs out of the socket's buffer. */
-export const toIncoming = (message: Msg, position: Position): IncomingMessage => {
+export const toIncoming = (message: Msg, position: Position, source: Source | undefined): IncomingMessage => {
   const subject = message.subject
   const decoded = HeaderCodec.decode(headerBlock(message), subject)
   return {
-    topic: subject,
-    partition: 0,
+    topic: source?.topic ?? subject,
+    partition: source?.partition ?? 0,
     offset: position.sequence,
-    key: decoded.key,
+    // Who writes to a partition's subjects without our headers has named the aggregate there.
+    key: decoded.key ?? (source === undefined ? null : keyOf(source.topic, subject)),
     value: decoded.tombstone ? null : new Uint8Array(message.data),
     headers: decoded.headers,
     timestamp: decoded.timestamp ?? position.timestamp,

@@ -1,15 +1,16 @@
 /**
- * A subscription's time with one durable consumer: epochs, one after the other,
- * each of which first gets back what is outstanding and then reads on.
+ * The time that this instance owns one partition (or the only one of a topic), with its durable consumer: spells of
+ * reading, one after the other, each of which first gets back what is outstanding and then reads on.
  */
+import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
 import type { Assignment, Consumer, SubscribeRequest } from "@effect-eventbus/core/Transport"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
 import type { NatsRequestFailed } from "../NatsErrors.js"
-import { consumerWarnings } from "../NatsPreflight.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
@@ -17,7 +18,8 @@ import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import { Intake } from "./Intake.js"
-import { type Broken, Pull } from "./Pull.js"
+import type { Lease, LeaseLost } from "./Leases.js"
+import { type Broken, expiry, Pull } from "./Pull.js"
 import { settle } from "./Settlement.js"
 import * as TakeOver from "./TakeOver.js"
 
@@ -37,7 +39,12 @@ export interface Options {
   readonly settings: Settings
   readonly request: SubscribeRequest
   readonly consumer: Consumer
-  readonly durable: string
+  /** The consumer's settings; its filter is the partition's subjects. */
+  readonly config: ConsumerConfig
+  readonly isPartitioned: boolean
+  readonly lease: Lease
+  /** How many partitions of the subscription share what may be fetched ahead. */
+  readonly sharers: () => number
 }
 
 /** What was found when an epoch begins. */
@@ -50,23 +57,23 @@ export class Session {
   readonly acks: Acks
   readonly intake: Intake
   isClosed = false
-  private readonly config: ConsumerConfig
+  private readonly durable: string
   private pull: Pull | undefined
-  private epochs = 0
   private stream: Stream | undefined
   private assignment: Assignment | undefined
   /** Where to begin when the consumer is gone; undefined before it was ever there. */
   private resumeFrom: number | undefined
 
   constructor(private readonly options: Options) {
-    const { connection, durable, request, settings } = options
-    this.config = DurableConsumer.toConfig(durable, request, settings)
+    const { connection, isPartitioned, lease, request } = options
+    this.durable = options.config.durable_name!
     this.acks = new Acks(connection, answerTimeout)
-    this.intake = new Intake(connection, this.acks, () => this.pullMore())
+    const source = isPartitioned ? { topic: request.topic.name, partition: lease.partition } : undefined
+    this.intake = new Intake(connection, this.acks, source, lease.isValid, () => this.pullMore())
   }
 
   /** Finds or makes stream and consumer, and gives the bus its assignment. */
-  readonly open: Effect.Effect<Opened, StreamError> = Effect.suspend(() => {
+  readonly open: Effect.Effect<Opened, StreamError | LeaseLost> = Effect.suspend(() => {
     const { api, request, settings, streams } = this.options
     return Effect.gen(this, function*() {
       const stream = yield* streams.refresh(request.topic)
@@ -76,28 +83,16 @@ export class Session {
         api,
         settings,
         stream.name,
-        this.config,
+        this.options.config,
         this.resumeFrom === undefined ? undefined : this.resumePosition(),
-        this.preflight
+        () => Effect.void
       )
       this.stream = stream
       this.resumeFrom ??= info.ack_floor.stream_seq + 1
-      if (this.assignment === undefined) yield* this.assign
+      if (this.assignment === undefined) this.assign()
       return { stream, info }
     })
   })
-
-  /** Once, at the start of the subscription. */
-  private readonly preflight = (found: ConsumerConfig | undefined): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const { durable, request, settings } = this.options
-      if (settings.preflight === "off" || this.stream !== undefined) return Effect.void
-      const warnings = consumerWarnings(request.semantics, settings.ackWait, found)
-      if (warnings.length === 0) return Effect.void
-      return Effect.logWarning("The consumer's settings are weaker than what the bus promises").pipe(
-        Effect.annotateLogs({ consumer: durable, reasons: warnings.join("; ") })
-      )
-    })
 
   /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
   epoch(opened: Opened, onHealthy: () => void): Effect.Effect<never, Broken | NatsRequestFailed> {
@@ -136,7 +131,9 @@ export class Session {
     opened: Opened,
     breakWith: (reason: Broken) => void
   ): Effect.Effect<void, NatsRequestFailed, Scope.Scope> {
-    const { api, connection, durable, settings } = this.options
+    const { api, connection, settings } = this.options
+    const { durable } = this
+    const expires = expiry(settings.leaseDuration)
     return Effect.gen(this, function*() {
       this.acks.forgetAbove(opened.info.delivered.stream_seq)
       yield* bounded(this.acks.confirmed, settings.requestTimeout)
@@ -148,7 +145,8 @@ export class Session {
           this.pull = new Pull(
             connection,
             `${settings.apiPrefix}.CONSUMER.MSG.NEXT.${opened.stream.name}.${durable}`,
-            this.nextEpoch(),
+            serial++,
+            expires,
             {
               onMessage: (message, position, reply) => {
                 if (this.intake.receive(message, position, reply)) return
@@ -173,7 +171,8 @@ export class Session {
         pull,
         stream: opened.stream.name,
         durable,
-        config: this.config,
+        expires,
+        config: this.options.config,
         onEnd,
         gap
       })
@@ -187,8 +186,8 @@ export class Session {
     opened: Opened,
     breakWith: (reason: Broken) => void
   ): Effect.Effect<void, NatsRequestFailed> {
-    const { api, durable } = this.options
-    return Effect.suspend(() => api.consumerInfo(opened.stream.name, durable)).pipe(
+    const { api } = this.options
+    return Effect.suspend(() => api.consumerInfo(opened.stream.name, this.durable)).pipe(
       Effect.delay(sharedCheck),
       Effect.repeat({ until: (info) => info.num_waiting <= (this.pull !== undefined && this.pull.open > 0 ? 1 : 0) }),
       Effect.map(() => breakWith({ reason: "Alone" }))
@@ -200,18 +199,17 @@ export class Session {
     const { connection, settings } = this.options
     const { intake, pull } = this
     if (pull === undefined || pull.open > 0 || !intake.isOpen || !connection.isUp()) return
+    // Of what is pulled when others may own it already, they would have to wait for the end.
+    if (!this.options.lease.isValid()) return
     const batch = this.prefetch - intake.buffered
     if (batch <= 0) return
-    const room = settings.prefetchBytes - intake.bufferedBytes
-    pull.request({ batch, maxBytes: Math.max(room, connection.maxPayload() + overhead) })
+    const room = settings.prefetchBytes / this.options.sharers() - intake.bufferedBytes
+    pull.request({ batch, maxBytes: Math.max(Math.floor(room), connection.maxPayload() + overhead) })
   }
 
   private get prefetch(): number {
-    return Math.max(1, Math.min(this.options.settings.prefetchMessages, this.options.request.maxUnfinished))
-  }
-
-  private nextEpoch(): number {
-    return serial++
+    const { request, settings, sharers } = this.options
+    return Math.max(1, Math.min(Math.ceil(settings.prefetchMessages / sharers()), request.maxUnfinished))
   }
 
   /** The first sequence that is not known to be finished. */
@@ -221,29 +219,83 @@ export class Session {
     return lowest
   }
 
-  private readonly assign: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.map(Clock.currentTimeMillis, (now) => {
-      const { connection, consumer, request } = this.options
-      this.epochs = Math.max(this.epochs + 1, now)
-      const assignment: Assignment = {
-        topic: request.topic.name,
-        partition: 0,
-        epoch: this.epochs,
-        finish: (message) => {
-          if (this.assignment === assignment && !this.isClosed) this.intake.finish(message)
-        },
-        settle: (messages) => settle(connection, this.intake, request.topic.name, messages),
-        resume: () => {
-          if (this.assignment === assignment) this.intake.resume()
-        }
+  private assign(): void {
+    const { connection, consumer, lease, request } = this.options
+    const topic = request.topic.name
+    const { partition } = lease
+    const assignment: Assignment = {
+      topic,
+      partition,
+      epoch: lease.epoch(),
+      // What another may have in hand already is not ours to acknowledge: it comes to that one.
+      finish: (message) => {
+        if (this.assignment === assignment && !this.isClosed && lease.isValid()) this.intake.finish(message)
+      },
+      settle: (messages) =>
+        settle(connection, this.intake, topic, partition, messages).pipe(
+          // Confirmed while the partition was ours: nobody else has got them.
+          Effect.filterOrFail(
+            () => this.assignment === assignment && lease.isValid(),
+            () =>
+              new SettlementFailed({
+                topic,
+                partition,
+                isRetryable: false,
+                cause: "the lease of the partition has ended"
+              })
+          )
+        ),
+      resume: () => {
+        if (this.assignment === assignment) this.intake.resume()
       }
-      this.assignment = assignment
-      this.intake.lane = consumer.assigned(assignment)
-    })
+    }
+    this.assignment = assignment
+    this.intake.lane = consumer.assigned(assignment)
+  }
+
+  /** Gives nothing more to the lane. */
+  stop(): void {
+    this.intake.stop()
+  }
+
+  /** The partition is given away in order: what runs may end, what waits is left to the next owner. */
+  readonly drain: Effect.Effect<void> = Effect.suspend(() =>
+    this.closeLane(this.options.request.drainDeadline).pipe(
+      Effect.zipRight(this.confirm)
+    )
   )
 
+  /** What was finished until now is confirmed by the server. */
+  readonly confirm: Effect.Effect<void> = Effect.suspend(() =>
+    bounded(this.acks.confirmed, this.options.settings.closeTimeout).pipe(
+      Effect.flatMap((confirmed) =>
+        Option.isSome(confirmed)
+          ? Effect.void
+          : Effect.logWarning("The server did not confirm the last acknowledgements: some messages may come again")
+      ),
+      Effect.zipRight(Effect.sync(() => {
+        this.isClosed = true
+      }))
+    )
+  )
+
+  /** The partition may be another's: handlers are interrupted, and nothing is acknowledged any more. */
+  readonly fence: Effect.Effect<void> = Effect.suspend(() => {
+    this.isClosed = true
+    this.acks.clear()
+    return this.closeLane(Duration.zero)
+  })
+
+  private closeLane(deadline: Duration.Duration): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.intake.lane === undefined
+        ? Effect.void
+        : Effect.asVoid(this.intake.lane.close({ deadline, finishQueued: false }))
+    )
+  }
+
   /** The stream was deleted and made again: what is in hand belongs to none, and its sequences mean nothing. */
-  private startOver(stream: Stream): Effect.Effect<void> {
+  private startOver(stream: Stream): Effect.Effect<void, NatsRequestFailed | LeaseLost> {
     const lane = this.intake.lane
     return Effect.gen(this, function*() {
       yield* Effect.logWarning("The stream was made anew; reading it from its beginning").pipe(
@@ -252,6 +304,7 @@ export class Session {
       if (lane !== undefined) {
         yield* lane.close({ deadline: this.options.request.drainDeadline, finishQueued: true })
       }
+      yield* this.options.lease.renewEpoch
       this.assignment = undefined
       this.intake.lane = undefined
       this.intake.reset()
@@ -261,5 +314,5 @@ export class Session {
   }
 }
 
-/** Each epoch of the process has an inbox of its own. */
+/** Each spell of the process has an inbox of its own. */
 let serial = 0

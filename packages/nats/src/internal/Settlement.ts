@@ -19,6 +19,7 @@ export const settle = (
   connection: Connection,
   intake: Intake,
   topic: string,
+  partition: number,
   messages: ReadonlyArray<IncomingMessage>
 ): Effect.Effect<void, SettlementFailed> =>
   Effect.async((resume) => {
@@ -31,7 +32,7 @@ export const settle = (
       resume(result)
     }
     const fail = (cause: string, isRetryable: boolean) =>
-      end(Effect.fail(new SettlementFailed({ topic, partition: 0, isRetryable, cause })))
+      end(Effect.fail(new SettlementFailed({ topic, partition, isRetryable, cause })))
     const forgetReplies = () => {
       for (const reply of waiting.values()) if (reply !== undefined) connection.replies.forget(reply)
     }

@@ -9,13 +9,13 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { NatsRequestFailed } from "../NatsErrors.js"
+import { NatsRequestFailed } from "../NatsErrors.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import { shortAckWait } from "./DurableConsumer.js"
 import type { Intake } from "./Intake.js"
-import { expires, type Pull } from "./Pull.js"
+import type { Pull } from "./Pull.js"
 import { isNoResponders } from "./Replies.js"
 
 /** More sequences than this are not acknowledged or refused one by one. */
@@ -37,6 +37,8 @@ export interface Context {
   readonly pull: Pull
   readonly stream: string
   readonly durable: string
+  /** How long a request of a dead reader waits, in milliseconds. */
+  readonly expires: number
   /** The settings to go back to after a short ack wait. */
   readonly config: ConsumerConfig
   /** Resolved when the request under way has ended. */
@@ -84,7 +86,7 @@ const inspect = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFaile
 /** The requests of a dead reader end by themselves; those of a living one don't. */
 const aloneOrNot = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFailed> =>
   Effect.gen(function*() {
-    const until = performance.now() + expires + 500
+    const until = performance.now() + context.expires + 500
     while (true) {
       const info = yield* inspect(context)
       if (info.num_waiting === 0 || performance.now() > until) return info
@@ -133,7 +135,7 @@ const expire = (context: Context, info: ConsumerInfo): Effect.Effect<void, NatsR
 }
 
 /** Pulls until all that is outstanding has come, or the server has nothing older than what is new. */
-const drain = (context: Context, outstanding: number): Effect.Effect<void> =>
+const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsRequestFailed> =>
   Effect.gen(function*() {
     const { intake, pull } = context
     while (intake.recovered < outstanding && intake.newer === 0 && !context.gap.seen) {
@@ -141,8 +143,12 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void> =>
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
       pull.request({ batch, noWait: true })
-      yield* bounded(Deferred.await(ended), drainTimeout)
+      const answered = yield* bounded(Deferred.await(ended), drainTimeout)
       context.onEnd.current = undefined
+      // Its end is late, or got lost: what is outstanding is not known, and no other request can be made. It all begins again.
+      if (Option.isNone(answered)) {
+        return yield* new NatsRequestFailed({ subject: pull.subject, reason: "Timeout" })
+      }
       if (pull.received < batch) return
     }
   })

@@ -1,0 +1,143 @@
+/**
+ * The key-value bucket of the leases, in the format of NATS's own clients: `nats kv ls` shows it. Each change names the
+ * revision that it replaces, so of several that change a key at once one succeeds.
+ */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { headers } from "nats"
+import type { Settings } from "../NatsConfig.js"
+import { codes, type NatsRequestFailed } from "../NatsErrors.js"
+import * as Api from "./Api.js"
+import type { Connection } from "./Connection.js"
+
+/** Somebody else has changed the key. */
+export class Conflict extends Data.TaggedError("Conflict")<{ readonly key: string }> {}
+
+/** What is written to a key, as JSON. */
+export interface Value {
+  /** Who has the partition; nobody where it is missing. */
+  readonly owner?: string | undefined
+  /** The instance takes no partitions any more. */
+  readonly leaving?: boolean | undefined
+  /** For people. */
+  readonly host?: string | undefined
+  readonly pid?: number | undefined
+}
+
+export interface Entry {
+  /** Undefined where the key was deleted. */
+  readonly value: Value | undefined
+  /** The sequence of the bucket's stream: rises with each change of any key. */
+  readonly revision: number
+}
+
+export interface Bucket {
+  /** Makes the bucket when it is missing. */
+  readonly ensure: Effect.Effect<void, NatsRequestFailed>
+  /** As the stream's leader has it. */
+  readonly get: (key: string) => Effect.Effect<Entry | undefined, NatsRequestFailed>
+  /** Writes a key whose revision is the given one, 0 where there is none, and answers the new revision. */
+  readonly put: (key: string, value: Value, revision: number) => Effect.Effect<number, NatsRequestFailed | Conflict>
+  /** Deletes a key of this revision, and leaves nothing behind. */
+  readonly remove: (key: string, revision: number) => Effect.Effect<void, NatsRequestFailed | Conflict>
+  /** Removes what is left of a key, its mark of deletion included. */
+  readonly purge: (key: string) => Effect.Effect<void, NatsRequestFailed>
+  readonly keys: (prefix: string) => Effect.Effect<ReadonlyArray<string>, NatsRequestFailed>
+  /** Tells of changes of keys below the prefix, soon before or after they are written. It is a hint: it can miss some. */
+  readonly hints: (prefix: string, onKey: (key: string) => void) => Effect.Effect<void, never, Scope.Scope>
+}
+
+const noMessage = 10037
+const wrongSequence = new Set([10071, 10164])
+
+export const make = (connection: Connection, settings: Settings, timeout: number): Bucket => {
+  const stream = `KV_${settings.leaseBucket}`
+  const root = `$KV.${settings.leaseBucket}.`
+  const api = <A>(endpoint: string, body?: object): Effect.Effect<A, NatsRequestFailed> =>
+    Api.request(connection, `${settings.apiPrefix}.${endpoint}.${stream}`, timeout, body) as Effect.Effect<
+      A,
+      NatsRequestFailed
+    >
+  const write = (key: string, value: object | undefined, revision: number) => {
+    const block = headers()
+    block.set("Nats-Expected-Last-Subject-Sequence", String(revision))
+    if (value === undefined) block.set("KV-Operation", "DEL")
+    return Api.request(connection, root + key, timeout, value, block).pipe(
+      Effect.catchIf(
+        (failure) => failure.error !== undefined && wrongSequence.has(failure.error.err_code),
+        () => new Conflict({ key })
+      ),
+      Effect.map((answer) => (answer as { readonly seq: number }).seq)
+    )
+  }
+  const purge = (key: string) => Effect.asVoid(api("STREAM.PURGE", { filter: root + key }))
+  return {
+    ensure: api("STREAM.INFO").pipe(
+      Effect.catchIf(
+        (failure) => failure.error?.err_code === codes.streamNotFound,
+        () =>
+          Effect.zipRight(
+            Effect.logInfo("Creating the bucket of the leases").pipe(
+              Effect.annotateLogs("bucket", settings.leaseBucket)
+            ),
+            api("STREAM.CREATE", toConfig(stream, `${root}>`, settings))
+          )
+      ),
+      Effect.asVoid
+    ),
+    get: (key) =>
+      api<{ readonly message: Message }>("STREAM.MSG.GET", { last_by_subj: root + key }).pipe(
+        Effect.map(({ message }) => ({
+          value: Api.parse(Buffer.from(message.data ?? "", "base64")) as Value | undefined,
+          revision: message.seq
+        })),
+        Effect.catchIf((failure) => failure.error?.err_code === noMessage, () => Effect.succeed(undefined))
+      ),
+    put: write,
+    remove: (key, revision) => Effect.zipRight(write(key, undefined, revision), purge(key)),
+    purge,
+    keys: (prefix) =>
+      api<Info>("STREAM.INFO", { subjects_filter: `${root}${prefix}.>` }).pipe(
+        Effect.map(({ state }) => Object.keys(state.subjects ?? {}).map((subject) => subject.slice(root.length)))
+      ),
+    hints: (prefix, onKey) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() =>
+          connection.client.subscribe(`${root}${prefix}.>`, {
+            callback: (error, message) => {
+              if (error === null) onKey(message.subject.slice(root.length))
+            }
+          })
+        ),
+        (subscription) => Effect.sync(() => subscription.unsubscribe())
+      ))
+  }
+}
+
+interface Message {
+  readonly seq: number
+  readonly data?: string
+}
+
+interface Info {
+  readonly state: { readonly subjects?: Readonly<Record<string, number>> }
+}
+
+/** As NATS's own clients make a bucket without history. */
+const toConfig = (name: string, subject: string, settings: Settings) => ({
+  name,
+  subjects: [subject],
+  storage: settings.storage,
+  num_replicas: settings.options.replicas ?? 1,
+  retention: "limits",
+  discard: "new",
+  max_msgs_per_subject: 1,
+  max_msgs: -1,
+  max_bytes: -1,
+  max_age: 0,
+  duplicate_window: 120e9,
+  allow_rollup_hdrs: true,
+  deny_delete: true,
+  allow_direct: true
+})

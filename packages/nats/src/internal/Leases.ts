@@ -1,0 +1,397 @@
+/**
+ * Which instance of a group reads which partition.
+ *
+ * Each instance has a key in the bucket and renews it; each partition has a key that names its owner and changes with the
+ * owner only. An instance whose key did not change for the lease's duration, while somebody looked at it, is gone: whoever
+ * notices deletes exactly that revision of its key, which fails if it was renewed in the meantime. The partitions of
+ * instances without a key are free; a partition is taken by replacing the revision that one has seen, and the new
+ * revision is the epoch. Nobody compares wall clocks.
+ */
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import { randomUUID } from "node:crypto"
+import { hostname } from "node:os"
+import type { NatsRequestFailed } from "../NatsErrors.js"
+import * as Balance from "./Balance.js"
+import type { Bucket, Conflict, Entry } from "./Bucket.js"
+
+/** How often an instance looks whether its own lease has ended, in milliseconds. */
+const fenceTick = 100
+
+/** A hint can come before what it tells of is written. */
+const hintDelay = Duration.millis(30)
+
+/** The wait before a renewal or a look that failed is tried again. */
+const retryDelay = Duration.millis(250)
+
+const concurrency = 16
+
+/** The partition is not ours any more. */
+export class LeaseLost extends Data.TaggedError("LeaseLost")<{ readonly partition: number }> {
+  override get message() {
+    return `The lease of partition ${this.partition} is lost`
+  }
+}
+
+export interface Options {
+  readonly bucket: Bucket
+  /** The beginning of this group's keys for one topic. */
+  readonly prefix: string
+  readonly partitions: number
+  /** In milliseconds. */
+  readonly duration: number
+  readonly renewEvery: number
+  /** By how much an instance gives up before others may take over. */
+  readonly margin: number
+  /** A partition is ours; called once before it is given away, lost or left. Synchronous. */
+  readonly onTaken: (lease: Lease) => void
+  /** The partition is wanted by others: ends with `Lease.giveBack`. Synchronous. */
+  readonly onWanted: (lease: Lease) => void
+  /** The partition is not ours any more, or may be another's soon: whoever works on it has to stop at once. Synchronous. */
+  readonly onLost: (lease: Lease) => void
+}
+
+/** A partition that this instance has. */
+export interface Lease {
+  readonly partition: number
+  /** Whether it certainly still is ours, by our own clock. */
+  readonly isValid: () => boolean
+  readonly epoch: () => number
+  /** A higher epoch for the same lease. */
+  readonly renewEpoch: Effect.Effect<number, NatsRequestFailed | LeaseLost>
+  /** Nobody here works on it any more: somebody else may take it. */
+  readonly giveBack: Effect.Effect<void>
+}
+
+interface Member {
+  revision: number
+  /** Since when, by our clock, it has this revision. */
+  since: number
+  isLeaving: boolean
+}
+
+interface Held {
+  readonly lease: Lease
+  revision: number
+  isLost: boolean
+  isWanted: boolean
+}
+
+export class Leases {
+  private id = randomUUID()
+  /** The revision of our own key; 0 before it is written. */
+  private revision = 0
+  /** When the last renewal that succeeded was sent. */
+  private renewedAt = -Infinity
+  private isLeaving = false
+  private readonly members = new Map<string, Member>()
+  private readonly owners: Array<{ readonly revision: number; readonly owner: string | undefined }>
+  private readonly held = new Map<number, Held>()
+  private readonly dirty = new Set<string>()
+  private lookedAt = -Infinity
+
+  constructor(private readonly options: Options, private readonly signal: Queue.Queue<void>) {
+    this.owners = Array.from({ length: options.partitions }, () => ({ revision: 0, owner: undefined }))
+  }
+
+  /** Announces this instance, takes what is free, and goes on doing so in the scope's fibers. */
+  readonly join: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.gen(this, function*() {
+    const { bucket, prefix } = this.options
+    yield* bucket.ensure
+    yield* bucket.hints(prefix, (key) => {
+      this.dirty.add(key)
+      Queue.unsafeOffer(this.signal, undefined)
+    })
+    yield* this.renew
+    yield* this.look
+    yield* this.balance
+    yield* Effect.forkScoped(this.renewing)
+    yield* Effect.forkScoped(this.looking)
+    yield* Effect.forkScoped(Effect.forever(Effect.delay(Effect.sync(() => this.fence()), fenceTick)))
+  })
+
+  /** Takes nothing more; what is held is kept alive until it is given back. */
+  readonly leave: Effect.Effect<void> = Effect.suspend(() => {
+    this.isLeaving = true
+    return Effect.ignore(this.renew)
+  })
+
+  /** When all was given back: others need not wait for the lease's end. */
+  readonly forget: Effect.Effect<void> = Effect.suspend(() =>
+    // Its revision may be one whose answer nobody waited for.
+    this.options.bucket.get(this.memberKey(this.id)).pipe(
+      Effect.flatMap((entry) =>
+        entry === undefined ? Effect.void : this.options.bucket.remove(this.memberKey(this.id), entry.revision)
+      ),
+      Effect.ignore
+    )
+  )
+
+  private memberKey(id: string): string {
+    return `${this.options.prefix}.member.${id}`
+  }
+
+  private partitionKey(partition: number): string {
+    return `${this.options.prefix}.partition.${partition}`
+  }
+
+  /** Until when, by our clock, nobody else can have taken over. */
+  private get validUntil(): number {
+    return this.renewedAt + this.options.duration - this.options.margin
+  }
+
+  private readonly renew: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { bucket } = this.options
+    const sentAt = performance.now()
+    const value = { host: hostname(), pid: process.pid, ...(this.isLeaving ? { leaving: true } : {}) }
+    return bucket.put(this.memberKey(this.id), value, this.revision).pipe(
+      Effect.map((revision) => {
+        this.revision = revision
+        this.renewedAt = sentAt
+      }),
+      Effect.catchTag("Conflict", () => this.recall)
+    )
+  })
+
+  /** Our key is not as we left it: an answer got lost, or others have taken us for dead. */
+  private readonly recall: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { bucket } = this.options
+    return Effect.flatMap(bucket.get(this.memberKey(this.id)), (entry) => {
+      if (entry?.value !== undefined) {
+        this.revision = entry.revision
+        return this.renew
+      }
+      return Effect.logWarning("Others have taken this instance for dead; it joins again").pipe(
+        Effect.zipRight(Effect.suspend(() => {
+          for (const held of this.held.values()) this.lose(held)
+          this.id = randomUUID()
+          this.revision = 0
+          return this.renew
+        }))
+      )
+    })
+  })
+
+  private readonly renewing: Effect.Effect<never> = Effect.suspend(() =>
+    Effect.delay(
+      this.renew.pipe(
+        Effect.tapError((failure) =>
+          failure.reason === "Disconnected"
+            ? Effect.void
+            : Effect.logWarning("The lease could not be renewed", failure.message)
+        ),
+        Effect.catchAll((failure) =>
+          Effect.zipRight(
+            failure.reason === "NoResponders" ? Effect.ignore(this.options.bucket.ensure) : Effect.void,
+            Effect.sleep(retryDelay)
+          )
+        )
+      ),
+      Math.max(0, this.renewedAt + this.options.renewEvery - performance.now())
+    )
+  ).pipe(Effect.forever)
+
+  /** Our own lease has ended, or is about to. */
+  private fence(): void {
+    if (performance.now() < this.validUntil) return
+    for (const held of this.held.values()) this.lose(held)
+  }
+
+  private lose(held: Held): void {
+    if (held.isLost) return
+    held.isLost = true
+    this.options.onLost(held.lease)
+  }
+
+  private readonly looking: Effect.Effect<never> = Effect.suspend(() =>
+    Queue.take(this.signal).pipe(
+      Effect.zipRight(Effect.sleep(hintDelay)),
+      Effect.timeoutOption(Math.max(10, this.nextLook() - performance.now())),
+      Effect.flatMap((hinted) =>
+        Option.isSome(hinted) && performance.now() < this.nextLook() ? this.refresh : this.look
+      ),
+      Effect.zipRight(this.balance),
+      Effect.catchAll((failure) => Effect.logDebug("The leases could not be looked at", failure.message).pipe(
+        Effect.zipRight(Effect.sleep(retryDelay))
+      ))
+    )
+  ).pipe(Effect.forever)
+
+  private nextLook(): number {
+    let next = this.lookedAt + this.options.renewEvery
+    for (const [id, { since }] of this.members) {
+      if (id !== this.id) next = Math.min(next, since + this.options.duration)
+    }
+    return next
+  }
+
+  /** Reads all keys. Partitions first: who is named there has had a key of its own before. */
+  private readonly look: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { bucket, duration, partitions, prefix } = this.options
+    const now = performance.now()
+    // Who was not looked at may have been alive.
+    const wasAway = now - this.lookedAt > duration / 2
+    return Effect.gen(this, function*() {
+      this.dirty.clear()
+      yield* Effect.forEach(
+        Array.from({ length: partitions }, (_, partition) => this.partitionKey(partition)),
+        (key) => this.read(key),
+        { concurrency, discard: true }
+      )
+      const keys = yield* bucket.keys(`${prefix}.member`)
+      const there = new Set(keys.map((key) => key.slice(`${prefix}.member.`.length)))
+      for (const id of this.members.keys()) if (!there.has(id)) this.members.delete(id)
+      yield* Effect.forEach(keys, (key) => this.read(key), { concurrency, discard: true })
+      if (wasAway) { for (const member of this.members.values()) member.since = Math.max(member.since, now) }
+      this.lookedAt = now
+    })
+  })
+
+  /** Reads the keys that have changed for all one hears. */
+  private readonly refresh: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const keys = Array.from(this.dirty)
+    this.dirty.clear()
+    return Effect.forEach(keys, (key) => this.read(key), { concurrency, discard: true })
+  })
+
+  private read(key: string): Effect.Effect<void, NatsRequestFailed> {
+    const { bucket, prefix } = this.options
+    const [kind, name = ""] = key.slice(prefix.length + 1).split(".")
+    if (kind === "member" && name === this.id) return Effect.void
+    return Effect.flatMap(bucket.get(key), (entry) => {
+      if (kind === "member") this.seeMember(name, entry)
+      else if (kind === "partition") this.seePartition(Number(name), entry)
+      // Whoever deleted it did not get further.
+      return kind === "member" && entry !== undefined && entry.value === undefined ? bucket.purge(key) : Effect.void
+    })
+  }
+
+  private seeMember(id: string, entry: Entry | undefined): void {
+    if (entry?.value === undefined) {
+      this.members.delete(id)
+      return
+    }
+    const known = this.members.get(id)
+    const since = known?.revision === entry.revision ? known.since : performance.now()
+    this.members.set(id, { revision: entry.revision, since, isLeaving: entry.value.leaving === true })
+  }
+
+  private seePartition(partition: number, entry: Entry | undefined): void {
+    if (!(partition < this.owners.length)) return
+    this.owners[partition] = { revision: entry?.revision ?? 0, owner: entry?.value?.owner }
+    const held = this.held.get(partition)
+    if (held !== undefined && entry !== undefined && entry.revision > held.revision) this.lose(held)
+  }
+
+  /** Ends the leases of the dead, and takes and gives what is to be taken and given. */
+  private readonly balance: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const now = performance.now()
+    const dead = Array.from(this.members).filter(([id, { since }]) =>
+      id !== this.id && now - since >= this.options.duration
+    )
+    return Effect.forEach(dead, ([id, member]) => this.evict(id, member), { discard: true }).pipe(
+      Effect.zipRight(Effect.suspend(() => {
+        if (this.isLeaving || now >= this.validUntil) return Effect.void
+        const isOwner = (id: string | undefined) => id !== undefined && (id === this.id || this.members.has(id))
+        const { acquire, release } = Balance.decide({
+          me: this.id,
+          members: [
+            this.id,
+            ...Array.from(this.members).filter(([id, { isLeaving }]) => id !== this.id && !isLeaving).map(([id]) => id)
+          ],
+          owners: this.owners.map(({ owner }, partition) =>
+            owner === this.id && !this.held.has(partition) || !isOwner(owner) ? undefined : owner
+          )
+        })
+        for (const partition of release) {
+          const held = this.held.get(partition)
+          if (held === undefined || held.isWanted || held.isLost) continue
+          held.isWanted = true
+          this.options.onWanted(held.lease)
+        }
+        return Effect.forEach(acquire, (partition) => this.acquire(partition), { concurrency, discard: true })
+      }))
+    )
+  })
+
+  private evict(id: string, member: Member): Effect.Effect<void, NatsRequestFailed> {
+    return this.options.bucket.remove(this.memberKey(id), member.revision).pipe(
+      Effect.zipRight(Effect.logWarning("An instance did not renew its lease: its partitions are taken over")),
+      Effect.tap(() => this.members.delete(id)),
+      // It has renewed at the last moment, or another instance was quicker.
+      Effect.catchTag("Conflict", () => this.read(this.memberKey(id))),
+      Effect.annotateLogs("instance", id)
+    )
+  }
+
+  private acquire(partition: number): Effect.Effect<void, NatsRequestFailed> {
+    const { bucket } = this.options
+    const { owner, revision } = this.owners[partition]!
+    if (this.held.has(partition)) return Effect.void
+    const key = this.partitionKey(partition)
+    return Effect.gen(this, function*() {
+      if (owner !== undefined && owner !== this.id) {
+        // It may have joined since members were looked at.
+        yield* this.read(this.memberKey(owner))
+        if (this.members.has(owner)) return
+      }
+      const epoch = yield* bucket.put(key, { owner: this.id }, revision)
+      this.owners[partition] = { revision: epoch, owner: this.id }
+      const held: Held = { lease: this.lease(partition), revision: epoch, isLost: false, isWanted: false }
+      this.held.set(partition, held)
+      this.options.onTaken(held.lease)
+    }).pipe(Effect.catchTag("Conflict", () => this.read(key)), Effect.uninterruptible)
+  }
+
+  private lease(partition: number): Lease {
+    const held = () => this.held.get(partition)
+    const write = (value: { readonly owner?: string }): Effect.Effect<number, NatsRequestFailed | Conflict> =>
+      Effect.suspend(() => this.options.bucket.put(this.partitionKey(partition), value, held()?.revision ?? 0)).pipe(
+        Effect.tap((revision) => {
+          this.owners[partition] = { revision, owner: value.owner }
+        })
+      )
+    return {
+      partition,
+      epoch: () => held()?.revision ?? 0,
+      isValid: () => {
+        const mine = held()
+        if (mine === undefined || mine.isLost) return false
+        if (performance.now() < this.validUntil) return true
+        this.lose(mine)
+        return false
+      },
+      renewEpoch: Effect.suspend(() => {
+        const mine = held()
+        if (mine === undefined || mine.isLost) return new LeaseLost({ partition })
+        return write({ owner: this.id }).pipe(
+          Effect.tap((revision) => {
+            mine.revision = revision
+          }),
+          Effect.catchTag("Conflict", () => {
+            this.lose(mine)
+            return new LeaseLost({ partition })
+          })
+        )
+      }),
+      giveBack: Effect.suspend(() => {
+        const mine = held()
+        if (mine === undefined) return Effect.void
+        // A lease that has ended is not ours to give; where it was kept after all, it is taken again like a free one.
+        return (mine.isLost ? Effect.void : Effect.ignore(write({}))).pipe(
+          Effect.ensuring(Effect.sync(() => {
+            this.held.delete(partition)
+            Queue.unsafeOffer(this.signal, undefined)
+          }))
+        )
+      })
+    }
+  }
+}
+
+export const make = (options: Options): Effect.Effect<Leases> =>
+  Effect.map(Queue.sliding<void>(1), (signal) => new Leases(options, signal))
