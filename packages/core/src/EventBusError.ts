@@ -99,7 +99,9 @@ export class UnknownTopic extends Data.TaggedError("UnknownTopic")<{
   /** @since 0.1.0 */
   readonly isRetryable = false
   override get message() {
-    return `Topic "${this.topic}" does not exist on the ${this.transport} transport. Create it, or let the transport create topics (setting "topics").`
+    return `Topic "${this.topic}" does not exist on the ${this.transport} transport${
+      because(this.cause)
+    }. Create it, or let the transport create topics.`
   }
 }
 
@@ -157,7 +159,7 @@ export class MessageTooLarge extends Data.TaggedError("MessageTooLarge")<{
  */
 export class PublishFailed extends Data.TaggedError("PublishFailed")<{
   readonly topic: string
-  readonly reason: "Timeout" | "Unreachable" | "Rejected" | "StorageFull" | "Duplicate"
+  readonly reason: "Timeout" | "Unreachable" | "Rejected" | "StorageFull" | "Duplicate" | "WrongLastSequence"
   readonly outcome: "not-written" | "unknown"
   readonly cause?: unknown
 }> {
@@ -172,7 +174,8 @@ export class PublishFailed extends Data.TaggedError("PublishFailed")<{
       Unreachable: "could not reach the broker",
       Rejected: "was rejected by the broker",
       StorageFull: "found the topic's storage full",
-      Duplicate: "was taken for a duplicate at its first attempt"
+      Duplicate: "was taken for a duplicate at its first attempt",
+      WrongLastSequence: "expected another message to be the last one"
     }[this.reason]
     const written = this.outcome === "unknown" ? "it may have been written" : "it was not written"
     return `A publish to topic "${this.topic}" ${what}; ${written}${because(this.cause)}`

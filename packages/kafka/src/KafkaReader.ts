@@ -74,7 +74,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
   const boundsOf = Effect.fnUntraced(
     function*(role: string, { from, to, topic: { name } }: ReadRequest, count: number) {
       const ids = Array.from({ length: count }, (_, id) => id)
-      const list = (edge: Offsets.Edge) => Offsets.list(client, topics, role, name, ids, edge)
+      const list = (edge: Offsets.Edge) => Offsets.listAll(client, topics, role, name, ids, edge)
       const first = yield* list("earliest")
       // What is in transactions that are still open is beyond the end.
       const end = yield* list("latest")
@@ -189,7 +189,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
   /** What was to be read next is deleted: it goes on with what is left. */
   const afterRetention = Effect.fnUntraced(
     function*(role: string, topic: string, { partition }: FetchedPartition, { offset }: Cursor, to: number) {
-      const first = (yield* Offsets.list(client, topics, role, topic, [partition], "earliest")).get(partition)!
+      const first = yield* Offsets.first(client, topics, role, topic, partition)
       if (first <= offset) {
         return yield* new KafkaFailure({ type: "Client", sent: true, cause: "The topic is shorter than it was" })
       }

@@ -8,17 +8,30 @@ import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import type { Partitioner } from "@effect-eventbus/core/Partitioner"
 import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Redacted from "effect/Redacted"
+import type { ConnectionState } from "./NatsConnection.js"
+import * as Subject from "./Subject.js"
 
 /**
  * What happens with the stream of a topic on first use: `create` makes one that is missing and uses an existing one
- * as it is, `validate` compares an existing one with the settings, `skip` only looks up its name.
+ * as it is, `update` makes one that is missing and changes an existing one where it differs from what is set,
+ * `validate` compares an existing one with the settings, `skip` only looks up its name.
  *
  * @since 0.1.0
  * @category models
  */
-export type StreamStrategy = "create" | "validate" | "skip"
+export type StreamStrategy = "create" | "update" | "validate" | "skip"
+
+/**
+ * When a stream drops a message: at its limits; or when all groups that are subscribed have acknowledged it; or when the
+ * one group that reads it has.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Retention = "limits" | "interest" | "workqueue"
 
 /**
  * What happens with a durable consumer that has other settings than ours: `update` changes it,
@@ -77,6 +90,8 @@ export interface Options {
   readonly reconnectWait?: Duration.DurationInput | undefined
   /** How often the server is pinged; after two pings without an answer the connection is dropped. Default: 10 seconds. */
   readonly pingInterval?: Duration.DurationInput | undefined
+  /** Called with the state of the connection whenever it changes. Not a key of the configuration. Default: none. */
+  readonly onConnectionState?: ((state: ConnectionState) => Effect.Effect<void>) | undefined
   /** How long a request to JetStream may take. Default: 5 seconds. */
   readonly requestTimeout?: Duration.DurationInput | undefined
   /** How long closing waits for the server's last confirmations. Default: 5 seconds. */
@@ -91,10 +106,21 @@ export interface Options {
   readonly replicas?: number | undefined
   /** How long a stream keeps a message. Default: for ever. */
   readonly maxAge?: Duration.DurationInput | undefined
-  /** How many bytes a stream keeps, dropping the oldest messages. Default: no limit. */
+  /** How many bytes a stream keeps; then `discard` decides. Default: no limit. */
   readonly maxBytes?: number | undefined
-  /** How many messages a stream keeps, dropping the oldest. Default: no limit. */
+  /** How many messages a stream keeps; then `discard` decides. Default: no limit. */
   readonly maxMessages?: number | undefined
+  /** At the limits: drop the oldest messages, or refuse new ones (`StorageFull`). Default: `old`. */
+  readonly discard?: "old" | "new" | undefined
+  /** See {@link Retention}. Default: `limits`. */
+  readonly retention?: Retention | undefined
+  /** Compression of streams in files; a server before 2.10 has none, which is logged. Default: `none`. */
+  readonly compression?: "none" | "s2" | undefined
+  /**
+   * Subject patterns such as `orders.>`, each of which has one stream for all topics that it covers, so that they can be
+   * read with wildcards. Default: none; a topic has a stream of its own.
+   */
+  readonly sharedStreams?: ReadonlyArray<string> | undefined
   /** For how long the server knows message ids again. Default: 2 minutes. */
   readonly duplicateWindow?: Duration.DurationInput | undefined
   /**
@@ -124,6 +150,15 @@ export interface Options {
    * in hand every third of it, so handlers may take longer. Default: 30 seconds.
    */
   readonly ackWait?: Duration.DurationInput | undefined
+  /**
+   * After what time without a reader the server deletes a durable consumer, and with it the group's position.
+   * Default: never.
+   */
+  readonly inactiveThreshold?: Duration.DurationInput | undefined
+  /** Whether a new group that begins at `latest` gets the last message there is (`last`) or not (`new`). Default: `new`. */
+  readonly latest?: "new" | "last" | undefined
+  /** Whether closing a subscription deletes its durable consumer, and with it the group's position. Default: `false`. */
+  readonly deleteConsumers?: boolean | undefined
   /** Whether settings on the server that weaken the promises for envelopes are logged as warnings. Default: `warn`. */
   readonly preflight?: "warn" | "off" | undefined
   /** How many messages a subscription fetches ahead of its lane. Default: 500. */
@@ -160,8 +195,16 @@ export interface Settings {
   readonly leaseBucket: string
   readonly maxInFlight: number
   readonly ackTimeout: number
+  readonly discard: "old" | "new"
+  readonly retention: Retention
+  readonly compression: "none" | "s2"
+  readonly sharedStreams: ReadonlyArray<string>
   readonly consumers: ConsumerStrategy
   readonly ackWait: number
+  /** 0 for never. */
+  readonly inactiveThreshold: number
+  readonly latest: "new" | "last"
+  readonly deleteConsumers: boolean
   readonly preflight: "warn" | "off"
   readonly prefetchMessages: number
   readonly prefetchBytes: number
@@ -192,8 +235,14 @@ export const defaults = {
   leaseBucket: "eventbus-leases",
   maxInFlight: 1_000,
   ackTimeout: "3 seconds",
+  discard: "old",
+  retention: "limits",
+  compression: "none",
+  sharedStreams: [],
   consumers: "update",
   ackWait: "30 seconds",
+  latest: "new",
+  deleteConsumers: false,
   preflight: "warn",
   prefetchMessages: 500,
   prefetchBytes: 8 * 1_048_576
@@ -235,6 +284,17 @@ export const resolve = (options: Options): Either.Either<Settings, InvalidConfig
   if (!/^[A-Za-z0-9_-]{1,200}$/.test(set("leaseBucket"))) {
     issues.push("nats.leaseBucket: expected letters, digits, - and _")
   }
+  const sharedStreams: ReadonlyArray<string> = set("sharedStreams")
+  for (const pattern of sharedStreams) {
+    const subject = Subject.toFilter(pattern)
+    if (Either.isLeft(subject)) issues.push(`nats.sharedStreams: ${subject.left}`)
+  }
+  const threshold = options.inactiveThreshold === undefined
+    ? 0
+    : Math.ceil(Duration.toMillis(options.inactiveThreshold))
+  if (!(threshold === 0 && options.inactiveThreshold === undefined || threshold >= 1_000 && threshold < 2 ** 43)) {
+    issues.push("nats.inactiveThreshold: expected a duration of at least 1000 millis")
+  }
   const logins = (["user", "token", "credentials", "credentialsFile", "nkeySeed"] as const).filter((key) =>
     options[key] !== undefined
   )
@@ -264,8 +324,15 @@ export const resolve = (options: Options): Either.Either<Settings, InvalidConfig
     leaseBucket: set("leaseBucket"),
     maxInFlight: count("maxInFlight"),
     ackTimeout: time("ackTimeout", 100),
+    discard: set("discard"),
+    retention: set("retention"),
+    compression: set("compression"),
+    sharedStreams,
     consumers: set("consumers"),
     ackWait: time("ackWait", 1_000),
+    inactiveThreshold: threshold,
+    latest: set("latest"),
+    deleteConsumers: set("deleteConsumers"),
     preflight: set("preflight"),
     prefetchMessages: count("prefetchMessages"),
     prefetchBytes: count("prefetchBytes")
@@ -346,10 +413,10 @@ export const spec = {
     default: defaults.closeTimeout,
     description: "How long closing waits for the server's last confirmations."
   }),
-  "nats.streams": ConfigSpec.literal("create", "validate", "skip")({
+  "nats.streams": ConfigSpec.literal("create", "update", "validate", "skip")({
     default: defaults.streams,
     description:
-      "The stream of a topic on first use: make it when it is missing, compare it with the settings, or only look up its name."
+      "The stream of a topic on first use: make it when it is missing, make it or change it, compare it with the settings, or only look up its name."
   }),
   "nats.storage": ConfigSpec.literal("file", "memory")({
     default: defaults.storage,
@@ -363,11 +430,28 @@ export const spec = {
   "nats.maxAge": ConfigSpec.duration({ default: "for ever", description: "How long a stream keeps a message." }),
   "nats.maxBytes": ConfigSpec.integer({
     default: "no limit",
-    description: "How many bytes a stream keeps, dropping the oldest messages."
+    description: "How many bytes a stream keeps; then `nats.discard` decides."
   }),
   "nats.maxMessages": ConfigSpec.integer({
     default: "no limit",
-    description: "How many messages a stream keeps, dropping the oldest."
+    description: "How many messages a stream keeps; then `nats.discard` decides."
+  }),
+  "nats.discard": ConfigSpec.literal("old", "new")({
+    default: defaults.discard,
+    description: "At the limits: drop the oldest messages, or refuse new ones."
+  }),
+  "nats.retention": ConfigSpec.literal("limits", "interest", "workqueue")({
+    default: defaults.retention,
+    description:
+      "When a stream drops a message: at its limits, when all subscribed groups have acknowledged it, or when its only group has."
+  }),
+  "nats.compression": ConfigSpec.literal("none", "s2")({
+    default: defaults.compression,
+    description: "Compression of streams in files, by servers from 2.10 on."
+  }),
+  "nats.sharedStreams": ConfigSpec.list({
+    default: "none",
+    description: "Subject patterns such as `orders.>`, each with one stream for all topics that it covers."
   }),
   "nats.duplicateWindow": ConfigSpec.duration({
     default: defaults.duplicateWindow,
@@ -411,6 +495,18 @@ export const spec = {
     default: defaults.ackWait,
     description:
       "After what time without a sign of life the server delivers a message again; signs are sent every third of it."
+  }),
+  "nats.inactiveThreshold": ConfigSpec.duration({
+    default: "never",
+    description: "After what time without a reader the server deletes a durable consumer, and the group's position."
+  }),
+  "nats.latest": ConfigSpec.literal("new", "last")({
+    default: defaults.latest,
+    description: "Whether a new group that begins at `latest` gets the last message there is."
+  }),
+  "nats.deleteConsumers": ConfigSpec.boolean({
+    default: "false",
+    description: "Whether closing a subscription deletes its durable consumer, and the group's position."
   }),
   "nats.preflight": ConfigSpec.literal("warn", "off")({
     default: defaults.preflight,

@@ -97,6 +97,9 @@ export const make = (
     })
 
     // They run from the last to the first: partitions are given back while their lease is renewed, and then it is ended.
+    yield* Effect.addFinalizer(() =>
+      settings.deleteConsumers ? Effect.ignoreLogged(deleteUnused(api, streams, leases, request, configs)) : Effect.void
+    )
     yield* Effect.addFinalizer(() => leases.forget)
     yield* Effect.mapError(leases.join, (failure) => toSubscribeError(topic, group, failure))
     const stop = Effect.suspend(() => {
@@ -135,7 +138,7 @@ const consumersOf = (
     for (let partition = 0; partition < (partitions ?? 1); partition++) {
       const durable = yield* Subject.toDurable(request.group, topic, partitions === undefined ? undefined : partition)
       const filter = partitions === undefined ? subject : Subject.ofPartition(topic, partition)
-      configs.push(DurableConsumer.toConfig(durable, filter, request, settings))
+      configs.push(DurableConsumer.toConfig(durable, filter, partition, request, settings))
     }
     return configs
   }).pipe(Either.mapLeft((issue) => new InvalidConfiguration({ issues: [issue], topic })))
@@ -153,12 +156,12 @@ const prepare = (
     const stream = yield* streams.refresh(request.topic)
     const warnings = new Set<string>()
     yield* Effect.forEach(configs, (config) =>
-      DurableConsumer.ensure(api, settings, stream.name, config, undefined, (found) =>
+      DurableConsumer.ensure(api, settings, stream, config, undefined, (found) =>
         Effect.sync(() => {
           if (settings.preflight === "off") {
             return
           }
-          for (const warning of consumerWarnings(request.semantics, settings.ackWait, found)) {
+          for (const warning of consumerWarnings(request.semantics, settings, found)) {
             warnings.add(warning)
           }
         })), { concurrency, discard: true })
@@ -173,4 +176,21 @@ const prepare = (
         reasons: Array.from(warnings).join("; ")
       })
     )
+  })
+
+/** Where no other instance is there any more that reads from them. */
+const deleteUnused = (
+  api: Api,
+  streams: NatsStreams,
+  leases: Leases.Leases,
+  request: SubscribeRequest,
+  configs: ReadonlyArray<ConsumerConfig>
+) =>
+  Effect.gen(function*() {
+    if (yield* leases.hasMembers) return
+    const stream = yield* streams.get(request.topic)
+    yield* Effect.forEach(configs, ({ durable_name }) => api.deleteConsumer(stream.name, durable_name!), {
+      concurrency,
+      discard: true
+    })
   })

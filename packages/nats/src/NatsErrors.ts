@@ -56,6 +56,17 @@ export class NatsRequestFailed extends Data.TaggedError("NatsRequestFailed")<{
 export const codes = {
   temporarilyUnavailable: 10008,
   consumerNotFound: 10014,
+  workQueueNeedsExplicitAck: 10098,
+  workQueueUnfilteredTwice: 10099,
+  workQueueReadTwice: 10100,
+  workQueueNotFromStart: 10101,
+  streamInvalidConfig: 10052,
+  streamUpdateRefused: 10069,
+  wrongStream: 10060,
+  wrongLastMessageId: 10070,
+  wrongLastSequence: 10071,
+  wrongLastSequenceAnonymous: 10164,
+  replicasNotSupported: 10074,
   insufficientResources: 10023,
   memoryExceeded: 10028,
   notEnabledForAccount: 10039,
@@ -109,6 +120,15 @@ export const toPublishError = (topic: string, size: number, error: ApiError): Me
     case codes.storageExceeded:
     case codes.storeFailed:
       return new PublishFailed({ topic, reason: "StorageFull", outcome: "not-written", cause: error.description })
+    case codes.wrongLastSequence:
+    case codes.wrongLastSequenceAnonymous:
+    case codes.wrongLastMessageId:
+      return new PublishFailed({
+        topic,
+        reason: "WrongLastSequence",
+        outcome: "not-written",
+        cause: error.description
+      })
     default:
       return new PublishFailed({ topic, reason: "Rejected", outcome: "not-written", cause: error.description })
   }

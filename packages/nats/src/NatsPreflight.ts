@@ -5,6 +5,7 @@
  */
 import type { SubscribeRequest, TopicSpec } from "@effect-eventbus/core/Transport"
 import type { ConsumerConfig, StreamConfig } from "./internal/Api.js"
+import type { Settings } from "./NatsConfig.js"
 
 /** An attempt to publish may be repeated for so long by default. */
 const publishTimeout = 10_000
@@ -64,7 +65,7 @@ export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): R
  */
 export const consumerWarnings = (
   semantics: SubscribeRequest["semantics"],
-  ackWait: number,
+  { ackWait, inactiveThreshold }: Pick<Settings, "ackWait" | "inactiveThreshold">,
   found: ConsumerConfig | undefined
 ): ReadonlyArray<string> => {
   if (semantics === "at-most-once") return []
@@ -72,6 +73,11 @@ export const consumerWarnings = (
   if (ackWait < shortestAckWait) {
     warnings.push(
       `ackWait ${ackWait} ms: a process that stands still for longer (garbage collection, a suspended machine) loses its messages to another one that reads, which handles them, too`
+    )
+  }
+  if (inactiveThreshold > 0) {
+    warnings.push(
+      `inactiveThreshold ${seconds(inactiveThreshold * 1e6)}: a group that is away for longer loses its position`
     )
   }
   const maxDeliver = found?.max_deliver ?? -1

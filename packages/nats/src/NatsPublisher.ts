@@ -32,6 +32,7 @@ import * as Placement from "./internal/Placement.js"
 import type { Settings } from "./NatsConfig.js"
 import { toNotWritten } from "./NatsErrors.js"
 import type { NatsStreams } from "./NatsStreams.js"
+import * as Subject from "./Subject.js"
 
 /**
  * @since 0.1.0
@@ -106,16 +107,16 @@ export const make = (
       call: Outbox.Call,
       index: number
     ): Outbox.Entry | InvalidMessage | MessageTooLarge => {
+      const at = topic.place(message)
+      if (typeof at === "string") return new InvalidMessage({ topic: topic.spec.name, issue: at })
+      const { partition, subject } = at
       // Without an id of its own a message gets one that makes repeating an attempt harmless.
-      const id = `${topic.spec.name}/${message.id ?? `${connection.inbox}.${(serial++).toString(36)}`}`
+      const id = `${subject}/${message.id ?? `${connection.inbox}.${(serial++).toString(36)}`}`
       const headers = HeaderCodec.encode(id, message)
       if (typeof headers === "string") return new InvalidMessage({ topic: topic.spec.name, issue: headers })
       const size = headers.length + (message.value?.length ?? 0)
       const limit = connection.maxPayload()
       if (size > limit) return new MessageTooLarge({ topic: topic.spec.name, size, limit })
-      const at = topic.place(message)
-      if (typeof at === "string") return new InvalidMessage({ topic: topic.spec.name, issue: at })
-      const { partition, subject } = at
       return new Outbox.Entry(
         call,
         index,
@@ -134,7 +135,7 @@ export const make = (
         if (messages.length === 0) return Effect.succeed([])
         let topic = topics.get(spec.name)
         if (topic === undefined) {
-          const placement = Placement.of(settings, spec)
+          const placement = Either.flatMap(Subject.fromTopic(spec.name), () => Placement.of(settings, spec))
           if (Either.isLeft(placement)) {
             return Effect.succeed(
               all(messages, new InvalidConfiguration({ issues: [placement.left], topic: spec.name }))

@@ -112,74 +112,123 @@ const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Str
       (issue) => new InvalidConfiguration({ issues: [issue], topic: topic.name })
     )
     const { subject } = placement
-    const wanted = { ...toConfig(settings, topic), subjects: [subject], description: placement.description }
+    const wanted = toConfig(api, settings, topic, placement)
     const existing = yield* find(api, wanted.name, subject)
-    if (existing === undefined) {
-      if (settings.streams !== "create") {
-        const cause = `the setting nats.streams is "${settings.streams}": only "create" makes streams`
-        return yield* new UnknownTopic({ topic: topic.name, transport: "nats", cause })
-      }
-      const created = yield* api.createStream(wanted).pipe(
-        Effect.catchIf(
-          // Another process made it, or one that holds the subject, in the meantime.
-          (failure) =>
-            failure.error?.err_code === codes.subjectsOverlap || failure.error?.err_code === codes.streamNameInUse,
-          (failure) =>
-            find(api, wanted.name, subject).pipe(
-              Effect.flatMap((found) => found === undefined ? Effect.fail(failure) : Effect.succeed(found))
-            )
-        ),
-        Effect.catchIf(
-          (failure) => failure.error !== undefined && failure.error.code >= 400 && failure.error.code < 500,
-          (cause) => new InvalidConfiguration({ issues: [cause.message], topic: topic.name, cause })
-        )
+    if (existing !== undefined) return yield* check(api, settings, topic, placement, existing)
+    if (settings.streams !== "create" && settings.streams !== "update") {
+      const cause = `the setting nats.streams is "${settings.streams}": only "create" and "update" make streams`
+      return yield* new UnknownTopic({ topic: topic.name, transport: "nats", cause })
+    }
+    const created = yield* api.createStream(wanted).pipe(
+      Effect.catchIf(
+        // Another process made it, or one that holds the subject, in the meantime.
+        (failure) =>
+          failure.error?.err_code === codes.subjectsOverlap || failure.error?.err_code === codes.streamNameInUse,
+        (failure) =>
+          find(api, wanted.name, subject).pipe(
+            Effect.flatMap((found) => found === undefined ? Effect.fail(failure) : Effect.succeed(found))
+          )
+      ),
+      Effect.catchIf(
+        (failure) => failure._tag === "NatsRequestFailed" && isRefused(failure),
+        (cause) => new InvalidConfiguration({ issues: [cause.message], topic: topic.name, cause })
       )
-      yield* Effect.logInfo("Created a JetStream stream").pipe(
-        Effect.annotateLogs({ stream: created.config.name, topic: topic.name })
+    )
+    yield* Effect.logInfo("Created a JetStream stream").pipe(
+      Effect.annotateLogs({ stream: created.config.name, topic: topic.name })
+    )
+    if (settings.compression !== "none" && wanted.compression === undefined) {
+      yield* Effect.logWarning("The stream is not compressed: the server is older than 2.10").pipe(
+        Effect.annotateLogs("stream", created.config.name)
       )
-      return created
     }
-    const others = existing.config.description ?? ""
-    if (placement.description !== undefined && others !== placement.description && /^effect-eventbus: /.test(others)) {
-      const issue = `stream "${existing.config.name}" says "${others}", but this is "${placement.description}"`
-      return yield* new InvalidConfiguration({ issues: [issue], topic: topic.name })
-    }
-    if (settings.streams === "validate") {
-      const issues = differences(settings, topic, existing.config)
-      if (issues.length > 0) return yield* new InvalidConfiguration({ issues, topic: topic.name })
-    }
-    return existing
+    return created
   })
+
+/** What the strategy says to a stream that is there. */
+const check = (
+  api: Api,
+  settings: Settings,
+  topic: TopicSpec,
+  placement: Placement.Placement,
+  existing: StreamInfo
+): Effect.Effect<StreamInfo, InvalidConfiguration | NatsRequestFailed> => {
+  const { description } = toConfig(api, settings, topic, placement)
+  const others = existing.config.description ?? ""
+  if (description !== undefined && others !== description && /^effect-eventbus: /.test(others)) {
+    const issue = `stream "${existing.config.name}" says "${others}", but this is "${description}"`
+    return new InvalidConfiguration({ issues: [issue], topic: topic.name })
+  }
+  if (settings.streams !== "update" && settings.streams !== "validate") return Effect.succeed(existing)
+  const different = differences(api, settings, topic, placement, existing.config)
+  if (different.length === 0) return Effect.succeed(existing)
+  const { config } = existing
+  const issues = different.map(([name, value]) =>
+    `stream "${config.name}" has ${name} ${String(config[name])}, but ${String(value)} is configured`
+  )
+  const invalid = (more: ReadonlyArray<string>, cause?: unknown) =>
+    Effect.fail(new InvalidConfiguration({ issues: [...issues, ...more], topic: topic.name, cause }))
+  if (settings.streams === "validate") return invalid([])
+  const changed: StreamConfig = { ...config, ...Object.fromEntries(different) }
+  const { duplicate_window = 0, max_age = 0 } = changed
+  // The server refuses a window that is longer than the messages live.
+  const capped = max_age > 0 && duplicate_window > max_age ? { ...changed, duplicate_window: max_age } : changed
+  return api.updateStream(capped).pipe(
+    Effect.tap(() =>
+      Effect.logInfo("Changed a JetStream stream").pipe(
+        Effect.annotateLogs({ stream: config.name, topic: topic.name, before: issues.join("; ") })
+      )
+    ),
+    Effect.catchIf(
+      isRefused,
+      (failure) => invalid([`the server does not change that: ${failure.error?.description}`], failure)
+    )
+  )
+}
+
+/** The settings are at fault; trying again does not help. */
+const isRefused = (failure: NatsRequestFailed): boolean => {
+  const { code = 0, err_code = 0 } = failure.error ?? {}
+  return code >= 400 && code < 500 || invalidSettings.has(err_code)
+}
+
+/** The server answers 500 to some changes that it will never make. */
+const invalidSettings: ReadonlySet<number> = new Set([
+  codes.streamInvalidConfig,
+  codes.streamUpdateRefused,
+  codes.replicasNotSupported
+])
 
 /** The stream by our name for it, or another one that holds the subject. */
 const find = (
   api: Api,
   name: string,
   subject: string
-): Effect.Effect<StreamInfo | undefined, NatsRequestFailed> => {
-  const info = (name: string) =>
-    api.streamInfo(name).pipe(
-      Effect.catchIf(
-        (failure) => failure.error?.err_code === codes.streamNotFound,
-        () => Effect.succeed(undefined)
-      )
-    )
-  return info(name).pipe(
-    Effect.flatMap((own) =>
-      own?.config.subjects?.includes(subject) === true
-        ? Effect.succeed(own)
-        : Effect.flatMap(
-          api.streamNameOf(subject),
-          (other) =>
-            other === undefined ? Effect.succeed(undefined) : other === name ? Effect.succeed(own) : info(other)
+): Effect.Effect<StreamInfo | undefined, NatsRequestFailed | InvalidConfiguration> =>
+  Effect.gen(function*() {
+    const info = (name: string) =>
+      api.streamInfo(name).pipe(
+        Effect.catchIf(
+          (failure) => failure.error?.err_code === codes.streamNotFound,
+          () => Effect.succeed(undefined)
         )
-    ),
-    // One that holds some of a topic's partitions is not the topic's.
-    Effect.map((found) =>
-      found?.config.subjects?.some((pattern) => Subject.covers(pattern, subject)) === true ? found : undefined
-    )
-  )
-}
+      )
+    const holds = (stream: StreamInfo | undefined) =>
+      stream?.config.subjects?.some((held) => Subject.covers(held, subject)) === true
+    const own = yield* info(name)
+    if (holds(own)) return own
+    const names = yield* api.streamNamesOf(subject)
+    if (names.length === 0) return undefined
+    const other = names.length > 1 ? undefined : names[0] === name ? own : yield* info(names[0]!)
+    if (names.length === 1 && (other === undefined || holds(other))) return other
+    return yield* new InvalidConfiguration({
+      issues: [
+        `"${subject}" is spread over streams (${names.join(", ")}), and a subscription reads one stream: ` +
+        `let its topics share one (nats.sharedStreams: "${subject}") before they are used, or subscribe to each of them`
+      ],
+      topic: subject
+    })
+  })
 
 const toStream = (info: StreamInfo): Stream => ({
   name: info.config.name,
@@ -189,39 +238,52 @@ const toStream = (info: StreamInfo): Stream => ({
 
 const nanos = (input: Duration.DurationInput): number => Math.round(Duration.toMillis(input) * 1e6)
 
-const toConfig = (settings: Settings, topic: TopicSpec): StreamConfig => {
+const toConfig = (api: Api, settings: Settings, topic: TopicSpec, placement: Placement.Placement): StreamConfig => {
   const { maxAge, maxBytes, maxMessages, replicas } = settings.options
   const window = settings.duplicateWindow * 1e6
+  const shared = settings.sharedStreams.find((pattern) => Subject.covers(pattern, placement.subject))
   return {
-    name: Subject.toStream(topic.name),
-    subjects: [topic.name],
+    name: Subject.toStream(shared ?? topic.name),
+    subjects: [shared ?? placement.subject],
+    // A shared stream has topics with different numbers of partitions.
+    ...(shared === undefined && placement.description !== undefined ? { description: placement.description } : {}),
     storage: topic.kind === "envelope" ? settings.storage : settings.plainStorage,
-    retention: "limits",
-    discard: "old",
+    retention: settings.retention,
+    discard: settings.discard,
     num_replicas: replicas ?? 1,
     max_age: maxAge === undefined ? 0 : nanos(maxAge),
     max_bytes: maxBytes ?? -1,
     max_msgs: maxMessages ?? -1,
     // The server refuses a window that is longer than the messages live.
-    duplicate_window: maxAge === undefined ? window : Math.min(window, nanos(maxAge))
+    duplicate_window: maxAge === undefined ? window : Math.min(window, nanos(maxAge)),
+    ...(settings.compression === "none" || !api.isAtLeast(2, 10) ? {} : { compression: settings.compression })
   }
 }
 
-/** What was set by the application, and the storage, have to be what the stream has. */
-const differences = (settings: Settings, topic: TopicSpec, actual: StreamConfig): ReadonlyArray<string> => {
-  const wanted = toConfig(settings, topic)
-  const { duplicateWindow, maxAge, maxBytes, maxMessages, replicas } = settings.options
-  const checked: ReadonlyArray<readonly [name: keyof StreamConfig, isSet: boolean]> = [
-    ["storage", true],
+/** What was set by the application has to be what the stream has; and its storage, where nothing can be changed. */
+const differences = (
+  api: Api,
+  settings: Settings,
+  topic: TopicSpec,
+  placement: Placement.Placement,
+  actual: StreamConfig
+): ReadonlyArray<readonly [name: keyof StreamConfig, wanted: unknown]> => {
+  const wanted = toConfig(api, settings, topic, placement)
+  const { compression, discard, duplicateWindow, maxAge, maxBytes, maxMessages, plainStorage, replicas, retention } =
+    settings.options
+  const storage = topic.kind === "envelope" ? settings.options.storage : plainStorage
+  const checked: ReadonlyArray<readonly [name: keyof StreamConfig, isSet: boolean, value?: unknown]> = [
+    ["storage", settings.streams === "validate" || storage !== undefined],
+    ["retention", retention !== undefined],
+    ["discard", discard !== undefined],
     ["num_replicas", replicas !== undefined],
     ["max_age", maxAge !== undefined],
     ["max_bytes", maxBytes !== undefined],
     ["max_msgs", maxMessages !== undefined],
-    ["duplicate_window", duplicateWindow !== undefined]
+    ["duplicate_window", duplicateWindow !== undefined],
+    ["compression", compression !== undefined && api.isAtLeast(2, 10), compression]
   ]
-  return checked.flatMap(([name, isSet]) =>
-    !isSet || wanted[name] === actual[name]
-      ? []
-      : [`stream "${actual.name}" has ${name} ${String(actual[name])}, but ${String(wanted[name])} is configured`]
+  return checked.flatMap(([name, isSet, value = wanted[name]]) =>
+    !isSet || value === actual[name] ? [] : [[name, value] as const]
   )
 }

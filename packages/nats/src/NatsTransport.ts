@@ -5,13 +5,16 @@
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Transport from "@effect-eventbus/core/Transport"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Api from "./internal/Api.js"
 import * as Connection from "./internal/Connection.js"
 import * as NatsConfig from "./NatsConfig.js"
+import { type ConnectionState, NatsConnection } from "./NatsConnection.js"
 import * as NatsConsumer from "./NatsConsumer.js"
 import * as NatsPublisher from "./NatsPublisher.js"
 import * as NatsStreams from "./NatsStreams.js"
@@ -29,6 +32,7 @@ export const capabilities: Transport.Capabilities = {
   tombstones: true,
   partitions: true,
   settlement: "message",
+  startAt: true,
   maxMessageBytes: 1_048_576 - 16_384
 }
 
@@ -41,31 +45,29 @@ export const capabilities: Transport.Capabilities = {
 export const make = (
   options: NatsConfig.Options = {}
 ): Effect.Effect<Transport.Service, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
-  Effect.gen(function*() {
-    const settings = yield* NatsConfig.resolve(options)
-    const connection = yield* Connection.make(settings)
-    const api = Api.make(connection, settings)
-    yield* checkJetStream(api, settings)
-    const streams = yield* NatsStreams.make(api, settings)
-    const publish = yield* NatsPublisher.make(connection, streams, settings)
-    return {
-      name: "nats",
-      capabilities,
-      publish,
-      subscribe: NatsConsumer.make(connection, api, streams, settings)
-    }
-  }).pipe(Effect.annotateLogs("transport", "nats"))
+  Effect.map(open(options), ({ transport }) => transport)
 
 /**
- * The transport as a Layer.
+ * The transport as a Layer, and whether a server can be reached.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layer = (
   options: NatsConfig.Options = {}
-): Layer.Layer<Transport.Transport, BrokerUnreachable | InvalidConfiguration> =>
-  Layer.scoped(Transport.Transport, make(options))
+): Layer.Layer<Transport.Transport | NatsConnection, BrokerUnreachable | InvalidConfiguration> =>
+  Layer.scopedContext(Effect.gen(function*() {
+    const changes = yield* SubscriptionRef.make<ConnectionState>({ _tag: "Connected", server: "" })
+    const { connection, transport } = yield* open({
+      ...options,
+      onConnectionState: (next) =>
+        Effect.zipRight(SubscriptionRef.set(changes, next), options.onConnectionState?.(next) ?? Effect.void)
+    })
+    yield* SubscriptionRef.set(changes, connection.state())
+    return Context.make(Transport.Transport, transport).pipe(
+      Context.add(NatsConnection, { state: Effect.sync(connection.state), changes: changes.changes })
+    )
+  }))
 
 /**
  * The transport for `Transport.layerConfig`, which chooses it by `EVENTBUS_TRANSPORT=nats`.
@@ -73,10 +75,32 @@ export const layer = (
  * @since 0.1.0
  * @category layers
  */
-export const driver: Transport.Driver<BrokerUnreachable | InvalidConfiguration, never, typeof NatsConfig.spec> = {
+export const driver: {
+  readonly spec: typeof NatsConfig.spec
+  readonly layer: (
+    values: NatsConfig.Values
+  ) => Layer.Layer<Transport.Transport | NatsConnection, BrokerUnreachable | InvalidConfiguration>
+} = {
   spec: NatsConfig.spec,
   layer: (values) => layer(NatsConfig.fromValues(values))
 }
+
+const open = (options: NatsConfig.Options) =>
+  Effect.gen(function*() {
+    const settings = yield* NatsConfig.resolve(options)
+    const connection = yield* Connection.make(settings)
+    const api = Api.make(connection, settings)
+    yield* checkJetStream(api, settings)
+    const streams = yield* NatsStreams.make(api, settings)
+    const publish = yield* NatsPublisher.make(connection, streams, settings)
+    const transport: Transport.Service = {
+      name: "nats",
+      capabilities,
+      publish,
+      subscribe: NatsConsumer.make(connection, api, streams, settings)
+    }
+    return { connection, transport }
+  }).pipe(Effect.annotateLogs("transport", "nats"))
 
 /** A server that has just started may not have its JetStream yet. */
 const checkJetStream = (

@@ -5,6 +5,7 @@
  * - The **stream** of a topic is the topic with `.` written as `~`, and every character that is not a letter, a digit,
  *   `-` or `_` written as `=XX` for each of its UTF-8 bytes: `shop.orders` lives in the stream `shop~orders`.
  *   A stream that was made by others and already holds the subject is used under its own name.
+ *   Topics that share a stream are in the one of their pattern: `orders.>` lives in `orders~=3E`.
  * - The **durable consumer** of a subscription is group, `@`, topic, both written as above: `billing@shop~orders`.
  * - A topic with **partitions** has the subjects `<topic>.<partition>.<aggregate id>`, the id as one token: `shop.orders.3.order:1~a` is
  *   that of `order:1.a`. Its stream holds `<topic>.*.*`, and each partition has a durable consumer: `billing@shop~orders@3`.
@@ -27,7 +28,21 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
  * @since 0.1.0
  * @category names
  */
-export const fromTopic = (topic: string): Either.Either<string, string> => {
+export const fromTopic = (topic: string): Either.Either<string, string> =>
+  Either.filterOrLeft(
+    toFilter(topic),
+    () => !isPattern(topic),
+    () => `topic "${topic}" has a wildcard, which is for subscriptions`
+  )
+
+/**
+ * What a subscription to a topic reads, or what is wrong with it: a subject, in which `*` can stand for one word and `>`
+ * for one or more at the end.
+ *
+ * @since 0.1.0
+ * @category names
+ */
+export const toFilter = (topic: string): Either.Either<string, string> => {
   // eslint-disable-next-line no-control-regex
   if (/[\s\u0000-\u001f\u007f]/.test(topic)) {
     return Either.left(`topic "${topic}" has white space or control characters`)
@@ -35,12 +50,40 @@ export const fromTopic = (topic: string): Either.Either<string, string> => {
   if (topic.split(".").some((token) => token === "")) {
     return Either.left(`topic "${topic}" has an empty part: a NATS subject is words separated by single dots`)
   }
-  if (/[*>]/.test(topic)) return Either.left(`topic "${topic}" has a wildcard`)
+  const words = topic.split(".")
+  if (words.some((word, i) => /[*>]/.test(word) && word !== "*" && !(word === ">" && i === words.length - 1))) {
+    return Either.left(`topic "${topic}" has a wildcard that is not a word by itself, or ">" before its end`)
+  }
   if (/^(\$|_INBOX(\.|$))/.test(topic)) return Either.left(`topic "${topic}" is reserved for the server`)
   if (toStream(topic).length > maxNameLength) {
     return Either.left(`topic "${topic}" makes a stream name of more than ${maxNameLength} characters`)
   }
   return Either.right(topic)
+}
+
+/**
+ * Whether a subject has wildcards.
+ *
+ * @since 0.1.0
+ * @category names
+ */
+export const isPattern = (subject: string): boolean => /[*>]/.test(subject)
+
+/**
+ * Whether all subjects of one pattern are subjects of the other.
+ *
+ * @since 0.1.0
+ * @category names
+ */
+export const covers = (pattern: string, subject: string): boolean => {
+  const wide = pattern.split(".")
+  const narrow = subject.split(".")
+  for (let i = 0; i < wide.length; i++) {
+    if (wide[i] === ">") return narrow.length > i
+    if (narrow[i] === undefined || narrow[i] === ">") return false
+    if (wide[i] !== "*" && wide[i] !== narrow[i]) return false
+  }
+  return narrow.length === wide.length
 }
 
 /**
@@ -146,23 +189,6 @@ export const toAggregate = (
   if (token === nobody) return { partition: Number(partition), aggregateId: undefined }
   const aggregateId = unescape(token)
   return aggregateId === undefined ? undefined : { partition: Number(partition), aggregateId }
-}
-
-/**
- * Whether all subjects of one pattern are subjects of the other.
- *
- * @since 0.1.0
- * @category partitions
- */
-export const covers = (pattern: string, subject: string): boolean => {
-  const wide = pattern.split(".")
-  const narrow = subject.split(".")
-  for (let i = 0; i < wide.length; i++) {
-    if (wide[i] === ">") return narrow.length > i
-    if (narrow[i] === undefined || narrow[i] === ">") return false
-    if (wide[i] !== "*" && wide[i] !== narrow[i]) return false
-  }
-  return narrow.length === wide.length
 }
 
 const nameKeeps = /[A-Za-z0-9_-]/

@@ -1,7 +1,17 @@
 /**
  * @since 0.1.0
  */
+export * as Expected from "./Expected.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as NatsConfig from "./NatsConfig.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as NatsConnection from "./NatsConnection.js"
 
 /**
  * @since 0.1.0

@@ -24,12 +24,18 @@ describe("Preflight", () => {
     assert.deepStrictEqual(streamWarnings("envelope", safe), [])
     assert.deepStrictEqual(streamWarnings("envelope", { ...safe, discard: "new", max_msgs: 5 }), [])
     assert.deepStrictEqual(streamWarnings("plain", { name: "s", storage: "memory", max_msgs: 1 }), [])
-    assert.deepStrictEqual(consumerWarnings("at-least-once", 30_000, { max_deliver: -1 }), [])
-    assert.deepStrictEqual(consumerWarnings("at-most-once", 1_000, { max_deliver: 3 }), [])
+    assert.deepStrictEqual(
+      consumerWarnings("at-least-once", { ackWait: 30_000, inactiveThreshold: 0 }, { max_deliver: -1 }),
+      []
+    )
+    assert.deepStrictEqual(
+      consumerWarnings("at-most-once", { ackWait: 1_000, inactiveThreshold: 1_000 }, { max_deliver: 3 }),
+      []
+    )
   })
 
   it.each([
-    [{ num_replicas: 1 }, /^one replica/],
+    [{ num_replicas: 1 }, /^one replica.*sync_interval/],
     [{ storage: "memory" }, /^storage memory/],
     [{ max_msgs: 10 }, /^discard old with max_msgs 10/],
     [{ max_bytes: 10 }, /^discard old with max_bytes 10/],
@@ -43,9 +49,19 @@ describe("Preflight", () => {
     assert.match(warnings[0]!, expected)
   })
 
-  it("of a consumer: a short ack wait, and a finite max_deliver that was there", () => {
-    assert.match(consumerWarnings("at-least-once", 1_000, undefined).join(), /^ackWait 1000 ms/)
-    assert.match(consumerWarnings("at-least-once", 30_000, { max_deliver: 3 }).join(), /^max_deliver 3/)
+  it("of a consumer: a short ack wait, an inactive threshold, and a finite max_deliver that was there", () => {
+    assert.match(
+      consumerWarnings("at-least-once", { ackWait: 30_000, inactiveThreshold: 60_000 }, undefined).join(),
+      /^inactiveThreshold 60 s/
+    )
+    assert.match(
+      consumerWarnings("at-least-once", { ackWait: 1_000, inactiveThreshold: 0 }, undefined).join(),
+      /^ackWait 1000 ms/
+    )
+    assert.match(
+      consumerWarnings("at-least-once", { ackWait: 30_000, inactiveThreshold: 0 }, { max_deliver: 3 }).join(),
+      /^max_deliver 3/
+    )
   })
 
   it.each(["warn", "off"] as const)("logs once for a stream, where it is on: %s", (preflight) => {

@@ -73,6 +73,15 @@ export const list = (
     return { offsets, failures }
   })
 
+/** Of all partitions; fails where one of them has no answer. */
+export const listAll = (
+  ...args: Parameters<typeof list>
+): Effect.Effect<ReadonlyMap<number, number>, KafkaFailure> =>
+  Effect.flatMap(list(...args), ({ failures, offsets }) => {
+    const [failure] = failures.values()
+    return failure === undefined ? Effect.succeed(offsets) : Effect.fail(failure)
+  })
+
 /** The first offset of one partition. */
 export const first = (
   client: Client,

@@ -22,6 +22,8 @@ export interface StreamConfig {
   readonly retention?: string | undefined
   readonly discard?: string | undefined
   readonly description?: string | undefined
+  /** From 2.10 on. */
+  readonly compression?: string | undefined
 }
 
 export interface StreamInfo {
@@ -35,6 +37,7 @@ export interface ConsumerConfig {
   readonly name?: string | undefined
   readonly deliver_policy?: string | undefined
   readonly opt_start_seq?: number | undefined
+  readonly opt_start_time?: string | undefined
   readonly deliver_subject?: string | undefined
   readonly ack_policy?: string | undefined
   readonly ack_wait?: number | undefined
@@ -61,11 +64,15 @@ export interface Api {
   readonly accountInfo: Effect.Effect<unknown, NatsRequestFailed>
   readonly streamInfo: (name: string) => Effect.Effect<StreamInfo, NatsRequestFailed>
   readonly createStream: (config: StreamConfig) => Effect.Effect<StreamInfo, NatsRequestFailed>
-  /** The stream that holds the subject. */
-  readonly streamNameOf: (subject: string) => Effect.Effect<string | undefined, NatsRequestFailed>
+  readonly updateStream: (config: StreamConfig) => Effect.Effect<StreamInfo, NatsRequestFailed>
+  /** The streams that hold the subject, or a part of what a pattern stands for. */
+  readonly streamNamesOf: (subject: string) => Effect.Effect<ReadonlyArray<string>, NatsRequestFailed>
   readonly consumerInfo: (stream: string, name: string) => Effect.Effect<ConsumerInfo, NatsRequestFailed>
   /** Makes a durable consumer, or changes it. */
   readonly putConsumer: (stream: string, config: ConsumerConfig) => Effect.Effect<ConsumerInfo, NatsRequestFailed>
+  readonly deleteConsumer: (stream: string, name: string) => Effect.Effect<unknown, NatsRequestFailed>
+  /** Whether the server that we are connected to is of this version or a later one. */
+  readonly isAtLeast: (major: number, minor: number) => boolean
 }
 
 export const make = (connection: Connection, settings: Settings): Api => {
@@ -78,9 +85,10 @@ export const make = (connection: Connection, settings: Settings): Api => {
     accountInfo: ask("INFO"),
     streamInfo: (name) => ask(`STREAM.INFO.${name}`),
     createStream: (config) => ask(`STREAM.CREATE.${config.name}`, config),
-    streamNameOf: (subject) =>
+    updateStream: (config) => ask(`STREAM.UPDATE.${config.name}`, config),
+    streamNamesOf: (subject) =>
       ask<{ readonly streams?: ReadonlyArray<string> | null }>("STREAM.NAMES", { subject }).pipe(
-        Effect.map(({ streams }) => streams?.[0])
+        Effect.map(({ streams }) => streams ?? [])
       ),
     consumerInfo: (stream, name) => ask(`CONSUMER.INFO.${stream}.${name}`),
     putConsumer: (stream, config) =>
@@ -89,7 +97,12 @@ export const make = (connection: Connection, settings: Settings): Api => {
           ? `CONSUMER.CREATE.${stream}.${config.durable_name}`
           : `CONSUMER.CREATE.${stream}.${config.durable_name}.${config.filter_subject}`,
         { stream_name: stream, config }
-      )
+      ),
+    deleteConsumer: (stream, name) => ask(`CONSUMER.DELETE.${stream}.${name}`),
+    isAtLeast: (major, minor) => {
+      const [actualMajor = 0, actualMinor = 0] = (connection.client.info?.version ?? "").split(".").map(Number)
+      return actualMajor > major || actualMajor === major && actualMinor >= minor
+    }
   }
 }
 

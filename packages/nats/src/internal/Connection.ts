@@ -4,6 +4,7 @@
  * what is written in between.
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -13,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import * as Nats from "nats"
 import { existsSync, readFileSync } from "node:fs"
 import type { Settings } from "../NatsConfig.js"
+import type { ConnectionState } from "../NatsConnection.js"
 import { bounded } from "./Bounded.js"
 import { Replies } from "./Replies.js"
 
@@ -28,6 +30,7 @@ export interface Connection {
   /** The prefix of this connection's own inbox subjects. */
   readonly inbox: string
   readonly isUp: () => boolean
+  readonly state: () => ConnectionState
   readonly maxPayload: () => number
   readonly listeners: Set<Listener>
 }
@@ -50,19 +53,30 @@ export const make = (
     const inbox = Nats.createInbox(settings.inboxPrefix)
     const listeners = new Set<Listener>()
     const state = { up: true }
+    let told: ConnectionState = { _tag: "Connected", server: client.getServer() }
+    const tell = yield* reporter(settings.options.onConnectionState)
+    const become = (_tag: ConnectionState["_tag"]) => {
+      const server = _tag === "Connected" ? client.getServer() : told.server
+      if (told._tag === _tag && told.server === server) return
+      told = { _tag, server }
+      tell(told)
+    }
     const events = yield* Queue.sliding<Nats.Status>(64)
     watch(client, (status) => {
       if (status.type === Nats.Events.Disconnect) {
         state.up = false
+        become("Disconnected")
         for (const listener of [...listeners]) listener.onDisconnect?.()
       } else if (status.type === Nats.Events.Reconnect) {
         state.up = true
+        become("Connected")
         for (const listener of [...listeners]) listener.onReconnect?.()
-      }
+      } else if (status.type === Nats.Events.LDM) become("LameDuck")
       Queue.unsafeOffer(events, status)
     })
     yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
     yield* Effect.promise(() => client.closed()).pipe(
+      Effect.tap(() => Effect.sync(() => become("Closed"))),
       Effect.flatMap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
       Effect.forkScoped
     )
@@ -71,9 +85,26 @@ export const make = (
       replies: new Replies(client, `${inbox}.r`),
       inbox,
       isUp: () => state.up && !client.isClosed(),
+      state: () => told,
       maxPayload: () => client.info?.max_payload ?? 1_048_576,
       listeners
     }
+  })
+
+/** States are told one after the other, without keeping whoever finds them out; of many the last ones. */
+const reporter = (told: Settings["options"]["onConnectionState"]) =>
+  Effect.gen(function*() {
+    if (told === undefined) return (_: ConnectionState): void => undefined
+    const states = yield* Queue.sliding<ConnectionState>(16)
+    yield* Queue.take(states).pipe(
+      Effect.flatMap(told),
+      Effect.catchAllCause((cause) =>
+        Cause.isInterruptedOnly(cause) ? Effect.failCause(cause) : Effect.logWarning("onConnectionState failed", cause)
+      ),
+      Effect.forever,
+      Effect.forkScoped
+    )
+    return (state: ConnectionState): void => void states.unsafeOffer(state)
   })
 
 const connectOnce = (

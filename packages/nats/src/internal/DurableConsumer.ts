@@ -7,6 +7,7 @@ import type { SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import type { Settings } from "../NatsConfig.js"
 import { codes, isNotFound, type NatsRequestFailed } from "../NatsErrors.js"
+import type { Stream } from "../NatsStreams.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 
 /** The ack wait while a take-over makes the server deliver again what is outstanding; shorter ones don't work. */
@@ -19,6 +20,7 @@ const toMaxAckPending = (request: SubscribeRequest, settings: Settings): number 
 export const toConfig = (
   durable: string,
   filter: string,
+  partition: number,
   request: SubscribeRequest,
   settings: Settings
 ): ConsumerConfig => ({
@@ -30,14 +32,32 @@ export const toConfig = (
   max_ack_pending: toMaxAckPending(request, settings),
   filter_subject: filter,
   replay_policy: "instant",
-  deliver_policy: request.startFrom === "earliest" ? "all" : "new"
+  ...(settings.inactiveThreshold === 0 ? {} : { inactive_threshold: settings.inactiveThreshold * 1e6 }),
+  ...toStart(request.startFrom, partition, settings)
 })
+
+const toStart = (
+  startFrom: SubscribeRequest["startFrom"],
+  partition: number,
+  settings: Settings
+): Partial<ConsumerConfig> => {
+  if (startFrom === "earliest") return { deliver_policy: "all" }
+  if (startFrom === "latest") return { deliver_policy: settings.latest }
+  if ("time" in startFrom) {
+    return { deliver_policy: "by_start_time", opt_start_time: startFrom.time.toISOString() }
+  }
+  // Offsets are the stream's sequences, in all partitions.
+  const offset = startFrom.offsets[partition]
+  return offset === undefined
+    ? { deliver_policy: "all" }
+    : { deliver_policy: "by_start_sequence", opt_start_seq: Math.max(1, offset) }
+}
 
 /** `resumeFrom` is where to begin when the consumer is gone and this process had read from it. */
 export const ensure = (
   api: Api,
   settings: Settings,
-  stream: string,
+  { last, name: stream }: Stream,
   wanted: ConsumerConfig,
   resumeFrom: number | undefined,
   /** Told what was there before it is changed; undefined where nothing was. */
@@ -56,15 +76,59 @@ export const ensure = (
             Effect.annotateLogs("consumer", wanted.durable_name),
             Effect.zipRight(onFound(undefined))
           ),
-          api.putConsumer(
-            stream,
-            resumeFrom === undefined
-              ? wanted
-              : { ...wanted, deliver_policy: "by_start_sequence", opt_start_seq: resumeFrom }
-          )
+          create(api, stream, wanted, last, resumeFrom)
         )
     )
   )
+
+const create = (
+  api: Api,
+  stream: string,
+  wanted: ConsumerConfig,
+  last: number,
+  resumeFrom: number | undefined
+): Effect.Effect<ConsumerInfo, NatsRequestFailed | InvalidConfiguration> => {
+  const { opt_start_seq, opt_start_time: _, ...rest } = wanted
+  const config: ConsumerConfig = resumeFrom !== undefined
+    ? { ...rest, deliver_policy: "by_start_sequence", opt_start_seq: resumeFrom }
+    // The server would leave out what is published until there.
+    : opt_start_seq !== undefined && opt_start_seq > last + 1
+    ? { ...wanted, opt_start_seq: last + 1 }
+    : wanted
+  return api.putConsumer(stream, config).pipe(
+    Effect.catchIf(
+      // A work queue has only what is not finished, and is read from its start.
+      (failure) => resumeFrom !== undefined && failure.error?.err_code === codes.workQueueNotFromStart,
+      () => api.putConsumer(stream, { ...rest, deliver_policy: "all" })
+    ),
+    Effect.catchIf(
+      (failure) => failure.error?.code === 400 && !isNotFound(failure),
+      (failure) =>
+        Effect.fail(
+          new InvalidConfiguration({
+            issues: [
+              `the server refuses the consumer "${wanted.durable_name}" of stream "${stream}": ` +
+              `${failure.error?.description}${adviceOf(failure)}`
+            ],
+            topic: wanted.filter_subject,
+            cause: failure
+          })
+        )
+    )
+  )
+}
+
+const adviceOf = (failure: NatsRequestFailed): string => {
+  switch (failure.error?.err_code) {
+    case codes.workQueueNotFromStart:
+      return `; a work queue is read with startFrom "earliest"`
+    case codes.workQueueReadTwice:
+    case codes.workQueueUnfilteredTwice:
+      return "; a work queue has one group for each topic"
+    default:
+      return ""
+  }
+}
 
 const adapt = (
   api: Api,
@@ -86,6 +150,7 @@ const adapt = (
   const { backoff: _, inactive_threshold: __, ...kept } = info.config
   return api.putConsumer(info.stream_name, {
     ...kept,
+    ...(wanted.inactive_threshold === undefined ? {} : { inactive_threshold: wanted.inactive_threshold }),
     ack_policy: wanted.ack_policy,
     ack_wait: wanted.ack_wait,
     max_deliver: wanted.max_deliver,
@@ -117,7 +182,7 @@ const differences = (actual: ConsumerConfig, wanted: ConsumerConfig): ReadonlyAr
   check("max_deliver", actual.max_deliver === -1)
   check("max_ack_pending", actual.max_ack_pending === -1 || (actual.max_ack_pending ?? 0) >= wanted.max_ack_pending!)
   check("deliver_subject", actual.deliver_subject === undefined)
-  check("inactive_threshold", (actual.inactive_threshold ?? 0) === 0)
+  check("inactive_threshold", (actual.inactive_threshold ?? 0) === (wanted.inactive_threshold ?? 0))
   check("backoff", (actual.backoff ?? []).length === 0)
   return issues
 }

@@ -13,8 +13,20 @@ export const tombstoneHeader = "X-Eventbus-Tombstone"
 export const timestampHeader = "X-Eventbus-Timestamp"
 export const messageIdHeader = "Nats-Msg-Id"
 
-/** The server acts upon `Nats-…` headers, so an application's are carried under another name. */
+/** The server acts upon `Nats-…` headers, so an application's are carried under another name, save these. */
 const carried = "X-Eventbus-Header-"
+
+/** What a publisher expects of the stream. They are for the server: a reader, who may publish the message again, does not see them. */
+const expectations: ReadonlyMap<string, { readonly name: string; readonly valid: RegExp }> = new Map(
+  ([
+    ["Nats-Expected-Last-Subject-Sequence", /^\d{1,16}$/],
+    ["Nats-Expected-Last-Sequence", /^\d{1,16}$/],
+    ["Nats-Expected-Last-Msg-Id", /^\S+$/],
+    ["Nats-Expected-Stream", /^\S+$/]
+  ] as const).map(([name, valid]) => [name.toLowerCase(), { name, valid }])
+)
+
+const expectationOf = (name: string) => /^Nats-E/i.test(name) ? expectations.get(name.toLowerCase()) : undefined
 
 /** The server's limit for a header block. */
 export const maxHeaderBytes = 65_535
@@ -38,7 +50,12 @@ export const encode = (messageId: string, message: OutgoingMessage): Uint8Array 
     if (!/^[!-9;-~]+$/.test(name)) {
       return `header name "${name}" has other characters than printable ASCII without ":", which NATS can't carry`
     }
-    const written = /^(X-Eventbus-Header-)*Nats-/i.test(name) ? carried + name : name
+    const expected = expectationOf(name)
+    // The server would not find one that is written in another way, and write the message all the same.
+    if (expected !== undefined && !(typeof values === "string" && expected.valid.test(values))) {
+      return `header "${name}" has another value than the server understands`
+    }
+    const written = expected?.name ?? (/^(X-Eventbus-Header-)*Nats-/i.test(name) ? carried + name : name)
     if (typeof values === "string") block += `${written}: ${encodeText(values)}\r\n`
     else if (values instanceof Uint8Array) block += `${written}: ${encodeBytes(values)}\r\n`
     else {
@@ -138,6 +155,7 @@ export const decode = (block: Uint8Array, subject: string): Decoded => {
     else if (name === tombstoneHeader) tombstone = true
     else if (name === timestampHeader) timestamp = toTimestamp(value)
     else if (name === messageIdHeader && typeof value === "string" && value.startsWith(`${subject}/`)) continue
+    else if (expectationOf(name) !== undefined) continue
     else {
       if (name === aggregateIdHeader) aggregateId = value
       else if (name.startsWith(carried)) name = name.slice(carried.length)

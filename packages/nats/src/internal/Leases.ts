@@ -131,6 +131,11 @@ export class Leases {
     )
   )
 
+  /** Whether any instance has announced itself and not left. */
+  readonly hasMembers: Effect.Effect<boolean, NatsRequestFailed> = Effect.suspend(() =>
+    Effect.map(this.options.bucket.keys(`${this.options.prefix}.member`), (keys) => keys.length > 0)
+  )
+
   private memberKey(id: string): string {
     return `${this.options.prefix}.member.${id}`
   }

@@ -24,8 +24,12 @@ export interface Placement {
 }
 
 export const of = (settings: Settings, topic: TopicSpec): Either.Either<Placement, string> =>
-  Either.flatMap(Subject.fromTopic(topic.name), (subject): Either.Either<Placement, string> => {
-    const partitions = topic.partitions ?? settings.options.partitions
+  Either.flatMap(Subject.toFilter(topic.name), (subject): Either.Either<Placement, string> => {
+    const isPattern = Subject.isPattern(subject)
+    if (isPattern && topic.partitions !== undefined) {
+      return Either.left(`topic "${topic.name}" has a wildcard, and so no partitions of its own`)
+    }
+    const partitions = isPattern ? undefined : topic.partitions ?? settings.options.partitions
     if (partitions === undefined) return Either.right({ partitions, subject, description: undefined })
     if (!(Number.isSafeInteger(partitions) && partitions >= 1 && partitions <= maxPartitions)) {
       return Either.left(`topic "${topic.name}" has ${partitions} partitions: expected 1 to ${maxPartitions}`)

@@ -82,7 +82,7 @@ export class Session {
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
-        stream.name,
+        stream,
         this.options.config,
         this.resumeFrom === undefined ? undefined : this.resumePosition(),
         () => Effect.void

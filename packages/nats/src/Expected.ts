@@ -1,0 +1,45 @@
+/**
+ * What a publisher expects to be the last message, for optimistic concurrency: the stream writes the message only
+ * if it is so, and else the publish fails with `PublishFailed`, reason `WrongLastSequence`, and nothing was written.
+ *
+ * The expectation is a header of the message, so it goes through the bus like any other:
+ *
+ * ```ts
+ * bus.publish(Orders, { aggregateId, payload, headers: Expected.lastSubjectSequence(receipt.offset) })
+ * ```
+ *
+ * The server checks a repeated attempt for its message id first, so that one whose acknowledgement got lost is acknowledged again.
+ * Readers don't see these headers: a message that is published again, as a dead letter for example, expects nothing.
+ *
+ * @since 0.1.0
+ */
+import type { Headers } from "@effect-eventbus/core/Headers"
+
+/**
+ * The last message on the topic's subject has this stream sequence (the offset of its receipt or delivery); 0 where there is none
+ * yet. Of a topic without partitions the subject holds all aggregates. `Nats-Expected-Last-Subject-Sequence`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const lastSubjectSequence = (sequence: number): Headers => ({
+  "Nats-Expected-Last-Subject-Sequence": String(sequence)
+})
+
+/**
+ * The last message in the whole stream has this sequence. `Nats-Expected-Last-Sequence`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const lastSequence = (sequence: number): Headers => ({ "Nats-Expected-Last-Sequence": String(sequence) })
+
+/**
+ * The last message in the whole stream is this event on this topic. `Nats-Expected-Last-Msg-Id`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const lastEvent = (topic: string, eventId: string): Headers => ({
+  "Nats-Expected-Last-Msg-Id": `${topic}/${eventId}`
+})
