@@ -1,49 +1,48 @@
 /**
  * A chaos run: instances of one group on a real broker are killed, stopped, suspended and started again while events
- * are published; then everybody's log is judged.
+ * are published, connections break and brokers come and go, as asked; then everybody's log is judged.
  */
-import { Kafka, Nats } from "@effect-eventbus/brokers"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { Fleet, type Process, ProcessFailed } from "./Fleet.js"
-import { judge, type Verdict } from "./Judge.js"
+import * as Bundle from "./Bundle.js"
+import * as Figures from "./Figures.js"
+import { type Fleet, type Instance, ParticipantFailed, type Publisher } from "./Fleet.js"
+import * as InMemory from "./InMemory.js"
+import { type Circumstances, type Disturbance, judge, type Verdict } from "./Judge.js"
 import * as Log from "./Log.js"
-
-export interface Options {
-  readonly transport: "kafka" | "nats"
-  /** How long it goes on, the calm beginning (a fifth of it) included. */
-  readonly seconds: number
-  readonly instances: number
-  readonly aggregates: number
-  readonly partitions: number
-  readonly killEverySeconds: number
-  readonly seed: number
-  /** Of each handler, in ms: between 0 and this. */
-  readonly maxWorkMs: number
-  readonly failureRate: number
-  /** How many events are published and not yet handled at most. */
-  readonly ahead: number
-  /** What may happen to an instance. */
-  readonly actions: ReadonlyArray<"kill" | "stop" | "suspend">
-  /** Settings of the bus in each instance, as variables of the environment. */
-  readonly settings?: Readonly<Record<string, string>> | undefined
-  readonly onProgress?: ((line: string) => void) | undefined
-}
+import type { Options } from "./Options.js"
+import * as Processes from "./Processes.js"
+import { Progress } from "./Progress.js"
+import * as Random from "./Random.js"
+import * as Stage from "./Stage.js"
 
 export interface Result extends Verdict {
   readonly transport: string
   readonly seconds: number
   readonly instances: number
+  /** Instances that were killed or stopped. */
   readonly kills: number
+  readonly suspensions: number
+  /** Faults of the network, and restarts of brokers. */
+  readonly cuts: number
+  readonly brokerRestarts: number
   /** The longest time in which nobody finished anything, in ms. */
   readonly longestPauseMs: number
+  /** The longest time from a kill until the last of the dead one's partitions was handled again, in ms. */
+  readonly recoverMs: number
   /** Events handled per second, before and during the chaos. */
   readonly calmRate: number
   readonly chaosRate: number
 }
+
+/** Whether the guarantees held. */
+export const isGood = (result: Result): boolean =>
+  result.lost + result.violations + result.overlaps + result.excess + result.plainTwice === 0
 
 export class Stuck extends Data.TaggedError("Stuck")<{ readonly handled: number; readonly output: string }> {
   override get message() {
@@ -51,174 +50,223 @@ export class Stuck extends Data.TaggedError("Stuck")<{ readonly handled: number;
   }
 }
 
-/** A small generator with a seed, so that a run can be repeated (mulberry32). */
-const random = (seed: number) => () => {
-  seed = (seed + 0x6d2b79f5) | 0
-  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-  return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
-}
+export type Say = (line: string) => void
 
-const brokerSettings = Effect.fnUntraced(function*(transport: Options["transport"]) {
-  if (transport === "kafka") {
-    const { bootstrap } = yield* Kafka.make({ own: true })
-    return {
-      EVENTBUS_TRANSPORT: "kafka",
-      EVENTBUS_KAFKA_BROKERS: bootstrap.join(","),
-      EVENTBUS_KAFKA_SESSION_TIMEOUT: "2 seconds",
-      EVENTBUS_KAFKA_HEARTBEAT_INTERVAL: "300 millis"
-    }
-  }
-  const { servers } = yield* Nats.make({ own: true })
-  return { EVENTBUS_TRANSPORT: "nats", EVENTBUS_NATS_SERVERS: servers.join(",") }
-})
+/** After so long without anything handled a run is given up. */
+const patienceMs = 60_000
 
 const folder = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "effect-eventbus-chaos-"))),
   (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
 )
 
-const handledBy = (fleet: Fleet): number => fleet.processes.reduce((sum, { finished }) => sum + finished(), 0)
+const environment = (options: Options, stage: Stage.Stage): Record<string, string> => ({
+  ...Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(EVENTBUS_|CHAOS_|VITEST|NODE_OPTIONS)/.test(name))
+  ),
+  ...stage.settings,
+  EVENTBUS_RETRY_BASE: "5 millis",
+  EVENTBUS_RESTART_BASE: "5 millis",
+  EVENTBUS_HOLD_INTERVAL: "100 millis",
+  EVENTBUS_DRAIN_DEADLINE: "1 seconds",
+  ...options.settings,
+  CHAOS_RUN: `${options.seed}`,
+  CHAOS_PARTITIONS: String(options.partitions),
+  CHAOS_AGGREGATES: String(options.aggregates),
+  CHAOS_AHEAD: String(options.ahead),
+  CHAOS_SEED: String(options.seed),
+  CHAOS_MIN_WORK_MS: String(options.minWorkMs),
+  CHAOS_MAX_WORK_MS: String(options.maxWorkMs),
+  CHAOS_FAILURE_RATE: String(options.failureRate)
+})
 
-export const run = (options: Options) =>
-  Effect.scoped(Effect.gen(function*() {
-    const say = options.onProgress ?? (() => {})
-    const next = random(options.seed)
-    const pick = <A>(of: ReadonlyArray<A>): A => of[Math.floor(next() * of.length)]!
-    const clean = Object.entries(process.env).filter(([name]) => !/^(EVENTBUS_|CHAOS_|VITEST)/.test(name))
-    const fleet = new Fleet(yield* folder, {
-      ...Object.fromEntries(clean),
-      ...(yield* brokerSettings(options.transport)),
-      EVENTBUS_RETRY_BASE: "5 millis",
-      EVENTBUS_RESTART_BASE: "5 millis",
-      EVENTBUS_HOLD_INTERVAL: "100 millis",
-      EVENTBUS_DRAIN_DEADLINE: "1 seconds",
-      ...options.settings,
-      CHAOS_RUN: Date.now().toString(36),
-      CHAOS_PARTITIONS: String(options.partitions),
-      CHAOS_AGGREGATES: String(options.aggregates),
-      CHAOS_AHEAD: String(options.ahead),
-      CHAOS_MAX_WORK_MS: String(options.maxWorkMs),
-      CHAOS_FAILURE_RATE: String(options.failureRate)
-    })
-    let started = 0
-    let kills = 0
-    const startWorker = Effect.suspend(() => fleet.start("worker", `worker-${started++}`))
-    const workers: Array<Process> = []
-    for (let i = 0; i < options.instances; i++) workers.push(yield* startWorker)
-    const publisher = yield* fleet.start("publisher", "publisher")
-    yield* Effect.forkScoped(Effect.forever(Effect.delay(
-      Effect.sync(() => publisher.isAlive() && publisher.tell(String(handledBy(fleet)))),
-      "50 millis"
-    )))
+/** What a run knows while it goes on. */
+class Run {
+  readonly entries: Array<Log.Entry> = []
+  readonly progress = new Progress()
+  readonly instances: Array<Instance> = []
+  readonly disturbances: Array<Disturbance> = []
+  readonly counts = { kills: 0, suspensions: 0, cuts: 0, brokerRestarts: 0 }
+  /** All that were ever started: what the dead wrote last is still to be read. */
+  private readonly everybody: Array<Instance | Publisher> = []
+  private started = 0
 
-    const sleepWatching = (ms: number) =>
-      Effect.gen(function*() {
-        const until = performance.now() + ms
-        while (performance.now() < until) {
-          yield* Effect.sleep(Math.min(200, Math.max(1, until - performance.now())))
-          for (const one of [...workers, publisher]) {
-            if (!one.isAlive()) return yield* new ProcessFailed({ name: one.name, output: one.errors() })
-          }
-        }
-      })
+  constructor(readonly options: Options, readonly fleet: Fleet, readonly say: Say) {}
 
-    const untilHandledMoves = (above: number) =>
-      Effect.gen(function*() {
-        const until = performance.now() + 60_000
-        while (handledBy(fleet) <= above) {
-          if (performance.now() > until) {
-            return yield* new Stuck({ handled: above, output: fleet.processes.map((one) => one.errors()).join("\n") })
-          }
-          yield* Effect.sleep(20)
-        }
-      })
+  readonly startInstance = Effect.suspend(() => this.fleet.startInstance(`worker-${this.started++}`)).pipe(
+    Effect.tap((instance) => Effect.sync(() => this.everybody.push(instance)))
+  )
 
-    // Calm: everybody is there, and nothing happens.
-    yield* untilHandledMoves(0)
-    yield* sleepWatching(2_000)
-    const calmMs = Math.max(3_000, options.seconds * 200)
-    const calmStart = process.hrtime.bigint()
-    yield* sleepWatching(calmMs)
-    const calmEnd = process.hrtime.bigint()
-    say(`calm: ${handledBy(fleet)} handled`)
+  readonly startPublisher = Effect.suspend(() => this.fleet.startPublisher).pipe(
+    Effect.tap((publisher) => Effect.sync(() => this.everybody.push(publisher)))
+  )
 
-    // Chaos: one instance after the other, each replaced.
-    const chaosEnd = performance.now() + options.seconds * 1_000 - calmMs
-    while (performance.now() < chaosEnd) {
-      yield* sleepWatching(Math.min(options.killEverySeconds * 1_000, Math.max(1, chaosEnd - performance.now())))
-      if (performance.now() >= chaosEnd) break
-      const index = Math.floor(next() * workers.length)
-      const victim = workers[index]!
-      const action = pick(options.actions)
-      say(`${action} ${victim.name}: ${handledBy(fleet)} handled`)
-      if (action === "suspend") {
-        yield* victim.suspend
-        yield* Effect.sleep(500 + next() * 3_500)
-        yield* victim.resume
-        continue
-      }
-      kills++
-      yield* action === "kill" ? victim.kill : victim.stop(15_000)
-      if (next() < 0.5) yield* Effect.sleep(next() * 2_000)
-      workers[index] = yield* startWorker
+  poll(): void {
+    for (const one of this.everybody) {
+      const entries = one.poll()
+      for (const entry of entries) this.entries.push(entry)
+      this.progress.add(entries)
     }
-    const chaosStop = process.hrtime.bigint()
+  }
 
-    // The end: what was published has to be handled, too.
-    publisher.endInput()
-    yield* Effect.timeout(publisher.ended, "60 seconds")
-    const published = Log.read(publisher.log, publisher.name)
-    yield* untilJudgedDone(fleet, published)
-    yield* Effect.forEach(workers, (worker) => worker.stop(30_000), { concurrency: "unbounded", discard: true })
-
-    const entries = fleet.processes.flatMap(({ log, name }) => readIfThere(log, name))
-    const verdict = judge(entries, fleet.outages)
-    const finishes = entries.filter(({ kind }) => kind === "F").map(({ at }) => at).sort((a, b) => a < b ? -1 : 1)
-    const rate = (from: bigint, to: bigint) =>
-      Math.round(finishes.filter((at) => at >= from && at < to).length / (Number(to - from) / 1e9))
-    const during = finishes.filter((at) => at >= calmStart && at < chaosStop)
-    const longestPauseMs = during.reduce(
-      (most, at, i) => i === 0 ? 0 : Math.max(most, Number(at - during[i - 1]!) / 1e6),
-      0
-    )
-    const result: Result = {
-      transport: options.transport,
-      seconds: options.seconds,
-      instances: options.instances,
-      kills,
-      ...verdict,
-      longestPauseMs: Math.round(longestPauseMs),
-      calmRate: rate(calmStart, calmEnd),
-      chaosRate: rate(calmEnd, chaosStop)
-    }
-    return result
-  }))
-
-const readIfThere = (log: string, name: string): ReadonlyArray<Log.Entry> => {
-  try {
-    return Log.read(log, name)
-  } catch (cause) {
-    // An instance that was killed before it opened its log saw nothing.
-    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return []
-    throw cause
+  get output(): string {
+    return this.everybody.map((one) => `${one.name}: ${one.errors()}`).join("\n").slice(-20_000)
   }
 }
 
-/** Until nothing is outstanding, or nothing has moved for long: then the judge says what is lost. */
-const untilJudgedDone = (fleet: Fleet, published: ReadonlyArray<Log.Entry>) =>
+const makeRun = (options: Options, say: Say) =>
   Effect.gen(function*() {
-    let before = -1
-    let moved = performance.now()
-    while (performance.now() - moved < 20_000) {
-      const entries = [
-        ...published,
-        ...fleet.processes.flatMap(({ log, name }) => name.startsWith("worker") ? readIfThere(log, name) : [])
-      ]
-      const { handled, lost } = judge(entries, [])
-      if (lost === 0) return
-      if (handled !== before) moved = performance.now()
-      before = handled
-      yield* Effect.sleep(500)
+    if (options.transport === "memory") {
+      return { run: new Run(options, yield* InMemory.make(options), say), stage: undefined }
+    }
+    const path = yield* folder
+    const [stage] = yield* Effect.all([Stage.make(options), Bundle.make(path)], { concurrency: "unbounded" })
+    return { run: new Run(options, Processes.make(path, environment(options, stage)), say), stage }
+  })
+
+export const run = (options: Options, say: Say = () => {}) =>
+  Effect.scoped(Effect.gen(function*() {
+    const { run, stage } = yield* makeRun(options, say)
+    for (let i = 0; i < options.instances; i++) run.instances.push(yield* run.startInstance)
+    const publisher = yield* run.startPublisher
+    const watch = yield* Effect.forkScoped(watching(run, publisher))
+    const result = yield* Effect.raceFirst(story(run, stage, publisher), Fiber.join(watch))
+    return result
+  }))
+
+/** Reads the logs, tells the publisher, and fails when somebody ended by itself or nobody moves. It never succeeds. */
+const watching = (run: Run, publisher: Publisher): Effect.Effect<never, ParticipantFailed | Stuck> => {
+  let finishes = 0
+  let moved = performance.now()
+  return Effect.suspend((): Effect.Effect<void, ParticipantFailed | Stuck> => {
+    run.poll()
+    const { progress } = run
+    if (publisher.isAlive()) publisher.tell(progress.handled)
+    for (const one of run.instances) {
+      if (!one.isAlive()) return new ParticipantFailed({ name: one.name, output: one.errors() })
+    }
+    if (progress.finishes > finishes) moved = performance.now()
+    finishes = progress.finishes
+    return performance.now() - moved > patienceMs
+      ? new Stuck({ handled: progress.handled, output: run.output })
+      : Effect.sleep("50 millis")
+  }).pipe(Effect.forever)
+}
+
+const until = (condition: () => boolean) =>
+  Effect.suspend(() => condition() ? Effect.void : Effect.sleep("20 millis")).pipe(Effect.repeat({ until: condition }))
+
+const story = (run: Run, stage: Stage.Stage | undefined, publisher: Publisher) =>
+  Effect.gen(function*() {
+    const { options, progress, say } = run
+    // Calm: everybody is there, and nothing happens.
+    yield* until(() => progress.handled > 0)
+    yield* Effect.sleep("2 seconds")
+    const calmMs = Math.max(3_000, Math.min(20_000, options.seconds * 200))
+    const calmFrom = Log.now()
+    yield* Effect.sleep(calmMs)
+    const calmTo = Log.now()
+    say(`calm: ${progress.handled} handled`)
+
+    const endsAt = calmTo + (options.seconds * 1_000 - calmMs) * 1e6
+    const isEnough = () => Log.now() >= endsAt && progress.published >= options.envelopes
+    // A broker that could not be started again is the run's failure.
+    yield* Effect.raceFirst(chaos(run, isEnough), stage === undefined ? Effect.never : weather(run, stage))
+    const chaosTo = Log.now()
+
+    // The end: what was published has to be handled, too.
+    yield* publisher.finish
+    run.poll()
+    say(`the end: ${progress.outstanding} to be handled`)
+    yield* settledOrStill(run)
+    yield* Effect.forEach(run.instances.splice(0), (instance) => instance.stop(30_000), {
+      concurrency: "unbounded",
+      discard: true
+    })
+    run.poll()
+    return verdictOf(run, { from: calmFrom, to: calmTo }, { from: calmTo, to: chaosTo })
+  })
+
+const weather = (run: Run, stage: Stage.Stage) => {
+  const { cutEverySeconds, restartEverySeconds } = run.options
+  const report = (what: "cuts" | "brokerRestarts"): Stage.Weather => ({
+    say: (line) => {
+      run.counts[what]++
+      run.say(`${line}: ${run.progress.handled} handled`)
+    },
+    disturbed: (disturbance) => run.disturbances.push(disturbance)
+  })
+  return Effect.all([
+    cutEverySeconds === undefined ? Effect.never : Stage.cuts(stage, run.options, report("cuts")),
+    restartEverySeconds === undefined ? Effect.never : Stage.restarts(stage, run.options, report("brokerRestarts"))
+  ], { concurrency: "unbounded", discard: true })
+}
+
+/** One instance after the other: killed, stopped or suspended, and replaced, until it is enough. */
+const chaos = (run: Run, isEnough: () => boolean): Effect.Effect<void, ParticipantFailed, Scope.Scope> => {
+  const { counts, instances, options, progress, say } = run
+  const random = Random.make(options.seed, "instances")
+  const once = Effect.gen(function*() {
+    const index = Math.floor(random() * instances.length)
+    const victim = instances[index]!
+    const action = Random.pick(random, options.actions)
+    const [away, suspended] = [random() < 0.5 ? random() * 2_000 : 0, 500 + random() * 3_500]
+    say(`${action} ${victim.name}: ${progress.handled} handled`)
+    if (action === "suspend") {
+      counts.suspensions++
+      yield* victim.suspend
+      yield* Effect.ensuring(Effect.sleep(suspended), victim.resume)
+      return
+    }
+    counts.kills++
+    // It is expected to end now.
+    instances.splice(index, 1)
+    yield* action === "kill" ? victim.kill : victim.stop(15_000)
+    yield* Effect.sleep(away)
+    instances.splice(index, 0, yield* run.startInstance)
+  })
+  return Effect.gen(function*() {
+    // What an action takes counts: one begins every so many seconds, if it can.
+    let at = performance.now() + options.killEverySeconds * 1_000
+    for (;;) {
+      yield* until(() => isEnough() || performance.now() >= at)
+      if (isEnough()) return
+      yield* once
+      at = Math.max(at + options.killEverySeconds * 1_000, performance.now() + 500)
     }
   })
+}
+
+/** Until nothing is outstanding, or nothing has moved for long: then the judge says what is lost. */
+const settledOrStill = ({ progress }: Run) =>
+  Effect.gen(function*() {
+    let finishes = -1
+    let moved = performance.now()
+    while (progress.outstanding > 0 && performance.now() - moved < 20_000) {
+      if (progress.finishes !== finishes) moved = performance.now()
+      finishes = progress.finishes
+      yield* Effect.sleep("50 millis")
+    }
+  })
+
+const verdictOf = (run: Run, calm: Figures.Span, chaos: Figures.Span): Result => {
+  const { counts, disturbances, entries, fleet, options } = run
+  const circumstances: Circumstances = {
+    outages: fleet.outages,
+    disturbances,
+    // Commits go every second, and on a busy machine take up to another one.
+    unconfirmed: 2e9,
+    session: options.sessionTimeoutMs * 1e6
+  }
+  return {
+    transport: options.transport,
+    seconds: options.seconds,
+    instances: options.instances,
+    ...counts,
+    ...judge(entries, circumstances),
+    longestPauseMs: Figures.longestPauseMs(entries, { from: calm.from, to: chaos.to }),
+    recoverMs: Math.max(0, ...Figures.recoveriesMs(entries, fleet.outages)),
+    calmRate: Figures.rate(entries, calm),
+    chaosRate: Figures.rate(entries, chaos)
+  }
+}

@@ -1,137 +1,118 @@
 /**
- * Judges what all processes of a run saw together.
- *
- * - **lost**: published with the broker's confirmation, and never finished.
- * - **violations**: a handler started before the message before it was finished by anybody (a skip), or an aggregate stepped
- *   back without a take-over: within one process and one epoch.
- * - **overlaps**: two handlers of one aggregate ran at once, in processes that both were alive and not suspended.
- * - **duplicates**: started again after it was finished. Legal, counted, and bounded by rule 5.
- * - **plain messages**: handled twice (never), or lost (bounded for each kill).
+ * Judges what all processes of a run saw together, by the oracles of the test kit. What they can't know is added here: when
+ * brokers and the network were disturbed, and so how old a duplicate may be.
  */
+import type * as History from "@effect-eventbus/testing/History"
+import * as Oracles from "@effect-eventbus/testing/Oracles"
+import { Ages } from "./Ages.js"
 import type { Entry } from "./Log.js"
 
-/** A time in which a process could not run or say anything: it was killed, or suspended. */
+/** A time in which a process could not run or say anything: it was killed, suspended, or had ended. */
 export interface Outage {
   readonly process: string
-  readonly from: bigint
-  readonly to: bigint
+  readonly from: number
+  readonly to: number
+  readonly why: "kill" | "suspend" | "end"
 }
 
+/** A time in which brokers or the network were not as they should be. */
+export interface Disturbance {
+  readonly from: number
+  readonly to: number
+}
+
+/** Times are nanoseconds. */
+export interface Circumstances {
+  readonly outages: ReadonlyArray<Outage>
+  readonly disturbances: ReadonlyArray<Disturbance>
+  /** How long what is finished may wait for the confirmation of its commit: its interval, and what the request takes. */
+  readonly unconfirmed: number
+  /** How long a member that nobody hears goes on before it is fenced. */
+  readonly session: number
+}
+
+export const calm: Circumstances = { outages: [], disturbances: [], unconfirmed: 2e9, session: 2e9 }
+
 export interface Verdict {
+  /** Events that the broker has confirmed. */
   readonly published: number
+  /** Different events that were finished. */
   readonly handled: number
+  /** Published and never finished. */
   readonly lost: number
+  /** Started again after they were finished. */
   readonly duplicates: number
   /** Of them: those whose delivery said that they may be. */
   readonly announced: number
+  /** Beyond rule 5: not announced, too many for one take-over, or finished long before the end of their owner. */
+  readonly excess: number
+  /** How long before its owner's end the oldest of the duplicates was finished, in ms. */
+  readonly oldestDuplicateMs: number
+  /** Of the order: skips, steps back within an epoch, starts by an owner that was taken over from. */
   readonly violations: number
+  /** Two handlers of one aggregate at once. */
   readonly overlaps: number
   readonly plainPublished: number
-  readonly plainTwice: number
   readonly plainLost: number
-  /** The first of each, for people. */
+  readonly plainTwice: number
+  /** The first findings, for people. */
   readonly examples: ReadonlyArray<string>
 }
 
-interface Aggregate {
-  /** The lowest sequence that nobody has finished. */
-  next: number
-  readonly finished: Set<number>
-  /** Who started its last handler, in which epoch, and with which sequence: from there it only goes forward. */
-  owner: string
-  last: number
-  readonly running: Map<string, number>
+/** For how long a process that was suspended may still overlap with its successor (rule 12), in ms. */
+const grace = 1_000
+
+const ended: Partial<Record<Entry["kind"], History.Ended["outcome"]>> = {
+  F: "finished",
+  T: "failed",
+  I: "interrupted"
 }
 
-export const judge = (entries: ReadonlyArray<Entry>, outages: ReadonlyArray<Outage>): Verdict => {
-  const sorted = entries.slice().sort((a, b) => a.at < b.at ? -1 : a.at > b.at ? 1 : 0)
-  const aggregates = new Map<string, Aggregate>()
-  const published = new Set<string>()
-  const plain = { published: new Set<string>(), handled: new Map<string, number>() }
-  const counts = { duplicates: 0, announced: 0, violations: 0, overlaps: 0 }
-  const examples: Array<string> = []
-  const note = (what: string, entry: Entry, rest = "") => {
-    if (examples.length < 20) {
-      examples.push(
-        `${what}: ${entry.aggregate}/${entry.sequence} in ${entry.process}, epoch ${entry.epoch} ${rest}`.trim()
-      )
-    }
-  }
-  const wasOut = (process: string, at: bigint) =>
-    outages.some((outage) => outage.process === process && outage.from <= at && at <= outage.to)
+const toHistory = (entry: Entry): History.Entry => {
+  const { aggregate, epoch, kind, maybeDuplicate, process, sequence } = entry
+  const occurrence = { at: entry.at / 1e6, process, aggregate, sequence }
+  const outcome = ended[kind]
+  if (outcome !== undefined) return { kind: "ended", ...occurrence, epoch, outcome }
+  return kind === "S" || kind === "O"
+    ? { kind: "started", ...occurrence, epoch, maybeDuplicate }
+    : { kind: "published", ...occurrence, outcome: kind === "U" ? "unknown" : "confirmed" }
+}
 
-  const started = (entry: Entry, aggregate: Aggregate) => {
-    for (const [process, since] of aggregate.running) {
-      if (wasOut(process, entry.at)) aggregate.running.delete(process)
-      else {
-        counts.overlaps++
-        note("overlap", entry, `with ${since} in ${process}`)
-      }
-    }
-    aggregate.running.set(entry.process, entry.sequence)
-    const owner = `${entry.process}/${entry.epoch}`
-    if (entry.sequence > aggregate.next) {
-      counts.violations++
-      note("skip", entry, `while ${aggregate.next} is not finished`)
-    } else if (owner === aggregate.owner && entry.sequence < aggregate.last) {
-      counts.violations++
-      note("step back", entry, `after ${aggregate.last}`)
-    }
-    if (aggregate.finished.has(entry.sequence)) {
-      counts.duplicates++
-      if (entry.maybeDuplicate) counts.announced++
-    }
-    aggregate.owner = owner
-    aggregate.last = entry.sequence
-  }
+const downs = (outages: ReadonlyArray<Outage>): ReadonlyArray<History.Entry> =>
+  outages.flatMap(({ from, process, to, why }): ReadonlyArray<History.Entry> => {
+    if (why === "end") return []
+    const down = { kind: "down", at: from / 1e6, process, cause: why === "kill" ? "killed" : "suspended" } as const
+    return to === Number.POSITIVE_INFINITY ? [down] : [down, { kind: "up", at: to / 1e6, process }]
+  })
 
-  for (const entry of sorted) {
-    if (entry.kind === "P" || entry.kind === "U") {
-      if (entry.kind === "P") published.add(`${entry.aggregate}/${entry.sequence}`)
-      continue
-    }
-    if (entry.kind === "Q") {
-      plain.published.add(`${entry.aggregate}/${entry.sequence}`)
-      continue
-    }
-    if (entry.kind === "O") {
-      const key = `${entry.aggregate}/${entry.sequence}`
-      plain.handled.set(key, (plain.handled.get(key) ?? 0) + 1)
-      continue
-    }
-    let aggregate = aggregates.get(entry.aggregate)
-    if (aggregate === undefined) {
-      aggregate = { next: 0, finished: new Set(), owner: "", last: -1, running: new Map() }
-      aggregates.set(entry.aggregate, aggregate)
-    }
-    if (entry.kind === "S") {
-      started(entry, aggregate)
-      continue
-    }
-    aggregate.running.delete(entry.process)
-    if (entry.kind !== "F") continue
-    aggregate.finished.add(entry.sequence)
-    aggregate.next = Math.max(aggregate.next, entry.sequence + 1)
-  }
-
-  let handled = 0
-  for (const aggregate of aggregates.values()) handled += aggregate.finished.size
-  let lost = 0
-  for (const key of published) {
-    const slash = key.lastIndexOf("/")
-    if (aggregates.get(key.slice(0, slash))?.finished.has(Number(key.slice(slash + 1))) !== true) {
-      lost++
-      if (examples.length < 20) examples.push(`lost: ${key}`)
-    }
-  }
+export const judge = (entries: ReadonlyArray<Entry>, circumstances: Circumstances): Verdict => {
+  const sorted = entries.slice().sort((a, b) => a.at - b.at)
+  const out = downs(circumstances.outages)
+  const isPlain = ({ kind }: Entry) => kind === "O" || kind === "Q"
+  const envelopes = sorted.filter((entry) => !isPlain(entry))
+  const plain = sorted.filter(isPlain).map(toHistory)
+  const { findings, ...counts } = Oracles.judge([...out, ...envelopes.map(toHistory)], { grace })
+  const twice = Oracles.atMostOnce([...out, ...plain]).findings.filter(({ kind }) => kind === "twice")
+  const ages = new Ages(circumstances)
+  for (const entry of envelopes) ages.hear(entry)
+  const of = (...oracles: ReadonlyArray<Oracles.OracleName>) =>
+    findings.filter(({ kind, oracle }) => kind !== "lost" && oracles.includes(oracle)).length
+  const published = plain.filter(({ kind }) => kind === "published") as ReadonlyArray<History.Published>
+  const handled = new Set(plain.flatMap((entry) => entry.kind === "started" ? [entry.sequence] : []))
   return {
-    published: published.size,
-    handled,
-    lost,
-    ...counts,
-    plainPublished: plain.published.size,
-    plainTwice: Array.from(plain.handled.values()).filter((times) => times > 1).length,
-    plainLost: Array.from(plain.published).filter((key) => !plain.handled.has(key)).length,
-    examples
+    published: counts.published,
+    handled: counts.finished,
+    lost: findings.filter(({ kind }) => kind === "lost").length,
+    duplicates: counts.duplicates,
+    announced: counts.announced,
+    excess: of("duplicates") + ages.late.length,
+    oldestDuplicateMs: Math.round(ages.oldest / 1e6),
+    violations: of("order", "atLeastOnce"),
+    overlaps: of("overlap"),
+    plainPublished: published.length,
+    plainLost: published.filter(({ sequence }) => !handled.has(sequence)).length,
+    plainTwice: twice.length,
+    examples: [...[...findings, ...twice].map(({ explanation, kind }) => `${kind}: ${explanation}`), ...ages.late]
+      .slice(0, 20)
   }
 }

@@ -3,7 +3,7 @@
  * written before the process goes on, so that a kill can't take it back. Times are of the
  * machine's monotonic clock, which all its processes share.
  */
-import { closeSync, existsSync, openSync, readFileSync, readSync, writeSync } from "node:fs"
+import { closeSync, existsSync, openSync, readSync, writeSync } from "node:fs"
 
 /**
  * `S`tarted, `F`inished (the bus goes on to the next message), `T`ried (it will be run again), `I`nterrupted,
@@ -14,61 +14,73 @@ export type Kind = "S" | "F" | "T" | "I" | "P" | "U" | "O" | "Q"
 export interface Entry {
   readonly kind: Kind
   /** Nanoseconds. */
-  readonly at: bigint
+  readonly at: number
   readonly process: string
   readonly aggregate: string
   readonly sequence: number
+  readonly partition: number
   /** Of the delivery: which assignment it came from. */
   readonly epoch: number
   readonly maybeDuplicate: boolean
 }
 
-export type Write = (kind: Kind, aggregate: string, sequence: number, epoch?: number, maybeDuplicate?: boolean) => void
+/** Where a delivery came from. */
+export type Origin = Pick<Entry, "partition" | "epoch" | "maybeDuplicate">
+
+export type Write = (kind: Kind, aggregate: string, sequence: number, origin?: Origin) => void
+
+/** What has no origin: it was published, not delivered. */
+export const nowhere: Origin = { partition: 0, epoch: 0, maybeDuplicate: false }
+
+/** To the microsecond until a machine has been up for a hundred days, and never far from it. */
+export const now = (): number => Number(process.hrtime.bigint())
 
 export const writer = (file: string): Write => {
   const descriptor = openSync(file, "a")
-  return (kind, aggregate, sequence, epoch = 0, maybeDuplicate = false) => {
+  return (kind, aggregate, sequence, { epoch, maybeDuplicate, partition } = nowhere) => {
     writeSync(
       descriptor,
-      `${kind} ${process.hrtime.bigint()} ${aggregate} ${sequence} ${epoch} ${maybeDuplicate ? 1 : 0}\n`
+      `${kind} ${now()} ${aggregate} ${sequence} ${partition} ${epoch} ${maybeDuplicate ? 1 : 0}\n`
     )
   }
 }
 
-/** A line that was cut off by the kill did not happen. */
-export const read = (file: string, process: string): ReadonlyArray<Entry> =>
-  readFileSync(file, "utf8").split("\n").slice(0, -1).map((line) => {
-    const [kind, at, aggregate, sequence, epoch, maybeDuplicate] = line.split(" ")
-    return {
-      kind: kind as Kind,
-      at: BigInt(at!),
-      process,
-      aggregate: aggregate!,
-      sequence: Number(sequence),
-      epoch: Number(epoch),
-      maybeDuplicate: maybeDuplicate === "1"
-    }
-  })
+const parse = (line: string, process: string): Entry => {
+  const [kind, at, aggregate, sequence, partition, epoch, maybeDuplicate] = line.split(" ")
+  return {
+    kind: kind as Kind,
+    at: Number(at),
+    process,
+    aggregate: aggregate!,
+    sequence: Number(sequence),
+    partition: Number(partition),
+    epoch: Number(epoch),
+    maybeDuplicate: maybeDuplicate === "1"
+  }
+}
 
-/** Counts what is finished in a log that is still being written: what a process says of itself is gone with it. */
-export const follower = (file: string): () => number => {
-  const chunk = Buffer.alloc(1 << 20)
+/**
+ * Reads a log that is still being written: each call answers what has come since the last one. A line that was cut off by the
+ * kill did not happen, and an instance that was killed before it opened its log saw nothing.
+ */
+export const follower = (file: string, process: string): () => ReadonlyArray<Entry> => {
+  const chunk = Buffer.alloc(1 << 18)
   let position = 0
-  let count = 0
-  let atLineStart = true
+  let rest = ""
   return () => {
-    if (!existsSync(file)) return 0
+    if (!existsSync(file)) return []
     const descriptor = openSync(file, "r")
+    let text = rest
     for (;;) {
       const length = readSync(descriptor, chunk, 0, chunk.length, position)
       if (length === 0) break
       position += length
-      for (let i = 0; i < length; i++) {
-        if (atLineStart && chunk[i] === 0x46) count++
-        atLineStart = chunk[i] === 0x0a
-      }
+      // Lines are ASCII: no character is cut in two.
+      text += chunk.toString("latin1", 0, length)
     }
     closeSync(descriptor)
-    return count
+    const lines = text.split("\n")
+    rest = lines.pop()!
+    return lines.map((line) => parse(line, process))
   }
 }

@@ -8,3 +8,5 @@ export const topics = (run: string, partitions: number) => ({
   orders: Topic.envelope(`chaos-${run}`, Step, { partitions }),
   clicks: Topic.plain(`chaos-${run}-plain`, { partitions })
 })
+
+export type Topics = ReturnType<typeof topics>

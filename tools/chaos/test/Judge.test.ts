@@ -1,26 +1,24 @@
 import { describe, expect, it } from "vitest"
-import { judge } from "../src/Judge.js"
-import type { Entry, Kind } from "../src/Log.js"
+import { calm, type Circumstances, judge, type Outage } from "../src/Judge.js"
+import type { Kind } from "../src/Log.js"
+import { log } from "./log.js"
 
-/** A log in short: `"P0 a:S0 a:F0"` is published 0, then started and finished in process a. */
-const log = (text: string): ReadonlyArray<Entry> =>
-  text.split(" ").map((word, i) => {
-    const [, process, kind, sequence, epoch] = /^(?:(\w+):)?([A-Z])(\d+)(?:@(\d+))?$/.exec(word)!
-    return {
-      kind: kind as Kind,
-      at: BigInt(i),
-      process: process ?? "publisher",
-      aggregate: "order-1",
-      sequence: Number(sequence),
-      epoch: Number(epoch ?? 1),
-      maybeDuplicate: false
-    }
-  })
-
-const verdict = (text: string, outages: Parameters<typeof judge>[1] = []) => {
-  const { duplicates, handled, lost, overlaps, violations } = judge(log(text), outages)
+const verdict = (text: string, circumstances: Partial<Circumstances> = {}) => {
+  const { duplicates, handled, lost, overlaps, violations } = judge(log(text), { ...calm, ...circumstances })
   return { handled, lost, duplicates, violations, overlaps }
 }
+
+const late = (text: string, circumstances: Partial<Circumstances> = {}) => {
+  const { excess, oldestDuplicateMs } = judge(log(text), { ...calm, unconfirmed: 2e9, session: 2e9, ...circumstances })
+  return { late: excess, oldestDuplicateMs }
+}
+
+const outage = (process: string, from: number, to: number, why: Outage["why"]): Outage => ({
+  process,
+  from: from * 1e9,
+  to: to * 1e9,
+  why
+})
 
 const fine = { lost: 0, duplicates: 0, violations: 0, overlaps: 0 }
 
@@ -48,11 +46,51 @@ describe("the judge of a chaos run", () => {
 
   it("sees two handlers of one aggregate at once, unless one of the processes was dead or suspended", () => {
     expect(verdict("P0 a:S0 b:S0 a:F0 b:F0")).toMatchObject({ overlaps: 1 })
-    expect(verdict("P0 a:S0 b:S0 b:F0", [{ process: "a", from: 2n, to: 100n }])).toMatchObject({ overlaps: 0 })
+    expect(verdict("P0 a:S0 b:S0 b:F0", { outages: [outage("a", 2, 100, "kill")] })).toMatchObject({ overlaps: 0 })
+    // A network that is cut excuses nobody: whoever is not heard has to stop before another one starts.
+    expect(verdict("P0 a:S0 b:S0 b:F0", { disturbances: [{ from: 0, to: 100e9 }] })).toMatchObject({ overlaps: 1 })
   })
 
   it("sees a plain message that was handled twice, and those that were not", () => {
-    const result = judge(log("Q0 Q1 Q2 a:O0 b:O0 a:O1"), [])
+    const result = judge(log("Q0 Q1 Q2 a:O0 b:O0 a:O1"), calm)
     expect(result).toMatchObject({ plainPublished: 3, plainTwice: 1, plainLost: 1 })
+  })
+
+  it("takes an event of which the publishing was unknown for two of the broker, and for nothing else", () => {
+    expect(judge(log("U0 P0 a:S0 a:F0 a:S0 a:F0"), calm)).toMatchObject({ excess: 0, violations: 0 })
+    expect(judge(log("P0 a:S0 a:F0 a:S0 a:F0"), calm)).toMatchObject({ violations: 1 })
+  })
+
+  it("sees a duplicate that does not say so", () => {
+    expect(judge(log("P0 a:S0@1 a:F0@1 a:S0@2 a:F0@2"), calm)).toMatchObject({ duplicates: 1, announced: 0, excess: 1 })
+    expect(judge(log("P0 a:S0@1 a:F0@1 a:S0@2? a:F0@2"), calm)).toMatchObject({
+      duplicates: 1,
+      announced: 1,
+      excess: 0
+    })
+  })
+
+  it("sees duplicates of what was finished long before its owner was killed", () => {
+    const again = "a:F0=1 b:S0?=10"
+    expect(late(again, { outages: [outage("a", 2, 1e9, "kill")] })).toEqual({ late: 0, oldestDuplicateMs: 1_000 })
+    expect(late(again, { outages: [outage("a", 5, 1e9, "kill")] })).toEqual({ late: 1, oldestDuplicateMs: 4_000 })
+  })
+
+  it("reckons with a suspension, with faults of brokers and network, and with a session that was lost", () => {
+    expect(late("a:F0=1 a:F1=8 b:S0?=10")).toEqual({ late: 1, oldestDuplicateMs: 5_000 })
+    expect(late("a:F0=1 a:F1=4 b:S0?=10")).toEqual({ late: 0, oldestDuplicateMs: 1_000 })
+    expect(late("a:F0=1 a:F1=8 b:S0?=10", { outages: [outage("a", 2, 7, "suspend")] }).late).toBe(0)
+    expect(late("a:F0=1 a:F1=8 b:S0?=10", { disturbances: [{ from: 0, to: 2e9 }] })).toEqual({
+      late: 0,
+      oldestDuplicateMs: 0
+    })
+    // One that was over before, or came after, explains nothing.
+    expect(late("a:F0=4 a:F1=9 b:S0?=10", { disturbances: [{ from: 0, to: 2e9 }] }).late).toBe(1)
+    expect(late("a:F0=1 a:F1=8 b:S0?=10", { disturbances: [{ from: 11e9, to: 12e9 }] }).late).toBe(1)
+  })
+
+  it("knows every kind of entry", () => {
+    const kinds: ReadonlyArray<Kind> = ["S", "F", "T", "I", "P", "U", "O", "Q"]
+    expect(() => judge(kinds.flatMap((kind) => log(`a:${kind}0`)), calm)).not.toThrow()
   })
 })

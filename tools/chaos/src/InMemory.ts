@@ -1,0 +1,170 @@
+/**
+ * A fleet inside this process, on a broker in memory that outlives its instances. One that is killed goes on for a
+ * moment, as a severed process would seem to from outside: nothing that it does reaches the broker or the log any more. After
+ * a second, in place of a session's timeout, its partitions go to the others.
+ */
+import {
+  EventBus,
+  EventBusConfig,
+  EventBusError,
+  MemoryBroker,
+  MemoryTransport,
+  Transport
+} from "@effect-eventbus/core"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Scope from "effect/Scope"
+import * as Consumer from "./Consumer.js"
+import {
+  type Fleet,
+  type Instance,
+  type Participant,
+  ParticipantFailed,
+  type Publisher as APublisher
+} from "./Fleet.js"
+import type { Outage } from "./Judge.js"
+import * as Log from "./Log.js"
+import type { Options } from "./Options.js"
+import * as Publisher from "./Publisher.js"
+import { topics } from "./Topics.js"
+
+/** The transport of one instance: what it settles after its death does not arrive. */
+const severable = (isAlive: () => boolean) => (transport: Transport.Service): Transport.Service => ({
+  ...transport,
+  subscribe: (request, consumer) =>
+    transport.subscribe(request, {
+      assigned: (assignment) =>
+        consumer.assigned({
+          ...assignment,
+          finish: (message) => {
+            if (isAlive()) assignment.finish(message)
+          },
+          settle: (messages) =>
+            isAlive()
+              ? assignment.settle(messages)
+              : new EventBusError.SettlementFailed({
+                topic: assignment.topic,
+                partition: assignment.partition,
+                isRetryable: false,
+                cause: new Error("this instance was killed")
+              })
+        })
+    })
+})
+
+class Notes implements Participant {
+  private alive = true
+  private entries: Array<Log.Entry> = []
+  private text = ""
+
+  constructor(readonly name: string) {}
+
+  readonly write: Log.Write = (kind, aggregate, sequence, { epoch, maybeDuplicate, partition } = Log.nowhere) => {
+    if (!this.alive) return
+    this.entries.push({
+      kind,
+      at: Log.now(),
+      process: this.name,
+      aggregate,
+      sequence,
+      partition,
+      epoch,
+      maybeDuplicate
+    })
+  }
+  readonly poll = () => this.entries.splice(0)
+  readonly isAlive = () => this.alive
+  readonly errors = () => this.text
+  readonly end = () => {
+    this.alive = false
+  }
+  readonly logger = Logger.map(Logger.logfmtLogger, (line) => {
+    this.text = `${this.text}${line}\n`.slice(-20_000)
+  })
+}
+
+const settings = EventBusConfig.layer({
+  retryBase: "5 millis",
+  restartBase: "5 millis",
+  holdInterval: "100 millis",
+  drainDeadline: "1 second",
+  closeDeadline: "1 second"
+})
+
+export const make = (options: Options) =>
+  Effect.gen(function*() {
+    const outages: Array<Outage> = []
+    const broker = yield* MemoryBroker.make()
+    const names = topics("memory", options.partitions)
+    const mine = yield* Effect.scope
+
+    const bus = (notes: Notes) =>
+      EventBus.layer.pipe(
+        Layer.provide(Layer.effect(Transport.Transport, Effect.map(MemoryTransport.make, severable(notes.isAlive)))),
+        Layer.provide(Layer.succeed(MemoryBroker.MemoryBroker, broker)),
+        Layer.provide(settings),
+        Layer.provideMerge(Logger.replace(Logger.defaultLogger, notes.logger))
+      )
+
+    const failed = (name: string) => (cause: Cause.Cause<unknown>) =>
+      new ParticipantFailed({ name, output: Cause.pretty(cause) })
+
+    const startInstance = (name: string) =>
+      Effect.gen(function*() {
+        const notes = new Notes(name)
+        const scope = yield* Scope.fork(mine, { _tag: "Sequential" })
+        const consumer = Consumer.layer({ ...options, topics: names, write: notes.write })
+        yield* Layer.buildWithScope(Layer.provide(consumer, bus(notes)), scope).pipe(
+          Effect.catchAllCause((cause) => Effect.fail(failed(name)(cause)))
+        )
+        const ended = (why: Outage["why"]) => {
+          outages.push({ process: name, from: Log.now(), to: Number.POSITIVE_INFINITY, why })
+          notes.end()
+        }
+        const instance: Instance = {
+          ...notes,
+          kill: Effect.suspend(() => {
+            if (!notes.isAlive()) return Effect.void
+            ended("kill")
+            return Effect.asVoid(Effect.forkIn(Scope.close(scope, Exit.void), mine))
+          }),
+          stop: () =>
+            Effect.suspend(() =>
+              notes.isAlive()
+                ? Effect.zipRight(Scope.close(scope, Exit.void), Effect.sync(() => ended("end")))
+                : Effect.void
+            ).pipe(Effect.as(true)),
+          suspend: Effect.dieMessage("what shares a process can't be suspended"),
+          resume: Effect.void
+        }
+        return instance
+      })
+
+    const startPublisher = Effect.gen(function*() {
+      const notes = new Notes("publisher")
+      const control: Publisher.Control = { handled: 0, stopped: false }
+      const fiber = yield* Publisher.publish({ ...options, topics: names, write: notes.write, control }).pipe(
+        Effect.provide(bus(notes)),
+        Effect.onExit(() => Effect.sync(notes.end)),
+        Effect.forkIn(mine)
+      )
+      const publisher: APublisher = {
+        ...notes,
+        tell: (handled) => {
+          control.handled = handled
+        },
+        finish: Effect.suspend(() => {
+          control.stopped = true
+          return Effect.asVoid(Fiber.await(fiber))
+        })
+      }
+      return publisher
+    })
+
+    const fleet: Fleet = { outages, startInstance, startPublisher }
+    return fleet
+  })

@@ -1,0 +1,86 @@
+/** What a run is asked for. */
+
+export type Action = "kill" | "stop" | "suspend"
+
+export interface Options {
+  readonly transport: "kafka" | "nats" | "memory"
+  /** How long it goes on at least, the calm beginning (a fifth of it, and at most 20 s) included. */
+  readonly seconds: number
+  readonly instances: number
+  readonly aggregates: number
+  readonly partitions: number
+  /** How many events are published at least: beyond `seconds` it goes on until they are. */
+  readonly envelopes: number
+  readonly killEverySeconds: number
+  /** What may happen to an instance. */
+  readonly actions: ReadonlyArray<Action>
+  /** Whether the connections to the brokers are cut, half-closed, slowed down and frozen, on average so often. */
+  readonly cutEverySeconds?: number | undefined
+  /** Whether brokers are killed or stopped, and come back, on average so often. */
+  readonly restartEverySeconds?: number | undefined
+  /** Brokers: 1, or 3 with as many replicas. */
+  readonly nodes: 1 | 3
+  readonly seed: number
+  /** Of each handler, in ms. */
+  readonly minWorkMs: number
+  readonly maxWorkMs: number
+  readonly failureRate: number
+  /** How many events are published and not yet handled at most. */
+  readonly ahead: number
+  /** Kafka's session timeout, in ms. */
+  readonly sessionTimeoutMs: number
+  /** Settings of the bus in each instance, as variables of the environment. */
+  readonly settings?: Readonly<Record<string, string>> | undefined
+}
+
+export const defaults: Options = {
+  transport: "kafka",
+  seconds: 60,
+  instances: 4,
+  aggregates: 300,
+  partitions: 12,
+  envelopes: 0,
+  killEverySeconds: 5,
+  actions: ["kill", "stop", "suspend"],
+  nodes: 1,
+  seed: 1,
+  minWorkMs: 0,
+  maxWorkMs: 5,
+  failureRate: 0.01,
+  ahead: 10_000,
+  sessionTimeoutMs: 2_000
+}
+
+/** What other defaults a transport has. */
+export const defaultsOf: Readonly<Record<Options["transport"], Partial<Options>>> = {
+  kafka: {},
+  // Until groups over several instances are partitioned there: one instance of each.
+  nats: { instances: 1, partitions: 1, actions: ["kill", "stop"] },
+  // What shares a process can't be suspended.
+  memory: { actions: ["kill", "stop"] }
+}
+
+/** Whole runs by name: what the transports have to stand before a release. */
+export const presets: Readonly<Record<string, Partial<Options>>> = {
+  /** Four processes in one Kafka group; 20 s of calm, 90 s of chaos. */
+  group: {
+    transport: "kafka",
+    seconds: 110,
+    instances: 4,
+    partitions: 12,
+    aggregates: 300,
+    envelopes: 200_000,
+    actions: ["kill", "stop"]
+  },
+  /** One process on NATS with a thousand and more in flight; 15 s of calm, 60 s of chaos. */
+  restarts: {
+    transport: "nats",
+    seconds: 75,
+    instances: 1,
+    partitions: 1,
+    aggregates: 200,
+    envelopes: 100_000,
+    actions: ["kill"],
+    settings: { EVENTBUS_MAX_UNFINISHED: "2000" }
+  }
+}

@@ -1,0 +1,20 @@
+/** The publisher: the coordinator tells it, on standard input, how much was handled; at the end of the input it stops. */
+import { createInterface } from "node:readline"
+import * as Publisher from "../Publisher.js"
+import { common, run, setting } from "./Program.js"
+
+const control: Publisher.Control = { handled: 0, stopped: false }
+const input = createInterface({ input: process.stdin })
+input.on("line", (line) => {
+  control.handled = Number(line)
+})
+input.on("close", () => {
+  control.stopped = true
+})
+
+run(Publisher.publish({
+  ...common(),
+  aggregates: Number(setting("AGGREGATES")),
+  ahead: Number(setting("AHEAD")),
+  control
+}))

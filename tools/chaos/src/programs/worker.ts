@@ -1,0 +1,12 @@
+/** One instance of the consumer. */
+import * as Layer from "effect/Layer"
+import * as Consumer from "../Consumer.js"
+import { common, run, setting } from "./Program.js"
+
+run(Layer.launch(Consumer.layer({
+  ...common(),
+  seed: Number(setting("SEED")),
+  minWorkMs: Number(setting("MIN_WORK_MS")),
+  maxWorkMs: Number(setting("MAX_WORK_MS")),
+  failureRate: Number(setting("FAILURE_RATE"))
+})))

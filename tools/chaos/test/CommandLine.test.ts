@@ -1,0 +1,51 @@
+import { Effect } from "effect"
+import { describe, expect, it } from "vitest"
+import * as CommandLine from "../src/CommandLine.js"
+
+const parse = (text: string) => Effect.runSync(CommandLine.parse(text.split(" ").filter((word) => word !== ""), 99))
+
+const refused = (text: string) => Effect.runSync(Effect.flip(CommandLine.parse(text.split(" "), 99))).message
+
+describe("the command line of a chaos run", () => {
+  it("has defaults for each transport", () => {
+    expect(parse("").options).toMatchObject({ transport: "kafka", instances: 4, seed: 99 })
+    expect(parse("").options.cutEverySeconds).toBeUndefined()
+    expect(parse("--transport nats").options).toMatchObject({ instances: 1, partitions: 1 })
+    expect(parse("--transport memory --json")).toMatchObject({ json: true, options: { actions: ["kill", "stop"] } })
+  })
+
+  it("reads times, shares, ranges and lists", () => {
+    const { options } = parse(
+      "--kill-every 500ms --fail 2% --handler-ms 3-9 --actions kill --cut --broker-restart --session-timeout 3s --seed 5"
+    )
+    expect(options).toMatchObject({
+      killEverySeconds: 0.5,
+      failureRate: 0.02,
+      minWorkMs: 3,
+      maxWorkMs: 9,
+      actions: ["kill"],
+      cutEverySeconds: 3,
+      restartEverySeconds: 20,
+      sessionTimeoutMs: 3_000,
+      seed: 5
+    })
+  })
+
+  it("takes a preset, and what is asked for before it", () => {
+    expect(parse("--preset restarts --seconds 30").options).toMatchObject({
+      transport: "nats",
+      envelopes: 100_000,
+      seconds: 30
+    })
+  })
+
+  it("names what is wrong, and what there is", () => {
+    expect(refused("--seconds x")).toMatch(/--seconds: a whole number of at least 1, not x\nnpm run chaos/)
+    expect(refused("--fail 200%")).toMatch(/--fail/)
+    expect(refused("--handler-ms 5-0")).toMatch(/--handler-ms/)
+    expect(refused("--transport rabbit")).toMatch(/--transport: kafka, nats, memory; not rabbit/)
+    expect(refused("--transport memory --cut")).toMatch(/kafka or nats only/)
+    expect(refused("--transport memory --actions suspend")).toMatch(/can't be suspended/)
+    expect(refused("--unknown")).toMatch(/--unknown/)
+  })
+})
