@@ -101,6 +101,10 @@ class Run {
     Effect.tap((publisher) => Effect.sync(() => this.everybody.push(publisher)))
   )
 
+  readonly disturbed = (disturbance: Disturbance): void => {
+    this.disturbances.push(disturbance)
+  }
+
   poll(): void {
     for (const one of this.everybody) {
       const entries = one.poll()
@@ -117,7 +121,7 @@ class Run {
 const makeRun = (options: Options, say: Say) =>
   Effect.gen(function*() {
     if (options.transport === "memory") {
-      return { run: new Run(options, yield* InMemory.make(options), say), stage: undefined }
+      return { run: new Run(options, yield* InMemory.make(options), say), stage: Stage.none }
     }
     const path = yield* folder
     const [stage] = yield* Effect.all([Stage.make(options), Bundle.make(path)], { concurrency: "unbounded" })
@@ -156,7 +160,7 @@ const watching = (run: Run, publisher: Publisher): Effect.Effect<never, Particip
 const until = (condition: () => boolean) =>
   Effect.suspend(() => condition() ? Effect.void : Effect.sleep("20 millis")).pipe(Effect.repeat({ until: condition }))
 
-const story = (run: Run, stage: Stage.Stage | undefined, publisher: Publisher) =>
+const story = (run: Run, stage: Stage.Stage, publisher: Publisher) =>
   Effect.gen(function*() {
     const { options, progress, say } = run
     // Calm: everybody is there, and nothing happens.
@@ -171,7 +175,8 @@ const story = (run: Run, stage: Stage.Stage | undefined, publisher: Publisher) =
     const endsAt = calmTo + (options.seconds * 1_000 - calmMs) * 1e6
     const isEnough = () => Log.now() >= endsAt && progress.published >= options.envelopes
     // A broker that could not be started again is the run's failure.
-    yield* Effect.raceFirst(chaos(run, isEnough), stage === undefined ? Effect.never : weather(run, stage))
+    yield* Effect.raceFirst(chaos(run, isEnough), weather(run, stage))
+    yield* Stage.mend(stage, { say: () => {}, disturbed: run.disturbed })
     const chaosTo = Log.now()
 
     // The end: what was published has to be handled, too.
@@ -194,7 +199,7 @@ const weather = (run: Run, stage: Stage.Stage) => {
       run.counts[what]++
       run.say(`${line}: ${run.progress.handled} handled`)
     },
-    disturbed: (disturbance) => run.disturbances.push(disturbance)
+    disturbed: run.disturbed
   })
   return Effect.all([
     cutEverySeconds === undefined ? Effect.never : Stage.cuts(stage, run.options, report("cuts")),

@@ -14,6 +14,9 @@ export interface Stage {
   readonly proxies: ReadonlyArray<TcpProxy.TcpProxy>
 }
 
+/** In memory there is nothing that could break. */
+export const none: Stage = { settings: {}, nodes: [], proxies: [] }
+
 export const make = (options: Options): Effect.Effect<Stage, BrokerError, Scope.Scope> =>
   options.transport === "kafka" ? kafka(options) : nats(options)
 
@@ -65,16 +68,13 @@ const disturbance = <E>({ disturbed, say }: Weather, what: string, effect: Effec
     return Effect.ensuring(effect, Effect.sync(() => disturbed({ from, to: Log.now() + aftermath })))
   })
 
-/** Faults of the network, one after the other, until it is interrupted; then the connections are as good as before. */
+/** Faults of the network, one after the other, until it is interrupted. */
 export const cuts = (
   { proxies }: Stage,
   { cutEverySeconds = 0, seed, sessionTimeoutMs }: Options,
   weather: Weather
 ) => {
   const random = Random.make(seed, "network")
-  const fine = Effect.forEach(proxies, (proxy) => Effect.all([proxy.delay(0), proxy.flow, proxy.accept]), {
-    discard: true
-  })
   const once = Effect.suspend(() => {
     const proxy = Random.pick(random, proxies)
     const kind = Random.pick(random, ["cut", "half-close", "delay", "freeze", "refuse"] as const)
@@ -109,15 +109,13 @@ export const cuts = (
     }
   })
   return Effect.suspend(() => Effect.delay(once, Random.between(random, 0.3, 1.7) * cutEverySeconds * 1_000)).pipe(
-    Effect.forever,
-    Effect.ensuring(fine)
+    Effect.forever
   )
 }
 
-/** Brokers are killed or stopped, and started again with their data, until it is interrupted; then all of them run. */
+/** Brokers are killed or stopped, and started again with their data, until it is interrupted. */
 export const restarts = ({ nodes }: Stage, { restartEverySeconds = 0, seed }: Options, weather: Weather) => {
   const random = Random.make(seed, "brokers")
-  const allRun = Effect.forEach(nodes, (node) => node.start, { concurrency: "unbounded", discard: true })
   const once = Effect.suspend(() => {
     const node = Random.pick(random, nodes)
     const kills = random() < 0.7
@@ -129,7 +127,16 @@ export const restarts = ({ nodes }: Stage, { restartEverySeconds = 0, seed }: Op
     )
   })
   return Effect.suspend(() => Effect.delay(once, Random.between(random, 0.5, 1.5) * restartEverySeconds * 1_000)).pipe(
-    Effect.forever,
-    Effect.onExit(() => Effect.orDie(allRun))
+    Effect.forever
   )
 }
+
+/** Whatever was in the middle of it: all brokers run, and the connections are as good as before. */
+export const mend = ({ nodes, proxies }: Stage, { disturbed }: Weather) =>
+  Effect.suspend(() => {
+    const from = Log.now()
+    return Effect.zipRight(
+      Effect.forEach(proxies, (proxy) => Effect.all([proxy.delay(0), proxy.flow, proxy.accept]), { discard: true }),
+      Effect.forEach(nodes, (node) => node.start, { concurrency: "unbounded", discard: true })
+    ).pipe(Effect.ensuring(Effect.sync(() => disturbed({ from, to: Log.now() + aftermath }))))
+  })

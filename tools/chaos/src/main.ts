@@ -17,4 +17,14 @@ const main = Effect.gen(function*() {
   if (!Chaos.isGood(result)) process.exitCode = 1
 })
 
-NodeRuntime.runMain(main.pipe(Logger.withMinimumLogLevel(LogLevel.Warning)))
+NodeRuntime.runMain(
+  main.pipe(
+    Effect.catchAll((error) =>
+      Effect.sync(() => {
+        process.stderr.write(`${error.message}\n`)
+        process.exitCode = 1
+      })
+    ),
+    Logger.withMinimumLogLevel(LogLevel.Warning)
+  )
+)

@@ -10,6 +10,8 @@ input.on("line", (line) => {
 })
 input.on("close", () => {
   control.stopped = true
+  // Where the coordinator was killed, and the broker with it, nothing more will be confirmed.
+  setTimeout(() => process.exit(1), 60_000).unref()
 })
 
 run(Publisher.publish({
