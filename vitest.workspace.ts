@@ -20,6 +20,7 @@ export default defineWorkspace([
   project("kafka", "packages/kafka", withBrokers),
   project("nats", "packages/nats", withBrokers),
   project("examples", "examples", withBrokers),
+  project("bench", "bench", withBrokers),
   project("chaos", "tools/chaos"),
   project("brokers", "tools/brokers"),
   project("packages", "tools/packages")

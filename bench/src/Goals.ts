@@ -1,0 +1,77 @@
+/** What is aimed at, as ratios within one run. */
+import type { Row } from "./Report.js"
+
+export interface Goal {
+  readonly workload: string
+  readonly text: string
+  /** Undefined where the run does not have what is compared. */
+  readonly measured: (rows: ReadonlyArray<Row>) => number | undefined
+  readonly holds: (measured: number) => boolean
+}
+
+const rowOf = (rows: ReadonlyArray<Row>, workload: string, system: string): Row | undefined =>
+  rows.find((row) => row.workload === workload && row.system === system)
+
+const atLeast = (ratio: number, workload: string, than: string, text = `≥ ${ratio} of ${than}`): Goal => ({
+  workload,
+  text,
+  measured: (rows) => rowOf(rows, workload, "ours")?.ratios[than],
+  holds: (measured) => measured >= ratio
+})
+
+const ofOwn = (
+  workload: string,
+  text: string,
+  measured: (row: Row) => number,
+  holds: (measured: number) => boolean
+): Goal => ({
+  workload,
+  text,
+  measured: (rows) => {
+    const row = rowOf(rows, workload, "ours")
+    return row === undefined ? undefined : measured(row)
+  },
+  holds
+})
+
+const slowerBy = (workload: string, raw: string): Goal => ({
+  workload,
+  text: `p99 at most 1 ms above ${raw}`,
+  measured: (rows) => {
+    const own = rowOf(rows, workload, "ours")
+    const other = rowOf(rows, workload, raw)
+    return own === undefined || other === undefined ? undefined : own.p99Ms - other.p99Ms
+  },
+  holds: (measured) => measured <= 1
+})
+
+export const goals: ReadonlyArray<Goal> = [
+  ofOwn("dispatch", "≥ 600,000/s", (row) => row.rate, (rate) => rate >= 600_000),
+  atLeast(1, "dispatch", "fastq", "ahead of fastq"),
+  atLeast(0.9, "kafka-noop", "kafkajs eachMessage"),
+  atLeast(0.75, "kafka-noop", "kafkajs chains"),
+  atLeast(0.9, "kafka-wait", "kafkajs chains"),
+  atLeast(45, "kafka-wait", "kafkajs eachBatch"),
+  atLeast(0.9, "kafka-hot", "hot ones alone"),
+  atLeast(4, "kafka-publish-flight", "kafkajs"),
+  atLeast(0.9, "kafka-publish-batch", "kafkajs"),
+  slowerBy("kafka-latency-1000", "kafkajs"),
+  atLeast(0.95, "nats-noop", "nats one by one"),
+  atLeast(1, "nats-wait", "nats chains", "ahead of nats chains"),
+  {
+    workload: "nats-wait",
+    text: "≥ 0.8 of our no-op rate",
+    measured: (rows) => {
+      const wait = rowOf(rows, "nats-wait", "ours")
+      const noop = rowOf(rows, "nats-noop", "ours")
+      return wait === undefined || noop === undefined ? undefined : wait.rate / noop.rate
+    },
+    holds: (measured) => measured >= 0.8
+  },
+  atLeast(0.9, "nats-hot", "hot ones alone"),
+  atLeast(3, "nats-publish-flight", "nats"),
+  slowerBy("nats-latency-1000", "nats"),
+  ofOwn("memory-idle", "≤ 12 KiB", (row) => row.kibEach, (kib) => kib <= 12),
+  ofOwn("memory-turns", "< 400 MiB", (row) => row.rssMb, (mib) => mib < 400),
+  ofOwn("memory-steady", "grows < 32 MiB after a tenth", (row) => row.grownMb, (mib) => mib < 32)
+]

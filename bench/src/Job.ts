@@ -1,0 +1,45 @@
+/** One measurement of one system: what a process of its own is started for. */
+export interface Job {
+  readonly workload: string
+  readonly system: string
+  /** The window in which is counted; the warm-up before it is a quarter as long. */
+  readonly seconds: number
+  /** What lies on the topic, or the most that is published or dispatched. */
+  readonly steps: number
+  /** A topic with the load, or a new one. */
+  readonly topic: string
+  readonly kafka: ReadonlyArray<string>
+  readonly nats: ReadonlyArray<string>
+}
+
+/** What came out; what a workload does not have is 0. */
+export interface Measurement {
+  readonly n: number
+  readonly rate: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly p999Ms: number
+  readonly rssMb: number
+  readonly violations: number
+  readonly lost: number
+  /** Of one idle actor. */
+  readonly kibEach: number
+  /** How much the process grew after a tenth of the steps. */
+  readonly grownMb: number
+}
+
+export const nothing: Measurement = {
+  n: 0,
+  rate: 0,
+  p50Ms: 0,
+  p99Ms: 0,
+  p999Ms: 0,
+  rssMb: 0,
+  violations: 0,
+  lost: 0,
+  kibEach: 0,
+  grownMb: 0
+}
+
+/** Partitions of the topics on Kafka and in memory. */
+export const partitions = 4

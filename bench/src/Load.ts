@@ -1,0 +1,62 @@
+/**
+ * What is published and handled: numbered steps of aggregates, in an order that
+ * everybody who measures can make again without keeping it.
+ */
+import { Topic } from "@effect-eventbus/core"
+import * as Schema from "effect/Schema"
+
+/** The payload; 60 bytes of text make an envelope of about 320 bytes. */
+export const Step = Schema.TaggedStruct("Step", {
+  aggregate: Schema.Number,
+  sequence: Schema.Number,
+  note: Schema.String
+})
+
+export type Step = typeof Step.Type
+
+/** An envelope on the wire, for those who read it by `JSON.parse`. */
+export interface WireStep {
+  readonly aggregate_id: string
+  readonly payload: Step
+}
+
+export const topic = (name: string, partitions: number) => Topic.envelope(name, Step, { partitions })
+
+const note = "a note that makes the payload about as long as many events"
+
+export const step = (aggregate: number, sequence: number): Step => ({ _tag: "Step", aggregate, sequence, note })
+
+export const idOf = (aggregate: number): string => `order-${aggregate}`
+
+/** How the steps are spread over the aggregates. */
+export interface Spread {
+  readonly aggregates: number
+  /** So many of the aggregates have half of the steps. Default: 0. */
+  readonly hot?: number | undefined
+  /** One aggregate after the other instead of at random. */
+  readonly inTurn?: boolean | undefined
+}
+
+/** Gives the next step's aggregate and its sequence, the same ones each time (mulberry32 with a fixed seed). */
+export const steps = ({ aggregates, hot = 0, inTurn = false }: Spread) => {
+  const sequences = new Int32Array(aggregates)
+  let seed = 42
+  let turn = 0
+  const random = (below: number): number => {
+    seed = (seed + 0x6d2b79f5) | 0
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) % below
+  }
+  return (): { readonly aggregate: number; readonly sequence: number } => {
+    const position = turn++
+    const aggregate = inTurn
+      ? position % aggregates
+      : hot === 0
+      ? random(aggregates)
+      : position % 2 === 0
+      ? random(hot)
+      : hot + random(aggregates - hot)
+    return { aggregate, sequence: sequences[aggregate]!++ }
+  }
+}

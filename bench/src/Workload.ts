@@ -1,0 +1,229 @@
+/**
+ * What is measured: each workload with the systems that do it, what they are
+ * compared with, and how much there is to do.
+ */
+import type { Spread } from "./Load.js"
+
+export type TransportName = "kafka" | "nats" | "memory"
+
+/** What a handler does: nothing, wait for 2 ms, or keep the processor busy for 0.1 ms. */
+export type Work = "none" | "wait" | "busy"
+
+interface Common {
+  readonly name: string
+  readonly title: string
+  readonly transport: TransportName
+  readonly systems: ReadonlyArray<string>
+  /** The system that the others are compared with. */
+  readonly raw: string
+}
+
+/** Handles what lies on a topic already. */
+export interface Consume extends Common {
+  readonly kind: "consume"
+  readonly spread: Spread
+  readonly work: Work
+  /** Steps for each second of the measurement: more than the fastest can do, where it is not to end early. */
+  readonly perSecond: number
+}
+
+/** Runs steps through queues by key, without topics. */
+export interface Dispatch extends Common {
+  readonly kind: "dispatch"
+  readonly spread: Spread
+  readonly work: Work
+}
+
+export interface Publish extends Common {
+  readonly kind: "publish"
+  readonly inFlight: number
+  /** Steps in one call. */
+  readonly batch: number
+}
+
+/** From the call of publish to the start of the handler, in one process. */
+export interface Latency extends Common {
+  readonly kind: "latency"
+  readonly ratePerSecond: number
+}
+
+/** What an idle actor takes. */
+export interface Idle extends Common {
+  readonly kind: "idle"
+  readonly actors: number
+}
+
+/** Publishes and handles so many steps in memory, and watches the size of the process. */
+export interface Steady extends Common {
+  readonly kind: "steady"
+  readonly spread: Spread
+  readonly steps: number
+}
+
+export type Workload = Consume | Dispatch | Publish | Latency | Idle | Steady
+
+const thousand: Spread = { aggregates: 1_000 }
+const hot: Spread = { aggregates: 1_000, hot: 10 }
+
+const consumers = {
+  kafka: ["kafkajs eachMessage", "kafkajs eachBatch", "kafkajs chains", "ours"],
+  nats: ["nats one by one", "nats chains", "ours"],
+  memory: ["array chains", "ours"]
+} as const
+
+const consume = (
+  transport: TransportName,
+  name: string,
+  title: string,
+  work: Work,
+  spread: Spread,
+  perSecond: number,
+  raw: string,
+  systems: ReadonlyArray<string> = consumers[transport]
+): Consume => ({
+  kind: "consume",
+  name: `${transport}-${name}`,
+  transport,
+  title,
+  work,
+  spread,
+  perSecond,
+  raw,
+  systems
+})
+
+const publish = (
+  transport: "kafka" | "nats",
+  name: string,
+  title: string,
+  inFlight: number,
+  batch: number
+): Publish => ({
+  kind: "publish",
+  name: `${transport}-publish-${name}`,
+  transport,
+  title,
+  inFlight,
+  batch,
+  systems: [transport === "kafka" ? "kafkajs" : "nats", "ours"],
+  raw: transport === "kafka" ? "kafkajs" : "nats"
+})
+
+const latency = (transport: "kafka" | "nats", ratePerSecond: number): Latency => ({
+  kind: "latency",
+  name: `${transport}-latency-${ratePerSecond}`,
+  title: `latency at ${ratePerSecond.toLocaleString("en")}/s`,
+  transport,
+  ratePerSecond,
+  systems: [transport === "kafka" ? "kafkajs" : "nats", "ours"],
+  raw: transport === "kafka" ? "kafkajs" : "nats"
+})
+
+const dispatch = (name: string, title: string, spread: Spread): Dispatch => ({
+  kind: "dispatch",
+  name: `dispatch${name}`,
+  title,
+  transport: "memory",
+  spread,
+  work: "none",
+  systems: ["fastq", "p-queue", "ours"],
+  raw: "fastq"
+})
+
+export const workloads: ReadonlyArray<Workload> = [
+  dispatch("", "dispatcher alone", thousand),
+  dispatch("-1", "dispatcher alone, 1 aggregate", { aggregates: 1 }),
+  dispatch("-100", "dispatcher alone, 100 aggregates", { aggregates: 100 }),
+  dispatch("-10000", "dispatcher alone, 10,000 aggregates", { aggregates: 10_000 }),
+  consume("memory", "noop", "no-op", "none", thousand, 150_000, "array chains"),
+  consume("memory", "plain", "no-op, plain messages settled afterwards", "none", thousand, 150_000, "array chains", [
+    "array chains",
+    "ours plain"
+  ]),
+  consume("kafka", "noop", "no-op", "none", thousand, 250_000, "kafkajs eachMessage"),
+  consume("kafka", "wait", "2 ms wait", "wait", thousand, 250_000, "kafkajs chains"),
+  consume("kafka", "hot", "2 ms wait, half on 10 aggregates", "wait", hot, 25_000, "hot ones alone", [
+    "hot ones alone",
+    ...consumers.kafka
+  ]),
+  consume("kafka", "busy", "0.1 ms of CPU", "busy", thousand, 250_000, "kafkajs eachMessage"),
+  consume("kafka", "aggregates-1", "no-op, 1 aggregate", "none", { aggregates: 1 }, 100_000, "kafkajs eachMessage"),
+  consume(
+    "kafka",
+    "aggregates-100",
+    "no-op, 100 aggregates",
+    "none",
+    { aggregates: 100 },
+    100_000,
+    "kafkajs eachMessage"
+  ),
+  consume(
+    "kafka",
+    "aggregates-10000",
+    "no-op, 10,000 aggregates",
+    "none",
+    { aggregates: 10_000 },
+    100_000,
+    "kafkajs eachMessage"
+  ),
+  publish("kafka", "single", "publishing one by one", 1, 1),
+  publish("kafka", "flight", "publishing, 100 in flight", 100, 1),
+  publish("kafka", "batch", "publishing in batches of 1,000", 1, 1_000),
+  latency("kafka", 1_000),
+  latency("kafka", 5_000),
+  consume("nats", "noop", "no-op", "none", thousand, 80_000, "nats one by one"),
+  consume("nats", "wait", "2 ms wait", "wait", thousand, 80_000, "nats chains"),
+  consume("nats", "hot", "2 ms wait, half on 10 aggregates", "wait", hot, 25_000, "hot ones alone", [
+    "hot ones alone",
+    ...consumers.nats
+  ]),
+  consume("nats", "busy", "0.1 ms of CPU", "busy", thousand, 80_000, "nats one by one"),
+  publish("nats", "single", "publishing one by one", 1, 1),
+  publish("nats", "flight", "publishing, 1,000 in flight", 1_000, 1),
+  publish("nats", "batch", "publishing in batches of 1,000", 1, 1_000),
+  latency("nats", 1_000),
+  latency("nats", 5_000),
+  {
+    kind: "idle",
+    name: "memory-idle",
+    title: "an idle actor",
+    transport: "memory",
+    actors: 9_000,
+    systems: ["fiber on a queue", "ours"],
+    raw: "fiber on a queue"
+  },
+  {
+    kind: "steady",
+    name: "memory-turns",
+    title: "1,000,000 aggregates in turn",
+    transport: "memory",
+    spread: { aggregates: 1_000_000, inTurn: true },
+    steps: 1_500_000,
+    systems: ["ours"],
+    raw: "ours"
+  },
+  {
+    kind: "steady",
+    name: "memory-steady",
+    title: "10,000,000 messages",
+    transport: "memory",
+    spread: thousand,
+    steps: 10_000_000,
+    systems: ["ours"],
+    raw: "ours"
+  }
+]
+
+export const find = (name: string): Workload => {
+  const found = workloads.find((workload) => workload.name === name)
+  if (found === undefined) throw new Error(`There is no workload "${name}"`)
+  return found
+}
+
+/** Those whose names contain one of these texts; all where none is given. */
+export const select = (only: ReadonlyArray<string>): ReadonlyArray<Workload> =>
+  workloads.filter(({ name }) => only.length === 0 || only.some((part) => name.includes(part)))
+
+/** What has to lie on a topic for them, by the topic's name without its prefix. */
+export const loadOf = ({ spread, transport }: Consume): string =>
+  `${transport}-${spread.aggregates}${spread.hot === undefined ? "" : `-hot${spread.hot}`}`

@@ -1,0 +1,101 @@
+/** The bus, as its users have it. */
+import { EventBus, FailurePolicy, MemoryTransport, Topic } from "@effect-eventbus/core"
+import type { Transport } from "@effect-eventbus/core"
+import { KafkaTransport } from "@effect-eventbus/kafka"
+import { NatsTransport } from "@effect-eventbus/nats"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import type * as Scope from "effect/Scope"
+import { randomUUID } from "node:crypto"
+import { effectful } from "../Handlers.js"
+import { type Job, partitions } from "../Job.js"
+import { idOf, type Step, step, topic as topicOf } from "../Load.js"
+import type { Meter } from "../Meter.js"
+import type { TransportName, Work } from "../Workload.js"
+
+export const transport = (
+  name: TransportName,
+  { kafka, nats, steps }: Pick<Job, "kafka" | "nats" | "steps">
+): Layer.Layer<Transport.Transport> => {
+  const layers: Record<TransportName, Layer.Layer<Transport.Transport, { readonly message: string }>> = {
+    kafka: KafkaTransport.layer({ brokers: kafka }),
+    nats: NatsTransport.layer({ servers: nats, preflight: "off" }),
+    memory: MemoryTransport.layer({ maxMessages: Math.max(1_000, steps) })
+  }
+  return Layer.orDie(layers[name])
+}
+
+/** Settings are the defaults. */
+export const layer = (
+  name: TransportName,
+  job: Pick<Job, "kafka" | "nats" | "steps">
+): Layer.Layer<EventBus.EventBus> =>
+  EventBus.layer.pipe(
+    Layer.provide(transport(name, job)),
+    Layer.provide(Logger.minimumLogLevel(LogLevel.Warning))
+  )
+
+/** Subscribes; the scope ends it. */
+export const consume = (
+  system: string,
+  topic: string,
+  work: Work,
+  meter: Meter
+): Effect.Effect<void, never, EventBus.EventBus | Scope.Scope> =>
+  Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const handle = effectful(work, meter)
+    const options = { group: `bench-${randomUUID()}`, onExhausted: FailurePolicy.drop }
+    if (system === "ours plain") {
+      yield* bus.subscribe(
+        Topic.plain(topic, { partitions }),
+        (body) => handle(stepOf(body)),
+        { ...options, semantics: "at-least-once" }
+      )
+    } else {
+      yield* bus.subscribe(topicOf(topic, partitions), handle, options)
+    }
+  }).pipe(Effect.orDie)
+
+/** The body of a plain message is `aggregate sequence`. */
+export const bodyOf = (aggregate: number, sequence: number): string => `${aggregate} ${sequence}`
+
+const decoder = new TextDecoder()
+
+const stepOf = (body: Uint8Array): Step => {
+  const [aggregate, sequence] = decoder.decode(body).split(" ")
+  return step(Number(aggregate), Number(sequence))
+}
+
+type Steps = ReadonlyArray<readonly [aggregate: number, sequence: number]>
+
+/** Publishes steps: one by itself, several by `publishAll`. */
+export const publisher = (
+  topic: string
+): Effect.Effect<(steps: Steps) => Effect.Effect<void>, never, EventBus.EventBus> =>
+  Effect.map(EventBus.EventBus, (bus) => {
+    const to = topicOf(topic, partitions)
+    const message = ([aggregate, sequence]: Steps[number]) => ({
+      aggregateId: idOf(aggregate),
+      payload: step(aggregate, sequence)
+    })
+    return (steps) =>
+      steps.length === 1
+        ? Effect.orDie(Effect.asVoid(bus.publish(to, message(steps[0]!))))
+        : Effect.orDie(Effect.asVoid(bus.publishAll(to, steps.map(message))))
+  })
+
+/** The same for plain messages. */
+export const plainPublisher = (
+  topic: string
+): Effect.Effect<(steps: Steps) => Effect.Effect<void>, never, EventBus.EventBus> =>
+  Effect.map(EventBus.EventBus, (bus) => {
+    const to = Topic.plain(topic, { partitions })
+    return (steps) =>
+      Effect.orDie(Effect.asVoid(bus.publishAll(
+        to,
+        steps.map(([aggregate, sequence]) => ({ aggregateId: idOf(aggregate), body: bodyOf(aggregate, sequence) }))
+      )))
+  })

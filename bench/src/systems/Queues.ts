@@ -1,0 +1,77 @@
+/** Queues by key, one step of a key at a time, and all steps handed to them by the same loop. */
+import { ActorSupervisor } from "@effect-eventbus/core"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import fastq from "fastq"
+import PQueue from "p-queue"
+import { effectful, promising } from "../Handlers.js"
+import { idOf, type Spread, type Step, step, steps } from "../Load.js"
+import type { Meter } from "../Meter.js"
+
+type Offer = (key: string, step: Step) => void
+
+/** How many steps wait at most. */
+const ahead = 10_000
+
+/** Puts a step into the queue of its key, which is made when there is none. */
+export const open = (system: string, meter: Meter): Effect.Effect<Offer, never, Scope.Scope> =>
+  system === "ours" ? actors(meter) : Effect.sync(() => system === "fastq" ? fastqs(meter) : pQueues(meter))
+
+const fastqs = (meter: Meter): Offer => {
+  const handle = promising("none", meter)
+  const work = async (step: Step): Promise<void> => handle(step)
+  const queues = new Map<string, fastq.queueAsPromised<Step, void>>()
+  return (key, step) => {
+    let queue = queues.get(key)
+    if (queue === undefined) queues.set(key, queue = fastq.promise(work, 1))
+    void queue.push(step)
+  }
+}
+
+const pQueues = (meter: Meter): Offer => {
+  const handle = promising("none", meter)
+  const queues = new Map<string, PQueue>()
+  return (key, step) => {
+    let queue = queues.get(key)
+    if (queue === undefined) queues.set(key, queue = new PQueue({ concurrency: 1 }))
+    void queue.add(async () => handle(step))
+  }
+}
+
+const actors = (meter: Meter) =>
+  Effect.gen(function*() {
+    const supervisor = yield* ActorSupervisor.ActorSupervisor
+    const opened = yield* supervisor.open<Step, never>("bench", {
+      receive: effectful("none", meter),
+      crashed: () => {},
+      giveUp: () => Effect.void,
+      interrupted: () => {}
+    })
+    const refused = new Map<string, Array<Step>>()
+    const offer: Offer = (key, step) => {
+      const waiting = refused.get(key)
+      if (waiting !== undefined) return void waiting.push(step)
+      if (!opened.offer(key, step, () => again(key))) refused.set(key, [step])
+    }
+    // A mailbox is full: what does not fit waits here, in its order.
+    const again = (key: string): void => {
+      const waiting = refused.get(key) ?? []
+      refused.delete(key)
+      for (const step of waiting) offer(key, step)
+    }
+    return offer
+  }).pipe(Effect.provide(ActorSupervisor.layer()))
+
+/** Feeds the queues until the meter has seen enough. */
+export const feed = async (offer: Offer, spread: Spread, total: number, meter: Meter): Promise<void> => {
+  const next = steps(spread)
+  let offered = 0
+  while (!meter.isOver && offered < total) {
+    while (offered < total && offered - meter.finished < ahead) {
+      const { aggregate, sequence } = next()
+      offered++
+      offer(idOf(aggregate), step(aggregate, sequence))
+    }
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
