@@ -59,9 +59,7 @@ const work = (task: "fill" | "measure", job: Job, profile: boolean): Effect.Effe
     const name = `${job.workload}-${job.system.replaceAll(" ", "-")}`
     const child = spawn(process.execPath, [
       "--expose-gc",
-      ...(profile
-        ? ["--cpu-prof", "--cpu-prof-dir", profiles, "--cpu-prof-name", `${name}-${process.hrtime.bigint()}.cpuprofile`]
-        : []),
+      ...(profile ? ["--cpu-prof", "--cpu-prof-dir", join(profiles, name)] : []),
       "--import",
       join(folder, "compiled.mjs"),
       join(folder, "build", "src", "worker.js"),

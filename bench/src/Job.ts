@@ -22,6 +22,8 @@ export interface Measurement {
   readonly rssMb: number
   readonly violations: number
   readonly lost: number
+  /** Processor time of the process for each step, in microseconds: it depends less on what else the machine does. */
+  readonly cpuUs: number
   /** Of one idle actor. */
   readonly kibEach: number
   /** How much the process grew after a tenth of the steps. */
@@ -37,6 +39,7 @@ export const nothing: Measurement = {
   rssMb: 0,
   violations: 0,
   lost: 0,
+  cpuUs: 0,
   kibEach: 0,
   grownMb: 0
 }

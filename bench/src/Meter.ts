@@ -20,6 +20,8 @@ export interface Reading {
   /** Steps that were left out. */
   readonly lost: number
   readonly rssMb: number
+  /** Processor time of the process for each step within the window, in microseconds. */
+  readonly cpuUs: number
 }
 
 /** The clock is asked once for so many messages. */
@@ -37,6 +39,8 @@ export class Meter {
   private endAt = 0
   private endCount = 0
   private rss = 0
+  private cpuFrom = process.cpuUsage()
+  private cpuTo = this.cpuFrom
   private end!: () => void
   /** Resolves when the window is over, or everything is handled. */
   readonly done: Promise<void> = new Promise((resolve) => {
@@ -57,7 +61,10 @@ export class Meter {
   }
 
   start(aggregate: number, sequence: number): void {
-    if (this.started++ === 0) this.firstAt = performance.now()
+    if (this.started++ === 0) {
+      this.firstAt = performance.now()
+      this.cpuFrom = process.cpuUsage()
+    }
     if (this.next[aggregate] !== sequence || this.running[aggregate] === 1) this.violations++
     // What was left out is not counted again with each step after it.
     if (sequence >= this.next[aggregate]!) this.next[aggregate] = sequence + 1
@@ -72,12 +79,14 @@ export class Meter {
     if (this.warmAt === 0 && now - this.firstAt >= this.options.warmUpMs) {
       this.warmAt = now
       this.warmCount = this.handled
+      this.cpuFrom = process.cpuUsage()
     }
     if (this.endAt > 0) return
     const isTimeUp = this.warmAt > 0 && now - this.warmAt >= this.options.windowMs
     if (!isTimeUp && this.handled !== this.options.total) return
     this.endAt = now
     this.endCount = this.handled
+    this.cpuTo = process.cpuUsage()
     this.rss = process.memoryUsage.rss()
     this.end()
   }
@@ -96,7 +105,8 @@ export class Meter {
       violations: this.violations,
       // Where it ended early, what had begun counts; a step that never came shows as one that was left out.
       lost: isAll ? Math.max(0, expected - this.handled) : Math.max(0, expected - this.started),
-      rssMb: this.rss / 1_048_576
+      rssMb: this.rss / 1_048_576,
+      cpuUs: (this.cpuTo.user + this.cpuTo.system - this.cpuFrom.user - this.cpuFrom.system) / Math.max(1, count)
     }
   }
 }

@@ -32,6 +32,7 @@ const timed = (job: Job, limit: number) => {
   let begun = 0
   let counted = 0
   let lastAt = startAt
+  const cpu = process.cpuUsage()
   return {
     begin: (count: number): boolean => {
       if (begun + count > limit || performance.now() >= endAt) return false
@@ -48,8 +49,10 @@ const timed = (job: Job, limit: number) => {
     read: () => {
       times.sort((a, b) => a - b)
       const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0
+      const { system, user } = process.cpuUsage(cpu)
       return {
         n: published,
+        cpuUs: (system + user) / Math.max(1, published),
         // One that reached the limit before it was warm counts as a whole.
         rate: lastAt < warmAt
           ? published / ((lastAt - startAt) / 1_000)

@@ -63,6 +63,7 @@ const rowOf = (group: ReadonlyArray<Result>, all: ReadonlyArray<Result>): Row =>
     p99Ms: of("p99Ms"),
     p999Ms: of("p999Ms"),
     rssMb: of("rssMb"),
+    cpuUs: of("cpuUs"),
     kibEach: of("kibEach"),
     grownMb: of("grownMb"),
     // These never hide behind a median.
@@ -89,6 +90,7 @@ export const json = (all: ReadonlyArray<Row>): string =>
       violations: row.violations,
       lost: row.lost,
       p999Ms: round(row.p999Ms, 3),
+      cpuUs: round(row.cpuUs, 2),
       kibEach: round(row.kibEach, 2),
       grownMb: round(row.grownMb, 1)
     })
@@ -101,12 +103,13 @@ const cells = (row: Row): ReadonlyArray<string> => [
   row.system,
   row.rate === 0 || row.kibEach > 0 ? "" : number(row.rate),
   Number.isNaN(row.ratioToRaw) || row.kibEach > 0 ? "" : row.ratioToRaw.toFixed(2),
+  row.cpuUs === 0 ? "" : row.cpuUs.toFixed(2),
   row.p99Ms === 0 ? "" : `${row.p50Ms.toFixed(2)} / ${row.p99Ms.toFixed(2)} / ${row.p999Ms.toFixed(2)}`,
   row.kibEach > 0 ? `${row.kibEach.toFixed(1)} KiB each` : `${number(row.rssMb)} MiB`,
   row.violations + row.lost === 0 ? "" : `${row.violations} out of order, ${row.lost} lost`
 ]
 
-const head = ["workload", "system", "per second", "ratio", "p50 / p99 / p99.9 ms", "memory", "faults"]
+const head = ["workload", "system", "per second", "ratio", "CPU µs each", "p50 / p99 / p99.9 ms", "memory", "faults"]
 
 export const table = (all: ReadonlyArray<Row>): string => {
   const lines = [head, ...all.map(cells)]
@@ -132,9 +135,9 @@ export const goalTable = (all: ReadonlyArray<Row>): string =>
 
 export const markdown = (all: ReadonlyArray<Row>): string =>
   [
-    `| ${head.slice(0, 6).join(" | ")} |`,
-    `| ${head.slice(0, 6).map((_, i) => i === 2 || i === 3 ? "---:" : "---").join(" | ")} |`,
-    ...all.map((row) => `| ${cells(row).slice(0, 6).join(" | ")} |`),
+    `| ${head.slice(0, 7).join(" | ")} |`,
+    `| ${head.slice(0, 7).map((_, i) => i >= 2 && i <= 4 ? "---:" : "---").join(" | ")} |`,
+    ...all.map((row) => `| ${cells(row).slice(0, 7).join(" | ")} |`),
     "",
     "| goal | measured | |",
     "| --- | ---: | --- |",

@@ -135,8 +135,8 @@ export const workloads: ReadonlyArray<Workload> = [
   dispatch("-1", "dispatcher alone, 1 aggregate", { aggregates: 1 }),
   dispatch("-100", "dispatcher alone, 100 aggregates", { aggregates: 100 }),
   dispatch("-10000", "dispatcher alone, 10,000 aggregates", { aggregates: 10_000 }),
-  consume("memory", "noop", "no-op", "none", thousand, 150_000, "array chains"),
-  consume("memory", "plain", "no-op, plain messages settled afterwards", "none", thousand, 150_000, "array chains", [
+  consume("memory", "noop", "no-op", "none", thousand, 40_000, "array chains"),
+  consume("memory", "plain", "no-op, plain messages settled afterwards", "none", thousand, 40_000, "array chains", [
     "array chains",
     "ours plain"
   ]),

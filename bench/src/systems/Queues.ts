@@ -10,8 +10,9 @@ import type { Meter } from "../Meter.js"
 
 type Offer = (key: string, step: Step) => void
 
-/** How many steps wait at most. */
+/** How many steps wait at most, and how many of them for one key if they are spread evenly. */
 const ahead = 10_000
+const aheadOfKey = 1_000
 
 /** Puts a step into the queue of its key, which is made when there is none. */
 export const open = (system: string, meter: Meter): Effect.Effect<Offer, never, Scope.Scope> =>
@@ -47,17 +48,9 @@ const actors = (meter: Meter) =>
       giveUp: () => Effect.void,
       interrupted: () => {}
     })
-    const refused = new Map<string, Array<Step>>()
     const offer: Offer = (key, step) => {
-      const waiting = refused.get(key)
-      if (waiting !== undefined) return void waiting.push(step)
-      if (!opened.offer(key, step, () => again(key))) refused.set(key, [step])
-    }
-    // A mailbox is full: what does not fit waits here, in its order.
-    const again = (key: string): void => {
-      const waiting = refused.get(key) ?? []
-      refused.delete(key)
-      for (const step of waiting) offer(key, step)
+      // The feed is bounded so that it never fills a mailbox.
+      if (!opened.offer(key, step, () => {})) throw new Error("A mailbox is full")
     }
     return offer
   }).pipe(Effect.provide(ActorSupervisor.layer()))
@@ -65,9 +58,10 @@ const actors = (meter: Meter) =>
 /** Feeds the queues until the meter has seen enough. */
 export const feed = async (offer: Offer, spread: Spread, total: number, meter: Meter): Promise<void> => {
   const next = steps(spread)
+  const room = Math.min(ahead, aheadOfKey * spread.aggregates)
   let offered = 0
   while (!meter.isOver && offered < total) {
-    while (offered < total && offered - meter.finished < ahead) {
+    while (offered < total && offered - meter.finished < room) {
       const { aggregate, sequence } = next()
       offered++
       offer(idOf(aggregate), step(aggregate, sequence))
