@@ -14,3 +14,11 @@ export * as Oracles from "./Oracles.js"
  * @since 0.1.0
  */
 export * as OrderOracle from "./OrderOracle.js"
+/**
+ * @since 0.1.0
+ */
+export * as Outcome from "./Outcome.js"
+/**
+ * @since 0.1.0
+ */
+export * as TestBus from "./TestBus.js"

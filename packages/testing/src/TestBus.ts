@@ -1,0 +1,445 @@
+/**
+ * A bus for tests of your own handlers: the real one, on the transport in memory, that remembers what happened. Under a
+ * `TestClock` (every `it.effect` has one) retries, restarts and timeouts take no time: whatever waits for an outcome moves
+ * the clock on to the next timer.
+ *
+ * @since 0.1.0
+ */
+import {
+  type Delivery,
+  EnvelopeCodec,
+  EventBus,
+  EventBusConfig,
+  EventBusError,
+  type Failure,
+  type MemoryBroker,
+  MemoryTransport,
+  type Topic,
+  Transport
+} from "@effect-eventbus/core"
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import * as Advance from "./internal/advance.js"
+import * as Describe from "./internal/describe.js"
+import { type Entry, type Group, Ledger } from "./internal/ledger.js"
+import * as Observed from "./internal/observed.js"
+import {
+  type DeadLettered,
+  ExpectationFailed,
+  type Failed,
+  type GivenUp,
+  type Handled,
+  NotSettled,
+  type Outcome,
+  type PublishedEvent,
+  type PublishedMessage
+} from "./Outcome.js"
+
+/**
+ * @since 0.1.0
+ * @category options
+ */
+export interface WaitOptions {
+  /**
+   * How long it may take, by the clock of the bus. Default: 1 hour under a `TestClock`, which takes no real time; else 5
+   * seconds.
+   */
+  readonly within?: Duration.DurationInput | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category options
+ */
+export interface ExpectOptions extends WaitOptions {
+  /** Whose handling is meant. Needed only where several groups have subscribed to the topic. */
+  readonly group?: string | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category options
+ */
+export interface Options {
+  /** Settings of the bus. Default: those around the layer, which are the defaults where there are none. */
+  readonly config?: EventBusConfig.Options | undefined
+  /** Settings of the broker in memory, for instance its number of partitions. */
+  readonly broker?: MemoryBroker.Options | undefined
+}
+
+/**
+ * What is remembered of a bus. The functions of this module read it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  readonly settled: (options?: WaitOptions) => Effect.Effect<void, NotSettled>
+  readonly expectHandled: (receipt: Transport.Receipt, options?: ExpectOptions) => Expected<Outcome>
+  readonly expectDeadLettered: (receipt: Transport.Receipt, options?: ExpectOptions) => Expected<DeadLettered>
+  readonly expectDropped: (receipt: Transport.Receipt, options?: ExpectOptions) => Expected<GivenUp>
+  readonly expectHeld: (receipt: Transport.Receipt, options?: ExpectOptions) => Expected<GivenUp>
+  readonly expectFailed: (receipt: Transport.Receipt, options?: ExpectOptions) => Expected<Failed>
+  readonly published: {
+    <A, I>(topic: Topic.EnvelopeTopic<A, I>): Effect.Effect<ReadonlyArray<PublishedEvent<A>>, EventBusError.DecodeError>
+    (topic: Topic.PlainTopic): Effect.Effect<ReadonlyArray<PublishedMessage>>
+  }
+  readonly handled: {
+    <A, I>(
+      topic: Topic.EnvelopeTopic<A, I>,
+      options?: { readonly group?: string | undefined }
+    ): Effect.Effect<ReadonlyArray<Handled<A, Delivery.EnvelopeDelivery>>>
+    (
+      topic: Topic.PlainTopic,
+      options?: { readonly group?: string | undefined }
+    ): Effect.Effect<ReadonlyArray<Handled<Uint8Array, Delivery.Delivery>>>
+  }
+}
+
+type Expected<A> = Effect.Effect<A, ExpectationFailed>
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class TestBus extends Context.Tag("@effect-eventbus/testing/TestBus")<TestBus, Service>() {}
+
+type Expectation = "handled" | "dead-lettered" | "dropped" | "held" | "failed"
+
+const become = (entry: Entry): Expectation | undefined => {
+  if (entry.isHeld) return "held"
+  if (!entry.isFinal) return undefined
+  if (entry.handled) return "handled"
+  if (entry.failure?._tag === "PlainFailure") return "failed"
+  return entry.failure?.policy._tag === "DeadLetter" ? "dead-lettered" : "dropped"
+}
+
+const make = (ledger: Ledger) =>
+  Effect.gen(function*() {
+    const clock = yield* Effect.clock
+    const codec = yield* EnvelopeCodec.EnvelopeCodec
+    const named = { codec, ledger }
+
+    const expect = (expected: Expectation) => (receipt: Transport.Receipt, options?: ExpectOptions) =>
+      Effect.gen(function*() {
+        const limit = Advance.limitOf(clock, options?.within)
+        const groupOf = (): Group | undefined => {
+          const groups = ledger.groupsOf(receipt.topic)
+          return groups.length === 1 && options?.group === undefined
+            ? groups[0]
+            : groups.find((group) => group.name === options?.group)
+        }
+        const entryOf = () => groupOf()?.find(receipt.partition, receipt.offset)
+        yield* Advance.until(clock, ledger, limit, () => {
+          const entry = entryOf()
+          return entry !== undefined && (entry.isFinal || become(entry) === expected)
+        })
+        const entry = entryOf()
+        if (entry !== undefined && become(entry) === expected) return { entry, outcome: outcomeOf(groupOf()!, entry) }
+        const several = ledger.groupsOf(receipt.topic).map(({ name }) => `"${name}"`)
+        const what = several.length > 1 && options?.group === undefined
+          ? `several groups have subscribed, so one has to be named: ${several.join(", ")}`
+          : Describe.state(ledger, groupOf(), receipt)
+        const cause = entry === undefined ? undefined : Describe.lastCause(entry)
+        return yield* new ExpectationFailed({
+          receipt,
+          message: `Expected ${Describe.message(named, receipt)} to be ${expected} within ${
+            Duration.format(limit)
+          }, but ${what}`,
+          ...(cause === undefined ? {} : { cause: Cause.squash(cause) })
+        })
+      })
+
+    const givenUp = (expected: Expectation) => (receipt: Transport.Receipt, options?: ExpectOptions) =>
+      Effect.map(expect(expected)(receipt, options), ({ entry, outcome }): GivenUp => ({
+        ...outcome,
+        failure: entry.failure as Failure.EnvelopeFailure
+      }))
+
+    const messages = (topic: string): ReadonlyArray<PublishedMessage> =>
+      ledger.written.flatMap(({ message, receipt }) => receipt?.topic === topic ? [messageOf(message, receipt)] : [])
+
+    return TestBus.of({
+      settled: (options) => waitSettled(named, clock, options),
+      expectHandled: (receipt, options) => Effect.map(expect("handled")(receipt, options), ({ outcome }) => outcome),
+      expectDropped: givenUp("dropped"),
+      expectHeld: givenUp("held"),
+      expectDeadLettered: (receipt, options) =>
+        Effect.map(givenUp("dead-lettered")(receipt, options), (one): DeadLettered => {
+          const { policy, position } = one.failure
+          const letters = messages(policy._tag === "DeadLetter" ? policy.topic : "")
+          return { ...one, letter: letters.find((letter) => isLetterOf(letter, position, one.group))! }
+        }),
+      expectFailed: (receipt, options) =>
+        Effect.map(expect("failed")(receipt, options), ({ entry, outcome }): Failed => ({
+          ...outcome,
+          failure: entry.failure as Failure.PlainFailure
+        })),
+      published: ((topic: Topic.EnvelopeTopic<unknown> | Topic.PlainTopic) =>
+        Effect.suspend(() =>
+          topic.kind === "plain"
+            ? Effect.succeed(messages(topic.name))
+            : Effect.forEach(messages(topic.name), (message) => decoded(codec, topic, message))
+        )) as Service["published"],
+      handled: ((topic: { readonly name: string }, options?: { readonly group?: string | undefined }) =>
+        Effect.sync(() =>
+          ledger.groupsOf(topic.name)
+            .filter(({ name }) => options?.group === undefined || options.group === name)
+            .flatMap(({ handled }) =>
+              handled.map(({ delivery, event }) => ({ delivery: delivery as never, event: event as never }))
+            )
+        )) as Service["handled"]
+    })
+  })
+
+/**
+ * A bus in memory that remembers what happens on it. It provides the bus for the handlers under test, and the transport.
+ * Give each test a layer of its own, as `Effect.provide` does: what it remembers is kept until the layer ends.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<TestBus | EventBus.EventBus | Transport.Transport, EventBusError.InvalidConfiguration> => {
+  const bus = Layer.provide(layerTransport, MemoryTransport.layer(options.broker))
+  return options.config === undefined ? bus : Layer.provide(bus, EventBusConfig.layer(options.config))
+}
+
+/**
+ * The same on a transport of your choice: one that injects faults, or a broker.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerTransport: Layer.Layer<
+  TestBus | EventBus.EventBus | Transport.Transport,
+  never,
+  Transport.Transport
+> = Layer.unwrapEffect(Effect.sync(() => {
+  const ledger = new Ledger()
+  const transport = Layer.effect(
+    Transport.Transport,
+    Effect.map(Transport.Transport, (inner) => Observed.transport(inner, ledger))
+  )
+  const bus = Layer.scoped(
+    EventBus.EventBus,
+    Effect.flatMap(EventBus.EventBus, (inner) => Observed.bus(inner, ledger))
+  ).pipe(Layer.provide(Layer.fresh(EventBus.layer)))
+  return Layer.merge(bus, Layer.effect(TestBus, make(ledger))).pipe(Layer.provideMerge(transport))
+}))
+
+/**
+ * `EventBus.publish`, without asking for the bus first. The receipt is what expectations take.
+ *
+ * @since 0.1.0
+ * @category publishing
+ */
+export const publish: {
+  <A, I>(
+    topic: Topic.EnvelopeTopic<A, I>,
+    message: Topic.EnvelopeMessage<A>
+  ): Effect.Effect<Transport.Receipt, EventBusError.PublishError, EventBus.EventBus>
+  (
+    topic: Topic.PlainTopic,
+    message: Topic.PlainMessage
+  ): Effect.Effect<Transport.Receipt, EventBusError.PublishError, EventBus.EventBus>
+} = ((topic: never, message: never) => Effect.flatMap(EventBus.EventBus, (bus) => bus.publish(topic, message))) as never
+
+/**
+ * `EventBus.publishAll`, without asking for the bus first: a receipt for each message.
+ *
+ * @since 0.1.0
+ * @category publishing
+ */
+export const publishAll: {
+  <A, I>(
+    topic: Topic.EnvelopeTopic<A, I>,
+    messages: ReadonlyArray<Topic.EnvelopeMessage<A>>
+  ): Effect.Effect<ReadonlyArray<Transport.Receipt>, EventBus.PublishAllFailed, EventBus.EventBus>
+  (
+    topic: Topic.PlainTopic,
+    messages: ReadonlyArray<Topic.PlainMessage>
+  ): Effect.Effect<ReadonlyArray<Transport.Receipt>, EventBus.PublishAllFailed, EventBus.EventBus>
+} =
+  ((topic: never, messages: never) =>
+    Effect.flatMap(EventBus.EventBus, (bus) => bus.publishAll(topic, messages))) as never
+
+/**
+ * Waits until all that was published is finished and settled by everybody who has subscribed to it, also what handlers
+ * published meanwhile. What a test has scheduled for later is not waited for.
+ *
+ * @since 0.1.0
+ * @category waiting
+ */
+export const settled = (options?: WaitOptions): Effect.Effect<void, NotSettled, TestBus> =>
+  Effect.flatMap(TestBus, (bus) => bus.settled(options))
+
+/**
+ * Waits until a message is handled, and tells how; fails when something else became of it.
+ *
+ * @since 0.1.0
+ * @category expectations
+ */
+export const expectHandled = (
+  receipt: Transport.Receipt,
+  options?: ExpectOptions
+): Effect.Effect<Outcome, ExpectationFailed, TestBus> =>
+  Effect.flatMap(TestBus, (bus) => bus.expectHandled(receipt, options))
+
+/**
+ * Waits until a message is dead-lettered, and tells why, with the dead letter; fails when something else became of it.
+ *
+ * @since 0.1.0
+ * @category expectations
+ */
+export const expectDeadLettered = (
+  receipt: Transport.Receipt,
+  options?: ExpectOptions
+): Effect.Effect<DeadLettered, ExpectationFailed, TestBus> =>
+  Effect.flatMap(TestBus, (bus) => bus.expectDeadLettered(receipt, options))
+
+/**
+ * Waits until a message is dropped by its policy, and tells why; fails when something else became of it.
+ *
+ * @since 0.1.0
+ * @category expectations
+ */
+export const expectDropped = (
+  receipt: Transport.Receipt,
+  options?: ExpectOptions
+): Effect.Effect<GivenUp, ExpectationFailed, TestBus> =>
+  Effect.flatMap(TestBus, (bus) => bus.expectDropped(receipt, options))
+
+/**
+ * Waits until a message is held, and tells why; fails when something else became of it.
+ *
+ * @since 0.1.0
+ * @category expectations
+ */
+export const expectHeld = (
+  receipt: Transport.Receipt,
+  options?: ExpectOptions
+): Effect.Effect<GivenUp, ExpectationFailed, TestBus> =>
+  Effect.flatMap(TestBus, (bus) => bus.expectHeld(receipt, options))
+
+/**
+ * Waits until the handler of an at-most-once message has failed, and tells why; fails when something else became of it.
+ *
+ * @since 0.1.0
+ * @category expectations
+ */
+export const expectFailed = (
+  receipt: Transport.Receipt,
+  options?: ExpectOptions
+): Effect.Effect<Failed, ExpectationFailed, TestBus> =>
+  Effect.flatMap(TestBus, (bus) => bus.expectFailed(receipt, options))
+
+/**
+ * What has been published to a topic until now, by the test, by handlers, or as dead letters, in that order. Events are read
+ * by the topic's schema; for bytes that may not fit it name the topic with `Topic.plain`. Wait with `settled` or an
+ * expectation before.
+ *
+ * @since 0.1.0
+ * @category reading
+ */
+export const published: {
+  <A, I>(
+    topic: Topic.EnvelopeTopic<A, I>
+  ): Effect.Effect<ReadonlyArray<PublishedEvent<A>>, EventBusError.DecodeError, TestBus>
+  (topic: Topic.PlainTopic): Effect.Effect<ReadonlyArray<PublishedMessage>, never, TestBus>
+} = ((topic: never) => Effect.flatMap(TestBus, (bus) => bus.published(topic))) as never
+
+/**
+ * The messages of a topic whose handlers have succeeded until now, in that order; by all groups, or the one that is named. A
+ * message that was handled twice is here twice.
+ *
+ * @since 0.1.0
+ * @category reading
+ */
+export const handled: {
+  <A, I>(
+    topic: Topic.EnvelopeTopic<A, I>,
+    options?: { readonly group?: string | undefined }
+  ): Effect.Effect<ReadonlyArray<Handled<A, Delivery.EnvelopeDelivery>>, never, TestBus>
+  (
+    topic: Topic.PlainTopic,
+    options?: { readonly group?: string | undefined }
+  ): Effect.Effect<ReadonlyArray<Handled<Uint8Array, Delivery.Delivery>>, never, TestBus>
+} = ((topic: never, options?: never) => Effect.flatMap(TestBus, (bus) => bus.handled(topic, options))) as never
+
+interface Named {
+  readonly ledger: Ledger
+  readonly codec: EnvelopeCodec.Service
+}
+
+const waitSettled = (named: Named, clock: Clock.Clock, options?: WaitOptions): Effect.Effect<void, NotSettled> =>
+  Effect.gen(function*() {
+    const { ledger } = named
+    const limit = Advance.limitOf(clock, options?.within)
+    const unfinished = () =>
+      ledger.all().filter(({ active }) => active > 0).flatMap((group) =>
+        ledger.unfinished(group).map((entry) => ({ group, entry }))
+      )
+    if (
+      yield* Advance.until(clock, ledger, limit, () => ledger.publishing === 0 && unfinished().length === 0)
+    ) return
+    const left = unfinished()
+    const lines = left.slice(0, 10).map(({ entry: { offset, partition }, group }) => {
+      const at = { topic: group.topic, partition, offset }
+      return `\n- ${Describe.message(named, at)}: ${Describe.state(ledger, group, at)}`
+    })
+    return yield* new NotSettled({
+      unfinished: left.length,
+      message: `${left.length} of the messages did not come to an end within ${Duration.format(limit)}:${
+        lines.join("")
+      }${left.length > lines.length ? `\n- and ${left.length - lines.length} more` : ""}`
+    })
+  })
+
+const outcomeOf = (group: Group, entry: Entry): Outcome => ({
+  group: group.name,
+  attempts: entry.attempts.length,
+  causes: entry.attempts.flatMap(({ exit }) => exit?._tag === "Failure" ? [exit.cause] : []),
+  startedAt: entry.attempts.map(({ startedAt }) => startedAt)
+})
+
+const messageOf = (message: Transport.OutgoingMessage, receipt: Transport.Receipt): PublishedMessage => ({
+  ...receipt,
+  aggregateId: message.aggregateId,
+  key: message.key,
+  headers: message.headers,
+  value: message.value
+})
+
+const isLetterOf = ({ headers }: PublishedMessage, position: EventBusError.Position, group: string): boolean =>
+  headers["X-Dead-Letter-Topic"] === position.topic &&
+  headers["X-Dead-Letter-Partition"] === String(position.partition) &&
+  headers["X-Dead-Letter-Offset"] === String(position.offset) && headers["X-Dead-Letter-Group"] === group
+
+const decoded = <A, I>(
+  codec: EnvelopeCodec.Service,
+  topic: Topic.EnvelopeTopic<A, I>,
+  message: PublishedMessage
+): Effect.Effect<PublishedEvent<A>, EventBusError.DecodeError> =>
+  Effect.gen(function*() {
+    const envelope = yield* Either.mapLeft(codec.decode(message.value, message.headers), ({ error }) => error)
+    const event = yield* Either.mapLeft(
+      Schema.decodeUnknownEither(topic.schema)(envelope.payload),
+      (cause) =>
+        new EventBusError.DecodeError({
+          reason: "Payload",
+          issue: ParseResult.TreeFormatter.formatErrorSync(cause),
+          position: { topic: message.topic, partition: message.partition, offset: message.offset },
+          cause
+        })
+    )
+    return { ...message, envelope, event }
+  })
