@@ -49,6 +49,13 @@ describe("the examples", () => {
     expect(output).toContain("eventbus.retryTime: unknown setting (did you mean \"retryTimes\"?)")
   })
 
+  it("docs/testing.md shows the handlers and the tests that are run here", () => {
+    const document = readFileSync(`${root}docs/testing.md`, "utf8")
+    for (const shown of ["src/shipping.ts", "test/Shipping.test.ts"]) {
+      expect(document).toContain(`\`\`\`ts\n${readFileSync(`${root}examples/${shown}`, "utf8").trimEnd()}\n\`\`\``)
+    }
+  })
+
   it("the tables of docs/configuration.md are those of the code", () => {
     const document = readFileSync(file, "utf8")
     expect(render(document)).toBe(document)

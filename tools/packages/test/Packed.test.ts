@@ -96,6 +96,11 @@ describe("the packed tarballs", () => {
     await rm(folder, { recursive: true, force: true })
   })
 
+  const vitest = async (...args: ReadonlyArray<string>): Promise<Record<string, number>> => {
+    const binary = join("node_modules", "vitest", "vitest.mjs")
+    return JSON.parse(await run(project, process.execPath, binary, "run", "--reporter=json", ...args))
+  }
+
   it.each(packages)("%s holds its sources, what was built from them, and nothing else", async (name) => {
     const files = await filesBelow(installed(name))
     const sources = files.filter((file) => /^src\/.*\.ts$/.test(file))
@@ -157,12 +162,18 @@ describe("the packed tarballs", () => {
     )
   })
 
+  it("let a user test handlers in virtual time, as the README of testing does", async () => {
+    await copyFile(join(project, "readme-testing.ts"), join(project, "handlers.test.ts"))
+    expect(await vitest("handlers.test.ts", "--testNamePattern", "an order is handled")).toMatchObject({
+      numFailedTests: 0,
+      numPassedTests: 1
+    })
+  }, 120_000)
+
   it("let a transport of one's own be judged by the suite", async () => {
     // The longest tests of the suite say nothing more about how it is packed.
     const pattern = "rule (1|2|3|9|10|11): (?!.*(100,000|5000|10000))"
-    const args = ["run", "transport.test.ts", "--testNamePattern", pattern, "--reporter=json"]
-    const output = await run(project, process.execPath, join("node_modules", "vitest", "vitest.mjs"), ...args)
-    const { numFailedTests, numPassedTests } = JSON.parse(output) as Record<string, number>
+    const { numFailedTests, numPassedTests } = await vitest("transport.test.ts", "--testNamePattern", pattern)
     expect(numFailedTests).toBe(0)
     expect(numPassedTests).toBeGreaterThan(10)
   }, 120_000)
