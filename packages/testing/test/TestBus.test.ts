@@ -1,4 +1,4 @@
-import { EventBus, FailurePolicy, Topic } from "@effect-eventbus/core"
+import { EventBus, EventBusConfig, FailurePolicy, MemoryTransport, Topic } from "@effect-eventbus/core"
 import { TestBus } from "@effect-eventbus/testing"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Clock, Data, Effect, Exit, Layer, Logger, LogLevel, Schedule, Schema } from "effect"
@@ -151,6 +151,22 @@ describe("TestBus", () => {
       yield* closed.pipe(provideBus)
       expect(yield* Clock.currentTimeMillis).toBe(50_000)
     }))
+
+  it.effect("takes settings of the bus and of the broker, or another transport", () =>
+    Effect.gen(function*() {
+      const handledAfter = Effect.gen(function*() {
+        yield* subscribe(({ n }) => new Declined({ n }))
+        const receipt = yield* TestBus.publish(Orders, order(1))
+        return { partition: receipt.partition, attempts: (yield* TestBus.expectDropped(receipt)).attempts }
+      }).pipe(Effect.scoped)
+      const set = TestBus.layer({ config: { retryTimes: 1 }, broker: { partitions: 1 } })
+      expect(yield* Effect.provide(handledAfter, set)).toEqual({ partition: 0, attempts: 2 })
+      const another = TestBus.layerTransport.pipe(
+        Layer.provide(MemoryTransport.layer({ partitions: 1 })),
+        Layer.provide(EventBusConfig.layer({ retryTimes: 2 }))
+      )
+      expect(yield* Effect.provide(handledAfter, another)).toEqual({ partition: 0, attempts: 3 })
+    }).pipe(Effect.provide(Logger.minimumLogLevel(LogLevel.None))))
 
   it.live("works in real time as well", () =>
     Effect.gen(function*() {
