@@ -6,7 +6,7 @@
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import * as Duration from "effect/Duration"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -16,19 +16,21 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as ActorSupervisor from "./ActorSupervisor.js"
-import * as AggregateId from "./AggregateId.js"
 import * as Dispatcher from "./Dispatcher.js"
 import { EnvelopeCodec } from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
-import { AlreadySubscribed, BusClosed, InvalidConfiguration } from "./EventBusError.js"
+import { AlreadySubscribed, BusClosed, InvalidConfiguration, SubscribeFailed } from "./EventBusError.js"
 import type { PublishError, SubscribeError } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
+import * as Checks from "./internal/checks.js"
 import { Condition } from "./internal/condition.js"
 import * as Handler from "./internal/handler.js"
 import * as Outgoing from "./internal/outgoing.js"
+import { Presubscribed } from "./internal/presubscription.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
 import * as Internal from "./internal/subscription.js"
+import type * as Presubscription from "./Presubscription.js"
 import type * as Replay from "./Replay.js"
 import type {
   AnyOptions,
@@ -123,6 +125,15 @@ export interface Service {
     ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
   }
   /**
+   * Joins the group of a topic before there is a handler, for as long as the scope lives. Messages are held until a subscription of this topic
+   * and group attaches its handler, which needs no new join; when that subscription ends, they are held again. Where
+   * asked for by name they are skipped. `Presubscription.layer` is the same as a layer.
+   */
+  readonly presubscribe: <A, I>(
+    topic: EnvelopeTopic<A, I> | PlainTopic,
+    options?: Presubscription.Options
+  ) => Effect.Effect<Presubscription.Presubscription, SubscribeError, Scope.Scope>
+  /**
    * Reads a bounded part of a topic, from the earliest message to the present one by default, and has it handled: in order per aggregate, aggregates
    * side by side, outside of any group, so that no subscription notices. It ends with the first handler that fails.
    * The deliveries have the epoch 0, the group `replay`, and `maybeDuplicate`.
@@ -169,6 +180,7 @@ export const make = Effect.gen(function*() {
   const codec = yield* EnvelopeCodec
   const clock = yield* Effect.clock
   const registry = new Registry()
+  const presubscribed = new Map<string, Presubscribed>()
   const publishOptions = { timeout: config.publishTimeout }
   let isClosed = false
   const closing = yield* Effect.makeLatch(false)
@@ -219,9 +231,9 @@ export const make = Effect.gen(function*() {
     Effect.gen(function*() {
       const options = {
         ...given,
-        semantics: given?.semantics ?? (topic.kind === "envelope" ? "at-least-once" : "at-most-once")
+        semantics: given?.semantics ?? Checks.semanticsOf(topic)
       } as Internal.Options<E, R>
-      const issues = issuesOf(options)
+      const issues = Checks.issuesOf(options)
       if (options.semantics === "at-least-once" && options.onExhausted === undefined) {
         issues.unshift("onExhausted is missing: choose FailurePolicy.deadLetter, hold or drop")
       }
@@ -243,21 +255,75 @@ export const make = Effect.gen(function*() {
   ) =>
     Effect.gen(function*() {
       const onClosed = Effect.sync(() => registry.remove(entry))
+      const former = yield* joined(topic, entry.group, options)
       const subscription = yield* Internal.make(
-        { transport, dispatcher, codec, config, onClosed },
+        { transport: former?.transport ?? transport, dispatcher, codec, config, onClosed },
         topic.spec,
         handler,
         options
       )
       if (isClosed) return yield* Effect.zipRight(subscription.close, new BusClosed({ topic: topic.name }))
+      if (former?.isClosing === true) return yield* Effect.zipRight(subscription.close, gone(topic, entry.group))
       entry.subscription = subscription
       return subscription
+    })
+
+  const gone = (topic: AnyTopic, group: string) =>
+    new SubscribeFailed({ topic: topic.name, group, cause: "its pre-subscription was closed" })
+
+  /** The pre-subscription that a subscription attaches to, if there is one, and it fits. */
+  const joined = <E, R>(topic: AnyTopic, group: string, options: Internal.Options<E, R>) =>
+    Effect.gen(function*() {
+      const former = presubscribed.get(Checks.keyOf(topic.name, group))
+      if (former === undefined) return undefined
+      yield* Deferred.await(former.standing)
+      if (former.isClosing) return yield* gone(topic, group)
+      const issues = Checks.differences(former, topic, options)
+      if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
+      return former
+    })
+
+  const presubscribe = (topic: AnyTopic, options: Presubscription.Options = {}) =>
+    Effect.gen(function*() {
+      if (isClosed) return yield* new BusClosed({ topic: topic.name })
+      const { startFrom = "earliest", withoutHandler = "hold" } = options
+      const issues = Checks.issuesOf({ group: options.group })
+      if (typeof startFrom === "object" && transport.capabilities.startAt !== true) {
+        issues.push(`startFrom: the ${transport.name} transport begins at "earliest" or "latest" only`)
+      }
+      if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
+      const group = options.group ?? config.group
+      const key = Checks.keyOf(topic.name, group)
+      if (presubscribed.has(key) || registry.has(topic.name, group)) {
+        return yield* new AlreadySubscribed({ topic: topic.name, group })
+      }
+      const former = new Presubscribed({
+        transport,
+        config,
+        topic: topic.spec,
+        group,
+        semantics: options.semantics ?? Checks.semanticsOf(topic),
+        startFrom,
+        withoutHandler,
+        closeAttached: Effect.suspend(() => registry.find(topic.name, group)?.close ?? Effect.void),
+        onClosed: Effect.sync(() => presubscribed.delete(key))
+      })
+      presubscribed.set(key, former)
+      return yield* former.join.pipe(
+        Effect.tap(({ close }) =>
+          isClosed ? Effect.zipRight(close, new BusClosed({ topic: topic.name })) : Effect.void
+        ),
+        Effect.onExit((exit) => {
+          if (Exit.isFailure(exit)) presubscribed.delete(key)
+          return Deferred.done(former.standing, Exit.asVoid(exit))
+        })
+      )
     })
 
   const replay = <E, R>(topic: AnyTopic, handler: AnyHandler<E, R>, options: Replay.Options = {}) =>
     Effect.suspend(() => {
       if (isClosed) return new BusClosed({ topic: topic.name })
-      const issues = [...issuesOf(options), ...replayIssuesOf(options)]
+      const issues = [...Checks.issuesOf(options), ...Checks.replayIssuesOf(options)]
       if (issues.length > 0) return new InvalidConfiguration({ topic: topic.name, issues })
       replays++
       return InternalReplay.run(
@@ -281,6 +347,7 @@ export const make = Effect.gen(function*() {
       return Effect.zipRight(
         closing.open,
         Effect.all([
+          Effect.forEach(presubscribed.values(), ({ close }) => close, { concurrency: "unbounded" }),
           Effect.forEach(registry.all(), (subscription) => subscription.close, { concurrency: "unbounded" }),
           noReplays.wait
         ], { concurrency: "unbounded", discard: true })
@@ -292,6 +359,7 @@ export const make = Effect.gen(function*() {
     publish: publish as Service["publish"],
     publishAll: publishAll as Service["publishAll"],
     subscribe: subscribe as unknown as Service["subscribe"],
+    presubscribe: presubscribe as Service["presubscribe"],
     replay: replay as Service["replay"],
     find: (topic, group) => Option.fromNullable(registry.find(topic, group ?? config.group))
   })
@@ -334,31 +402,4 @@ const handlerOf = <E, R>(
     handle,
     options
   )
-}
-
-const issuesOf = (options: CommonOptions): Array<string> => {
-  const issues: Array<string> = []
-  if (options.concurrency !== undefined && !(Number.isSafeInteger(options.concurrency) && options.concurrency > 0)) {
-    issues.push(`concurrency: expected a whole number of at least 1, got ${options.concurrency}`)
-  }
-  if (options.handlerTimeout !== undefined && Option.isNone(Duration.decodeUnknown(options.handlerTimeout))) {
-    issues.push(`handlerTimeout: expected a duration, got ${String(options.handlerTimeout)}`)
-  }
-  if (options.group !== undefined && options.group.trim() === "") {
-    issues.push("group: expected a text that is not blank")
-  }
-  return issues
-}
-
-const replayIssuesOf = ({ aggregateId, from, to }: Replay.Options): ReadonlyArray<string> => {
-  const issues: Array<string> = []
-  if (aggregateId !== undefined && !AggregateId.isValid(aggregateId)) {
-    issues.push("aggregateId: expected 1 to 256 of A-Z a-z 0-9 : _ - . /")
-  }
-  for (const [name, bound] of [["from", from], ["to", to]] as const) {
-    if (typeof bound === "object" && "time" in bound && Number.isNaN(bound.time.getTime())) {
-      issues.push(`${name}: the time is not valid`)
-    }
-  }
-  return issues
 }

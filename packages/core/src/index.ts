@@ -69,6 +69,10 @@ export * as Partitioner from "./Partitioner.js"
 /**
  * @since 0.1.0
  */
+export * as Presubscription from "./Presubscription.js"
+/**
+ * @since 0.1.0
+ */
 export * as Replay from "./Replay.js"
 /**
  * @since 0.1.0

@@ -10,6 +10,7 @@ import { failures } from "./conformance/failures.js"
 import { garbage } from "./conformance/garbage.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
+import { presubscription } from "./conformance/presubscription.js"
 import { settlement } from "./conformance/settlement.js"
 
 export type {
@@ -33,5 +34,6 @@ export const suite = (subject: Subject): void => {
     bounds(subject)
     garbage(subject)
     lifecycle(subject)
+    presubscription(subject)
   })
 }

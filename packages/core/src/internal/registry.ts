@@ -25,6 +25,11 @@ export class Registry {
     return this.topics.get(topic)?.get(group)?.subscription
   }
 
+  /** Whether there is one, also one that is still subscribing. */
+  has(topic: string, group: string): boolean {
+    return this.topics.get(topic)?.has(group) ?? false
+  }
+
   /** Takes the place of a topic and group, unless it is taken. */
   add(topic: string, group: string): Entry | undefined {
     let groups = this.topics.get(topic)

@@ -1,0 +1,80 @@
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as AggregateId from "../AggregateId.js"
+import type * as Replay from "../Replay.js"
+import type { CommonOptions } from "../Subscription.js"
+import type { Semantics, TopicSpec } from "../Transport.js"
+import type { Presubscribed } from "./presubscription.js"
+import type * as Internal from "./subscription.js"
+
+type AnyTopic = Pick<TopicSpec, "kind">
+
+/**
+ * What is wrong with the options that all subscriptions have.
+ *
+ * @internal
+ */
+export const issuesOf = (options: CommonOptions): Array<string> => {
+  const issues: Array<string> = []
+  if (options.concurrency !== undefined && !(Number.isSafeInteger(options.concurrency) && options.concurrency > 0)) {
+    issues.push(`concurrency: expected a whole number of at least 1, got ${options.concurrency}`)
+  }
+  if (options.handlerTimeout !== undefined && Option.isNone(Duration.decodeUnknown(options.handlerTimeout))) {
+    issues.push(`handlerTimeout: expected a duration, got ${String(options.handlerTimeout)}`)
+  }
+  if (options.group !== undefined && options.group.trim() === "") {
+    issues.push("group: expected a text that is not blank")
+  }
+  return issues
+}
+
+/**
+ * What a pre-subscription is found by.
+ *
+ * @internal
+ */
+export const keyOf = (topic: string, group: string): string => `${topic}\n${group}`
+
+/**
+ * What a topic's messages get by default.
+ *
+ * @internal
+ */
+export const semanticsOf = (topic: AnyTopic): Semantics => topic.kind === "envelope" ? "at-least-once" : "at-most-once"
+
+/**
+ * What was decided when the group was joined can't be decided again.
+ *
+ * @internal
+ */
+export const differences = <E, R>(
+  { settings: { semantics, startFrom, topic: { kind } } }: Presubscribed,
+  topic: AnyTopic,
+  options: Internal.Options<E, R>
+): ReadonlyArray<string> => {
+  const issues: Array<string> = []
+  if (topic.kind !== kind) issues.push(`kind: the topic was pre-subscribed as one of ${kind} messages`)
+  if (options.semantics !== semantics) issues.push(`semantics: the topic was pre-subscribed "${semantics}"`)
+  if (options.startFrom !== undefined && options.startFrom !== startFrom) {
+    issues.push("startFrom: it was decided when the topic was pre-subscribed; leave it out")
+  }
+  return issues
+}
+
+/**
+ * What is wrong with the bounds of a replay.
+ *
+ * @internal
+ */
+export const replayIssuesOf = ({ aggregateId, from, to }: Replay.Options): ReadonlyArray<string> => {
+  const issues: Array<string> = []
+  if (aggregateId !== undefined && !AggregateId.isValid(aggregateId)) {
+    issues.push("aggregateId: expected 1 to 256 of A-Z a-z 0-9 : _ - . /")
+  }
+  for (const [name, bound] of [["from", from], ["to", to]] as const) {
+    if (typeof bound === "object" && "time" in bound && Number.isNaN(bound.time.getTime())) {
+      issues.push(`${name}: the time is not valid`)
+    }
+  }
+  return issues
+}

@@ -1,0 +1,149 @@
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import * as Scope from "effect/Scope"
+import type * as EventBusConfig from "../EventBusConfig.js"
+import type { SubscribeError } from "../EventBusError.js"
+import type { Presubscription } from "../Presubscription.js"
+import type * as Transport from "../Transport.js"
+import { WaitingLane, type WaitingState } from "./waitingLane.js"
+
+/** @internal */
+export interface Settings {
+  readonly transport: Transport.Service
+  readonly config: EventBusConfig.Service
+  readonly topic: Transport.TopicSpec
+  readonly group: string
+  readonly semantics: Transport.Semantics
+  readonly startFrom: Transport.StartFrom
+  readonly withoutHandler: "hold" | "skip"
+  /** Closes the subscription that is attached, if there is one. */
+  readonly closeAttached: Effect.Effect<unknown>
+  /** Runs when it has been closed. */
+  readonly onClosed: Effect.Effect<void>
+}
+
+/**
+ * A subscription of the transport whose lanes stay while the handlers behind them come and go. To a handler's
+ * subscription it is a transport: subscribing attaches, and the end of the scope detaches.
+ *
+ * @internal
+ */
+export class Presubscribed implements WaitingState {
+  skipped = 0
+  /** It ends: nothing is skipped any more, because others may have a handler. */
+  isClosing = false
+  private readonly lanes = new Set<WaitingLane>()
+  private attached: Transport.Consumer | undefined
+  /** The handler's subscription is closing. */
+  private isLeaving = false
+  /** Completes when the group is joined. */
+  readonly standing: Deferred.Deferred<void, SubscribeError> = Deferred.unsafeMake(FiberId.none)
+
+  constructor(readonly settings: Settings) {}
+
+  get skips(): boolean {
+    return this.settings.withoutHandler === "skip" && !this.isClosing
+  }
+
+  /** What the subscription of a handler has instead of the transport. */
+  get transport(): Transport.Service {
+    const { transport } = this.settings
+    return {
+      name: transport.name,
+      capabilities: transport.capabilities,
+      publish: (...args) => transport.publish(...args),
+      subscribe: (_, consumer) => this.attach(consumer)
+    }
+  }
+
+  private attach(consumer: Transport.Consumer): Effect.Effect<Transport.Source, never, Scope.Scope> {
+    return Effect.acquireRelease(
+      Effect.sync(() => {
+        this.attached = consumer
+        for (const lane of this.lanes) lane.attach(consumer)
+        return {
+          stop: Effect.sync(() => {
+            this.isLeaving = true
+            for (const lane of this.lanes) lane.leave()
+          })
+        }
+      }),
+      () =>
+        Effect.sync(() => {
+          this.attached = undefined
+          this.isLeaving = false
+          for (const lane of this.lanes) lane.detach()
+        })
+    )
+  }
+
+  /** What the transport sees. */
+  private readonly consumer: Transport.Consumer = {
+    assigned: (assignment) => {
+      const lane = new WaitingLane(assignment, this, () => this.lanes.delete(lane))
+      this.lanes.add(lane)
+      if (this.isLeaving) lane.leave()
+      else if (this.attached !== undefined) lane.attach(this.attached)
+      return lane
+    }
+  }
+
+  /** Ends it; nothing to end before it has joined. */
+  close: Effect.Effect<void> = Effect.void
+
+  /** Joins the group; the scope's end leaves it. */
+  readonly join: Effect.Effect<Presubscription, SubscribeError, Scope.Scope> = Effect.uninterruptibleMask((restore) =>
+    Effect.gen(this, function*() {
+      const { closeAttached, config, group, onClosed, semantics, startFrom, topic, transport } = this.settings
+      const scope = yield* Scope.make()
+      const source = yield* restore(transport.subscribe({
+        topic,
+        group,
+        semantics,
+        startFrom,
+        maxAboveWatermark: config.maxAboveWatermark,
+        maxUnfinished: config.maxUnfinished,
+        drainDeadline: config.drainDeadline
+      }, this.consumer)).pipe(
+        Scope.extend(scope),
+        Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
+      )
+      const closed = yield* Deferred.make<void>()
+      const closeOnce = source.stop.pipe(
+        Effect.zipRight(closeAttached),
+        Effect.zipRight(Effect.suspend(() =>
+          Effect.forEach(
+            Array.from(this.lanes),
+            (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true }),
+            { concurrency: "unbounded" }
+          )
+        )),
+        Effect.ensuring(Scope.close(scope, Exit.void)),
+        Effect.ensuring(onClosed),
+        Effect.asVoid
+      )
+      const close = this.close = Effect.suspend(() => {
+        if (this.isClosing) return Deferred.await(closed)
+        this.isClosing = true
+        // In a fiber of its own: whoever closes may be a handler that closing waits for.
+        return Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)).pipe(
+          Effect.forkDaemon,
+          Effect.zipRight(Deferred.await(closed))
+        )
+      })
+      yield* Effect.addFinalizer(() => close)
+      return {
+        topic: topic.name,
+        group,
+        stats: Effect.sync(() => ({
+          skipped: this.skipped,
+          waiting: Array.from(this.lanes).filter((lane) => lane.isWaiting).length,
+          isAttached: this.attached !== undefined
+        })),
+        close
+      }
+    })
+  )
+}

@@ -1,0 +1,129 @@
+import * as Effect from "effect/Effect"
+import type { Assignment, Consumer, IncomingMessage, Lane, LaneReport } from "../Transport.js"
+
+/** @internal */
+export interface WaitingState {
+  /** Whether messages are settled and not held while there is no handler. */
+  readonly skips: boolean
+  skipped: number
+}
+
+/**
+ * A partition's lane that outlives the handlers behind it. While there is none it refuses messages, or skips
+ * them; what a handler took and did not finish goes first to the next one.
+ *
+ * @internal
+ */
+export class WaitingLane implements Lane {
+  /** The lane of the handler, while there is one. */
+  private inner: Lane | undefined
+  private isLeaving = false
+  private isClosed = false
+  /** The transport was refused, and waits for `resume`. */
+  private isRefused = false
+  /** What was taken from the transport and is neither finished nor settled, by offset, in the order in which it came. */
+  private readonly taken = new Map<number, IncomingMessage>()
+  /** Those of them that a former handler has left and the present one has not taken. */
+  private left: ReadonlyArray<IncomingMessage> = []
+
+  constructor(
+    private readonly assignment: Assignment,
+    private readonly state: WaitingState,
+    private readonly onClosed: () => void
+  ) {}
+
+  /** Messages wait for a handler. */
+  get isWaiting(): boolean {
+    return this.inner === undefined && (this.isRefused || this.left.length > 0)
+  }
+
+  offer(messages: ReadonlyArray<IncomingMessage>): number {
+    if (this.isClosed) return 0
+    if (this.inner !== undefined && !this.isLeaving && this.left.length === 0) return this.pass(this.inner, messages)
+    if (this.inner === undefined && !this.isLeaving && this.state.skips) return this.skip(messages)
+    this.isRefused = true
+    return 0
+  }
+
+  close(options: Parameters<Lane["close"]>[0]): Effect.Effect<LaneReport> {
+    return Effect.suspend(() => {
+      this.isClosed = true
+      const waiting = this.left.length
+      this.left = []
+      return this.inner === undefined
+        ? Effect.succeed({ unfinished: waiting, lost: 0 })
+        : Effect.map(this.inner.close(options), ({ lost, unfinished }) => ({ lost, unfinished: unfinished + waiting }))
+    }).pipe(Effect.ensuring(Effect.sync(this.onClosed)))
+  }
+
+  /** Messages go to this handler from now on. */
+  attach(consumer: Consumer): void {
+    if (this.isClosed) return
+    this.inner = consumer.assigned({
+      topic: this.assignment.topic,
+      partition: this.assignment.partition,
+      epoch: this.assignment.epoch,
+      finish: (message) => {
+        const original = this.taken.get(message.offset)
+        if (original === undefined) return
+        this.taken.delete(message.offset)
+        this.assignment.finish(original)
+      },
+      settle: (messages) =>
+        Effect.uninterruptibleMask((restore) =>
+          restore(this.assignment.settle(messages.map((message) => this.taken.get(message.offset) ?? message))).pipe(
+            Effect.zipRight(Effect.sync(() => {
+              for (const { offset } of messages) this.taken.delete(offset)
+            }))
+          )
+        ),
+      resume: () => this.goOn()
+    })
+    this.goOn()
+  }
+
+  /** The handler takes nothing more; its lane is about to be closed. */
+  leave(): void {
+    this.isLeaving = true
+  }
+
+  /** The handler's lane is closed. */
+  detach(): void {
+    this.inner = undefined
+    this.isLeaving = false
+    if (this.isClosed) return
+    this.left = Array.from(this.taken.values(), (message) => ({ ...message, maybeDuplicate: true }))
+    if (this.state.skips) this.resume()
+  }
+
+  private pass(inner: Lane, messages: ReadonlyArray<IncomingMessage>): number {
+    // Before: a lane may finish messages within its offer.
+    for (const message of messages) this.taken.set(message.offset, message)
+    const taken = inner.offer(messages)
+    for (let i = taken; i < messages.length; i++) this.taken.delete(messages[i]!.offset)
+    if (taken < messages.length) this.isRefused = true
+    return taken
+  }
+
+  private skip(messages: ReadonlyArray<IncomingMessage>): number {
+    for (const message of messages) this.assignment.finish(message)
+    this.state.skipped += messages.length
+    return messages.length
+  }
+
+  /** What was left first; then the transport may offer again. */
+  private goOn(): void {
+    if (this.isClosed || this.isLeaving || this.inner === undefined) return
+    if (this.left.length > 0) {
+      this.left = this.left.slice(this.inner.offer(this.left))
+      if (this.left.length > 0) return
+    }
+    this.resume()
+  }
+
+  private resume(): void {
+    if (!this.isRefused) return
+    this.isRefused = false
+    this.assignment.resume()
+  }
+}
