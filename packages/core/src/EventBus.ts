@@ -308,15 +308,18 @@ export const make = Effect.gen(function*() {
         closeAttached: Effect.suspend(() => registry.find(topic.name, group)?.close ?? Effect.void),
         onClosed: Effect.sync(() => presubscribed.delete(key))
       })
-      presubscribed.set(key, former)
-      return yield* former.join.pipe(
-        Effect.tap(({ close }) =>
-          isClosed ? Effect.zipRight(close, new BusClosed({ topic: topic.name })) : Effect.void
-        ),
-        Effect.onExit((exit) => {
-          if (Exit.isFailure(exit)) presubscribed.delete(key)
+      return yield* Effect.acquireUseRelease(
+        Effect.sync(() => presubscribed.set(key, former)),
+        () =>
+          Effect.tap(former.join, ({ close }) =>
+            isClosed ? Effect.zipRight(close, new BusClosed({ topic: topic.name })) : Effect.void),
+        // It keeps its place until it is closed; one that could not be made has none.
+        (_, exit) => {
+          if (Exit.isFailure(exit)) {
+            presubscribed.delete(key)
+          }
           return Deferred.done(former.standing, Exit.asVoid(exit))
-        })
+        }
       )
     })
 
