@@ -1,4 +1,5 @@
-import { Partitioner } from "@effect-eventbus/core"
+import { EnvelopeCodec, Partitioner } from "@effect-eventbus/core"
+import { Either } from "effect"
 import { readFileSync } from "node:fs"
 import { describe, expect, it } from "vitest"
 
@@ -31,5 +32,25 @@ describe("the partitions of 10,000 keys", () => {
     const expected = golden(file)
     expect(expected).toHaveLength(10_000)
     expect(expected.map((_, i) => Partitioner.partition(partitioner, Buffer.from(key(i)), 12))).toEqual(expected)
+  })
+})
+
+describe("the Go event bus's bytes", () => {
+  const bytes = readFileSync(new URL("golden/envelope.json", import.meta.url))
+
+  it("are read with every field, and written again as they were", () => {
+    const envelope = Either.getOrThrow(EnvelopeCodec.json.decode(bytes, {}))
+    expect(envelope).toMatchObject({
+      eventId: "0192f0c1-2b3c-7d4e-8f50-0123456789ab",
+      aggregateId: "order-1",
+      eventType: "OrderPlaced",
+      eventVersion: 2,
+      timestamp: "2026-11-21T10:11:12.123456789Z",
+      traceId: "t-1",
+      correlationId: "c-1",
+      tenantId: 7,
+      payloadJson: "{\"total\":12.50,\"id\":9007199254740993,\"note\":\"\\u003cü\\u003e \\u0026\"}"
+    })
+    expect(Buffer.from(EnvelopeCodec.json.encode(envelope)).toString()).toBe(bytes.toString())
   })
 })
