@@ -58,6 +58,40 @@ export const spec = {
     min: -1,
     description: "Replicas of a topic that is created; −1 is the broker's default."
   }),
+  "kafka.topicDefaults.retention": ConfigSpec.duration({
+    description:
+      "How long the messages of all topics are kept (`retention.ms`); for ever with `retention.ms=-1` in `kafka.topicDefaults.config`."
+  }),
+  "kafka.topicDefaults.retentionBytes": ConfigSpec.integer({
+    min: -1,
+    description: "How many bytes of a partition are kept (`retention.bytes`); −1 for no limit."
+  }),
+  "kafka.topicDefaults.cleanupPolicy": ConfigSpec.literal("delete", "compact", "compact,delete")({
+    description: "What is removed: what is old, all but the last message of each key, or both (`cleanup.policy`)."
+  }),
+  "kafka.topicDefaults.compression": ConfigSpec.literal(
+    "producer",
+    "uncompressed",
+    "gzip",
+    "snappy",
+    "lz4",
+    "zstd"
+  )({
+    description: "How the broker stores batches (`compression.type`); `producer`, its own default, is as they come."
+  }),
+  "kafka.topicDefaults.minInsyncReplicas": ConfigSpec.integer({
+    description: "How many replicas have to have a message before it is acknowledged (`min.insync.replicas`)."
+  }),
+  "kafka.topicDefaults.partitions": ConfigSpec.integer({
+    description:
+      "Partitions that all topics are to have which don't say it themselves: unlike `kafka.partitions` it is also checked, or added."
+  }),
+  "kafka.topicDefaults.replicationFactor": ConfigSpec.integer({
+    description: "Replicas that all topics are to have: unlike `kafka.replicationFactor` it is also checked."
+  }),
+  "kafka.topicDefaults.config": ConfigSpec.list({
+    description: "Other settings of all topics by Kafka's names, as `segment.ms=3600000`."
+  }),
   "kafka.metadataMaxAge": ConfigSpec.duration({
     default: "1 minute",
     description: "After how long topics are looked at again, for new partitions."
@@ -147,6 +181,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
   const issues: Array<string> = []
   const sasl = saslOf(values, issues)
   const topicPartitioners = partitionersOf(values["kafka.topicPartitioners"] ?? [], issues)
+  const config = settingsOf(values["kafka.topicDefaults.config"] ?? [], issues)
   if (values["kafka.brokers"] === undefined) issues.push("kafka.brokers: has to be set, as host:port")
   if (issues.length > 0) return Effect.fail(new InvalidConfiguration({ issues }))
   return Effect.succeed({
@@ -159,6 +194,16 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     topics: values["kafka.topics"],
     partitions: values["kafka.partitions"],
     replicationFactor: values["kafka.replicationFactor"],
+    topicDefaults: {
+      retention: values["kafka.topicDefaults.retention"],
+      retentionBytes: values["kafka.topicDefaults.retentionBytes"],
+      cleanupPolicy: values["kafka.topicDefaults.cleanupPolicy"],
+      compression: values["kafka.topicDefaults.compression"],
+      minInsyncReplicas: values["kafka.topicDefaults.minInsyncReplicas"],
+      partitions: values["kafka.topicDefaults.partitions"],
+      replicationFactor: values["kafka.topicDefaults.replicationFactor"],
+      config
+    },
     metadataMaxAge: values["kafka.metadataMaxAge"],
     partitioner: values["kafka.partitioner"],
     topicPartitioners,
@@ -215,6 +260,16 @@ const partitionersOf = (
     } else {
       found[topic] = partitioner
     }
+  }
+  return found
+}
+
+const settingsOf = (entries: ReadonlyArray<string>, issues: Array<string>): Readonly<Record<string, string>> => {
+  const found: Record<string, string> = {}
+  for (const entry of entries) {
+    const at = entry.indexOf("=")
+    if (at < 1) issues.push(`kafka.topicDefaults.config: "${entry}" is not of the form name=value`)
+    else found[entry.slice(0, at).trim()] = entry.slice(at + 1).trim()
   }
   return found
 }

@@ -1,5 +1,5 @@
 import { ConfigSpec } from "@effect-eventbus/core"
-import { KafkaConfig, KafkaConfigSpec, KafkaTransport } from "@effect-eventbus/kafka"
+import { KafkaConfig, KafkaConfigSpec, KafkaTransport, TopicSettings } from "@effect-eventbus/kafka"
 import { ConfigProvider, Duration, Effect, Exit, Layer, Redacted } from "effect"
 import { describe, expect, it } from "vitest"
 
@@ -24,6 +24,14 @@ describe("KafkaConfig", () => {
       EVENTBUS_KAFKA_GROUPS: "shared",
       EVENTBUS_KAFKA_TOPIC_PARTITIONERS: "orders=sarama-fnv1a, clicks=murmur2",
       EVENTBUS_KAFKA_REPLICATION_FACTOR: "-1",
+      EVENTBUS_KAFKA_TOPIC_DEFAULTS_PARTITIONS: "12",
+      EVENTBUS_KAFKA_TOPIC_DEFAULTS_REPLICATION_FACTOR: "3",
+      EVENTBUS_KAFKA_TOPIC_DEFAULTS_RETENTION: "2 hours",
+      EVENTBUS_KAFKA_TOPIC_DEFAULTS_RETENTION_BYTES: "-1",
+      EVENTBUS_KAFKA_TOPIC_DEFAULTS_CLEANUP_POLICY: "compact,delete",
+      EVENTBUS_KAFKA_TOPIC_DEFAULTS_COMPRESSION: "lz4",
+      EVENTBUS_KAFKA_TOPIC_DEFAULTS_MIN_INSYNC_REPLICAS: "2",
+      EVENTBUS_KAFKA_TOPIC_DEFAULTS_CONFIG: "segment.ms=60000, retention.ms=-1",
       EVENTBUS_KAFKA_SESSION_TIMEOUT: "6 seconds"
     })))
     expect(read.settings).toMatchObject({
@@ -35,6 +43,15 @@ describe("KafkaConfig", () => {
       topicPartitioners: { orders: "sarama-fnv1a", clicks: "murmur2" },
       sessionTimeout: 6_000,
       heartbeatInterval: 600
+    })
+    expect(read.settings.topicDefaults).toMatchObject({ partitions: 12, replicationFactor: 3 })
+    expect(TopicSettings.toConfig(read.settings.topicDefaults)).toEqual({
+      "retention.ms": "-1",
+      "retention.bytes": "-1",
+      "cleanup.policy": "compact,delete",
+      "compression.type": "lz4",
+      "min.insync.replicas": "2",
+      "segment.ms": "60000"
     })
     expect(Redacted.value(read.settings.sasl!.password)).toBe("hunter2")
     expect(JSON.stringify(read)).not.toContain("hunter2")
@@ -64,8 +81,12 @@ describe("KafkaConfig", () => {
       left: { issues: [expect.stringContaining("kafka.sasl"), expect.stringContaining("kafka.brokers")] }
     })
     expect(
-      await Effect.runPromise(fromEnv({ EVENTBUS_KAFKA_BROKERS: "a:1", EVENTBUS_KAFKA_TOPIC_PARTITIONERS: "x=crc" }))
-    ).toMatchObject({ left: { issues: [expect.stringContaining("\"x=crc\"")] } })
+      await Effect.runPromise(fromEnv({
+        EVENTBUS_KAFKA_BROKERS: "a:1",
+        EVENTBUS_KAFKA_TOPIC_PARTITIONERS: "x=crc",
+        EVENTBUS_KAFKA_TOPIC_DEFAULTS_CONFIG: "=1"
+      }))
+    ).toMatchObject({ left: { issues: [expect.stringContaining("\"x=crc\""), expect.stringContaining("\"=1\"")] } })
   })
 
   it("a certificate that is neither PEM text nor a file is a typed error", async () => {

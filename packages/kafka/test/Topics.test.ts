@@ -25,7 +25,7 @@ describe("topics", () => {
         const one = named()
         const other = { ...named(), partitions: 2 }
         const service = yield* transport({
-          topicDefaults: TopicSettings.lowThroughput,
+          topicDefaults: { ...TopicSettings.lowThroughput, config: { "segment.ms": "1", "max.message.bytes": "5000" } },
           topicSettings: {
             [one.name]: {
               retention: Duration.hours(2),
@@ -47,7 +47,8 @@ describe("topics", () => {
           "cleanup.policy": "compact,delete",
           "compression.type": "gzip",
           "min.insync.replicas": "1",
-          "segment.ms": "60000"
+          "segment.ms": "60000",
+          "max.message.bytes": "5000"
         })
         expect(yield* partitionsOf(one.name)).toBe(3)
         expect(yield* configOf(other.name)).toMatchObject({ "retention.ms": "-1", "cleanup.policy": "delete" })

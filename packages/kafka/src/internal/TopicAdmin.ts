@@ -19,7 +19,9 @@ interface Wanted {
 }
 
 const wantedOf = (spec: TopicSpec, settings: Settings): Wanted => {
-  const own = { ...settings.topicDefaults, ...settings.topicSettings[spec.name] }
+  const { topicDefaults } = settings
+  const topic = settings.topicSettings[spec.name]
+  const own = { ...topicDefaults, ...topic, config: { ...topicDefaults.config, ...topic?.config } }
   return {
     partitions: spec.partitions ?? own.partitions,
     replicationFactor: own.replicationFactor,
