@@ -1,16 +1,16 @@
 import type { TcpProxy } from "@effect-eventbus/brokers"
-import { Kafka } from "@effect-eventbus/brokers"
 import type { Transport } from "@effect-eventbus/core"
 import { OrderOracle } from "@effect-eventbus/testing"
 import { it } from "@effect/vitest"
-import { Duration, Effect, Either, Exit, Fiber, Scope } from "effect"
-import { afterAll, beforeAll, describe, expect } from "vitest"
+import { Duration, Effect, Either, Fiber } from "effect"
+import { describe, expect } from "vitest"
 import {
   committed,
   eventually,
   makeConsumer,
   message,
   numbered,
+  ownCluster,
   published,
   request,
   spec,
@@ -102,49 +102,37 @@ const leaderOf = (topic: string, partition: number, brokers: ReadonlyArray<strin
   )
 
 describe("three brokers, with three replicas", () => {
-  let cluster: Kafka.KafkaCluster
-  const scope = Effect.runSync(Scope.make())
-  beforeAll(async () => {
-    cluster = await Effect.runPromise(Scope.extend(Kafka.make({ nodes: 3, proxied: true, own: true }), scope))
-  }, 120_000)
-  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)), 30_000)
+  const cluster = ownCluster({ nodes: 3, proxied: true })
 
   const connect = (more = {}) =>
     transport({
-      brokers: cluster.bootstrap,
+      brokers: cluster().bootstrap,
       requestTimeout: Duration.seconds(3),
       connectionTimeout: Duration.seconds(2),
       ...more
     })
 
-  it.scopedLive(
-    "leaders and coordinators that are killed and come back: nothing is lost, out of order or written twice",
-    () =>
-      Effect.gen(function*() {
-        const topic = spec(topicName(), 6)
-        const service = yield* connect()
-        const oracle = new OrderOracle.OrderOracle()
-        const { all, consumer, lanes, pause, seen } = judged(oracle)
-        yield* service.subscribe(request(topic), consumer)
-        const { confirmed, run, unknown } = publishing(service, topic, oracle)
-        const publisher = yield* Effect.forkScoped(run)
-        for (const partition of [0, 1]) {
-          const before = all().length
-          yield* eventually("messages flow", () => all().length > before + 20 * KEYS)
-          const leader = yield* leaderOf(topic.name, partition, cluster.bootstrap)
-          const node = cluster.nodes.find(({ id }) => id === leader)!
-          yield* node.kill
-          const after = all().length
-          yield* eventually("without it, too", () => all().length > after + 20 * KEYS, "40 seconds")
-          yield* node.start
-        }
+  /** Publishes and handles all the time, and judges in the end what became of it. */
+  const underLoad = Effect.gen(function*() {
+    const topic = spec(topicName(), 6)
+    const service = yield* connect()
+    const oracle = new OrderOracle.OrderOracle()
+    const { all, consumer, lanes, pause, seen } = judged(oracle)
+    yield* service.subscribe(request(topic), consumer)
+    const { confirmed, run, unknown } = publishing(service, topic, oracle)
+    const publisher = yield* Effect.forkScoped(run)
+    const flows = (what: string) =>
+      Effect.suspend(() => {
         const before = all().length
-        yield* eventually("and when all are back", () => all().length > before + 20 * KEYS)
+        return eventually(what, () => all().length > before + 20 * KEYS, "40 seconds")
+      })
+    const end = (name: string) =>
+      Effect.gen(function*() {
         yield* Fiber.interrupt(publisher)
         yield* eventually("all that was confirmed is handled", () => [...confirmed].every((name) => seen.has(name)))
         const found = yield* readAgain(service, topic, confirmed)
         console.log(
-          `failover: ${confirmed.size} confirmed, ${unknown.size} not, ${seen.size} handled, ` +
+          `${name}: ${confirmed.size} confirmed, ${unknown.size} not, ${seen.size} handled, ` +
             `${oracle.violations.length} violations, ${oracle.duplicates} duplicates, ` +
             `longest pause ${Math.round(pause.longest)} ms`
         )
@@ -153,6 +141,25 @@ describe("three brokers, with three replicas", () => {
         expect(oracle.duplicates).toBe(0)
         expect(new Set(found).size).toBe(found.length)
         expect(inOrder(found)).toBe(true)
+      })
+    return { topic, lanes, flows, end }
+  })
+
+  it.scopedLive(
+    "leaders and coordinators that are killed and come back: nothing is lost, out of order or written twice",
+    () =>
+      Effect.gen(function*() {
+        const { end, flows, lanes, topic } = yield* underLoad
+        for (const partition of [0, 1]) {
+          yield* flows("messages flow")
+          const leader = yield* leaderOf(topic.name, partition, cluster().bootstrap)
+          const node = cluster().nodes.find(({ id }) => id === leader)!
+          yield* node.kill
+          yield* flows("without it, too")
+          yield* node.start
+        }
+        yield* flows("and when all are back")
+        yield* end("failover")
         expect(lanes).toHaveLength(6)
       }),
     120_000
@@ -162,14 +169,8 @@ describe("three brokers, with three replicas", () => {
     "connections that are cut, slow, silent and half-closed: the same",
     () =>
       Effect.gen(function*() {
-        const topic = spec(topicName(), 6)
-        const service = yield* connect()
-        const oracle = new OrderOracle.OrderOracle()
-        const { all, consumer, pause, seen } = judged(oracle)
-        yield* service.subscribe(request(topic), consumer)
-        const { confirmed, run, unknown } = publishing(service, topic, oracle)
-        const publisher = yield* Effect.forkScoped(run)
-        yield* eventually("messages flow", () => all().length > 20 * KEYS)
+        const { end, flows } = yield* underLoad
+        yield* flows("messages flow")
         const turn = (proxy: TcpProxy.TcpProxy) => [
           proxy.cut,
           Effect.zipRight(proxy.delay(150), Effect.zipRight(Effect.sleep("600 millis"), proxy.delay(0))),
@@ -183,26 +184,13 @@ describe("three brokers, with three replicas", () => {
         const until = Date.now() + WEATHER_MS
         let turns = 0
         while (Date.now() < until) {
-          const proxy = cluster.proxies[turns % 3]!
+          const proxy = cluster().proxies[turns % 3]!
           yield* turn(proxy)[turns % 5]!
           yield* Effect.sleep("200 millis")
           turns++
         }
-        const before = all().length
-        yield* eventually("messages flow again", () => all().length > before + 20 * KEYS)
-        yield* Fiber.interrupt(publisher)
-        yield* eventually("all that was confirmed is handled", () => [...confirmed].every((name) => seen.has(name)))
-        const found = yield* readAgain(service, topic, confirmed)
-        console.log(
-          `bad network, ${turns} faults: ${confirmed.size} confirmed, ${unknown.size} not, ${seen.size} handled, ` +
-            `${oracle.violations.length} violations, ${oracle.duplicates} duplicates, ` +
-            `longest pause ${Math.round(pause.longest)} ms`
-        )
-        expect([...unknown]).toEqual([])
-        expect(oracle.violations).toEqual([])
-        expect(oracle.duplicates).toBe(0)
-        expect(new Set(found).size).toBe(found.length)
-        expect(inOrder(found)).toBe(true)
+        yield* flows("messages flow again")
+        yield* end(`bad network, ${turns} faults`)
       }),
     WEATHER_MS + 60_000
   )
@@ -213,8 +201,8 @@ describe("three brokers, with three replicas", () => {
       const hash = [...group].reduce((hash, char) => (Math.imul(31, hash) + char.charCodeAt(0)) | 0, 0)
       const { topics } = await admin.fetchTopicMetadata({ topics: ["__consumer_offsets"] })
       const { leader } = topics[0]!.partitions.find(({ partitionId }) => partitionId === (hash & 0x7fffffff) % 4)!
-      return cluster.nodes.findIndex(({ id }) => id !== leader)
-    }, cluster.bootstrap)
+      return cluster().nodes.findIndex(({ id }) => id !== leader)
+    }, cluster().bootstrap)
 
   for (const how of ["silent", "dead"] as const) {
     it.scopedLive(
@@ -227,18 +215,18 @@ describe("three brokers, with three replicas", () => {
             admin.createTopics({
               topics: [{
                 topic: topic.name,
-                replicaAssignment: cluster.nodes.map(({ id }, partition) => ({ partition, replicas: [id] })),
+                replicaAssignment: cluster().nodes.map(({ id }, partition) => ({ partition, replicas: [id] })),
                 configEntries: [{ name: "min.insync.replicas", value: "1" }]
               }]
-            }), cluster.bootstrap)
+            }), cluster().bootstrap)
           yield* published(service, topic, Array.from({ length: 30 }, (_, i) => message(undefined, String(i))))
           const victim = yield* bystander(`tests.${topic.name}`)
           const { all, consumer, lanes } = makeConsumer({
             onTake: ({ assignment }, one) => assignment.finish(one)
           })
           const [hurt, heal] = how === "dead"
-            ? [cluster.nodes[victim]!.kill, cluster.nodes[victim]!.start]
-            : [cluster.proxies[victim]!.blackhole, cluster.proxies[victim]!.flow]
+            ? [cluster().nodes[victim]!.kill, cluster().nodes[victim]!.start]
+            : [cluster().proxies[victim]!.blackhole, cluster().proxies[victim]!.flow]
           yield* Effect.acquireRelease(hurt, () => Effect.orDie(heal))
           yield* service.subscribe(request(topic), consumer)
           yield* eventually("the others are read", () => all().length === 20)
@@ -264,8 +252,8 @@ describe("three brokers, with three replicas", () => {
         const finish = (until: number) => {
           for (const one of lane(0).taken) if (one.offset < until) lane(0).assignment.finish(one)
         }
-        const commit = Effect.map(committed(topic.name, 0, "tests", cluster.bootstrap), ({ offset }) => offset)
-        yield* Effect.forEach(cluster.proxies, (proxy) => proxy.freeze, { discard: true })
+        const commit = Effect.map(committed(topic.name, 0, "tests", cluster().bootstrap), ({ offset }) => offset)
+        yield* Effect.forEach(cluster().proxies, (proxy) => proxy.freeze, { discard: true })
         finish(3)
         // The commit of 3 is on its way, and given up.
         yield* Effect.sleep("1500 millis")
@@ -273,7 +261,7 @@ describe("three brokers, with three replicas", () => {
         for (let i = 0; i < 100 && (yield* commit) !== 10; i++) yield* Effect.sleep("50 millis")
         expect(yield* commit).toBe(10)
         yield* Effect.sleep("1 second")
-        yield* Effect.forEach(cluster.proxies, (proxy) => proxy.flow, { discard: true })
+        yield* Effect.forEach(cluster().proxies, (proxy) => proxy.flow, { discard: true })
         for (let i = 0; i < 10; i++) {
           yield* Effect.sleep("100 millis")
           expect(yield* commit).toBe(10)

@@ -1,10 +1,9 @@
-import { Kafka } from "@effect-eventbus/brokers"
 import type { Transport } from "@effect-eventbus/core"
 import { Transport as TransportTag } from "@effect-eventbus/core"
 import { KafkaConnection, KafkaTransport } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
 import { Context, Duration, Effect, Either, ExecutionStrategy, Exit, Fiber, Layer, Scope, Stream } from "effect"
-import { afterAll, beforeAll, describe, expect } from "vitest"
+import { describe, expect } from "vitest"
 import type { Held } from "./Harness.js"
 import {
   committed,
@@ -13,6 +12,7 @@ import {
   makeConsumer,
   message,
   numbered,
+  ownCluster,
   published,
   request,
   spec,
@@ -26,35 +26,38 @@ const valuesOf = (messages: ReadonlyArray<Transport.IncomingMessage>) =>
   messages.map(({ value }) => Number(text(value)))
 
 describe("when the broker fails", () => {
-  let cluster: Kafka.KafkaCluster
-  const scope = Effect.runSync(Scope.make())
-  beforeAll(async () => {
-    cluster = await Effect.runPromise(Scope.extend(Kafka.make({ own: true }), scope))
-  }, 60_000)
-  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)), 30_000)
+  const cluster = ownCluster({ proxied: true })
+
+  /** Until a client has sent something more than it had. */
+  const sendingMore = Effect.suspend(() => {
+    const { received } = cluster().proxies[0]!
+    return Effect.map(received, (before) => (what: string) => eventually(what, () => Effect.runSync(received) > before))
+  })
 
   it.scopedLive(
     "a publish that it does not answer ends at its timeout, and says what may have been written",
     () =>
       Effect.gen(function*() {
-        const service = yield* transport({ brokers: cluster.bootstrap, requestTimeout: Duration.seconds(8) })
+        const service = yield* transport({ brokers: cluster().bootstrap, requestTimeout: Duration.seconds(8) })
         const topic = spec()
         yield* published(service, topic, numbered(1))
         // Also where this test fails: the next ones need the broker.
-        yield* Effect.acquireRelease(cluster.nodes[0]!.suspend, () => Effect.orDie(cluster.nodes[0]!.resume))
+        yield* Effect.acquireRelease(cluster().nodes[0]!.suspend, () => Effect.orDie(cluster().nodes[0]!.resume))
         const timeout = Duration.seconds(4)
         const started = Date.now()
+        const moreIsSent = yield* sendingMore
         const sent = yield* Effect.fork(service.publish(topic, [message("a", "1")], { timeout }))
-        yield* Effect.sleep("1 seconds")
+        yield* moreIsSent("the first is on its way")
         const behind = yield* service.publish(topic, [message("a", "2")], { timeout })
         expect(Date.now() - started).toBeLessThan(6_500)
         expect(yield* Fiber.join(sent)).toMatchObject([
           { left: { _tag: "PublishFailed", reason: "Timeout", outcome: "unknown", isRetryable: true } }
         ])
         expect(behind).toMatchObject([{ left: { _tag: "PublishFailed", outcome: "not-written" } }])
+        const again = yield* sendingMore
         const after = yield* Effect.fork(published(service, topic, [message("a", "3")], "20 seconds"))
-        yield* Effect.sleep("4 seconds")
-        yield* cluster.nodes[0]!.resume
+        yield* again("its connection is given up, and another one is tried")
+        yield* cluster().nodes[0]!.resume
         yield* Fiber.join(after)
         const { all, consumer } = finishing()
         yield* service.subscribe(request(topic), consumer)
@@ -70,13 +73,13 @@ describe("when the broker fails", () => {
     () =>
       Effect.gen(function*() {
         const own = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
-        const service = yield* transport({ brokers: cluster.bootstrap, closeTimeout: Duration.millis(200) }).pipe(
+        const service = yield* transport({ brokers: cluster().bootstrap, closeTimeout: Duration.millis(200) }).pipe(
           Scope.extend(own)
         )
         const topic = spec()
         yield* published(service, topic, numbered(1))
         yield* service.subscribe(request(topic), finishing().consumer).pipe(Scope.extend(own))
-        yield* cluster.nodes[0]!.kill
+        yield* cluster().nodes[0]!.kill
         const started = Date.now()
         const results = yield* service.publish(topic, numbered(3), { timeout: Duration.seconds(2) })
         expect(Date.now() - started).toBeLessThan(2_500)
@@ -89,7 +92,7 @@ describe("when the broker fails", () => {
         const closing = Date.now()
         yield* Scope.close(own, Exit.void)
         expect(Date.now() - closing).toBeLessThan(2_000)
-        yield* cluster.nodes[0]!.start
+        yield* cluster().nodes[0]!.start
       }),
     60_000
   )
@@ -99,7 +102,7 @@ describe("when the broker fails", () => {
       const told: Array<string> = []
       const seen: Array<string> = []
       const context = yield* Layer.build(KafkaTransport.layer({
-        brokers: cluster.bootstrap,
+        brokers: cluster().bootstrap,
         onConnectionState: ({ _tag }) => Effect.sync(() => void told.push(_tag))
       }))
       const connection = Context.get(context, KafkaConnection.KafkaConnection)
@@ -108,10 +111,10 @@ describe("when the broker fails", () => {
       )
       yield* Context.get(context, TransportTag.Transport).subscribe(request(spec()), finishing().consumer)
       expect(yield* connection.state).toEqual({ _tag: "Connected", unreachable: [] })
-      yield* cluster.nodes[0]!.kill
+      yield* cluster().nodes[0]!.kill
       yield* eventually("it is noticed", () => told.length > 0)
-      expect(yield* connection.state).toEqual({ _tag: "Disconnected", unreachable: cluster.bootstrap })
-      yield* cluster.nodes[0]!.start
+      expect(yield* connection.state).toEqual({ _tag: "Disconnected", unreachable: cluster().bootstrap })
+      yield* cluster().nodes[0]!.start
       yield* eventually("and the end of it", () => told.at(-1) === "Connected")
       expect(told).toEqual(["Disconnected", "Connected"])
       yield* eventually("the stream has the same", () => seen.at(-1) === "Connected")
@@ -122,7 +125,7 @@ describe("when the broker fails", () => {
     "killed and started again under load: every confirmed message is there, once and in order, and handled once",
     () =>
       Effect.gen(function*() {
-        const service = yield* transport({ brokers: cluster.bootstrap, heartbeatInterval: Duration.millis(500) })
+        const service = yield* transport({ brokers: cluster().bootstrap, heartbeatInterval: Duration.millis(500) })
         const topic = spec(topicName(), 3)
         const { all, consumer, lanes } = finishing()
         yield* service.subscribe(request(topic), consumer)
@@ -139,7 +142,7 @@ describe("when the broker fails", () => {
           results.forEach((result, i) => Either.isRight(result) && confirmed.push(from + i))
           yield* Effect.sleep("10 millis")
         })))
-        const [node] = cluster.nodes
+        const [node] = cluster().nodes
         for (const stop of [node!.kill, node!.stop]) {
           const before = all().length
           yield* eventually("messages flow", () => all().length > before + 600)
@@ -170,7 +173,7 @@ describe("when the broker fails", () => {
     () =>
       Effect.gen(function*() {
         const service = yield* transport({
-          brokers: cluster.bootstrap,
+          brokers: cluster().bootstrap,
           sessionTimeout: Duration.seconds(3),
           requestTimeout: Duration.seconds(2),
           connectionTimeout: Duration.seconds(1)
@@ -188,11 +191,11 @@ describe("when the broker fails", () => {
         })
         yield* service.subscribe(request(topic, { drainDeadline: Duration.seconds(1) }), consumer)
         yield* eventually("they arrive", () => handled.length === 19)
-        yield* cluster.nodes[0]!.suspend
+        yield* cluster().nodes[0]!.suspend
         const suspended = Date.now()
         yield* eventually("the lane is closed", () => lanes[0]!.isClosed)
         expect(Date.now() - suspended).toBeLessThan(2_900)
-        yield* cluster.nodes[0]!.resume
+        yield* cluster().nodes[0]!.resume
         yield* eventually("it comes back", () => lanes.length > 1 && handled.length === 20)
         expect(handled[19]).toBe(15)
         yield* published(service, topic, numbered(5))

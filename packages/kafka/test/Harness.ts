@@ -1,13 +1,25 @@
 /** What the tests of this package share: a plain hand-written consumer, and Kafka through kafkajs's own client. */
+import { Kafka } from "@effect-eventbus/brokers"
 import type { EventBusError, Transport } from "@effect-eventbus/core"
 import type { KafkaConfig } from "@effect-eventbus/kafka"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { eventually, throughout } from "@effect-eventbus/testing/Eventually"
-import { Duration, Effect, Either } from "effect"
+import { Duration, Effect, Either, Exit, Scope } from "effect"
 import kafkajs from "kafkajs"
-import { inject } from "vitest"
+import { afterAll, beforeAll, inject } from "vitest"
 
 export const shared = (): ReadonlyArray<string> => inject("kafkaBrokers")
+
+/** Brokers of its own for the tests of a `describe`: they may be hurt. */
+export const ownCluster = (options: Kafka.Options) => {
+  let cluster: Kafka.KafkaCluster | undefined
+  const scope = Effect.runSync(Scope.make())
+  beforeAll(async () => {
+    cluster = await Effect.runPromise(Scope.extend(Kafka.make({ ...options, own: true }), scope))
+  }, 120_000)
+  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)), 30_000)
+  return () => cluster!
+}
 
 let topics = 0
 export const topicName = (): string => `test-${process.pid}-${Date.now()}-${topics++}`

@@ -1,11 +1,10 @@
-import { Kafka } from "@effect-eventbus/brokers"
 import type { Transport } from "@effect-eventbus/core"
 import { EventBus, EventBusConfig, FailurePolicy, Topic } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
 import { Chunk, Context, Duration, Effect, Exit, Layer, Schema, Scope, Stream } from "effect"
 import kafkajs from "kafkajs"
-import { afterAll, beforeAll, describe, expect } from "vitest"
+import { describe, expect } from "vitest"
 import {
   committed,
   eventually,
@@ -14,6 +13,7 @@ import {
   makeConsumer,
   message,
   numbered,
+  ownCluster,
   published,
   request,
   spec,
@@ -24,26 +24,19 @@ import {
 } from "./Harness.js"
 
 describe("what happens to a log", () => {
-  let cluster: Kafka.KafkaCluster
-  const scope = Effect.runSync(Scope.make())
-  beforeAll(async () => {
-    cluster = await Effect.runPromise(Scope.extend(
-      Kafka.make({
-        config: {
-          "log.cleaner.backoff.ms": "100",
-          "log.cleaner.dedupe.buffer.size": "8388608",
-          "file.delete.delay.ms": "500"
-        }
-      }),
-      scope
-    ))
-  }, 60_000)
-  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)), 30_000)
+  const cluster = ownCluster({
+    config: {
+      "log.cleaner.backoff.ms": "100",
+      "log.cleaner.dedupe.buffer.size": "8388608",
+      "file.delete.delay.ms": "500"
+    }
+  })
 
-  const connect = (more = {}) => transport({ brokers: cluster.bootstrap, metadataMaxAge: Duration.seconds(1), ...more })
-  const admin = <A>(use: (admin: kafkajs.Admin) => Promise<A>) => withAdmin(use, cluster.bootstrap)
+  const connect = (more = {}) =>
+    transport({ brokers: cluster().bootstrap, metadataMaxAge: Duration.seconds(1), ...more })
+  const admin = <A>(use: (admin: kafkajs.Admin) => Promise<A>) => withAdmin(use, cluster().bootstrap)
   const commitOf = (topic: string) =>
-    Effect.map(committed(topic, 0, "tests", cluster.bootstrap), ({ offset }) => offset)
+    Effect.map(committed(topic, 0, "tests", cluster().bootstrap), ({ offset }) => offset)
   const eventuallyCommitted = (topic: string, offset: number) =>
     Effect.gen(function*() {
       let last = -1
@@ -73,7 +66,7 @@ describe("what happens to a log", () => {
   /** What is left of a topic, as kafkajs's consumer reads it. */
   const size = (topic: string) =>
     Effect.promise(async () => {
-      const consumer = kafka(cluster.bootstrap).consumer({ groupId: topicName(), maxWaitTimeInMs: 50 })
+      const consumer = kafka(cluster().bootstrap).consumer({ groupId: topicName(), maxWaitTimeInMs: 50 })
       let count = 0
       await consumer.connect()
       await consumer.subscribe({ topic, fromBeginning: true })
@@ -169,7 +162,7 @@ describe("what happens to a log", () => {
         const producers = yield* Effect.forEach(["a", "b"], (name) =>
           Effect.acquireRelease(
             Effect.promise(async () => {
-              const producer = kafka(cluster.bootstrap).producer({
+              const producer = kafka(cluster().bootstrap).producer({
                 transactionalId: `${topic.name}-${name}`,
                 maxInFlightRequests: 1,
                 idempotent: true,
@@ -284,7 +277,7 @@ describe("what happens to a log", () => {
     "a partition does not begin once the group is lost again, while what ran of it before is still ending",
     () =>
       Effect.gen(function*() {
-        const [node] = cluster.nodes
+        const [node] = cluster().nodes
         const topic = spec()
         const sessionTimeout = Duration.seconds(2)
         const service = yield* connect({
@@ -382,7 +375,7 @@ describe("what happens to a log", () => {
         })
         const layer = EventBus.layer.pipe(
           Layer.provide(EventBusConfig.layer({ maxAboveWatermark: 3_000 })),
-          Layer.provide(KafkaTransport.layer({ brokers: cluster.bootstrap }))
+          Layer.provide(KafkaTransport.layer({ brokers: cluster().bootstrap }))
         )
         const bus = Context.get(yield* Layer.build(layer), EventBus.EventBus)
         const handled: Array<{ readonly aggregate: string; readonly n: number; readonly at: number }> = []

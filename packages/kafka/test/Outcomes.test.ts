@@ -1,13 +1,13 @@
-import { Kafka } from "@effect-eventbus/brokers"
 import { Compression } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
-import { Clock, Duration, Effect, Either, Exit, Fiber, Scope } from "effect"
-import { afterAll, beforeAll, describe, expect } from "vitest"
+import { Clock, Duration, Effect, Either, Fiber } from "effect"
+import { describe, expect } from "vitest"
 import {
   eventually,
   finishing,
   message,
   numbered,
+  ownCluster,
   published,
   request,
   spec,
@@ -30,16 +30,11 @@ const makeClock = () => {
 }
 
 describe("what becomes of a publish", () => {
-  let cluster: Kafka.KafkaCluster
-  const scope = Effect.runSync(Scope.make())
-  beforeAll(async () => {
-    cluster = await Effect.runPromise(Scope.extend(Kafka.make({ own: true, proxied: true }), scope))
-  }, 60_000)
-  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)), 30_000)
+  const cluster = ownCluster({ proxied: true })
 
-  const connect = (more: Parameters<typeof transport>[0] = {}) => transport({ brokers: cluster.bootstrap, ...more })
+  const connect = (more: Parameters<typeof transport>[0] = {}) => transport({ brokers: cluster().bootstrap, ...more })
   const suspended = Effect.suspend(() =>
-    Effect.acquireRelease(cluster.nodes[0]!.suspend, () => Effect.orDie(cluster.nodes[0]!.resume))
+    Effect.acquireRelease(cluster().nodes[0]!.suspend, () => Effect.orDie(cluster().nodes[0]!.resume))
   )
 
   it.scopedLive("its timeout also covers the first check of a topic", () =>
@@ -80,7 +75,7 @@ describe("what becomes of a publish", () => {
       }])
       set.by = 3_600_000
       expect(yield* Effect.timeoutOption(Fiber.await(patient), "200 millis")).toMatchObject({ _tag: "None" })
-      yield* cluster.nodes[0]!.resume
+      yield* cluster().nodes[0]!.resume
       expect(yield* Fiber.join(patient)).toMatchObject([{ _tag: "Right" }])
     }), 60_000)
 
@@ -138,7 +133,7 @@ describe("what becomes of a publish", () => {
     "refused at its second attempt, it may have been written; and what comes next is not taken for it",
     () =>
       Effect.gen(function*() {
-        const proxy = cluster.proxies[0]!
+        const proxy = cluster().proxies[0]!
         const topic = spec()
         const service = yield* connect({ requestTimeout: Duration.seconds(3) })
         const admin = yield* connect()
@@ -153,7 +148,7 @@ describe("what becomes of a publish", () => {
                 name: topic.name,
                 configEntries: [{ name: "max.message.bytes", value: String(bytes) }]
               }]
-            }), cluster.bootstrap)
+            }), cluster().bootstrap)
         const takesLarge = Effect.map(
           admin.publish(topic, [message("a", `probe${large}`)], { timeout: Duration.seconds(5) }),
           ([result]) => Either.isRight(result!)

@@ -18,6 +18,8 @@ export interface TcpProxy {
   readonly address: string
   /** How many client connections are open now. */
   readonly connections: Effect.Effect<number>
+  /** How many bytes clients have sent so far, whether or not they have been carried on. */
+  readonly received: Effect.Effect<number>
   /** Resets every live connection; new ones are served. */
   readonly cut: Effect.Effect<void>
   /** Resets each new connection at once, until `accept`. */
@@ -116,6 +118,7 @@ const reset = ({ client, pumps, server }: Link) => {
 export const make = (target: Target): Effect.Effect<TcpProxy, BrokerError, Scope.Scope> =>
   Effect.gen(function*() {
     const weather: Weather = { refusing: false, held: false, delay: 0 }
+    let received = 0
     const links = new Set<Link>()
 
     const serve = (client: Socket) => {
@@ -134,6 +137,9 @@ export const make = (target: Target): Effect.Effect<TcpProxy, BrokerError, Scope
         weather: own,
         pumps: [new Pump(client, server, own), new Pump(server, client, own)]
       }
+      client.on("data", (chunk: Buffer) => {
+        received += chunk.length
+      })
       links.add(link)
       const closed = (gone: Socket, other: Socket) => {
         if (other.closed) links.delete(link)
@@ -172,6 +178,7 @@ export const make = (target: Target): Effect.Effect<TcpProxy, BrokerError, Scope
       port,
       address: `127.0.0.1:${port}`,
       connections: Effect.sync(() => links.size),
+      received: Effect.sync(() => received),
       cut,
       refuse: change((weather) => weather.refusing = true),
       accept: change((weather) => weather.refusing = false),
