@@ -1,6 +1,7 @@
 /** Kafka through Java's own client: a program of a file, run with the jars that the brokers are made of. */
+import * as Command from "@effect-eventbus/brokers/Command"
 import * as KafkaPackage from "@effect-eventbus/brokers/KafkaPackage"
-import { Effect, Option } from "effect"
+import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { shared } from "./Harness.js"
@@ -23,7 +24,13 @@ export interface Input {
 const program = fileURLToPath(new URL("java/JavaClient.java", import.meta.url))
 
 /** None where there is neither a JDK with Maven nor a way to install them: with Docker or brokers from elsewhere. */
-export const available = Effect.option(KafkaPackage.get)
+const available = Effect.gen(function*() {
+  const kafka = yield* KafkaPackage.get
+  const java = yield* Command.find([kafka.java], ["--list-modules"], (modules) => modules.includes("jdk.compiler"))
+  return java === undefined ? undefined : kafka
+}).pipe(
+  Effect.catchAll((error) => Effect.as(Effect.logWarning("Java's client can't be run", error.message), undefined))
+)
 
 /** Runs commands one after the other (JavaClient.java says which); all records that were written and read. */
 export const run = (
@@ -61,7 +68,8 @@ const recordOf = (line: string): JavaRecord => {
   }
 }
 
+/** Skips the test where there is no Java. */
 export const ifAvailable = <A, E, R>(
   skip: () => void,
   use: (java: KafkaPackage.KafkaPackage) => Effect.Effect<A, E, R>
-) => Effect.flatMap(available, (java) => Option.isSome(java) ? Effect.asVoid(use(java.value)) : Effect.sync(skip))
+) => Effect.flatMap(available, (java) => java === undefined ? Effect.sync(skip) : Effect.asVoid(use(java)))
