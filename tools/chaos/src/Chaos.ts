@@ -52,6 +52,9 @@ export class Stuck extends Data.TaggedError("Stuck")<{ readonly handled: number;
 
 export type Say = (line: string) => void
 
+/** For how long the next blow waits for who was started after the last one. */
+const startPatienceMs = 15_000
+
 /** After so long without anything handled a run is given up. */
 const patienceMs = 60_000
 
@@ -69,6 +72,7 @@ const environment = (options: Options, stage: Stage.Stage): Record<string, strin
   EVENTBUS_RESTART_BASE: "5 millis",
   EVENTBUS_HOLD_INTERVAL: "100 millis",
   EVENTBUS_DRAIN_DEADLINE: "1 seconds",
+  EVENTBUS_CLOSE_DEADLINE: "5 seconds",
   ...options.settings,
   CHAOS_RUN: `${options.seed}`,
   CHAOS_PARTITIONS: String(options.partitions),
@@ -89,6 +93,7 @@ class Run {
   readonly counts = { kills: 0, suspensions: 0, cuts: 0, brokerRestarts: 0 }
   /** All that were ever started: what the dead wrote last is still to be read. */
   private readonly everybody: Array<Instance | Publisher> = []
+  private readonly handling = new Set<string>()
   private started = 0
 
   constructor(readonly options: Options, readonly fleet: Fleet, readonly say: Say) {}
@@ -108,9 +113,16 @@ class Run {
   poll(): void {
     for (const one of this.everybody) {
       const entries = one.poll()
-      for (const entry of entries) this.entries.push(entry)
+      for (const entry of entries) {
+        this.entries.push(entry)
+        if (entry.kind === "S") this.handling.add(entry.process)
+      }
       this.progress.add(entries)
     }
+  }
+
+  hasHandled(instance: string): boolean {
+    return this.handling.has(instance)
   }
 
   get output(): string {
@@ -164,6 +176,7 @@ const story = (run: Run, stage: Stage.Stage, publisher: Publisher) =>
   Effect.gen(function*() {
     const { options, progress, say } = run
     // Calm: everybody is there, and nothing happens.
+    yield* Effect.timeoutOption(until(() => run.instances.every(({ name }) => run.hasHandled(name))), startPatienceMs)
     yield* until(() => progress.handled > 0)
     yield* Effect.sleep("2 seconds")
     const calmMs = Math.max(3_000, Math.min(20_000, options.seconds * 200))
@@ -228,7 +241,10 @@ const chaos = (run: Run, isEnough: () => boolean): Effect.Effect<void, Participa
     instances.splice(index, 1)
     yield* action === "kill" ? victim.kill : victim.stop(15_000)
     yield* Effect.sleep(away)
-    instances.splice(index, 0, yield* run.startInstance)
+    const successor = yield* run.startInstance
+    instances.splice(index, 0, successor)
+    // On a machine that is busy otherwise it may take long to start: nobody is killed before it did anything.
+    yield* Effect.timeoutOption(until(() => isEnough() || run.hasHandled(successor.name)), startPatienceMs)
   })
   return Effect.gen(function*() {
     // What an action takes counts: one begins every so many seconds, if it can.
