@@ -24,7 +24,7 @@ describe("the figures of a chaos run", () => {
   })
 
   it("times a recovery until the last partition of the dead one goes on, elsewhere", () => {
-    const entries = log("a:S0#0=1 a:S1#1=1 b:S2#2=1 a:S0#0=3.1 b:S3#2=4 b:S0#0=5 c:S1#1=7 c:S4#1=9")
+    const entries = log("a:S0#0=1 a:S1#1=1 b:S2#2=1 a:S1#1=3.1 b:S3#2=4 b:S0#0=5 c:S1#1=7 c:S4#1=9")
     expect(Figures.recoveriesMs(entries, [killed("a", 3)])).toEqual([4_000])
   })
 
