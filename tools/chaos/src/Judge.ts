@@ -55,6 +55,8 @@ export interface Verdict {
   readonly plainPublished: number
   readonly plainLost: number
   readonly plainTwice: number
+  /** How often a process did not get to run for half a second and more, because the machine was busy. */
+  readonly stalls: number
   /** The first findings, for people. */
   readonly examples: ReadonlyArray<string>
 }
@@ -85,8 +87,18 @@ const downs = (outages: ReadonlyArray<Outage>): ReadonlyArray<History.Entry> =>
     return to === Number.POSITIVE_INFINITY ? [down] : [down, { kind: "up", at: to / 1e6, process }]
   })
 
-export const judge = (entries: ReadonlyArray<Entry>, circumstances: Circumstances): Verdict => {
-  const sorted = entries.slice().sort((a, b) => a.at - b.at)
+/** A process that did not get to run was suspended, by whomever. */
+const stallOf = ({ at, process, sequence }: Entry): Outage => ({
+  process,
+  from: at - sequence * 1e6,
+  to: at,
+  why: "suspend"
+})
+
+export const judge = (log: ReadonlyArray<Entry>, given: Circumstances): Verdict => {
+  const stalls = log.filter(({ kind }) => kind === "W").map(stallOf)
+  const circumstances = { ...given, outages: [...given.outages, ...stalls] }
+  const sorted = log.filter(({ kind }) => kind !== "W").sort((a, b) => a.at - b.at)
   const out = downs(circumstances.outages)
   const isPlain = ({ kind }: Entry) => kind === "O" || kind === "Q"
   const envelopes = sorted.filter((entry) => !isPlain(entry))
@@ -112,6 +124,7 @@ export const judge = (entries: ReadonlyArray<Entry>, circumstances: Circumstance
     plainPublished: published.length,
     plainLost: published.filter(({ sequence }) => !handled.has(sequence)).length,
     plainTwice: twice.length,
+    stalls: stalls.length,
     examples: [...[...findings, ...twice].map(({ explanation, kind }) => `${kind}: ${explanation}`), ...ages.late]
       .slice(0, 20)
   }

@@ -8,8 +8,9 @@ import { closeSync, existsSync, openSync, readSync, writeSync } from "node:fs"
 /**
  * `S`tarted, `F`inished (the bus goes on to the next message), `T`ried (it will be run again), `I`nterrupted,
  * `P`ublished and confirmed, `U`nknown whether published; `O`nce: a plain message's handler started, `Q`: one was published.
+ * `W`aited: the process did not get to run, for as many ms as the sequence says.
  */
-export type Kind = "S" | "F" | "T" | "I" | "P" | "U" | "O" | "Q"
+export type Kind = "S" | "F" | "T" | "I" | "P" | "U" | "O" | "Q" | "W"
 
 export interface Entry {
   readonly kind: Kind

@@ -23,7 +23,8 @@ const fields = [
   "cuts",
   "brokerRestarts",
   "plainLost",
-  "plainTwice"
+  "plainTwice",
+  "stalls"
 ] as const satisfies ReadonlyArray<keyof Result>
 
 /** One line. */
@@ -53,6 +54,7 @@ export const table = (result: Result, { seed }: Options, tookMs: number): string
     ["violations", result.violations, "of the order"],
     ["overlaps", result.overlaps],
     ["plain", result.plainPublished, `${result.plainLost} lost by kills, ${result.plainTwice} handled twice`],
+    ["stalls", result.stalls, "of 0.5 s and more, for want of CPU time"],
     ["longest pause", `${result.longestPauseMs} ms`],
     ["time to recover", `${result.recoverMs} ms`, "from a kill until all its partitions go on, at most"],
     ["calm rate", `${result.calmRate}/s`],

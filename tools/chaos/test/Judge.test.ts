@@ -47,6 +47,9 @@ describe("the judge of a chaos run", () => {
   it("sees two handlers of one aggregate at once, unless one of the processes was dead or suspended", () => {
     expect(verdict("P0 a:S0 b:S0 a:F0 b:F0")).toMatchObject({ overlaps: 1 })
     expect(verdict("P0 a:S0 b:S0 b:F0", { outages: [outage("a", 2, 100, "kill")] })).toMatchObject({ overlaps: 0 })
+    // One that the machine did not let run was suspended, too.
+    expect(verdict("P0=0 a:S0=1 b:S0=2 b:F0=3 a:W1500=3")).toMatchObject({ overlaps: 0 })
+    expect(verdict("P0=0 a:S0=1 b:S0=2 b:F0=3 a:W500=3")).toMatchObject({ overlaps: 1 })
     // A network that is cut excuses nobody: whoever is not heard has to stop before another one starts.
     expect(verdict("P0 a:S0 b:S0 b:F0", { disturbances: [{ from: 0, to: 100e9 }] })).toMatchObject({ overlaps: 1 })
   })
@@ -90,7 +93,7 @@ describe("the judge of a chaos run", () => {
   })
 
   it("knows every kind of entry", () => {
-    const kinds: ReadonlyArray<Kind> = ["S", "F", "T", "I", "P", "U", "O", "Q"]
+    const kinds: ReadonlyArray<Kind> = ["S", "F", "T", "I", "P", "U", "O", "Q", "W"]
     expect(() => judge(kinds.flatMap((kind) => log(`a:${kind}0`)), calm)).not.toThrow()
   })
 })

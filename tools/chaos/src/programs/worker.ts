@@ -6,8 +6,18 @@ import { common, run, setting } from "./Program.js"
 // Whoever started it has ended, killed perhaps: nobody else would end this process.
 process.stdin.on("end", () => process.exit(1)).resume()
 
+const settings = common()
+
+// A machine that is too busy suspends a process as SIGSTOP does: the judge has to know. From half a second on.
+let ran = performance.now()
+setInterval(() => {
+  const waited = performance.now() - ran
+  if (waited > 500) settings.write("W", "-", Math.round(waited))
+  ran = performance.now()
+}, 100).unref()
+
 run(Layer.launch(Consumer.layer({
-  ...common(),
+  ...settings,
   seed: Number(setting("SEED")),
   minWorkMs: Number(setting("MIN_WORK_MS")),
   maxWorkMs: Number(setting("MAX_WORK_MS")),
