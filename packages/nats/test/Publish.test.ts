@@ -117,6 +117,33 @@ describe("Publishing", () => {
       }
     })))
 
+  it("what waits behind a message that timed out fails with it, so that all can be published again in order", () =>
+    T.run(Effect.gen(function*() {
+      const proxy = yield* TcpProxy.make({ port: portOf(servers[0]!) })
+      const service = yield* T.transport([proxy.address])
+      const topic = T.topic()
+      yield* T.publish(service, topic, [T.message(0, "a")])
+      yield* proxy.blackhole
+      const first = yield* Effect.fork(
+        service.publish(topic, [T.message(1, "a")], { timeout: Duration.millis(300) })
+      )
+      yield* Effect.yieldNow()
+      const others = yield* Effect.fork(service.publish(topic, [T.message(2, "a"), T.message(3, "a")], { timeout }))
+      const start = performance.now()
+      const results = [...(yield* Fiber.join(first)), ...(yield* Fiber.join(others))]
+      assert.isBelow(performance.now() - start, 8_000)
+      assert.deepStrictEqual(
+        results.map((result) => Either.isLeft(result) && result.left._tag === "PublishFailed" && result.left.outcome),
+        ["unknown", "not-written", "not-written"]
+      )
+      yield* proxy.flow
+      // The first one is written by now, or is written now; the way is free.
+      yield* service.publish(topic, [T.message(1, "a")], { timeout })
+      yield* T.publish(service, topic, T.messages(2, 5, 1).map((message) => ({ ...message, aggregateId: "a" })))
+      const nc = yield* T.client(servers)
+      assert.deepStrictEqual((yield* stored(nc, topic.name)).map(({ n }) => n), [0, 1, 2, 3, 4])
+    })))
+
   it("an interrupted publish leaves the way free", () =>
     T.run(Effect.gen(function*() {
       const proxy = yield* TcpProxy.make({ port: portOf(servers[0]!) })

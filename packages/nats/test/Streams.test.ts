@@ -4,13 +4,14 @@ import type { ConsumerConfig, StreamConfig } from "nats"
 import type { NatsConfig } from "../src/index.js"
 import { Subject } from "../src/index.js"
 import * as T from "./fixture.js"
+import { sharedServer } from "./sharedServer.js"
 
 const timeout = Duration.seconds(10)
 
 const durableOf = (topic: string) => Either.getOrThrow(Subject.toDurable("group", topic))
 
 describe.each(T.versions)("Streams on %s", (version) => {
-  const servers = T.sharedServer(version)
+  const servers = sharedServer(version)
 
   const manager = Effect.flatMap(
     Effect.suspend(() => T.client(servers())),
@@ -211,7 +212,7 @@ describe.each(T.versions)("Streams on %s", (version) => {
 })
 
 describe.each(T.versions)("Where a group begins on %s", (version) => {
-  const servers = T.sharedServer(version)
+  const servers = sharedServer(version)
 
   it("at a time, at a sequence, at the last message; what is not there yet is the end", () =>
     T.run(Effect.gen(function*() {

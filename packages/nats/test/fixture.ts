@@ -8,7 +8,6 @@ import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
-import { afterAll, beforeAll } from "vitest"
 import { type NatsConfig, NatsTransport } from "../src/index.js"
 import type { TestConsumer } from "./consumer.js"
 
@@ -151,14 +150,3 @@ export const child = (file: string, ...args: ReadonlyArray<string>): Effect.Effe
     }),
     (child) => Effect.sync(child.kill)
   )
-
-/** One server for all tests of a `describe`. */
-export const sharedServer = (version: "2.15" | "2.9", config?: string): () => ReadonlyArray<string> => {
-  const scope = Effect.runSync(Scope.make())
-  let servers: ReadonlyArray<string> = []
-  beforeAll(async () => {
-    servers = (await Effect.runPromise(Scope.extend(server(version, config), scope))).servers
-  })
-  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
-  return () => servers
-}

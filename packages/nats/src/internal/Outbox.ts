@@ -145,23 +145,29 @@ export class Outbox {
     topic.parked = topic.parked.filter((entry) => !entry.isDone)
   }
 
-  /** The call's time is over. */
+  /**
+   * The call's time is over. What waits behind its messages fails with them: if it went out, they could only be
+   * published again behind it.
+   */
   expire(call: Call): void {
     const isUp = this.connection.isUp()
     for (const entry of call.entries) {
       if (entry.isDone) continue
-      const maybeWritten = entry.maybeWritten || entry.reply !== undefined
-      this.finish(
-        entry,
-        Either.left(
-          new PublishFailed({
-            topic: entry.topic.spec.name,
-            reason: isUp && entry.topic.misses === 0 ? "Timeout" : "Unreachable",
-            outcome: maybeWritten ? "unknown" : "not-written"
-          })
-        )
-      )
+      const { misses, spec } = entry.topic
+      const reason = isUp && misses === 0 ? "Timeout" : "Unreachable"
+      const outcome = entry.maybeWritten || entry.reply !== undefined ? "unknown" : "not-written"
+      const failed = new PublishFailed({ topic: spec.name, reason, outcome })
+      this.finish(entry, Either.left(failed))
       this.forgetDone(entry.topic)
+      for (let behind = entry.next; behind !== undefined; behind = behind.next) {
+        if (behind.isDone) continue
+        const cause = `the message before it, of the same aggregate or key, failed: ${failed.message}`
+        this.finish(
+          behind,
+          Either.left(new PublishFailed({ topic: spec.name, reason, outcome: "not-written", cause }))
+        )
+        this.forgetDone(behind.topic)
+      }
     }
     this.pump()
   }

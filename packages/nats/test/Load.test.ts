@@ -1,0 +1,79 @@
+import { EventBus, FailurePolicy, Topic } from "@effect-eventbus/core"
+import { assert, describe, it } from "@effect/vitest"
+import type {} from "@effect-eventbus/brokers/vitestSetup"
+import { Effect, Layer, Schema } from "effect"
+import { inject } from "vitest"
+import { NatsTransport } from "../src/index.js"
+import * as T from "./fixture.js"
+
+const servers = inject("natsServers")
+
+const Tick = Schema.Struct({ n: Schema.Int, at: Schema.Number })
+
+const perSecond = 4_000
+const seconds = 4
+const aggregates = 200
+
+describe("Load", () => {
+  it(`${perSecond} envelopes a second, from publishing to the handler, complete and in order`, () =>
+    T.run(
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const topic = Topic.envelope(T.topic().name, Tick, { eventType: () => "Tick" })
+        const latencies: Array<number> = []
+        const last = new Map<string, number>()
+        let disorder = 0
+        yield* bus.subscribe(
+          topic,
+          ({ at, n }, { envelope }) =>
+            Effect.sync(() => {
+              latencies.push(performance.now() - at)
+              const before = last.get(envelope.aggregateId) ?? -1
+              if (n !== before + 1) disorder++
+              last.set(envelope.aggregateId, n)
+            }),
+          { onExhausted: FailurePolicy.drop }
+        )
+        const sequences = new Map<string, number>()
+        const start = performance.now()
+        let published = 0
+        let unresolved = 0
+        const failures: Array<EventBus.PublishAllFailed> = []
+        while (performance.now() - start < seconds * 1_000 && failures.length === 0) {
+          yield* Effect.sleep("5 millis")
+          // A machine that has no time for more publishes less, and says so below.
+          if (unresolved > perSecond / 10) continue
+          const due = Math.min(published + perSecond / 10, Math.floor((performance.now() - start) * perSecond / 1_000))
+          const messages = T.range(published, due).map((i) => {
+            const aggregateId = `order-${i % aggregates}`
+            const n = sequences.get(aggregateId) ?? 0
+            sequences.set(aggregateId, n + 1)
+            return { aggregateId, payload: { n, at: performance.now() } }
+          })
+          unresolved += due - published
+          published = due
+          yield* bus.publishAll(topic, messages).pipe(
+            Effect.match({
+              onFailure: (failure) => failures.push(failure),
+              onSuccess: () => {
+                unresolved -= messages.length
+              }
+            }),
+            Effect.forkScoped
+          )
+        }
+        const rate = published / seconds
+        yield* T.waitUntil("all are handled", () => latencies.length === published || failures.length > 0)
+        assert.deepStrictEqual(failures.map(({ message }) => message), [])
+        const sorted = T.ascending(latencies)
+        const at = (share: number) => sorted[Math.floor(sorted.length * share)]!
+        console.log(
+          `${Math.round(rate)} envelopes/s for ${seconds} s: p50 ${at(0.5).toFixed(1)} ms, ` +
+            `p99 ${at(0.99).toFixed(1)} ms, highest ${at(0.9999).toFixed(1)} ms`
+        )
+        assert.strictEqual(disorder, 0)
+        // On a machine of its own it is below 10 ms. One that others keep busy says nothing about us.
+        if (rate > perSecond * 0.98) assert.isBelow(at(0.99), 250)
+      }).pipe(Effect.provide(EventBus.layer.pipe(Layer.provide(NatsTransport.layer({ servers })))))
+    ))
+})
