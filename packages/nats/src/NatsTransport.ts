@@ -17,6 +17,7 @@ import * as NatsConfig from "./NatsConfig.js"
 import { type ConnectionState, NatsConnection } from "./NatsConnection.js"
 import * as NatsConsumer from "./NatsConsumer.js"
 import * as NatsPublisher from "./NatsPublisher.js"
+import * as NatsReader from "./NatsReader.js"
 import * as NatsStreams from "./NatsStreams.js"
 
 /**
@@ -97,7 +98,8 @@ const open = (options: NatsConfig.Options) =>
       name: "nats",
       capabilities,
       publish,
-      subscribe: NatsConsumer.make(connection, api, streams, settings)
+      subscribe: NatsConsumer.make(connection, api, streams, settings),
+      read: NatsReader.make(connection, api, streams, settings)
     }
     return { connection, transport }
   }).pipe(Effect.annotateLogs("transport", "nats"))

@@ -29,7 +29,7 @@ export interface StreamConfig {
 export interface StreamInfo {
   readonly config: StreamConfig
   readonly created: string
-  readonly state: { readonly last_seq: number }
+  readonly state: { readonly first_seq: number; readonly last_seq: number }
 }
 
 export interface ConsumerConfig {
@@ -70,6 +70,8 @@ export interface Api {
   readonly consumerInfo: (stream: string, name: string) => Effect.Effect<ConsumerInfo, NatsRequestFailed>
   /** Makes a durable consumer, or changes it. */
   readonly putConsumer: (stream: string, config: ConsumerConfig) => Effect.Effect<ConsumerInfo, NatsRequestFailed>
+  /** Makes a consumer that ends when it is deleted, or not used. The server names it. */
+  readonly createEphemeral: (stream: string, config: ConsumerConfig) => Effect.Effect<ConsumerInfo, NatsRequestFailed>
   readonly deleteConsumer: (stream: string, name: string) => Effect.Effect<unknown, NatsRequestFailed>
   /** Whether the server that we are connected to is of this version or a later one. */
   readonly isAtLeast: (major: number, minor: number) => boolean
@@ -98,6 +100,7 @@ export const make = (connection: Connection, settings: Settings): Api => {
           : `CONSUMER.CREATE.${stream}.${config.durable_name}.${config.filter_subject}`,
         { stream_name: stream, config }
       ),
+    createEphemeral: (stream, config) => ask(`CONSUMER.CREATE.${stream}`, { stream_name: stream, config }),
     deleteConsumer: (stream, name) => ask(`CONSUMER.DELETE.${stream}.${name}`),
     isAtLeast: (major, minor) => {
       const [actualMajor = 0, actualMinor = 0] = (connection.client.info?.version ?? "").split(".").map(Number)

@@ -1,0 +1,232 @@
+/**
+ * Bounded reads, outside of any group: the bounds are found out first, then an ephemeral consumer without
+ * acknowledgements is pulled from as the stream is. Whatever breaks it, another one goes on behind the last message.
+ *
+ * @since 0.1.0
+ */
+import { BrokerUnreachable, type ReadError, ReadFailed } from "@effect-eventbus/core/EventBusError"
+import type { IncomingMessage, ReadFrom, ReadRequest, ReadTo, Service } from "@effect-eventbus/core/Transport"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import type { Msg } from "nats"
+import type { Api } from "./internal/Api.js"
+import type { Connection } from "./internal/Connection.js"
+import { parsePosition, toIncoming } from "./internal/RawMessage.js"
+import type { Settings } from "./NatsConfig.js"
+import { isNotFound, isTemporary, NatsRequestFailed } from "./NatsErrors.js"
+import type * as NatsStreams from "./NatsStreams.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Read = NonNullable<Service["read"]>
+
+/** How many messages, and bytes beside one of the largest, are asked for at a time. */
+const batch = 256
+const batchBytes = 4 * 1_048_576
+
+/** Beside a message's body the server counts its subjects and headers. */
+const overhead = 70_000
+
+/** After so long without a reader the server deletes the consumer; a slower one gets another. */
+const inactiveThreshold = 30e9
+
+/** How long the server may be silent within a request, in milliseconds. */
+const silence = 3_000
+
+const patience = Schedule.exponential("100 millis").pipe(
+  Schedule.union(Schedule.spaced("2 seconds")),
+  Schedule.upTo("30 seconds")
+)
+
+type Failure = NatsStreams.StreamError
+
+const isTransient = (failure: Failure): boolean =>
+  failure._tag === "NatsRequestFailed" &&
+  (failure.error === undefined || isTemporary(failure.error) || isNotFound(failure))
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make =
+  (connection: Connection, api: Api, streams: NatsStreams.NatsStreams, settings: Settings): Read => (request) =>
+    Effect.gen(function*() {
+      const { from, stream, to } = yield* boundsOf(api, streams, request).pipe(
+        Effect.retry({ schedule: patience, while: isTransient }),
+        Effect.mapError(toReadError(request, settings))
+      )
+      const reader = new Reader(connection, api, streams, settings, request, stream, to)
+      yield* Effect.addFinalizer(() => reader.close)
+      return [{ partition: 0, from, to, messages: from < to ? reader.messages(from) : Stream.empty }]
+    })
+
+const boundsOf = Effect.fnUntraced(function*(api: Api, streams: NatsStreams.NatsStreams, request: ReadRequest) {
+  const stream = yield* streams.refresh(request.topic)
+  const { state } = yield* api.streamInfo(stream.name)
+  const first = Math.max(1, state.first_seq)
+  const end = Math.max(first, state.last_seq + 1)
+  const within = (sequence: number) => Math.min(end, Math.max(first, sequence))
+  const at = (position: ReadFrom | ReadTo, otherwise: number): Effect.Effect<number, NatsRequestFailed> => {
+    if (typeof position === "string") return Effect.succeed(otherwise)
+    if ("offsets" in position) return Effect.succeed(position.offsets[0] ?? otherwise)
+    return sinceOf(api, stream.name, position.time)
+  }
+  const from = within(yield* at(request.from, first))
+  const to = Math.max(from, within(yield* at(request.to, end)))
+  return { stream, from, to }
+})
+
+const ephemeral = { ack_policy: "none", replay_policy: "instant", inactive_threshold: inactiveThreshold } as const
+
+/** A consumer that would begin at that time knows its sequence. */
+const sinceOf = (api: Api, stream: string, time: Date): Effect.Effect<number, NatsRequestFailed> =>
+  Effect.acquireUseRelease(
+    api.createEphemeral(stream, {
+      ...ephemeral,
+      deliver_policy: "by_start_time",
+      opt_start_time: time.toISOString()
+    }),
+    (info) => Effect.succeed(info.delivered.stream_seq + 1),
+    (info) => Effect.ignoreLogged(api.deleteConsumer(stream, info.name))
+  )
+
+interface Fetched {
+  readonly messages: ReadonlyArray<Msg>
+  /** All that there was, or all that was asked for. */
+  readonly isComplete: boolean
+}
+
+let serial = 0
+
+class Reader {
+  /** The consumer that is pulled from, and how many messages it has delivered. */
+  private consumer: { readonly name: string; delivered: number } | undefined
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly api: Api,
+    private readonly streams: NatsStreams.NatsStreams,
+    private readonly settings: Settings,
+    private readonly request: ReadRequest,
+    private readonly stream: NatsStreams.Stream,
+    private readonly to: number
+  ) {}
+
+  readonly messages = (from: number): Stream.Stream<IncomingMessage, ReadFailed> =>
+    Stream.paginateChunkEffect(from, (next) =>
+      Effect.suspend(() => this.page(next)).pipe(
+        Effect.retry({ schedule: patience, while: isTransient }),
+        Effect.mapError((cause) => new ReadFailed({ topic: this.request.topic.name, partition: 0, cause }))
+      ))
+
+  readonly close: Effect.Effect<void> = Effect.suspend(() =>
+    this.consumer === undefined
+      ? Effect.void
+      : Effect.ignoreLogged(this.api.deleteConsumer(this.stream.name, this.consumer.name))
+  )
+
+  private readonly page = (next: number) =>
+    Effect.gen(this, function*() {
+      const consumer = this.consumer ??= yield* this.open(next)
+      const fetched = yield* this.fetch(consumer.name)
+      const messages: Array<IncomingMessage> = []
+      let isInOrder = true
+      let isAtEnd = false
+      for (const message of fetched.messages) {
+        const position = parsePosition(message.reply ?? "")
+        isInOrder = position?.delivery === consumer.delivered + 1
+        if (position === undefined || !isInOrder) break
+        consumer.delivered++
+        isAtEnd = position.sequence >= this.to
+        if (isAtEnd) break
+        messages.push({ ...toIncoming(message, position), maybeDuplicate: true, deliveryCount: undefined })
+      }
+      if (!isInOrder || !fetched.isComplete) {
+        this.consumer = undefined
+        if (messages.length === 0 && !isAtEnd) {
+          const subject = this.fetchSubject(consumer.name)
+          return yield* new NatsRequestFailed({ subject, reason: "Timeout", cause: "no messages, and no end of them" })
+        }
+      }
+      const last = messages[messages.length - 1]
+      const isDone = isAtEnd || last === undefined || last.offset + 1 >= this.to
+      return [Chunk.unsafeFromArray(messages), isDone ? Option.none<number>() : Option.some(last.offset + 1)] as const
+    })
+
+  private readonly open = (next: number) =>
+    Effect.gen(this, function*() {
+      const { request, stream } = this
+      const now = yield* this.streams.refresh(request.topic)
+      if (now.name !== stream.name || now.created !== stream.created) {
+        return yield* new NatsRequestFailed({
+          subject: request.topic.name,
+          reason: "Api",
+          error: { code: 404, err_code: 0, description: "the stream was deleted and made again" }
+        })
+      }
+      const { name } = yield* this.api.createEphemeral(stream.name, {
+        ...ephemeral,
+        filter_subject: request.topic.name,
+        deliver_policy: "by_start_sequence",
+        opt_start_seq: next
+      })
+      return { name, delivered: 0 }
+    })
+
+  private readonly fetchSubject = (consumer: string) =>
+    `${this.settings.apiPrefix}.CONSUMER.MSG.NEXT.${this.stream.name}.${consumer}`
+
+  /** One request that does not wait: what is there, or an end at once. */
+  private readonly fetch = (consumer: string): Effect.Effect<Fetched> =>
+    Effect.async((resume) => {
+      const { connection } = this
+      const messages: Array<Msg> = []
+      const inbox = `${connection.inbox}.b${serial++}`
+      const end = (isComplete: boolean) => {
+        clearTimeout(timer)
+        subscription.unsubscribe()
+        connection.listeners.delete(listener)
+        resume(Effect.succeed({ messages, isComplete }))
+      }
+      const listener = { onDisconnect: () => end(false) }
+      const timer = setTimeout(() => end(false), silence)
+      const subscription = connection.client.subscribe(inbox, {
+        callback: (error, message) => {
+          if (error !== null) return end(false)
+          timer.refresh()
+          if (message.subject !== inbox) {
+            messages.push(message)
+            if (messages.length === batch) end(true)
+          } else {
+            // 404 and 408: nothing more is there. 409 with bytes: they are used up. All else breaks it.
+            const { code = 0, description = "" } = message.headers ?? {}
+            if (code !== 100) end(code === 404 || code === 408 || code === 409 && /size exceeds/i.test(description))
+          }
+        }
+      })
+      connection.listeners.add(listener)
+      const maxBytes = Math.max(batchBytes, connection.maxPayload() + overhead)
+      try {
+        connection.client.publish(
+          this.fetchSubject(consumer),
+          new TextEncoder().encode(JSON.stringify({ batch, no_wait: true, max_bytes: maxBytes })),
+          { reply: inbox }
+        )
+      } catch {
+        end(false)
+      }
+      return Effect.sync(() => end(false))
+    })
+}
+
+const toReadError = (request: ReadRequest, settings: Settings) => (failure: Failure): ReadError =>
+  failure._tag !== "NatsRequestFailed"
+    ? failure
+    : failure.reason === "Api"
+    ? new ReadFailed({ topic: request.topic.name, cause: failure })
+    : new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause: failure })
