@@ -277,7 +277,7 @@ export const resolve = (options: Options): Either.Either<Settings, InvalidConfig
     issues.push("nats.partitions: expected a whole number from 1 to 1024")
   }
   const leaseDuration = time("leaseDuration", 1_000)
-  const leaseRenewInterval = Duration.toMillis(options.leaseRenewInterval ?? leaseDuration / 3)
+  const leaseRenewInterval = Duration.toMillis(options.leaseRenewInterval ?? Math.floor(leaseDuration / 3))
   if (!(leaseRenewInterval >= 100 && leaseRenewInterval <= leaseDuration / 3)) {
     issues.push("nats.leaseRenewInterval: expected at least 100 millis, and at most a third of nats.leaseDuration")
   }

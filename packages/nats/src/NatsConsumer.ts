@@ -67,7 +67,7 @@ export const make = (
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     let isStopped = false
     const leases = yield* Leases.make({
-      bucket: Bucket.make(connection, settings, Math.min(settings.requestTimeout, settings.leaseRenewInterval)),
+      bucket: Bucket.make(connection, settings, Math.min(settings.requestTimeout, settings.leaseDuration / 2)),
       prefix: Subject.toLease(group, topic),
       partitions: configs.length,
       duration: settings.leaseDuration,

@@ -187,12 +187,14 @@ export const toAggregate = (
   if (partition === undefined || !/^(0|[1-9]\d*)$/.test(partition)) return undefined
   if (token === undefined || token === "" || rest.length > 0) return undefined
   if (token === nobody) return { partition: Number(partition), aggregateId: undefined }
-  const aggregateId = unescape(token)
+  const aggregateId = unescape(token, tokenEscaped)
   return aggregateId === undefined ? undefined : { partition: Number(partition), aggregateId }
 }
 
 const nameKeeps = /[A-Za-z0-9_-]/
+const nameEscaped = /^(?:[A-Za-z0-9_~-]|=[0-9A-F]{2})*$/
 const tokenKeeps = /[A-Za-z0-9_:/-]/
+const tokenEscaped = /^(?:[A-Za-z0-9_:/~-]|=[0-9A-F]{2})*$/
 
 const escape = (text: string, keeps = nameKeeps): string => {
   let escaped = ""
@@ -204,8 +206,8 @@ const escape = (text: string, keeps = nameKeeps): string => {
   return escaped
 }
 
-const unescape = (name: string): string | undefined => {
-  if (!/^(?:[A-Za-z0-9_~-]|=[0-9A-F]{2})*$/.test(name)) return undefined
+const unescape = (name: string, escaped = nameEscaped): string | undefined => {
+  if (!escaped.test(name)) return undefined
   const bytes: Array<number> = []
   for (let i = 0; i < name.length; i++) {
     if (name[i] === "=") {

@@ -39,7 +39,7 @@ describe.each(T.versions)("After a crash on %s", (version) => {
         }
         const start = performance.now()
         const consumer = new T.TestConsumer()
-        const service = yield* T.transport(servers, { leaseDuration: "1 second" })
+        const service = yield* T.transport(servers, { leaseDuration: "2 seconds" })
         yield* service.subscribe(T.request(topic), consumer)
         yield* T.waitUntil("the first comes", () => consumer.taken.length > 0)
         millis.push(performance.now() - start)

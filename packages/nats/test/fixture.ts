@@ -125,6 +125,7 @@ export interface Child {
   readonly lines: () => ReadonlyArray<string>
   readonly errors: () => string
   readonly kill: () => void
+  readonly signal: (name: NodeJS.Signals) => void
   /** The exit code; undefined while it runs. */
   readonly code: () => number | null | undefined
 }
@@ -145,6 +146,7 @@ export const child = (file: string, ...args: ReadonlyArray<string>): Effect.Effe
         lines: () => out.split("\n").slice(0, -1),
         errors: () => errors,
         kill: () => void process.kill("SIGKILL"),
+        signal: (name) => void process.kill(name),
         code: () => code
       }
     }),

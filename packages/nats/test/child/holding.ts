@@ -9,7 +9,7 @@ const [, , server, topic, capacity, file] = process.argv
 const notes = openSync(file!, "a")
 
 Effect.runFork(Effect.scoped(Effect.gen(function*() {
-  const service = yield* NatsTransport.make({ servers: [server!], leaseDuration: "1 second" })
+  const service = yield* NatsTransport.make({ servers: [server!], leaseDuration: "2 seconds" })
   const consumer = new TestConsumer({
     capacity: Number(capacity),
     onMessage: (message, consumer) => {
