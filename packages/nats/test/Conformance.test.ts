@@ -10,3 +10,9 @@ Conformance.suite({
   layer: NatsTransport.layer({ servers }),
   strict: NatsTransport.layer({ servers, streams: "validate" })
 })
+
+Conformance.suite({
+  name: "nats with partitions",
+  layer: NatsTransport.layer({ servers, partitions: 4 }),
+  strict: NatsTransport.layer({ servers, partitions: 4, streams: "validate" })
+})

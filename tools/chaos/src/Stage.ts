@@ -35,7 +35,7 @@ const kafka = ({ cutEverySeconds, nodes: count, sessionTimeoutMs }: Options) =>
     })
   )
 
-const nats = ({ cutEverySeconds, nodes: count }: Options) =>
+const nats = ({ cutEverySeconds, nodes: count, sessionTimeoutMs }: Options) =>
   Effect.gen(function*() {
     const { nodes, servers } = yield* Nats.make({ own: true, nodes: count })
     const proxies = cutEverySeconds === undefined
@@ -46,6 +46,7 @@ const nats = ({ cutEverySeconds, nodes: count }: Options) =>
       proxies,
       settings: {
         EVENTBUS_TRANSPORT: "nats",
+        EVENTBUS_NATS_LEASE_DURATION: `${sessionTimeoutMs} millis`,
         EVENTBUS_NATS_SERVERS: (proxies.length === 0 ? servers : proxies.map(({ address }) => address)).join(","),
         ...(count === 1 ? {} : { EVENTBUS_NATS_REPLICAS: String(count) })
       }
