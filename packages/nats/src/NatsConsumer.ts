@@ -72,7 +72,10 @@ export const make = (
       partitions: configs.length,
       duration: settings.leaseDuration,
       renewEvery: settings.leaseRenewInterval,
-      margin: Math.min(Duration.toMillis(request.drainDeadline), settings.leaseDuration / 3),
+      margin: Math.max(
+        settings.leaseDuration / 10,
+        Math.min(Duration.toMillis(request.drainDeadline), settings.leaseDuration / 3)
+      ),
       onTaken: (lease) => {
         const reader = new Reader({
           connection,

@@ -289,7 +289,9 @@ export class Leases {
     if (!(partition < this.owners.length)) return
     this.owners[partition] = { revision: entry?.revision ?? 0, owner: entry?.value?.owner }
     const held = this.held.get(partition)
-    if (held !== undefined && entry !== undefined && entry.revision > held.revision) this.lose(held)
+    // A later revision of our own is one whose answer is still on its way.
+    const isOthers = entry !== undefined && entry.value?.owner !== this.id
+    if (held !== undefined && isOthers && entry.revision > held.revision) this.lose(held)
   }
 
   /** Ends the leases of the dead, and takes and gives what is to be taken and given. */
