@@ -90,6 +90,8 @@ export interface Options {
   readonly maxDuplicates?: number | undefined
   /** How many at-most-once messages each kill may lose. Default: 100. */
   readonly maxLostPerKill?: number | undefined
+  /** How many at-most-once messages were lost with notice: the sum of what closing reported. Default: 0. */
+  readonly reportedLost?: number | undefined
   /** For how long nothing may move while something is outstanding, in ms. Default: progress is not judged by `judge`. */
   readonly within?: number | undefined
   /** When the history ended, in ms. Default: with its last entry. */
@@ -179,11 +181,11 @@ export const atMostOnce = (history: History, options: Options = {}): Verdict => 
     }
     for (const sequence of published) if (!starts.has(sequence)) lost.push({ aggregate, sequence })
   }
-  const allowed = kills * (options.maxLostPerKill ?? 100)
+  const allowed = kills * (options.maxLostPerKill ?? 100) + (options.reportedLost ?? 0)
   if (lost.length > allowed) {
     const which = lost.slice(0, 5).map(name).join(", ")
     const why =
-      `${lost.length} messages were never started, with ${kills} kills at most ${allowed} may be; the first: ${which}`
+      `${lost.length} messages were never started, after ${kills} kills at most ${allowed} may be; the first: ${which}`
     findings.push(finding("atMostOnce", "lost", lost[0], why))
   }
   return { oracle: "atMostOnce", findings }

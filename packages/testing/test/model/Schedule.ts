@@ -1,0 +1,165 @@
+import * as Oracles from "@effect-eventbus/testing/Oracles"
+import * as VirtualTime from "@effect-eventbus/testing/VirtualTime"
+import { Duration, Effect, FastCheck as fc, Logger, LogLevel } from "effect"
+import * as World from "./World.js"
+
+/** What happens next. An index names one of the processes that live then; where there is none, nothing happens. */
+export type Command =
+  | {
+    readonly _tag: "publish"
+    readonly aggregate: number
+    readonly count: number
+    readonly dies: number
+    readonly fails: number
+    readonly takes: number
+  }
+  | { readonly _tag: "click"; readonly count: number }
+  | { readonly _tag: "wait"; readonly ms: number }
+  | { readonly _tag: "start" }
+  | { readonly _tag: Moved; readonly process: number }
+
+type Moved = "crash" | "close" | "rebalance" | "pause" | "resume" | "subscribe" | "leave"
+
+export interface Schedule extends Omit<World.Settings, "bug"> {
+  readonly commands: ReadonlyArray<Command>
+}
+
+const rarely = (max: number) =>
+  fc.oneof({ weight: 5, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.integer({ min: 1, max }) })
+
+const publish = fc.record({
+  _tag: fc.constant("publish" as const),
+  aggregate: fc.nat(5),
+  count: fc.integer({ min: 1, max: 8 }),
+  dies: rarely(5),
+  fails: rarely(5),
+  takes: rarely(60)
+})
+
+const command: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 8, arbitrary: publish },
+  { weight: 2, arbitrary: fc.record({ _tag: fc.constant("click" as const), count: fc.integer({ min: 1, max: 8 }) }) },
+  { weight: 6, arbitrary: fc.record({ _tag: fc.constant("wait" as const), ms: fc.nat(80) }) },
+  { weight: 2, arbitrary: fc.constant({ _tag: "start" as const }) },
+  {
+    weight: 7,
+    arbitrary: fc.record({
+      _tag: fc.constantFrom<Moved>("crash", "close", "rebalance", "pause", "resume", "subscribe", "leave"),
+      process: fc.nat(3)
+    })
+  }
+)
+
+const rate = (value: number) => fc.constantFrom(0, value)
+
+export const schedule: fc.Arbitrary<Schedule> = fc.record({
+  seed: fc.nat(),
+  partitions: fc.integer({ min: 1, max: 3 }),
+  bound: fc.integer({ min: 2, max: 8 }),
+  holds: fc.boolean(),
+  faults: fc.record({
+    failPublish: rate(0.1),
+    loseReceipt: rate(0.1),
+    reorder: rate(0.3),
+    dropAck: rate(0.05),
+    loseSettlement: rate(0.1),
+    delayPublish: fc.constantFrom(undefined, { rate: 0.2, max: 10 }),
+    delayDelivery: fc.constantFrom(undefined, { rate: 0.2, max: 30 })
+  }),
+  commands: fc.array(command, { minLength: 4, maxLength: 25 })
+})
+
+const step = (world: World.World, command: Command): Effect.Effect<void, unknown> => {
+  switch (command._tag) {
+    case "publish": {
+      const { aggregate, count, dies, fails, takes } = command
+      return world.publish(
+        `order-${aggregate}`,
+        Array.from({ length: count }, (_, i) => i === 0 ? { dies, fails, takes } : { dies: 0, fails: 0, takes })
+      )
+    }
+    case "click":
+      return world.click(command.count)
+    case "wait":
+      return Effect.sleep(command.ms)
+    case "start":
+      return world.processes.length < 4 ? world.start : Effect.void
+    default: {
+      const process = world.processes[command.process]
+      if (process === undefined) return Effect.void
+      switch (command._tag) {
+        case "crash":
+          return world.crash(process)
+        case "close":
+          return world.close(process)
+        case "rebalance":
+          return process.faults.cut(command.process * 20)
+        case "pause":
+          return Effect.sync(() => process.pause.gate.unsafeClose())
+        case "resume":
+          return Effect.sync(() => process.pause.gate.unsafeOpen())
+        case "subscribe":
+          return world.subscribe(process)
+        case "leave":
+          return world.unsubscribe(process)
+      }
+    }
+  }
+}
+
+/** How long nothing may move, once everybody is there and nobody is paused. */
+const patience = Duration.toMillis("30 seconds")
+
+/** In the end somebody is there, nobody is paused, and what was published has to be handled. */
+const drain = (world: World.World) =>
+  Effect.gen(function*() {
+    if (world.processes.length === 0) yield* world.start
+    for (const process of world.processes) {
+      process.pause.gate.unsafeOpen()
+      yield* world.subscribe(process)
+    }
+    const isDone = Effect.map(world.isBehind("clicks"), (behind) => !behind && world.outstanding === 0)
+    for (let waited = 0; !(yield* isDone) && waited < patience; waited += 100) {
+      yield* Effect.sleep(100)
+      // An acknowledgement that was lost holds the watermark, until the next take-over.
+      if (waited % 1_000 === 900 && (world.settings.faults.dropAck ?? 0) > 0) {
+        for (const process of world.processes) yield* process.faults.cut(0)
+      }
+    }
+    while (world.processes.length > 0) yield* world.close(world.processes[0]!)
+  })
+
+export interface Outcome {
+  readonly findings: ReadonlyArray<Oracles.Finding>
+  /** What was written down, to compare runs by. */
+  readonly log: string
+  readonly duplicates: number
+  readonly finished: number
+}
+
+/** Runs a schedule in virtual time and has it judged. */
+export const run = (schedule: Schedule, bug?: World.Settings["bug"]): Effect.Effect<Outcome, unknown> =>
+  VirtualTime.run(
+    Effect.scoped(Effect.gen(function*() {
+      const world = yield* World.make({ ...schedule, bug })
+      yield* world.start
+      for (const command of schedule.commands) yield* step(world, command)
+      yield* drain(world)
+      const orders = Oracles.judge(world.seenOrders.entries, {
+        maxDuplicates: schedule.bound * 4 * schedule.partitions
+      })
+      const clicks = Oracles.judge(world.seenClicks.entries, {
+        semantics: "at-most-once",
+        maxLostPerKill: schedule.bound,
+        // A settlement whose answer was lost, when closing ends the wait for another one: nobody can know.
+        reportedLost: world.reportedLost + world.lostSettlements * schedule.bound
+      })
+      return {
+        findings: [...orders.findings, ...clicks.findings],
+        log: JSON.stringify([world.seenOrders.entries, world.seenClicks.entries]),
+        duplicates: orders.duplicates,
+        finished: orders.finished
+      }
+    })).pipe(Logger.withMinimumLogLevel(LogLevel.None)),
+    { seed: schedule.seed, yieldRate: 0.01, horizon: "3 minutes" }
+  )
