@@ -65,6 +65,10 @@ export * as OffsetTracker from "./OffsetTracker.js"
 /**
  * @since 0.1.0
  */
+export * as OrderChecker from "./OrderChecker.js"
+/**
+ * @since 0.1.0
+ */
 export * as Partitioner from "./Partitioner.js"
 /**
  * @since 0.1.0
