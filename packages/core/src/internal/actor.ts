@@ -1,15 +1,13 @@
 import type * as Cause from "effect/Cause"
-import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type { Behaviour } from "../ActorSupervisor.js"
 
-/** How many messages an actor takes out of its mailbox at a time: batch takes are several times cheaper than single ones. */
-const takeAtMost = 64
+/** When so many handled messages stand before the rest of a mailbox, and are half of it, they are cut off. */
+const cutAt = 64
 
 /** @internal */
 export interface Mortal {
@@ -133,12 +131,14 @@ export class ActorMap<M, R> {
 /** One aggregate's fiber and mailbox. The fiber changes with each restart, the rest stays. */
 class Actor<M, R> implements Mortal {
   idleSince = 0
-  private readonly mailbox: Queue.Queue<M>
-  /** Messages taken out of the mailbox; those before `next` are done. Kept here so that they survive the fiber. */
-  private batch: ReadonlyArray<M> = []
+  /**
+   * The mailbox, which survives the fiber: what is before `next` is done, what is at `next` may be in hand. A plain
+   * array, bounded by `offer`: each of `Queue`'s takes by a fiber that waits makes a Deferred, which was most of the cost of a message.
+   */
+  private mailbox: Array<M | undefined> = []
   private next = 0
-  /** Messages in the mailbox, in the batch and in hand. */
-  private size = 0
+  /** Set while the fiber waits for a message. */
+  private wake: ((effect: Effect.Effect<void>) => void) | undefined
   private inHand = false
   private stopped = false
   private interrupting: M | undefined
@@ -149,18 +149,16 @@ class Actor<M, R> implements Mortal {
   private readonly loop: Effect.Effect<void, never, R>
 
   constructor(readonly key: string, private readonly owner: ActorMap<M, R>) {
-    this.mailbox = Effect.runSync(Queue.bounded<M>(owner.settings.mailboxCapacity))
-    const take = Effect.map(Queue.takeBetween(this.mailbox, 1, takeAtMost), (taken) => {
-      this.batch = Chunk.toReadonlyArray(taken)
-      this.next = 0
-    })
     const { behaviour } = owner.settings
+    const wait = Effect.async<void>((resume) => {
+      this.wake = resume
+    })
     this.loop = Effect.whileLoop({
       while: () => true,
       body: (): Effect.Effect<void, never, R> => {
-        if (this.next === this.batch.length) return take
+        if (this.next === this.mailbox.length) return wait
         this.inHand = true
-        const message = this.batch[this.next]!
+        const message = this.current()
         return this.givingUp === undefined ? behaviour.receive(message) : behaviour.giveUp(message, this.givingUp)
       },
       step: () => {
@@ -174,20 +172,25 @@ class Actor<M, R> implements Mortal {
   }
 
   offer(message: M, onRoom: () => void): boolean {
-    if (this.size >= this.owner.settings.mailboxCapacity) {
+    const size = this.mailbox.length - this.next
+    if (size >= this.owner.settings.mailboxCapacity) {
       this.waiters ??= new Set()
       this.waiters.add(onRoom)
       return false
     }
-    if (this.size === 0) this.owner.population.becameBusy(this)
-    this.size++
-    this.mailbox.unsafeOffer(message)
+    if (size === 0) this.owner.population.becameBusy(this)
+    this.mailbox.push(message)
+    const { wake } = this
+    if (wake !== undefined) {
+      this.wake = undefined
+      wake(Effect.void)
+    }
     return true
   }
 
   interrupt(which: (message: M) => boolean): void {
     if (this.stopped || !this.inHand || this.interrupting !== undefined) return
-    const message = this.batch[this.next]!
+    const message = this.current()
     if (!which(message)) return
     this.interrupting = message
     this.fiber.unsafeInterruptAsFork(FiberId.none)
@@ -204,20 +207,30 @@ class Actor<M, R> implements Mortal {
     return this.fiber
   }
 
+  private current(): M {
+    return this.mailbox[this.next]!
+  }
+
   private run(effect: Effect.Effect<void, never, R>): void {
+    // A fiber that ended waits for nothing any more.
+    this.wake = undefined
     this.fiber = this.owner.settings.fork(this.key, effect)
     this.fiber.addObserver((exit) => this.ended(exit))
   }
 
   private done(): void {
     this.inHand = false
-    this.next++
-    this.size--
+    this.mailbox[this.next++] = undefined
     this.restarts = undefined
     this.givingUp = undefined
-    if (this.next === this.batch.length) this.batch = []
-    if (this.batch.length === 0) this.next = 0
-    if (this.size === 0 && !this.stopped) this.owner.population.becameIdle(this)
+    if (this.next === this.mailbox.length) {
+      this.mailbox.length = 0
+      this.next = 0
+      if (!this.stopped) this.owner.population.becameIdle(this)
+    } else if (this.next >= cutAt && this.next * 2 >= this.mailbox.length) {
+      this.mailbox.splice(0, this.next)
+      this.next = 0
+    }
     if (this.waiters !== undefined) {
       const waiters = this.waiters
       this.waiters = undefined
@@ -228,19 +241,19 @@ class Actor<M, R> implements Mortal {
   private ended(exit: Exit.Exit<void>): void {
     const { behaviour } = this.owner.settings
     if (this.stopped) {
-      if (this.inHand) behaviour.interrupted(this.batch[this.next]!)
+      if (this.inHand) behaviour.interrupted(this.current())
       return
     }
     const target = this.interrupting
     this.interrupting = undefined
-    if (target !== undefined && this.inHand && this.batch[this.next] === target) {
+    if (target !== undefined && this.inHand && this.current() === target) {
       behaviour.interrupted(target)
       this.done()
       return this.run(this.loop)
     }
     // The target was done just before the interruption arrived: whatever is in hand now was not meant.
     if (Exit.isSuccess(exit) || target !== undefined) return this.run(this.loop)
-    if (this.inHand) behaviour.crashed(this.batch[this.next]!, exit.cause)
+    if (this.inHand) behaviour.crashed(this.current(), exit.cause)
     this.run(this.restart(exit.cause))
   }
 
