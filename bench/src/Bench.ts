@@ -22,6 +22,8 @@ export interface Options {
   readonly systems: ReadonlyArray<string>
   readonly rounds: number
   readonly seconds: number
+  /** The most steps on a topic, for a machine that has little time. Default: what lasts for `seconds`. */
+  readonly steps: number
   /** Whether a profile of each process is written to `bench/build/profiles`. */
   readonly profile: boolean
   readonly onProgress: (line: string) => void
@@ -103,6 +105,7 @@ const isLoaded = (workload: Workload) => workload.kind === "consume" && workload
 export const run = (options: Options) =>
   Effect.gen(function*() {
     const { onProgress, seconds, workloads } = options
+    const stepsFor = (workload: Workload): number => Math.min(options.steps, stepsOf(workload, seconds))
     onProgress("Compiling ...")
     yield* compile
     if (options.profile) mkdirSync(profiles, { recursive: true })
@@ -120,7 +123,7 @@ export const run = (options: Options) =>
       workload: workload.name,
       system,
       seconds,
-      steps: stepsOf(workload, seconds),
+      steps: stepsFor(workload),
       topic: prefix + topic,
       ...brokers
     })
@@ -131,10 +134,10 @@ export const run = (options: Options) =>
       if (workload.kind !== "consume" || !isLoaded(workload)) continue
       const load = loadOf(workload)
       const other = loads.get(load)
-      if (other === undefined || stepsOf(other, seconds) < stepsOf(workload, seconds)) loads.set(load, workload)
+      if (other === undefined || stepsFor(other) < stepsFor(workload)) loads.set(load, workload)
     }
     for (const [load, workload] of loads) {
-      onProgress(`Filling ${load}: ${stepsOf(workload, seconds).toLocaleString("en")} envelopes ...`)
+      onProgress(`Filling ${load}: ${stepsFor(workload).toLocaleString("en")} envelopes ...`)
       yield* work("fill", jobOf(workload, "ours", load), false)
     }
 
@@ -153,7 +156,7 @@ export const run = (options: Options) =>
           const job = jobOf(workload, system, topic)
           const measurement = yield* work(
             "measure",
-            load === undefined ? job : { ...job, steps: stepsOf(load, seconds) },
+            load === undefined ? job : { ...job, steps: stepsFor(load) },
             options.profile
           )
           results.push({ workload, system, round, measurement })

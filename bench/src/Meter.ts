@@ -76,7 +76,9 @@ export class Meter {
     this.handled++
     if (this.handled % askEvery !== 0 && this.handled !== this.options.total) return
     const now = performance.now()
-    if (this.warmAt === 0 && now - this.firstAt >= this.options.warmUpMs) {
+    const { total, warmUpMs } = this.options
+    // A fifth of all is enough where there is little.
+    if (this.warmAt === 0 && (now - this.firstAt >= warmUpMs || this.handled * 5 >= total)) {
       this.warmAt = now
       this.warmCount = this.handled
       this.cpuFrom = process.cpuUsage()

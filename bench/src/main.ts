@@ -1,5 +1,6 @@
 /**
- * `npm run bench -- [--only kafka-noop,nats] [--systems ours] [--rounds 5] [--seconds 4] [--json] [--docs] [--profile]`
+ * `npm run bench -- [--only kafka-noop,nats] [--systems ours] [--rounds 5] [--seconds 4]
+ * [--steps 100000] [--json] [--docs] [--profile]`
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
@@ -16,6 +17,7 @@ const options = Effect.try(() => {
       systems: { type: "string", default: "" },
       rounds: { type: "string", default: "5" },
       seconds: { type: "string", default: "4" },
+      steps: { type: "string", default: "" },
       json: { type: "boolean", default: false },
       docs: { type: "boolean", default: false },
       profile: { type: "boolean", default: false }
@@ -25,6 +27,8 @@ const options = Effect.try(() => {
   const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)]
   if (!Number.isSafeInteger(rounds) || rounds < 1) throw new Error("--rounds: a whole number of at least 1")
   if (!(seconds > 0 && seconds <= 600)) throw new Error("--seconds: a number above 0")
+  const steps = values.steps === "" ? Infinity : Number(values.steps)
+  if (!(steps > 0)) throw new Error("--steps: a number above 0")
   const selected = select(list(values.only))
   if (selected.length === 0) throw new Error(`--only: parts of ${workloads.map(({ name }) => name).join(", ")}`)
   const run: Bench.Options = {
@@ -32,6 +36,7 @@ const options = Effect.try(() => {
     systems: list(values.systems),
     rounds,
     seconds,
+    steps,
     profile: values.profile,
     onProgress: (line) => process.stderr.write(`${line}\n`)
   }
