@@ -55,17 +55,19 @@ const undecodable = (reason: DecodeError["reason"], issue: string, cause?: unkno
 export const json: Service = {
   headers: {},
   encode: (envelope) => {
-    const fields = JSON.stringify({
-      event_id: envelope.eventId,
-      aggregate_id: envelope.aggregateId,
-      event_type: envelope.eventType,
-      event_version: envelope.eventVersion,
-      timestamp: envelope.timestamp,
-      trace_id: envelope.traceId,
-      correlation_id: envelope.correlationId,
-      tenant_id: envelope.tenantId
-    })
-    return encoder.encode(`${fields.slice(0, -1)},"payload":${envelope.payloadJson}}`)
+    const { aggregateId, correlationId, eventId, eventType, eventVersion, payloadJson, tenantId, timestamp, traceId } =
+      envelope
+    // By hand: what a valid aggregate id or timestamp is made of needs no escapes.
+    return encoder.encode(
+      `{"event_id":${JSON.stringify(eventId)},"aggregate_id":"${aggregateId}","event_type":${
+        JSON.stringify(eventType)
+      },` +
+        `"event_version":${eventVersion},"timestamp":"${timestamp}"` +
+        (traceId === undefined ? "" : `,"trace_id":${JSON.stringify(traceId)}`) +
+        (correlationId === undefined ? "" : `,"correlation_id":${JSON.stringify(correlationId)}`) +
+        (tenantId === undefined ? "" : `,"tenant_id":${tenantId}`) +
+        `,"payload":${payloadJson}}`
+    )
   },
   decode: (value) => {
     if (value === null || value.length === 0) return undecodable("Empty", "it has no value")

@@ -72,7 +72,9 @@ export const get = (headers: Headers, name: string): string | undefined => {
  * @category combinators
  */
 export const merge = (headers: Headers, added: Headers): Headers => {
-  const names = new Set(Object.keys(added).map((name) => name.toLowerCase()))
+  const given = Object.keys(added)
+  if (given.length === 0) return headers
+  const names = new Set(given.map((name) => name.toLowerCase()))
   const kept = Object.entries(headers).filter(([name]) => !names.has(name.toLowerCase()))
   // Not by assignment: a header may be called `__proto__`.
   return Object.fromEntries([...kept, ...Object.entries(added)])
