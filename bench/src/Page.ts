@@ -1,6 +1,6 @@
 /** Writes a run's figures into `docs/performance.md`, and its chart beside it. */
 import { readFileSync, writeFileSync } from "node:fs"
-import { cpus, totalmem } from "node:os"
+import { cpus, loadavg, totalmem } from "node:os"
 import { fileURLToPath } from "node:url"
 import * as Report from "./Report.js"
 
@@ -18,7 +18,8 @@ const machine = (command: string): string =>
     versionOf("kafkajs")
   }, nats ${versionOf("nats")}, fastq ${versionOf("fastq")}, p-queue ${
     versionOf("p-queue")
-  }; brokers on the same machine.`
+  }; brokers on the same machine, whose load was ${loadavg()[2]!.toFixed(1)} in the last
+quarter of an hour: above ${cpus().length + 2} something else ran on it, too, and only ratios mean something.`
 
 export const write = (rows: ReadonlyArray<Report.Row>, command: string): void => {
   const page = fileURLToPath(new URL("performance.md", docs))
