@@ -4,20 +4,28 @@
  *
  * @since 0.1.0
  */
-import { BrokerUnreachable, type ReadError, ReadFailed } from "@effect-eventbus/core/EventBusError"
+import {
+  BrokerUnreachable,
+  InvalidConfiguration,
+  type ReadError,
+  ReadFailed
+} from "@effect-eventbus/core/EventBusError"
 import type { IncomingMessage, ReadFrom, ReadRequest, ReadTo, Service } from "@effect-eventbus/core/Transport"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type { Msg } from "nats"
 import type { Api } from "./internal/Api.js"
 import type { Connection } from "./internal/Connection.js"
-import { parsePosition, toIncoming } from "./internal/RawMessage.js"
+import * as Placement from "./internal/Placement.js"
+import { parsePosition, type Source, toIncoming } from "./internal/RawMessage.js"
 import type { Settings } from "./NatsConfig.js"
 import { isNotFound, isTemporary, NatsRequestFailed } from "./NatsErrors.js"
 import type * as NatsStreams from "./NatsStreams.js"
+import * as Subject from "./Subject.js"
 
 /**
  * @since 0.1.0
@@ -56,29 +64,71 @@ const isTransient = (failure: Failure): boolean =>
 export const make =
   (connection: Connection, api: Api, streams: NatsStreams.NatsStreams, settings: Settings): Read => (request) =>
     Effect.gen(function*() {
-      const { from, stream, to } = yield* boundsOf(api, streams, request).pipe(
+      const parts = yield* partsOf(settings, request)
+      const { bounds, stream } = yield* boundsOf(api, streams, request, parts.length).pipe(
         Effect.retry({ schedule: patience, while: isTransient }),
         Effect.mapError(toReadError(request, settings))
       )
-      const reader = new Reader(connection, api, streams, settings, request, stream, to)
-      yield* Effect.addFinalizer(() => reader.close)
-      return [{ partition: 0, from, to, messages: from < to ? reader.messages(from) : Stream.empty }]
+      return yield* Effect.forEach(bounds, ({ from, to }, partition) => {
+        const reader = new Reader(connection, api, streams, settings, request, stream, parts[partition]!, to)
+        return Effect.as(
+          Effect.addFinalizer(() => reader.close),
+          { partition, from, to, messages: from < to ? reader.messages(from) : Stream.empty }
+        )
+      })
     })
 
-const boundsOf = Effect.fnUntraced(function*(api: Api, streams: NatsStreams.NatsStreams, request: ReadRequest) {
+/** What one partition is read from. */
+interface Part {
+  readonly partition: number
+  readonly filter: string
+  readonly source: Source | undefined
+}
+
+const partsOf = (
+  settings: Settings,
+  { topic }: ReadRequest
+): Either.Either<ReadonlyArray<Part>, InvalidConfiguration> =>
+  Placement.of(settings, topic).pipe(
+    Either.mapLeft((issue) => new InvalidConfiguration({ issues: [issue], topic: topic.name })),
+    Either.map(({ partitions, subject }) =>
+      partitions === undefined
+        ? [{ partition: 0, filter: subject, source: undefined }]
+        : Array.from({ length: partitions }, (_, partition) => ({
+          partition,
+          filter: Subject.ofPartition(topic.name, partition),
+          source: { topic: topic.name, partition }
+        }))
+    )
+  )
+
+/** The sequences are the stream's, so that only given offsets differ from partition to partition. */
+const boundsOf = Effect.fnUntraced(function*(
+  api: Api,
+  streams: NatsStreams.NatsStreams,
+  request: ReadRequest,
+  partitions: number
+) {
   const stream = yield* streams.refresh(request.topic)
   const { state } = yield* api.streamInfo(stream.name)
   const first = Math.max(1, state.first_seq)
   const end = Math.max(first, state.last_seq + 1)
   const within = (sequence: number) => Math.min(end, Math.max(first, sequence))
-  const at = (position: ReadFrom | ReadTo, otherwise: number): Effect.Effect<number, NatsRequestFailed> => {
-    if (typeof position === "string") return Effect.succeed(otherwise)
-    if ("offsets" in position) return Effect.succeed(position.offsets[0] ?? otherwise)
-    return sinceOf(api, stream.name, position.time)
+  const at = (
+    position: ReadFrom | ReadTo,
+    otherwise: number
+  ): Effect.Effect<(partition: number) => number, NatsRequestFailed> => {
+    if (typeof position === "string") return Effect.succeed(() => otherwise)
+    if ("offsets" in position) return Effect.succeed((partition) => position.offsets[partition] ?? otherwise)
+    return Effect.map(sinceOf(api, stream.name, position.time), (sequence) => () => sequence)
   }
-  const from = within(yield* at(request.from, first))
-  const to = Math.max(from, within(yield* at(request.to, end)))
-  return { stream, from, to }
+  const fromAt = yield* at(request.from, first)
+  const toAt = yield* at(request.to, end)
+  const bounds = Array.from({ length: partitions }, (_, partition) => {
+    const from = within(fromAt(partition))
+    return { from, to: Math.max(from, within(toAt(partition))) }
+  })
+  return { stream, bounds }
 })
 
 const ephemeral = { ack_policy: "none", replay_policy: "instant", inactive_threshold: inactiveThreshold } as const
@@ -114,6 +164,7 @@ class Reader {
     private readonly settings: Settings,
     private readonly request: ReadRequest,
     private readonly stream: NatsStreams.Stream,
+    private readonly part: Part,
     private readonly to: number
   ) {}
 
@@ -121,7 +172,9 @@ class Reader {
     Stream.paginateChunkEffect(from, (next) =>
       Effect.suspend(() => this.page(next)).pipe(
         Effect.retry({ schedule: patience, while: isTransient }),
-        Effect.mapError((cause) => new ReadFailed({ topic: this.request.topic.name, partition: 0, cause }))
+        Effect.mapError((cause) =>
+          new ReadFailed({ topic: this.request.topic.name, partition: this.part.partition, cause })
+        )
       ))
 
   readonly close: Effect.Effect<void> = Effect.suspend(() =>
@@ -144,7 +197,11 @@ class Reader {
         consumer.delivered++
         isAtEnd = position.sequence >= this.to
         if (isAtEnd) break
-        messages.push({ ...toIncoming(message, position), maybeDuplicate: true, deliveryCount: undefined })
+        messages.push({
+          ...toIncoming(message, position, this.part.source),
+          maybeDuplicate: true,
+          deliveryCount: undefined
+        })
       }
       if (!isInOrder || !fetched.isComplete) {
         this.consumer = undefined
@@ -171,7 +228,7 @@ class Reader {
       }
       const { name } = yield* this.api.createEphemeral(stream.name, {
         ...ephemeral,
-        filter_subject: request.topic.name,
+        filter_subject: this.part.filter,
         deliver_policy: "by_start_sequence",
         opt_start_seq: next
       })

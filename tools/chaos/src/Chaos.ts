@@ -74,6 +74,7 @@ const environment = (options: Options, stage: Stage.Stage): Record<string, strin
   EVENTBUS_DRAIN_DEADLINE: "1 seconds",
   EVENTBUS_CLOSE_DEADLINE: "5 seconds",
   ...options.settings,
+  CHAOS_LOG_LEVEL: options.logs === undefined ? "Warning" : "Info",
   CHAOS_RUN: `${options.seed}`,
   CHAOS_PARTITIONS: String(options.partitions),
   CHAOS_AGGREGATES: String(options.aggregates),
@@ -137,7 +138,7 @@ const makeRun = (options: Options, say: Say) =>
     }
     const path = yield* folder
     const [stage] = yield* Effect.all([Stage.make(options), Bundle.make(path)], { concurrency: "unbounded" })
-    return { run: new Run(options, Processes.make(path, environment(options, stage)), say), stage }
+    return { run: new Run(options, Processes.make(path, environment(options, stage), options.logs), say), stage }
   })
 
 export const run = (options: Options, say: Say = () => {}) =>

@@ -7,7 +7,7 @@ import { type Action, defaults, defaultsOf, type Options, presets } from "./Opti
 export const usage = `npm run chaos -- [--preset ${Object.keys(presets).join("|")}] [--transport kafka|nats|memory]
   [--seconds N] [--envelopes N] [--instances N] [--aggregates N] [--partitions N] [--nodes 1|3]
   [--kill-every 5s] [--actions kill,stop,suspend] [--cut] [--cut-every 3s] [--broker-restart] [--restart-every 20s]
-  [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json]`
+  [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
 
 export class InvalidArguments extends Data.TaggedError("InvalidArguments")<{ readonly detail: string }> {
   override get message() {
@@ -43,7 +43,8 @@ const flags = {
   ahead: text,
   "session-timeout": text,
   seed: text,
-  json: flag
+  json: flag,
+  logs: text
 } as const
 
 const bad = (detail: string): never => {
@@ -99,6 +100,7 @@ const parsed = (args: ReadonlyArray<string>, seed: number): CommandLine => {
     ...set("envelopes", values.envelopes, count("envelopes", 0)),
     ...set("instances", values.instances, count("instances", 1)),
     ...set("aggregates", values.aggregates, count("aggregates", 1)),
+    ...set("logs", values.logs, (folder) => folder),
     ...set("partitions", values.partitions, count("partitions", 1)),
     ...set("nodes", values.nodes, (value) => oneOf("nodes", "1", "3")(value) === "3" ? 3 : 1),
     ...set("killEverySeconds", values["kill-every"], seconds("kill-every")),

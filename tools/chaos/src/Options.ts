@@ -29,6 +29,8 @@ export interface Options {
   readonly ahead: number
   /** Kafka's session timeout, in ms. */
   readonly sessionTimeoutMs: number
+  /** Where the instances' logs are kept, from level info on. Undefined: not at all. */
+  readonly logs?: string | undefined
   /** Settings of the bus in each instance, as variables of the environment. */
   readonly settings?: Readonly<Record<string, string>> | undefined
 }
@@ -54,8 +56,7 @@ export const defaults: Options = {
 /** What other defaults a transport has. */
 export const defaultsOf: Readonly<Record<Options["transport"], Partial<Options>>> = {
   kafka: {},
-  // Until groups over several instances are partitioned there: one instance of each.
-  nats: { instances: 1, partitions: 1, actions: ["kill", "stop"] },
+  nats: {},
   // What shares a process can't be suspended.
   memory: { actions: ["kill", "stop"] }
 }
@@ -72,6 +73,16 @@ export const presets: Readonly<Record<string, Partial<Options>>> = {
     envelopes: 200_000,
     actions: ["kill", "stop"]
   },
+  /** Four instances of a partitioned group on NATS; 20 s of calm, 90 s of chaos. */
+  partitions: {
+    transport: "nats",
+    seconds: 110,
+    instances: 4,
+    partitions: 12,
+    aggregates: 300,
+    envelopes: 100_000,
+    actions: ["kill", "stop"]
+  },
   /** One process on NATS with a thousand and more in flight; 15 s of calm, 60 s of chaos. */
   restarts: {
     transport: "nats",
@@ -79,7 +90,8 @@ export const presets: Readonly<Record<string, Partial<Options>>> = {
     instances: 1,
     partitions: 1,
     aggregates: 200,
-    envelopes: 100_000,
+    // Each tenth message is a plain one.
+    envelopes: 115_000,
     actions: ["kill"],
     settings: { EVENTBUS_MAX_UNFINISHED: "2000" }
   }

@@ -2,6 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { type ChildProcess, spawn } from "node:child_process"
+import { createWriteStream, mkdirSync } from "node:fs"
 import { join } from "node:path"
 import * as Bundle from "./Bundle.js"
 import type { Fleet, Instance, Participant, Publisher } from "./Fleet.js"
@@ -15,7 +16,12 @@ interface Child extends Participant {
 }
 
 /** The programs have been bundled to the folder, which takes the logs as well. */
-export const make = (folder: string, environment: Readonly<Record<string, string>>): Fleet => {
+export const make = (
+  folder: string,
+  environment: Readonly<Record<string, string>>,
+  logs?: string | undefined
+): Fleet => {
+  if (logs !== undefined) mkdirSync(logs, { recursive: true })
   const outages: Array<Outage> = []
 
   const start = (program: Bundle.Program, name: string) =>
@@ -32,6 +38,7 @@ export const make = (folder: string, environment: Readonly<Record<string, string
         errors = (errors + text).slice(-20_000)
       }
       child.stderr.setEncoding("utf8").on("data", complain)
+      if (logs !== undefined) child.stderr.pipe(createWriteStream(join(logs, `${name}.log`)))
       // A process that was killed no longer reads.
       child.stdin.on("error", (error) => complain(`${error.message}\n`))
       child.on("error", (error) => complain(`${error.message}\n`))

@@ -10,7 +10,7 @@ describe("the command line of a chaos run", () => {
   it("has defaults for each transport", () => {
     expect(parse("").options).toMatchObject({ transport: "kafka", instances: 4, seed: 99 })
     expect(parse("").options.cutEverySeconds).toBeUndefined()
-    expect(parse("--transport nats").options).toMatchObject({ instances: 1, partitions: 1 })
+    expect(parse("--transport nats").options).toMatchObject({ instances: 4, partitions: 12 })
     expect(parse("--transport memory --json")).toMatchObject({ json: true, options: { actions: ["kill", "stop"] } })
   })
 

@@ -39,5 +39,5 @@ export const run = <E extends Error>(program: Effect.Effect<unknown, E, EventBus
     Effect.tapError((error) => Effect.logWarning(error.message)),
     Effect.retry(Schedule.spaced("200 millis")),
     Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))),
-    Logger.withMinimumLogLevel(LogLevel.Warning)
+    Logger.withMinimumLogLevel(process.env["CHAOS_LOG_LEVEL"] === "Info" ? LogLevel.Info : LogLevel.Warning)
   ))
