@@ -7,7 +7,7 @@
  * @since 0.1.0
  */
 import type * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -98,7 +98,7 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
     Schedule.jittered,
     Schedule.intersect(Schedule.recurs(config.restartTimes))
   )
-  const population = new Actor.Population(config.maxActors, () => clock.unsafeCurrentTimeMillis())
+  const population = new Actor.Population(config.maxActors, () => monotonicMillis(clock))
   // Forks take over the region's interruptibility, and a layer may be built in an uninterruptible one.
   yield* Effect.forkScoped(Effect.interruptible(reap(population, config.actorIdleTimeout)))
 
@@ -133,10 +133,13 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
  */
 export const layer = (options?: Options): Layer.Layer<ActorSupervisor> => Layer.scoped(ActorSupervisor, make(options))
 
+/** The wall clock can be set back. */
+const monotonicMillis = (clock: Clock.Clock): number => Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
+
 /** Ends actors that have been idle for long; the list is in the order in which they became idle. */
 const reap = (population: Actor.Population, timeout: Duration.Duration): Effect.Effect<never> =>
   Effect.gen(function*() {
-    const now = yield* Clock.currentTimeMillis
+    const now = monotonicMillis(yield* Effect.clock)
     const oldest = population.endIdleSince(now - Duration.toMillis(timeout))
     const wait = oldest === undefined ? Duration.toMillis(timeout) : oldest + Duration.toMillis(timeout) - now
     yield* Effect.sleep(Math.max(wait, 1))

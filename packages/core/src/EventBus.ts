@@ -269,7 +269,7 @@ export const make = Effect.gen(function*() {
     })
 
   const gone = (topic: AnyTopic, group: string) =>
-    new SubscribeFailed({ topic: topic.name, group, cause: "its pre-subscription was closed" })
+    new SubscribeFailed({ topic: topic.name, group, cause: "its pre-subscription has ended" })
 
   /** The pre-subscription that a subscription attaches to, if there is one, and it fits. */
   const joined = <E, R>(topic: AnyTopic, group: string, options: Internal.Options<E, R>) =>
@@ -318,7 +318,10 @@ export const make = Effect.gen(function*() {
           if (Exit.isFailure(exit)) {
             presubscribed.delete(key)
           }
-          return Deferred.done(former.standing, Exit.asVoid(exit))
+          // Who waits for it is not interrupted with it.
+          return Exit.isInterrupted(exit)
+            ? Deferred.fail(former.standing, gone(topic, group))
+            : Deferred.done(former.standing, Exit.asVoid(exit))
         }
       )
     })
@@ -328,19 +331,23 @@ export const make = Effect.gen(function*() {
       if (isClosed) return new BusClosed({ topic: topic.name })
       const issues = [...Checks.issuesOf(options), ...Checks.replayIssuesOf(options)]
       if (issues.length > 0) return new InvalidConfiguration({ topic: topic.name, issues })
-      replays++
-      return InternalReplay.run(
-        { transport, dispatcher, codec, config },
-        topic.spec,
-        handlerOf(topic, handler, options),
-        options
-      ).pipe(
-        Effect.raceFirst(Effect.zipRight(closing.await, new BusClosed({ topic: topic.name }))),
-        Effect.scoped,
-        Effect.ensuring(Effect.sync(() => {
-          replays--
-          noReplays.changed()
-        }))
+      return Effect.acquireUseRelease(
+        Effect.sync(() => replays++),
+        () =>
+          InternalReplay.run(
+            { transport, dispatcher, codec, config },
+            topic.spec,
+            handlerOf(topic, handler, options),
+            options
+          ).pipe(
+            Effect.raceFirst(Effect.zipRight(closing.await, new BusClosed({ topic: topic.name }))),
+            Effect.scoped
+          ),
+        () =>
+          Effect.sync(() => {
+            replays--
+            noReplays.changed()
+          })
       )
     })
 

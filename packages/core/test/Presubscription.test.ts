@@ -314,4 +314,25 @@ describe("a pre-subscription", () => {
       expect(yield* position).toBe(3)
       expect(yield* joins).toBe(1)
     }).pipe(Effect.provide(MemoryBroker.layer(withJournal))))
+
+  it.scoped("that is interrupted fails who waits for it, typed", () =>
+    Effect.gen(function*() {
+      const transport = yield* Transport.Transport
+      const asked = yield* Deferred.make<void>()
+      const stuck: Transport.Service = {
+        ...transport,
+        subscribe: () => Effect.zipRight(Deferred.succeed(asked, undefined), Effect.never)
+      }
+      yield* Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const former = yield* Effect.fork(Effect.scoped(bus.presubscribe(Orders)))
+        yield* Deferred.await(asked)
+        const subscriber = yield* Effect.fork(
+          Effect.scoped(bus.subscribe(Orders, () => Effect.void, dropping))
+        )
+        yield* settle
+        yield* Fiber.interrupt(former)
+        expect(yield* Effect.flip(Fiber.join(subscriber))).toBeInstanceOf(EventBusError.SubscribeFailed)
+      }).pipe(Effect.provide(EventBus.layer), Effect.provideService(Transport.Transport, stuck))
+    }).pipe(Effect.provide(MemoryTransport.layer()), Effect.provide(EventBusConfig.layer({}))))
 })

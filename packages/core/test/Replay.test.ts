@@ -124,6 +124,20 @@ describe("replay", () => {
       expect(others).toEqual({ running: 9, interrupted: 9 })
     }).pipe(provideBus()))
 
+  it.scoped("ends with a handler that throws before it has made its effect", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      yield* bus.publish(Orders, placed("a", 1))
+      let calls = 0
+      const failure = yield* Effect.flip(bus.replay(Orders, (): Effect.Effect<void> => {
+        calls++
+        throw new Error("thrown")
+      }))
+      expect(failure).toMatchObject({ _tag: "ReplayFailed", report: { read: 1, handled: 0 } })
+      expect(failure.message).toContain("thrown")
+      expect(calls).toBe(1)
+    }).pipe(provideBus()))
+
   it.scoped("ends with a handler that dies or takes too long, in the same way", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus

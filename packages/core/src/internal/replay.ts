@@ -1,3 +1,4 @@
+import type * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -5,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Behaviour } from "../ActorSupervisor.js"
 import { InvalidConfiguration, ReplayUnsupported } from "../EventBusError.js"
-import type { ReadError } from "../EventBusError.js"
+import type { HandlerTimeout, ReadError } from "../EventBusError.js"
 import type { Options, Report } from "../Replay.js"
 import { ReplayFailed } from "../Replay.js"
 import type * as Transport from "../Transport.js"
@@ -62,6 +63,17 @@ export const run = <E, R>(
       aggregateIdFromSubject: options.aggregateIdFromSubject ?? false
     })
 
+    const failed = (work: Work, cause: Cause.Cause<E | HandlerTimeout>): Effect.Effect<void> => {
+      failure ??= new ReplayFailed<E>({
+        position: work.position,
+        aggregateId: work.aggregateId,
+        report: { ...report },
+        cause
+      })
+      release(work)
+      return Effect.asVoid(Deferred.fail(firstFailure, failure))
+    }
+
     const behaviour: Behaviour<Work, R> = {
       receive: (work) => {
         if (!lane.begin(work)) return Effect.sync(() => release(work))
@@ -72,17 +84,9 @@ export const run = <E, R>(
           return Effect.logWarning(`Left out of the replay: ${error.message}`)
         }
         work.attempt++
-        return Effect.matchCauseEffect(handler.run(work), {
-          onFailure: (cause) => {
-            failure ??= new ReplayFailed<E>({
-              position: work.position,
-              aggregateId: work.aggregateId,
-              report: { ...report },
-              cause
-            })
-            release(work)
-            return Effect.asVoid(Deferred.fail(firstFailure, failure))
-          },
+        // Suspended, because a handler can throw before it returns its effect.
+        return Effect.matchCauseEffect(Effect.suspend(() => handler.run(work)), {
+          onFailure: (cause) => failed(work, cause),
           onSuccess: () => {
             report.handled++
             release(work)
@@ -90,9 +94,9 @@ export const run = <E, R>(
           }
         })
       },
-      // Nothing that a handler does ends the fiber.
+      // Nothing that a handler does ends the fiber: what does is a fault of a Schema's or of ours.
       crashed: () => {},
-      giveUp: (work) => Effect.sync(() => release(work)),
+      giveUp: (work, cause) => failed(work, cause),
       interrupted: release
     }
     const mailboxes = yield* dispatcher.open(`${topic.name}/${group}`, behaviour)
