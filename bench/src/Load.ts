@@ -20,7 +20,8 @@ export interface WireStep {
   readonly payload: Step
 }
 
-export const topic = (name: string, partitions: number) => Topic.envelope(name, Step, { partitions })
+/** Its partitions are the transport's: a topic that names them has subjects for them on NATS, which the others don't read. */
+export const topic = (name: string) => Topic.envelope(name, Step)
 
 const note = "a note that makes the payload about as long as many events"
 

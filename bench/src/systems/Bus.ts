@@ -20,9 +20,9 @@ export const transport = (
   { kafka, nats, steps }: Pick<Job, "kafka" | "nats" | "steps">
 ): Layer.Layer<Transport.Transport> => {
   const layers: Record<TransportName, Layer.Layer<Transport.Transport, { readonly message: string }>> = {
-    kafka: KafkaTransport.layer({ brokers: kafka }),
+    kafka: KafkaTransport.layer({ brokers: kafka, topicDefaults: { partitions } }),
     nats: NatsTransport.layer({ servers: nats, preflight: "off" }),
-    memory: MemoryTransport.layer({ maxMessages: Math.max(1_000, steps) })
+    memory: MemoryTransport.layer({ partitions, maxMessages: Math.max(1_000, steps) })
   }
   return Layer.orDie(layers[name])
 }
@@ -50,12 +50,12 @@ export const consume = (
     const options = { group: `bench-${randomUUID()}`, onExhausted: FailurePolicy.drop }
     if (system === "ours plain") {
       yield* bus.subscribe(
-        Topic.plain(topic, { partitions }),
+        Topic.plain(topic),
         (body) => handle(stepOf(body)),
         { ...options, semantics: "at-least-once" }
       )
     } else {
-      yield* bus.subscribe(topicOf(topic, partitions), handle, options)
+      yield* bus.subscribe(topicOf(topic), handle, options)
     }
   }).pipe(Effect.orDie)
 
@@ -76,7 +76,7 @@ export const publisher = (
   topic: string
 ): Effect.Effect<(steps: Steps) => Effect.Effect<void>, never, EventBus.EventBus> =>
   Effect.map(EventBus.EventBus, (bus) => {
-    const to = topicOf(topic, partitions)
+    const to = topicOf(topic)
     const message = ([aggregate, sequence]: Steps[number]) => ({
       aggregateId: idOf(aggregate),
       payload: step(aggregate, sequence)
@@ -92,7 +92,7 @@ export const plainPublisher = (
   topic: string
 ): Effect.Effect<(steps: Steps) => Effect.Effect<void>, never, EventBus.EventBus> =>
   Effect.map(EventBus.EventBus, (bus) => {
-    const to = Topic.plain(topic, { partitions })
+    const to = Topic.plain(topic)
     return (steps) =>
       Effect.orDie(Effect.asVoid(bus.publishAll(
         to,

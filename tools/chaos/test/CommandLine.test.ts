@@ -34,7 +34,7 @@ describe("the command line of a chaos run", () => {
   it("takes a preset, and what is asked for before it", () => {
     expect(parse("--preset restarts --seconds 30").options).toMatchObject({
       transport: "nats",
-      envelopes: 100_000,
+      envelopes: 115_000,
       seconds: 30
     })
   })
