@@ -241,6 +241,30 @@ describe.each(T.versions)("A partitioned group on %s", (version) => {
     60_000
   )
 
+  it("a partition that names an instance which does not have it is nobody's for long", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const { name } = T.topic("plain")
+      const nc = yield* T.client(servers)
+      const handled = new Set<string>()
+      const handler: Handler = (aggregate, sequence) => Effect.sync(() => handled.add(`${aggregate}/${sequence}`))
+      yield* instance(servers, name, 4, handler)
+      yield* untilSpread(nc, name, [4])
+      const [one] = yield* owners(nc, name, 4)
+      yield* instance(servers, name, 4, handler)
+      yield* untilSpread(nc, name, [2, 2])
+      // As if the first could not say that it gives a partition back, or a lease of its had ended and nobody had noticed.
+      const others = (yield* owners(nc, name, 4)).findIndex((owner) => owner !== one)
+      yield* Effect.promise(async () => {
+        const kv = await nc.jetstream().views.kv("eventbus-leases")
+        await kv.put(`${Subject.toLease("group", name)}.partition.${others}`, JSON.stringify({ owner: one }))
+      })
+      yield* untilSpread(nc, name, [2, 2])
+      const publisher = yield* T.transport(servers)
+      yield* T.publish(publisher, { name, kind: "plain", partitions: 4 }, T.messages(0, 100))
+      yield* T.waitUntil("all is handled", () => handled.size === 100)
+    })))
+
   it("what foreign publishers write to a partition is known by the aggregate in its subject", () =>
     T.run(Effect.gen(function*() {
       const { servers } = yield* T.server(version)

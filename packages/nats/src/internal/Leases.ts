@@ -289,9 +289,10 @@ export class Leases {
     if (!(partition < this.owners.length)) return
     this.owners[partition] = { revision: entry?.revision ?? 0, owner: entry?.value?.owner }
     const held = this.held.get(partition)
-    // A later revision of our own is one whose answer is still on its way.
+    // Another revision of our own is one whose answer is still on its way. One of others can also be lower, where the
+    // server has lost what it had written.
     const isOthers = entry !== undefined && entry.value?.owner !== this.id
-    if (held !== undefined && isOthers && entry.revision > held.revision) this.lose(held)
+    if (held !== undefined && isOthers && entry.revision !== held.revision) this.lose(held)
   }
 
   /** Ends the leases of the dead, and takes and gives what is to be taken and given. */
@@ -321,8 +322,28 @@ export class Leases {
           this.options.onWanted(held.lease)
         }
         return Effect.forEach(acquire, (partition) => this.acquire(partition), { concurrency, discard: true })
-      }))
+      })),
+      Effect.zipRight(this.disown)
     )
+  })
+
+  /**
+   * Others take for ours what names us, and wait for it. Where nobody here works on it, because giving it back got lost or
+   * the lease had ended, it is given back now.
+   */
+  private readonly disown: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const names = this.owners.flatMap(({ owner }, partition) =>
+      owner === this.id && !this.held.has(partition) ? [partition] : []
+    )
+    return Effect.forEach(names, (partition) => {
+      const key = this.partitionKey(partition)
+      return this.options.bucket.put(key, {}, this.owners[partition]!.revision).pipe(
+        Effect.tap((revision) => {
+          this.owners[partition] = { revision, owner: undefined }
+        }),
+        Effect.catchTag("Conflict", () => this.read(key))
+      )
+    }, { concurrency, discard: true })
   })
 
   private evict(id: string, member: Member): Effect.Effect<void, NatsRequestFailed> {
