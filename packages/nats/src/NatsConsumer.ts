@@ -66,6 +66,7 @@ export const make = (
     const readers = new Map<Leases.Lease, { readonly reader: Reader; readonly fiber: Fiber.RuntimeFiber<void> }>()
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     let isStopped = false
+    let isSubscribed = false
     const leases = yield* Leases.make({
       bucket: Bucket.make(connection, settings, Math.min(settings.requestTimeout, settings.leaseDuration / 2)),
       prefix: Subject.toLease(group, topic),
@@ -89,7 +90,7 @@ export const make = (
           lease,
           sharers: () => Math.max(1, readers.size)
         })
-        if (isStopped) reader.end("Closed")
+        if (isStopped) reader.end(isSubscribed ? "Closed" : "Wanted")
         readers.set(lease, {
           reader,
           fiber: run(Effect.ensuring(reader.run, Effect.sync(() => readers.delete(lease))))
@@ -118,14 +119,17 @@ export const make = (
     yield* Effect.addFinalizer(() =>
       stop.pipe(Effect.zipRight(Effect.suspend(() => {
         const all = Array.from(readers.values())
-        for (const { reader } of all) reader.end("Closed")
+        // A subscription that did not come about closes its lanes itself.
+        for (const { reader } of all) reader.end(isSubscribed ? "Closed" : "Wanted")
         return Fiber.awaitAll(all.map(({ fiber }) => fiber))
       })))
     )
+    yield* Effect.mapError(leases.take, (failure) => toSubscribeError(topic, group, failure))
     yield* bounded(
       Effect.forEach(Array.from(readers.values()), ({ reader }) => Deferred.await(reader.opened), { discard: true }),
       settings.requestTimeout
     )
+    isSubscribed = true
     return { stop }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 

@@ -2,7 +2,7 @@ import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
 import { EventBus, EventBusConfig, FailurePolicy, Topic } from "@effect-eventbus/core"
 import { OrderOracle } from "@effect-eventbus/testing"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Either, Fiber, Layer } from "effect"
+import { Effect, Either, Fiber, Layer, Redacted } from "effect"
 import { headers, type NatsConnection } from "nats"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -263,6 +263,48 @@ describe.each(T.versions)("A partitioned group on %s", (version) => {
       const publisher = yield* T.transport(servers)
       yield* T.publish(publisher, { name, kind: "plain", partitions: 4 }, T.messages(0, 100))
       yield* T.waitUntil("all is handled", () => handled.size === 100)
+    })))
+
+  it("a subscription that fails while it takes its partitions leaves no reader behind", () =>
+    T.run(Effect.gen(function*() {
+      // Nobody may take the last partition.
+      const { servers } = yield* T.server(
+        version,
+        `authorization {
+          default_permissions { publish: { deny: "$KV.eventbus-leases.group.*.partition.39" } }
+          users: [{ user: u, password: p }]
+        }`
+      )
+      const options = { servers, user: "u", password: Redacted.make("p"), requestTimeout: "1 second" } as const
+      const service = yield* T.transport(servers, options)
+      const topic = { ...T.topic(), partitions: 40 }
+      const consumer = new T.TestConsumer()
+      const failure = yield* Effect.flip(Effect.scoped(service.subscribe(T.request(topic), consumer)))
+      assert.strictEqual(failure._tag, "SubscribeFailed")
+      assert.isAbove(consumer.assignments.length, 0)
+      const nc = yield* T.client(servers, { user: "u", pass: "p" })
+      assert.isTrue((yield* owners(nc, topic.name, 40)).every((owner) => owner === undefined))
+      yield* T.publish(service, topic, T.messages(0, 100, 100))
+      const infos = yield* Effect.forEach(T.range(0, 40), (partition) =>
+        T.consumerInfo(
+          nc,
+          Subject.toStream(topic.name),
+          Either.getOrThrow(Subject.toDurable("group", topic.name, partition))
+        ), { concurrency: 8 })
+      assert.deepStrictEqual(infos.filter(({ num_waiting }) => num_waiting > 0), [])
+      assert.lengthOf(consumer.taken, 0)
+    })))
+
+  it("a subscription that was made where nothing can be interrupted can be closed", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const topic = { ...T.topic(), partitions: 2 }
+      const service = yield* T.transport(servers)
+      const subscribed = yield* T.scoped(
+        Effect.uninterruptible(service.subscribe(T.request(topic), new T.TestConsumer()))
+      )
+      const closed = yield* Effect.forkDaemon(subscribed.close)
+      yield* T.waitUntil("it is closed", () => closed.unsafePoll() !== null, 10_000)
     })))
 
   it("what foreign publishers write to a partition is known by the aggregate in its subject", () =>

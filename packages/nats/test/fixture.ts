@@ -1,7 +1,7 @@
 import * as Servers from "@effect-eventbus/brokers/Nats"
 import type { OutgoingMessage, Service, TopicSpec } from "@effect-eventbus/core/Transport"
 import { Duration, Effect, Either, Exit, Layer, Logger, LogLevel, Scope } from "effect"
-import { connect, type NatsConnection } from "nats"
+import { connect, type ConnectionOptions, type NatsConnection } from "nats"
 import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { createRequire } from "node:module"
@@ -30,9 +30,14 @@ export const run = <A, E>(program: Effect.Effect<A, E, Scope.Scope>): Promise<A>
   )
 
 /** The server as somebody else sees it. */
-export const client = (servers: ReadonlyArray<string>): Effect.Effect<NatsConnection, never, Scope.Scope> =>
+export const client = (
+  servers: ReadonlyArray<string>,
+  options: ConnectionOptions = {}
+): Effect.Effect<NatsConnection, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.promise(() => connect({ servers: [...servers], maxReconnectAttempts: -1, reconnectTimeWait: 50 })),
+    Effect.promise(() =>
+      connect({ servers: [...servers], maxReconnectAttempts: -1, reconnectTimeWait: 50, ...options })
+    ),
     (nc) => Effect.promise(() => nc.close())
   )
 

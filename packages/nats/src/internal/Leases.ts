@@ -98,7 +98,7 @@ export class Leases {
     this.owners = Array.from({ length: options.partitions }, () => ({ revision: 0, owner: undefined }))
   }
 
-  /** Announces this instance, takes what is free, and goes on doing so in the scope's fibers. */
+  /** Announces this instance, and keeps it announced in the scope's fibers. */
   readonly join: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.gen(this, function*() {
     const { bucket, prefix } = this.options
     yield* bucket.ensure
@@ -108,11 +108,14 @@ export class Leases {
     })
     yield* this.renew
     yield* this.look
-    yield* this.balance
-    yield* Effect.forkScoped(this.renewing)
-    yield* Effect.forkScoped(this.looking)
-    yield* Effect.forkScoped(Effect.forever(Effect.delay(Effect.sync(() => this.fence()), fenceTick)))
+    yield* forkLoop(this.renewing)
+    yield* forkLoop(Effect.forever(Effect.delay(Effect.sync(() => this.fence()), fenceTick)))
   })
+
+  /** Takes what is free, and goes on doing so in the scope's fibers. When it fails something can have been taken. */
+  readonly take: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.suspend(() =>
+    Effect.zipRight(this.balance, forkLoop(this.looking))
+  )
 
   /** Takes nothing more; what is held is kept alive until it is given back. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
@@ -420,6 +423,9 @@ export class Leases {
     }
   }
 }
+
+/** Can be ended also where whoever subscribes can't be interrupted, which a fork takes over. */
+const forkLoop = (loop: Effect.Effect<never>) => Effect.forkScoped(Effect.interruptible(loop))
 
 export const make = (options: Options): Effect.Effect<Leases> =>
   Effect.map(Queue.sliding<void>(1), (signal) => new Leases(options, signal))
