@@ -45,7 +45,10 @@ export interface Membership {
   readonly standing: Deferred.Deferred<void, KafkaFailure>
   readonly run: Effect.Effect<never>
   readonly commit: Send
-  /** In which it is a member, as far as it knows; −1 while it may have lost its partitions to others. */
+  /**
+   * In which it is a member, as far as it knows. −1 while it may have lost its partitions to others, and while it
+   * joins: it has told the leader what it owns, and whatever it began now would be given to another.
+   */
   readonly generation: () => number
   /** Asks the coordinator, as a member: for the offsets of its group. */
   readonly ask: <A>(api: Api, payload: object) => Effect.Effect<A, KafkaFailure>
@@ -304,7 +307,8 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
         Effect.zipRight(Effect.never)
       ),
       commit,
-      generation: () => state.isMember && now() - state.contact <= options.fenceAfterMs ? state.generation : -1,
+      generation: () =>
+        state.isMember && !state.isJoining && now() - state.contact <= options.fenceAfterMs ? state.generation : -1,
       ask: (api, payload) => ask("control", api, payload),
       rejoin,
       renew: Effect.zipRight(client.release(joinRole), Effect.sync(rejoin)),
