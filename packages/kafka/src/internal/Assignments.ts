@@ -177,11 +177,16 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
           )
       }, { concurrency: "unbounded", discard: true })
 
-    const closedLanes = (id: number) =>
-      Effect.forEach(
-        [...lanes].filter(([partition]) => partition.id === id && partitions.get(id) !== partition),
-        ([, { closed }]) => Deferred.await(closed),
-        { discard: true }
+    /** Of all partitions, or of one: those of before that are still ending. */
+    const closedLanes = (of?: number) =>
+      Effect.suspend(() =>
+        Effect.forEach(
+          [...lanes].filter(([partition]) =>
+            (of === undefined || partition.id === of) && partitions.get(partition.id) !== partition
+          ),
+          ([, { closed }]) => Deferred.await(closed),
+          { discard: true }
+        )
       )
 
     const forget = (gone: ReadonlyArray<Partition>): void => {
@@ -288,6 +293,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       owned: () => [...partitions.keys()],
       plan: plan.assign,
       apply,
+      ended: Effect.asVoid(Effect.timeoutOption(closedLanes(), lastDrain)),
       lost
     })
     const committer: Committer = yield* CommitterModule.make(

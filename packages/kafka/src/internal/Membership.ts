@@ -36,6 +36,8 @@ export interface MembershipOptions {
   readonly plan: (members: ReadonlyArray<Member>) => Effect.Effect<Assignments, KafkaFailure>
   /** Lets go of what it doesn't have any more, and begins with what is new; `true` when it let go of something. */
   readonly apply: (partitions: ReadonlyArray<number>, generation: number) => Effect.Effect<boolean, KafkaFailure>
+  /** Waits until what was lost has ended here, as long as the session may last: no other can have it before. */
+  readonly ended: Effect.Effect<void>
   /** The group is about to give the partitions to others; or, where it is over, may have done so. */
   readonly lost: (why: string, isOver: boolean) => Effect.Effect<void>
 }
@@ -177,6 +179,8 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
 
     /** Joins, and applies the assignment; again at once where that let go of something that others wait for. */
     const cycle = Effect.gen(function*() {
+      // The leader would give at once what is not owned any more, and still handled.
+      yield* options.ended
       state.needsJoin = false
       state.isJoining = true
       state.joins++
@@ -265,7 +269,8 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       Effect.sleep(FENCE_TICK_MS).pipe(
         Effect.zipRight(Effect.suspend(() =>
           options.owned().length > 0 && now() - state.contact > options.fenceAfterMs
-            ? lose("no heartbeat was answered for too long", false)
+            // Beside it, which has to look after what is begun meanwhile.
+            ? Effect.fork(lose("no heartbeat was answered for too long", false))
             : Effect.void
         ))
       )
