@@ -142,6 +142,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         finished: start.finished,
         duplicatesBelow: start.duplicatesBelow,
         maxAboveWatermark: request.maxAboveWatermark,
+        maxUnfinished: request.maxUnfinished,
         commitMessages: settings.commitMessages,
         atMostOnce: request.semantics === "at-most-once",
         onRoom: () => fetcher.wake(),

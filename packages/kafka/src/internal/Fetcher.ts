@@ -39,6 +39,8 @@ export interface Fetcher {
 }
 
 const MAX_REST_MS = 1_000
+/** So many times `fetchBytes` are held in all, also where partitions stand still. */
+const MAX_HELD = 8
 
 export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -78,7 +80,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
             partition.canFetch && leaderOf(partition) === node
           )
           const old = ready.filter(isOfTheFormer)
-          if (ready.length === 0 || buffered() >= settings.fetchBytes) yield* signal.wait
+          if (ready.length === 0 || isFull()) yield* signal.wait
           else if (old.length > 0) { for (const partition of old) aside(partition, options.onRemade(partition)) }
           else yield* fetch(node, rotated(ready, turn++))
         }
@@ -104,10 +106,16 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       }))
     }
 
-    const buffered = (): number => {
-      let bytes = 0
-      for (const partition of partitions.values()) bytes += partition.bufferedBytes
-      return bytes
+    /** A partition that stands still, because an aggregate of it does, counts for its share only: others go on. */
+    const isFull = (): boolean => {
+      const share = settings.fetchBytes / (partitions.size + 1)
+      let counted = 0
+      let held = 0
+      for (const { bufferedBytes, standsStill } of partitions.values()) {
+        counted += standsStill ? Math.min(bufferedBytes, share) : bufferedBytes
+        held += bufferedBytes
+      }
+      return counted >= settings.fetchBytes || held >= MAX_HELD * settings.fetchBytes
     }
 
     const fetch = (node: number, wanted: ReadonlyArray<Partition>): Effect.Effect<void> =>

@@ -22,6 +22,8 @@ export interface PartitionOptions {
   readonly finished: ReadonlyArray<readonly [from: number, to: number]>
   readonly duplicatesBelow: number
   readonly maxAboveWatermark: number
+  /** So many that are taken and unfinished its lane has room for. */
+  readonly maxUnfinished: number
   /** So many finished messages want to be committed now. */
   readonly commitMessages: number
   /** It can be fetched from again. */
@@ -107,6 +109,12 @@ export class Partition {
   get canFetch(): boolean {
     return this.isOffering && !this.resting && this.head === this.buffer.length &&
       this.tracker.ahead < this.options.maxAboveWatermark
+  }
+
+  /** What it has can't be taken before something of its own is finished. */
+  get standsStill(): boolean {
+    return this.head < this.buffer.length &&
+      (this.outstanding >= this.options.maxUnfinished || this.buffer[this.head]!.offset >= this.limit)
   }
 
   /** What was fetched from `fetchOffset` on. */
@@ -241,9 +249,14 @@ export class Partition {
     else this.isWaiting = true
   }
 
+  /** The first offset that is too far above the watermark to be taken. */
+  private get limit(): number {
+    return this.tracker.watermark + this.options.maxAboveWatermark
+  }
+
   /** The next messages, none of them further above the watermark than is allowed. */
   private chunk(): ReadonlyArray<IncomingMessage> {
-    const limit = this.tracker.watermark + this.options.maxAboveWatermark
+    const { limit } = this
     let end = this.head
     const last = Math.min(this.buffer.length, this.head + CHUNK)
     while (end < last && this.buffer[end]!.offset < limit) end++
