@@ -270,12 +270,13 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     const apply = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, generation: number) {
       plan.applied(generation)
+      // Before anything is committed in it: of what is uncertain from then on it says nothing.
+      committer.renewed(generation)
       const gone = [...partitions.values()].filter(({ id }) => !ids.includes(id))
       if (gone.length > 0) {
         hasLetGo = true
         yield* letGo(gone)
       }
-      committer.renewed()
       yield* FiberHandle.clear(late)
       const added = ids.filter((id) => !partitions.has(id))
       if (added.length > 0 && !isStopped) yield* start(added, generation)

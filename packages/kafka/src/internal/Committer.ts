@@ -40,9 +40,9 @@ export interface Committer {
   readonly flush: (partitions: ReadonlyArray<Partition>, withinMs: number) => Effect.Effect<ReadonlyArray<Partition>>
   /**
    * The group has a new generation: commits of the one before that are still on their way are refused from now on. What
-   * they may have undone is committed again.
+   * they may have undone is committed again. Said twice of one generation, it is as once.
    */
-  readonly renewed: () => void
+  readonly renewed: (generation: number) => void
   /** Tells those who wait for partitions that are gone. */
   readonly abandon: (partitions: ReadonlyArray<Partition>) => void
   readonly run: Effect.Effect<never>
@@ -70,6 +70,7 @@ export const make = (
     const waiters = new Set<Waiter>()
     const alone = yield* Effect.makeSemaphore(1)
     let lastFailure: KafkaFailure | undefined
+    let current = -1
 
     const confirm = (commit: Commit, included: ReadonlyArray<Waiter>): void => {
       const { partition } = commit
@@ -86,7 +87,8 @@ export const make = (
       Effect.suspend(() => {
         const included = Array.from(waiters)
         const commits = of().filter((partition) => !partition.hasEnded).map((partition) => {
-          const own = included.filter((waiter) => waiter.partition === partition)
+          // What may still be undone settles nothing.
+          const own = uncertain.has(partition) ? [] : included.filter((waiter) => waiter.partition === partition)
           return { commit: partition.commit(clean, new Set(own.flatMap(({ offsets }) => offsets))), own }
         })
         if (commits.length === 0) return Effect.succeed(undefined)
@@ -102,7 +104,7 @@ export const make = (
             if (Either.isLeft(answer)) {
               // It may have been done all the same.
               for (const { commit, own } of commits) if (own.length > 0) commit.partition.retract()
-              if (answer.left.sent) {
+              if (answer.left.sent && answer.left.isUnreachable) {
                 for (const { commit } of commits) uncertain.add(commit.partition)
               }
               return lastFailure = answer.left
@@ -182,7 +184,9 @@ export const make = (
       settle,
       flush,
       run,
-      renewed: () => {
+      renewed: (generation) => {
+        if (generation === current) return
+        current = generation
         for (const partition of uncertain) partition.retract()
         uncertain.clear()
       },

@@ -136,7 +136,11 @@ export const make = (options: StartsOptions): Starts => {
     Effect.suspend(() => {
       const membership = options.membership()
       return generation >= 0 && membership.generation() === generation
-        ? membership.commit(marks)
+        // One that is still on its way would undo what is committed later: a new generation fences it off.
+        ? Effect.tapError(
+          membership.commit(marks),
+          (error) => error.sent && error.isUnreachable ? membership.renew : Effect.void
+        )
         : Effect.fail(generationIsOver)
     })
 
