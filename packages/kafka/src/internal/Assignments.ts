@@ -211,7 +211,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         for (const partition of gone) {
           partition.stop()
           partitions.delete(partition.id)
-          remembered.set(partition.id, partition)
+          if (!partition.beginsAnew) remembered.set(partition.id, partition)
         }
         return Effect.logWarning("The group was lost; what is running is finished or interrupted").pipe(
           Effect.annotateLogs({ why, partitions: gone.map(({ id }) => id).join(",") }),
@@ -224,6 +224,8 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     /** The log was cut off, at its beginning by retention, or at its end because the topic was made anew. */
     const onOutOfRange = Effect.fnUntraced(function*(partition: Partition) {
+      // It may be another topic of that name: what begins anew has its id, or would begin anew once more.
+      yield* topics.refresh(topic)
       const first = yield* firstOf(partition)
       if (first > partition.fetchOffset) {
         yield* Effect.logWarning("Messages were deleted from the topic before they were read").pipe(
@@ -248,6 +250,9 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     const beginAnew = Effect.fnUntraced(function*(partition: Partition, first: number) {
       const generation = membership.generation()
+      // Whoever gets it meanwhile, begins there: what is committed of the old log means other messages in the new one.
+      partition.beginAnewAt(first)
+      committer.notify()
       // A lane that was closed by half would be nobody's.
       yield* Effect.uninterruptible(
         Effect.zipRight(close([partition], drain), Effect.sync(() => forget([partition])))

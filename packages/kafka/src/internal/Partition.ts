@@ -68,6 +68,8 @@ export class Partition {
   bufferedBytes = 0
   /** Ascending; kept only where messages are settled before they are handled. */
   private readonly unsettled = new Set<number>()
+  /** Where the log begins that has taken the place of this one. */
+  private anewAt: number | undefined
   private lane: Lane | undefined
   private buffer: Array<IncomingMessage> = []
   private head = 0
@@ -142,6 +144,16 @@ export class Partition {
     this.version++
   }
 
+  /** Its log is gone, and another has its name: from now on only the beginning of that one is committed. */
+  beginAnewAt(offset: number): void {
+    this.anewAt = offset
+    this.version++
+  }
+
+  get beginsAnew(): boolean {
+    return this.anewAt !== undefined
+  }
+
   /** Offers nothing more. */
   stop(): void {
     this.isOffering = false
@@ -171,8 +183,8 @@ export class Partition {
 
   /** What a commit says that settles these offsets, too. They count as finished only once it is confirmed. */
   commit(clean: boolean, settling: ReadonlySet<number> = nothing): Commit {
-    const offset = this.watermarkAfter(settling)
-    const finished = merged(this.tracker.finishedAbove(), settling, offset)
+    const offset = this.anewAt ?? this.watermarkAfter(settling)
+    const finished = this.anewAt === undefined ? merged(this.tracker.finishedAbove(), settling, offset) : []
     return {
       partition: this,
       offset,
