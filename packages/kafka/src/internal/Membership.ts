@@ -92,6 +92,8 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     const state = {
       memberId: "",
       generation: -1,
+      /** Of the last join that was answered: what heartbeats say. −1 while the group does not count on us. */
+      joined: -1,
       coordinator: undefined as number | undefined,
       /** When the coordinator is known to have heard of us, in milliseconds of a clock that nobody sets. */
       contact: 0,
@@ -163,6 +165,8 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
           joined.members.map(({ memberId, memberMetadata }) => GroupProtocol.decodeMember(memberId, memberMetadata))
         )
         : new Map()
+      // The answer may have been long under way, and the session runs since it was given.
+      const sentAt = now()
       const answer = yield* ask<{ readonly errorCode: number; readonly memberAssignment: Buffer }>(
         joinRole,
         "SyncGroup",
@@ -174,6 +178,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
         },
         settings.rebalanceTimeout + settings.requestTimeout
       ).pipe(Effect.flatMap(accepted("SyncGroup")))
+      state.contact = Math.max(state.contact, sentAt)
       return GroupProtocol.decodeAssignment(answer.memberAssignment, options.topic)
     })
 
@@ -187,9 +192,12 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       const joined = yield* join
       const { generationId, memberId } = joined
       state.memberId = memberId
+      // The leader may take its time: the group has this generation already, and no other heartbeat counts.
+      state.joined = generationId
       const partitions = yield* sync(joined)
       state.generation = generationId
-      state.contact = now()
+      // The group may have been lost meanwhile.
+      state.joined = generationId
       state.isMember = true
       state.isJoining = false
       yield* Effect.logDebug("Joined the group").pipe(
@@ -207,6 +215,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     const lose = (why: string, isOver: boolean) =>
       Effect.suspend(() => {
         state.isMember = false
+        state.joined = -1
         return Effect.zipRight(options.lost(why, isOver), Effect.sync(rejoin))
       })
 
@@ -235,18 +244,18 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     )
 
     const beat = Effect.gen(function*() {
-      if (!state.isMember) return
-      const { generation, joins } = state
+      const { joined, joins } = state
+      if (joined < 0) return
       const sentAt = now()
       const { errorCode } = yield* ask<{ readonly errorCode: number }>("control", "Heartbeat", {
         groupId: group,
-        groupGenerationId: generation,
+        groupGenerationId: joined,
         memberId: state.memberId
       }, Math.max(1_000, settings.sessionTimeout / 3))
       const type = errorCode === 0 ? "" : errorType(errorCode)
       if (type === "" || type === "REBALANCE_IN_PROGRESS") state.contact = Math.max(state.contact, sentAt)
       // While it joins, the generation that was asked about may be over; also when the answer comes after the join.
-      if (type === "" || joins !== state.joins || generation !== state.generation || state.isJoining) return
+      if (type === "" || joins !== state.joins || joined !== state.joined || state.isJoining) return
       if (type === "REBALANCE_IN_PROGRESS") return rejoin()
       if (notCoordinator.has(type)) state.coordinator = undefined
       if (!kickedOut.has(type)) return
@@ -298,6 +307,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     const leave = Effect.suspend(() => {
       const { memberId } = state
       state.isMember = false
+      state.joined = -1
       return memberId === "" ? Effect.void : ask("control", "LeaveGroup", { groupId: group, memberId })
     }).pipe(
       Effect.timeout(settings.closeTimeout),
