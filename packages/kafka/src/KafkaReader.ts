@@ -166,6 +166,8 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
       }
       // There is nothing between here and where the broker's log ends: the last offsets are no messages.
       if (fetched.lastStableOffset >= to) return { messages: [], next: Option.none() }
+      // A new leader may not know for a moment how far its log is confirmed; or the log was cut off for good.
+      if (fetched.highWatermark < to) return yield* unavailable("The topic is shorter than it was")
       return { messages: [], next: Option.some(cursor) }
     })
 
