@@ -70,6 +70,7 @@ interface Joined {
   readonly members: ReadonlyArray<{ readonly memberId: string; readonly memberMetadata: Buffer }>
 }
 
+/** How often it is looked at at least whether the session is about to end; when it is due, at once. */
 const FENCE_TICK_MS = 250
 /** Errors after which the coordinator has to be asked for again. */
 const notCoordinator = new Set(["NOT_COORDINATOR_FOR_GROUP", "GROUP_COORDINATOR_NOT_AVAILABLE"])
@@ -275,7 +276,10 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
 
     /** Also when the process itself was asleep: the clock says so. */
     const fence = Effect.forever(
-      Effect.sleep(FENCE_TICK_MS).pipe(
+      Effect.suspend(() => {
+        const left = state.contact + options.fenceAfterMs - now()
+        return Effect.sleep(left < 0 ? FENCE_TICK_MS : Math.min(FENCE_TICK_MS, left + 1))
+      }).pipe(
         Effect.zipRight(Effect.suspend(() =>
           options.owned().length > 0 && now() - state.contact > options.fenceAfterMs
             // Beside it, which has to look after what is begun meanwhile.
