@@ -51,6 +51,14 @@ export const make = ({ intervalMs, isShared, topic, topics }: GroupPlanOptions):
       })
     )
 
+  /** In steps: a plan that is made meanwhile may miss a topic. */
+  const pause = Effect.gen(function*() {
+    for (let left = intervalMs; left > 0; left -= MISSING_MS) {
+      yield* Effect.sleep(Math.min(MISSING_MS, left))
+      if (Array.from(planned.values()).includes(0)) return
+    }
+  })
+
   return {
     assign: (members) =>
       Effect.gen(function*() {
@@ -67,25 +75,22 @@ export const make = ({ intervalMs, isShared, topic, topics }: GroupPlanOptions):
       planned = next
       next = new Map()
     },
-    isOutdated: Effect.suspend(() => {
-      const isMissing = Array.from(planned.values()).includes(0)
-      return Effect.sleep(isMissing ? Math.min(MISSING_MS, intervalMs) : intervalMs).pipe(
-        Effect.zipRight(
-          Effect.suspend(() =>
-            Effect.forEach(new Set([topic, ...planned.keys()]), (name) =>
-              topics.refresh(name).pipe(
-                Effect.map(({ leaders }) => leaders.length !== (planned.get(name) ?? leaders.length)),
-                Effect.catchAll((error) =>
-                  Effect.logDebug("Whether the topic has new partitions can't be asked", error.message).pipe(
-                    Effect.annotateLogs({ topic: name }),
-                    Effect.as(false)
-                  )
+    isOutdated: pause.pipe(
+      Effect.zipRight(
+        Effect.suspend(() =>
+          Effect.forEach(new Set([topic, ...planned.keys()]), (name) =>
+            topics.refresh(name).pipe(
+              Effect.map(({ leaders }) => leaders.length !== (planned.get(name) ?? leaders.length)),
+              Effect.catchAll((error) =>
+                Effect.logDebug("Whether the topic has new partitions can't be asked", error.message).pipe(
+                  Effect.annotateLogs({ topic: name }),
+                  Effect.as(false)
                 )
-              ))
-          )
-        ),
-        Effect.map((changed) => changed.includes(true))
-      )
-    })
+              )
+            ))
+        )
+      ),
+      Effect.map((changed) => changed.includes(true))
+    )
   }
 }
