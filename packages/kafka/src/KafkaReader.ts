@@ -10,10 +10,10 @@ import type { IncomingMessage, ReadPartition, ReadRequest, Service } from "@effe
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type { Client } from "./internal/Client.js"
 import { failure, KafkaFailure, reconnect } from "./internal/Client.js"
+import { upTo } from "./internal/monotonic.js"
 import * as Offsets from "./internal/Offsets.js"
 import type { FetchedPartition, FetchResponse } from "./internal/records.js"
 import { decodeRecords } from "./internal/records.js"
@@ -52,7 +52,7 @@ interface Page {
 export const make = (client: Client, topics: KafkaTopics, settings: Settings): KafkaReader => {
   let reads = 0
   /** Brokers come and go: as long as subscribing waits for them. */
-  const patience = Schedule.upTo(reconnect, settings.subscribeTimeout)
+  const patience = upTo(reconnect, settings.subscribeTimeout)
 
   const read: KafkaReader["read"] = (request) =>
     Effect.gen(function*() {

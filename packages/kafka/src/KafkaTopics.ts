@@ -14,7 +14,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Client, TopicMetadata } from "./internal/Client.js"
 import { failure, KafkaFailure } from "./internal/Client.js"
-import { monotonic } from "./internal/monotonic.js"
+import { monotonic, upTo } from "./internal/monotonic.js"
 import * as TopicAdmin from "./internal/TopicAdmin.js"
 import type { Settings } from "./KafkaConfig.js"
 
@@ -138,7 +138,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
         ),
         Effect.retry({
           while: (error) => error.type === "LEADER_NOT_AVAILABLE" || error.type === "NOT_CONTROLLER",
-          schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo(LEADERS_WITHIN))
+          schedule: upTo(Schedule.spaced("50 millis"), LEADERS_WITHIN)
         }),
         // One partition without a leader does not make the others useless.
         Effect.catchIf((error) => error.type === "LEADER_NOT_AVAILABLE", () => look(spec.name))
