@@ -44,6 +44,9 @@ export type Subscribe = (
 /** How many consumers are looked at or made at once. */
 const concurrency = 16
 
+/** A renewal is waited for at least for so long, in milliseconds, and else for a third of the time between two. */
+const shortestRenewal = 250
+
 /**
  * @since 0.1.0
  * @category constructors
@@ -67,8 +70,14 @@ export const make = (
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     let isStopped = false
     let isSubscribed = false
+    const bucketTimeout = Math.min(settings.requestTimeout, settings.leaseDuration / 2)
     const leases = yield* Leases.make({
-      bucket: Bucket.make(connection, settings, Math.min(settings.requestTimeout, settings.leaseDuration / 2)),
+      bucket: Bucket.make(connection, settings, bucketTimeout),
+      renewals: Bucket.make(
+        connection,
+        settings,
+        Math.min(bucketTimeout, Math.max(shortestRenewal, settings.leaseRenewInterval / 3))
+      ),
       prefix: Subject.toLease(group, topic),
       partitions: configs.length,
       duration: settings.leaseDuration,

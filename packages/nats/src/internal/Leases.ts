@@ -39,6 +39,8 @@ export class LeaseLost extends Data.TaggedError("LeaseLost")<{ readonly partitio
 
 export interface Options {
   readonly bucket: Bucket
+  /** The same one, with so short a wait for answers that a renewal which got lost is repeated before the lease ends. */
+  readonly renewals: Bucket
   /** The beginning of this group's keys for one topic. */
   readonly prefix: string
   readonly partitions: number
@@ -106,7 +108,7 @@ export class Leases {
       this.dirty.add(key)
       Queue.unsafeOffer(this.signal, undefined)
     })
-    yield* this.renew
+    yield* this.renew(bucket)
     yield* this.look
     yield* forkLoop(this.renewing)
     yield* forkLoop(Effect.forever(Effect.delay(Effect.sync(() => this.fence()), fenceTick)))
@@ -120,7 +122,7 @@ export class Leases {
   /** Takes nothing more; what is held is kept alive until it is given back. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     this.isLeaving = true
-    return Effect.ignore(this.renew)
+    return Effect.ignore(this.renew())
   })
 
   /** When all was given back: others need not wait for the lease's end. */
@@ -152,33 +154,33 @@ export class Leases {
     return this.renewedAt + this.options.duration - this.options.margin
   }
 
-  private readonly renew: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
-    const { bucket } = this.options
-    const sentAt = performance.now()
-    const value = { host: hostname(), pid: process.pid, ...(this.isLeaving ? { leaving: true } : {}) }
-    return bucket.put(this.memberKey(this.id), value, this.revision).pipe(
-      Effect.map((revision) => {
-        this.revision = revision
-        this.renewedAt = sentAt
-      }),
-      Effect.catchTag("Conflict", () => this.recall)
-    )
-  })
+  private renew(bucket = this.options.renewals): Effect.Effect<void, NatsRequestFailed> {
+    return Effect.suspend(() => {
+      const sentAt = performance.now()
+      const value = { host: hostname(), pid: process.pid, ...(this.isLeaving ? { leaving: true } : {}) }
+      return bucket.put(this.memberKey(this.id), value, this.revision).pipe(
+        Effect.map((revision) => {
+          this.revision = revision
+          this.renewedAt = sentAt
+        }),
+        Effect.catchTag("Conflict", () => this.recall)
+      )
+    })
+  }
 
   /** Our key is not as we left it: an answer got lost, or others have taken us for dead. */
   private readonly recall: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
-    const { bucket } = this.options
-    return Effect.flatMap(bucket.get(this.memberKey(this.id)), (entry) => {
+    return Effect.flatMap(this.options.renewals.get(this.memberKey(this.id)), (entry) => {
       if (entry?.value !== undefined) {
         this.revision = entry.revision
-        return this.renew
+        return this.renew()
       }
       return Effect.logWarning("Others have taken this instance for dead; it joins again").pipe(
         Effect.zipRight(Effect.suspend(() => {
           for (const held of this.held.values()) this.lose(held)
           this.id = randomUUID()
           this.revision = 0
-          return this.renew
+          return this.renew()
         }))
       )
     })
@@ -186,7 +188,7 @@ export class Leases {
 
   private readonly renewing: Effect.Effect<never> = Effect.suspend(() =>
     Effect.delay(
-      this.renew.pipe(
+      this.renew().pipe(
         Effect.tapError((failure) =>
           failure.reason === "Disconnected"
             ? Effect.void
@@ -194,8 +196,8 @@ export class Leases {
         ),
         Effect.catchAll((failure) =>
           Effect.zipRight(
-            failure.reason === "NoResponders" ? Effect.ignore(this.options.bucket.ensure) : Effect.void,
-            Effect.sleep(retryDelay)
+            failure.reason === "NoResponders" ? Effect.ignore(this.options.renewals.ensure) : Effect.void,
+            failure.reason === "Timeout" ? Effect.void : Effect.sleep(retryDelay)
           )
         )
       ),

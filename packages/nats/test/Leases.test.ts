@@ -1,0 +1,74 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import type { NatsConnection } from "nats"
+import { type AddressInfo, connect, createServer, type Socket } from "node:net"
+import { Subject } from "../src/index.js"
+import * as T from "./fixture.js"
+
+/** Carries what a client sends to the server, save one message: the next one whose beginning `matches`. */
+const dropping = (server: string) =>
+  Effect.acquireRelease(
+    Effect.async<{ readonly address: string; matches: RegExp | undefined; readonly close: () => void }>((resume) => {
+      const sockets = new Set<Socket>()
+      const listener = createServer((from) => {
+        const to = connect(Number(server.split(":")[1]), "127.0.0.1")
+        sockets.add(from).add(to)
+        from.on("data", (chunk) => {
+          if (proxy.matches?.test(chunk.toString("latin1")) === true) proxy.matches = undefined
+          else to.write(chunk)
+        })
+        to.on("data", (chunk) => from.write(chunk))
+        for (const [one, other] of [[from, to], [to, from]] as const) {
+          one.on("error", () => other.destroy()).on("close", () => other.destroy())
+        }
+      })
+      const proxy = {
+        address: "",
+        matches: undefined as RegExp | undefined,
+        close: () => {
+          listener.close()
+          for (const socket of sockets) socket.destroy()
+        }
+      }
+      listener.listen(0, "127.0.0.1", () =>
+        resume(Effect.succeed(
+          Object.assign(proxy, { address: `127.0.0.1:${(listener.address() as AddressInfo).port}` })
+        )))
+    }),
+    (proxy) => Effect.sync(() => proxy.close())
+  )
+
+/** The revision of the only instance's key. */
+const memberRevision = (nc: NatsConnection, topic: string) =>
+  Effect.promise(async () => {
+    const kv = await nc.jetstream().views.kv("eventbus-leases")
+    for await (const key of await kv.keys(`${Subject.toLease("group", topic)}.member.*`)) {
+      return (await kv.get(key))?.revision ?? 0
+    }
+    return 0
+  })
+
+describe.each(T.versions)("The leases on %s", (version) => {
+  it("one renewal that gets lost is repeated before the lease ends", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const proxy = yield* dropping(servers[0]!)
+      const nc = yield* T.client(servers)
+      const topic = T.topic()
+      const service = yield* T.transport([proxy.address], { leaseDuration: "3 seconds" })
+      const consumer = new T.TestConsumer()
+      yield* service.subscribe(T.request(topic), consumer)
+      proxy.matches = /^HPUB \$KV\.eventbus-leases\.group\..*\.member\./
+      yield* T.waitUntil("one is lost", () => proxy.matches === undefined)
+      for (let renewals = 0, last = yield* memberRevision(nc, topic.name); renewals < 3; renewals++) {
+        yield* T.waitUntil("it is renewed", async () => {
+          const now = await Effect.runPromise(memberRevision(nc, topic.name))
+          return now > last && (last = now) > 0
+        })
+      }
+      assert.lengthOf(consumer.assignments, 1)
+      yield* T.publish(service, topic, T.messages(0, 10))
+      yield* T.waitUntil("it reads on", () => consumer.taken.length === 10)
+      assert.lengthOf(consumer.assignments, 1)
+    })))
+})
