@@ -228,4 +228,40 @@ describe("when the broker fails", () => {
       }),
     30_000
   )
+
+  it.scopedLive(
+    "what was lost is nobody's while it still runs, though the broker is back and the session goes on",
+    () =>
+      Effect.gen(function*() {
+        const [node] = cluster().nodes
+        const timing = {
+          brokers: cluster().bootstrap,
+          sessionTimeout: Duration.seconds(12),
+          requestTimeout: Duration.seconds(1),
+          metadataMaxAge: Duration.millis(500)
+        }
+        const service = yield* transport(timing)
+        const other = yield* transport(timing)
+        const topic = spec(topicName(), 3)
+        yield* published(service, topic, Array.from({ length: 9 }, (_, i) => message(undefined, String(i))))
+        yield* published(other, topic, Array.from({ length: 9 }, (_, i) => message(undefined, String(i))))
+        const gate = yield* Effect.makeLatch()
+        yield* Effect.addFinalizer(() => gate.open)
+        const running = makeConsumer({ onClose: () => gate.await })
+        yield* service.subscribe(request(topic, { drainDeadline: Duration.seconds(6) }), running.consumer)
+        yield* eventually("all arrive", () => running.all().length === 18)
+        yield* Effect.acquireRelease(node!.suspend, () => Effect.orDie(node!.resume))
+        // A commit that nobody answers: it is joining again when the group is lost.
+        for (const { assignment, taken } of running.lanes) assignment.finish(taken[0]!)
+        yield* eventually("the group is lost", () => running.open().length === 0)
+        const next = finishing()
+        yield* node!.resume
+        const subscribing = yield* Effect.fork(other.subscribe(request(topic), next.consumer))
+        yield* throughout("no other has it while it runs", () => next.lanes.length === 0, "3 seconds")
+        yield* gate.open
+        yield* eventually("then others get their share", () => next.open().length > 0)
+        yield* Fiber.join(subscribing)
+      }),
+    60_000
+  )
 })

@@ -245,6 +245,21 @@ describe("what happens to a log", () => {
   }
 
   it.scopedLive(
+    "a replay of a topic that is made again with less in it ends with an error",
+    () =>
+      Effect.gen(function*() {
+        const topic = spec()
+        const service = yield* connect({ subscribeTimeout: Duration.seconds(5) })
+        yield* published(service, topic, numbered(20))
+        const [whole] = yield* service.read!({ topic, from: "earliest", to: "now" })
+        yield* makeAgain(topic.name, 1)
+        const read = yield* Effect.either(Effect.timeout(Stream.runDrain(whole!.messages), "15 seconds"))
+        expect(read).toMatchObject({ _tag: "Left", left: { _tag: "ReadFailed" } })
+      }),
+    40_000
+  )
+
+  it.scopedLive(
     "a topic that is made again: what still runs of one partition does not keep the others waiting",
     () =>
       Effect.gen(function*() {

@@ -437,4 +437,24 @@ describe("a subscription", () => {
       }),
     30_000
   )
+
+  it.scopedLive(
+    "a partition that stands still behind one message keeps no other from being fetched",
+    () =>
+      Effect.gen(function*() {
+        const service = yield* transport({ fetchBytes: 50_000, fetchPartitionBytes: 50_000 })
+        const topic = spec(topicName(), 2)
+        const large = "x".repeat(500)
+        yield* published(service, topic, Array.from({ length: 1_000 }, () => message(undefined, large)))
+        const { consumer, lanes } = makeConsumer({
+          onTake: ({ assignment }, one) => one.partition === 1 && assignment.finish(one)
+        })
+        yield* service.subscribe(request(topic, { maxAboveWatermark: 10 }), consumer)
+        const taken = (partition: number) =>
+          lanes.find(({ assignment }) => assignment.partition === partition)?.taken.length
+        yield* eventually("the one stands still", () => taken(0) === 10)
+        yield* eventually("the other comes to its end", () => taken(1) === 500)
+      }),
+    30_000
+  )
 })
