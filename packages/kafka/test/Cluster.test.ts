@@ -269,4 +269,92 @@ describe("three brokers, with three replicas", () => {
       }),
     60_000
   )
+
+  it.scopedLive(
+    "a partition whose leader comes back while its owner joins again begins in the new generation only, and once",
+    () =>
+      Effect.gen(function*() {
+        const topic = spec(topicName(), 4)
+        const group = `tests.${topic.name}`
+        const service = yield* connect()
+        // Who coordinates groups is known once there has been one.
+        yield* Effect.scoped(service.subscribe(request(spec()), makeConsumer().consumer))
+        const victim = yield* bystander(group)
+        const others = cluster().nodes.filter((_, i) => i !== victim)
+        const leaders = [others[0]!, others[0]!, others[1]!, cluster().nodes[victim]!]
+        yield* withAdmin((admin) =>
+          admin.createTopics({
+            topics: [{
+              topic: topic.name,
+              replicaAssignment: leaders.map(({ id }, partition) => ({ partition, replicas: [id] })),
+              configEntries: [{ name: "min.insync.replicas", value: "1" }]
+            }]
+          }), cluster().bootstrap)
+        const proxy = cluster().proxies[victim]!
+        yield* Effect.addFinalizer(() => proxy.accept)
+        const running = new Set<string>()
+        const overlaps: Array<string> = []
+        /** Takes its time to end the last partition, and finds out who has that one besides. */
+        const member = (name: string, onClose: (partition: number) => Effect.Effect<void> = () => Effect.void) => {
+          const inner = makeConsumer({
+            onClose: ({ assignment: { partition } }) =>
+              Effect.zipRight(
+                onClose(partition),
+                partition < 3 ? Effect.void : Effect.zipRight(
+                  Effect.sleep("1 second"),
+                  Effect.sync(() => running.delete(name))
+                )
+              )
+          })
+          const consumer: Transport.Consumer = {
+            assigned: (assignment) => {
+              if (assignment.partition === 3) {
+                running.add(name)
+                if (running.size > 1) overlaps.push([...running].join(" and "))
+              }
+              return inner.consumer.assigned(assignment)
+            }
+          }
+          return { ...inner, consumer }
+        }
+        const drainDeadline = Duration.seconds(2)
+        const quick = { heartbeatInterval: Duration.millis(100), requestTimeout: Duration.millis(800) }
+        // It hears late that others join, and keeps them waiting.
+        const slow = member("slow", (partition) =>
+          partition === 3 ? Effect.zipRight(proxy.refuse, proxy.cut) : Effect.void)
+        const first = yield* connect({
+          sessionTimeout: Duration.seconds(12),
+          heartbeatInterval: Duration.seconds(5)
+        })
+        yield* first.subscribe(request(topic, { drainDeadline }), slow.consumer)
+        yield* eventually("it has all", () =>
+          slow.open().length === 4)
+        const owner = member("owner")
+        const second = yield* connect(quick)
+        yield* second.subscribe(request(topic, { drainDeadline }), owner.consumer)
+        yield* eventually("it has what can begin of its share", () =>
+          owner.open().map(({ assignment }) =>
+            assignment.partition
+          ).join() === "2", "20 seconds")
+        const last = member("last")
+        const third = yield* connect(quick)
+        const subscribing = yield* Effect.fork(third.subscribe(request(topic, { drainDeadline }), last.consumer))
+        const reachable = cluster().bootstrap.filter((_, i) =>
+          i !== victim
+        )
+        const state = withAdmin((admin) => admin.describeGroups([group]), reachable)
+        while ((yield* state).groups[0]!.state !== "PreparingRebalance") yield* Effect.sleep("20 millis")
+        // It joins with its next heartbeat, which is a tenth of a second away.
+        yield* Effect.sleep("500 millis")
+        yield* proxy.accept
+        yield* Fiber.join(subscribing)
+        yield* eventually("all are handled by somebody", () =>
+          [slow, owner, last].flatMap((member) => member.open()).length === 4, "20 seconds")
+        expect(overlaps).toEqual([])
+        expect(owner.lanes.map(({ assignment }) =>
+          assignment.partition
+        )).toEqual([2])
+      }),
+    90_000
+  )
 })
