@@ -198,8 +198,7 @@ class Reader {
         isAtEnd = position.sequence >= this.to
         if (isAtEnd) break
         messages.push({
-          ...toIncoming(message, position, this.part.source),
-          maybeDuplicate: true,
+          ...toIncoming(message, position, this.part.source, true),
           deliveryCount: undefined
         })
       }

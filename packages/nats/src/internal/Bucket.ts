@@ -18,6 +18,8 @@ export class Conflict extends Data.TaggedError("Conflict")<{ readonly key: strin
 export interface Value {
   /** Who has the partition; nobody where it is missing. */
   readonly owner?: string | undefined
+  /** Of a partition that was given back: up to which sequence messages were offered; not known where it is missing. */
+  readonly offered?: number | undefined
   /** The instance takes no partitions any more. */
   readonly leaving?: boolean | undefined
   /** For people. */

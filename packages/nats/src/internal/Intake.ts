@@ -40,6 +40,8 @@ export class Intake {
   expected = 0
   /** The highest sequence that came. */
   highest = 0
+  /** Up to which sequence others, or we before, may have handed messages over: a killed server forgets its last deliveries. */
+  offeredBefore = 0
   private recoverUpTo = 0
   /** How many messages came since `recover` that were unknown here, up to its sequence and above it. */
   recovered = 0
@@ -72,12 +74,13 @@ export class Intake {
     if (!isNext) this.isFlowing = false
     if (this.isStopped) return isNext
     const { sequence } = position
+    const isAgain = sequence <= Math.max(this.offeredBefore, this.highest)
     if (sequence > this.highest) this.highest = sequence
     const known = this.held.get(sequence)
     if (known !== undefined) known.reply = reply
     else if (this.finished.has(sequence)) this.acks.add(sequence, reply)
     else {
-      const incoming = toIncoming(message, position, this.source)
+      const incoming = toIncoming(message, position, this.source, isAgain)
       const size = message.data.length
       const held: Held = { message: incoming, reply, size, isOffered: false }
       this.held.set(sequence, held)

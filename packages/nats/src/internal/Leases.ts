@@ -17,7 +17,7 @@ import { randomUUID } from "node:crypto"
 import { hostname } from "node:os"
 import type { NatsRequestFailed } from "../NatsErrors.js"
 import * as Balance from "./Balance.js"
-import type { Bucket, Conflict, Entry } from "./Bucket.js"
+import type { Bucket, Conflict, Entry, Value } from "./Bucket.js"
 
 /** How often an instance looks whether its own lease has ended, in milliseconds. */
 const fenceTick = 100
@@ -63,10 +63,12 @@ export interface Lease {
   /** Whether it certainly still is ours, by our own clock. */
   readonly isValid: () => boolean
   readonly epoch: () => number
+  /** Up to which sequence others may have offered messages; undefined where nobody knows. */
+  readonly offeredBefore: number | undefined
   /** A higher epoch for the same lease. */
   readonly renewEpoch: Effect.Effect<number, NatsRequestFailed | LeaseLost>
-  /** Nobody here works on it any more: somebody else may take it. */
-  readonly giveBack: Effect.Effect<void>
+  /** Nobody here works on it any more: somebody else may take it, who is told up to which sequence messages were offered. */
+  readonly giveBack: (offered: number | undefined) => Effect.Effect<void>
 }
 
 interface Member {
@@ -74,6 +76,12 @@ interface Member {
   /** Since when, by our clock, it has this revision. */
   since: number
   isLeaving: boolean
+}
+
+interface Owner {
+  readonly revision: number
+  readonly owner: string | undefined
+  readonly offered: number | undefined
 }
 
 interface Held {
@@ -91,13 +99,17 @@ export class Leases {
   private renewedAt = -Infinity
   private isLeaving = false
   private readonly members = new Map<string, Member>()
-  private readonly owners: Array<{ readonly revision: number; readonly owner: string | undefined }>
+  private readonly owners: Array<Owner>
   private readonly held = new Map<number, Held>()
   private readonly dirty = new Set<string>()
   private lookedAt = -Infinity
 
   constructor(private readonly options: Options, private readonly signal: Queue.Queue<void>) {
-    this.owners = Array.from({ length: options.partitions }, () => ({ revision: 0, owner: undefined }))
+    this.owners = Array.from({ length: options.partitions }, () => ({
+      revision: 0,
+      owner: undefined,
+      offered: 0
+    }))
   }
 
   /** Announces this instance, and keeps it announced in the scope's fibers. */
@@ -292,7 +304,9 @@ export class Leases {
 
   private seePartition(partition: number, entry: Entry | undefined): void {
     if (!(partition < this.owners.length)) return
-    this.owners[partition] = { revision: entry?.revision ?? 0, owner: entry?.value?.owner }
+    this.owners[partition] = entry === undefined
+      ? { revision: 0, owner: undefined, offered: 0 }
+      : { revision: entry.revision, owner: entry.value?.owner, offered: entry.value?.offered }
     const held = this.held.get(partition)
     // Another revision of our own is one whose answer is still on its way. One of others can also be lower, where the
     // server has lost what it had written.
@@ -344,7 +358,7 @@ export class Leases {
       const key = this.partitionKey(partition)
       return this.options.bucket.put(key, {}, this.owners[partition]!.revision).pipe(
         Effect.tap((revision) => {
-          this.owners[partition] = { revision, owner: undefined }
+          this.owners[partition] = { revision, owner: undefined, offered: undefined }
         }),
         Effect.catchTag("Conflict", () => this.read(key))
       )
@@ -363,7 +377,7 @@ export class Leases {
 
   private acquire(partition: number): Effect.Effect<void, NatsRequestFailed> {
     const { bucket } = this.options
-    const { owner, revision } = this.owners[partition]!
+    const { offered, owner, revision } = this.owners[partition]!
     if (this.held.has(partition)) return Effect.void
     const key = this.partitionKey(partition)
     return Effect.gen(this, function*() {
@@ -373,24 +387,25 @@ export class Leases {
         if (this.members.has(owner)) return
       }
       const epoch = yield* bucket.put(key, { owner: this.id }, revision)
-      this.owners[partition] = { revision: epoch, owner: this.id }
-      const held: Held = { lease: this.lease(partition), revision: epoch, isLost: false, isWanted: false }
+      this.owners[partition] = { revision: epoch, owner: this.id, offered: undefined }
+      const held: Held = { lease: this.lease(partition, offered), revision: epoch, isLost: false, isWanted: false }
       this.held.set(partition, held)
       this.options.onTaken(held.lease)
     }).pipe(Effect.catchTag("Conflict", () => this.read(key)), Effect.uninterruptible)
   }
 
-  private lease(partition: number): Lease {
+  private lease(partition: number, offeredBefore: number | undefined): Lease {
     const held = () => this.held.get(partition)
-    const write = (value: { readonly owner?: string }): Effect.Effect<number, NatsRequestFailed | Conflict> =>
+    const write = (value: Value): Effect.Effect<number, NatsRequestFailed | Conflict> =>
       Effect.suspend(() => this.options.bucket.put(this.partitionKey(partition), value, held()?.revision ?? 0)).pipe(
         Effect.tap((revision) => {
-          this.owners[partition] = { revision, owner: value.owner }
+          this.owners[partition] = { revision, owner: value.owner, offered: value.offered }
         })
       )
     return {
       partition,
       epoch: () => held()?.revision ?? 0,
+      offeredBefore,
       isValid: () => {
         const mine = held()
         if (mine === undefined || mine.isLost) return false
@@ -411,17 +426,18 @@ export class Leases {
           })
         )
       }),
-      giveBack: Effect.suspend(() => {
-        const mine = held()
-        if (mine === undefined) return Effect.void
-        // A lease that has ended is not ours to give; where it was kept after all, it is taken again like a free one.
-        return (mine.isLost ? Effect.void : Effect.ignore(write({}))).pipe(
-          Effect.ensuring(Effect.sync(() => {
-            this.held.delete(partition)
-            Queue.unsafeOffer(this.signal, undefined)
-          }))
-        )
-      })
+      giveBack: (offered) =>
+        Effect.suspend(() => {
+          const mine = held()
+          if (mine === undefined) return Effect.void
+          // A lease that has ended is not ours to give; where it was kept after all, it is taken again like a free one.
+          return (mine.isLost ? Effect.void : Effect.ignore(write({ offered }))).pipe(
+            Effect.ensuring(Effect.sync(() => {
+              this.held.delete(partition)
+              Queue.unsafeOffer(this.signal, undefined)
+            }))
+          )
+        })
     }
   }
 }

@@ -61,8 +61,13 @@ const keyOf = (topic: string, subject: string): Uint8Array | null => {
   return aggregateId === undefined ? null : encoder.encode(aggregateId)
 }
 
-/** Copies what the message needs out of the socket's buffer. */
-export const toIncoming = (message: Msg, position: Position, source: Source | undefined): IncomingMessage => {
+/** Copies what the message needs out of the socket's buffer. `isAgain`: it may have come before, whatever the server says. */
+export const toIncoming = (
+  message: Msg,
+  position: Position,
+  source: Source | undefined,
+  isAgain: boolean
+): IncomingMessage => {
   const subject = message.subject
   const decoded = HeaderCodec.decode(headerBlock(message), subject)
   return {
@@ -74,7 +79,7 @@ export const toIncoming = (message: Msg, position: Position, source: Source | un
     value: decoded.tombstone ? null : new Uint8Array(message.data),
     headers: decoded.headers,
     timestamp: decoded.timestamp ?? position.timestamp,
-    maybeDuplicate: position.count > 1,
+    maybeDuplicate: isAgain || position.count > 1,
     deliveryCount: position.count
   }
 }

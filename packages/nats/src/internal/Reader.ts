@@ -54,7 +54,7 @@ export class Reader {
     return this.reading.pipe(
       Effect.catchAllCause((cause) => Effect.logError("Giving back a partition failed", cause)),
       Effect.ensuring(Deferred.succeed(this.opened, undefined)),
-      Effect.ensuring(lease.giveBack),
+      Effect.ensuring(Effect.suspend(() => lease.giveBack(this.session.offered))),
       Effect.annotateLogs({ partition: lease.partition, epoch: lease.epoch() })
     )
   })

@@ -63,6 +63,8 @@ export class Session {
   private assignment: Assignment | undefined
   /** Where to begin when the consumer is gone; undefined before it was ever there. */
   private resumeFrom: number | undefined
+  /** Whether it was found out which messages others may have offered. */
+  private isInformed = false
 
   constructor(private readonly options: Options) {
     const { connection, isPartitioned, lease, request } = options
@@ -87,12 +89,36 @@ export class Session {
         this.resumeFrom === undefined ? undefined : this.resumePosition(),
         () => Effect.void
       )
+      if (!this.isInformed) {
+        this.intake.offeredBefore = yield* this.offeredBefore(stream, info)
+        this.isInformed = true
+      }
       this.stream = stream
       this.resumeFrom ??= info.ack_floor.stream_seq + 1
       if (this.assignment === undefined) this.assign()
       return { stream, info }
     })
   })
+
+  /**
+   * Up to which sequence messages may have been offered to anybody here; undefined where nobody knows. The server counts
+   * deliveries, but when it is killed it forgets the last of them.
+   */
+  get offered(): number | undefined {
+    return this.isInformed
+      ? Math.max(this.intake.offeredBefore, this.intake.highest)
+      : this.options.lease.offeredBefore
+  }
+
+  /** Whoever had the partition has told it when giving it back; without that it can be all that the stream has by now. */
+  private offeredBefore({ name }: Stream, info: ConsumerInfo): Effect.Effect<number, NatsRequestFailed> {
+    const { api, lease } = this.options
+    const told = lease.offeredBefore
+    // Without a bucket nobody could tell.
+    return told !== undefined && (told > 0 || info.delivered.consumer_seq === 0)
+      ? Effect.succeed(told)
+      : Effect.map(api.streamInfo(name), ({ state }) => state.last_seq)
+  }
 
   /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
   epoch(opened: Opened, onHealthy: () => void): Effect.Effect<never, Broken | NatsRequestFailed> {
@@ -309,6 +335,8 @@ export class Session {
       this.intake.lane = undefined
       this.intake.reset()
       this.acks.clear()
+      // One that has lost its end has what was handled before.
+      this.intake.offeredBefore = stream.created === this.stream?.created ? stream.last : 0
       this.resumeFrom = 1
     })
   }
