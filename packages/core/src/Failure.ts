@@ -23,7 +23,7 @@ export class EnvelopeFailure<E = unknown> extends Data.TaggedError("EnvelopeFail
   readonly aggregateId: string | undefined
   /** How often the handler was started for this message. */
   readonly attempts: number
-  /** How often the actor was restarted for it. */
+  /** How often the actor was restarted for it, and the handler started again: 3 for 4 attempts that died. */
   readonly restarts: number
   /** What was done about it. */
   readonly policy: FailurePolicy

@@ -45,7 +45,7 @@ export interface Stats {
   readonly handled: number
   /** Attempts after the first. */
   readonly retried: number
-  /** Actors started again after a defect. */
+  /** Actors started again after a defect, also the time in which the message is given up. */
   readonly restarted: number
   readonly deadLettered: number
   readonly dropped: number

@@ -108,6 +108,12 @@ describe("a failing envelope handler", () => {
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
       const failed: Array<unknown> = []
+      const letters: Array<unknown> = []
+      yield* bus.subscribe(
+        Topic.plain("dead", { partitions: 1 }),
+        (_, { headers }) =>
+          Effect.sync(() => letters.push([headers["X-Dead-Letter-Attempts"], headers["X-Dead-Letter-Restarts"]]))
+      )
       const seen = recorder((n) => n === 0 ? Effect.die(new Error("boom")) : Effect.void)
       const subscription = yield* bus.subscribe(Orders, seen.handler, {
         onExhausted: FailurePolicy.deadLetter(Dead),
@@ -120,7 +126,9 @@ describe("a failing envelope handler", () => {
       for (let i = 0; i < 12; i++) yield* TestClock.adjust("100 millis")
       yield* eventually("the follower is handled", () => seen.ended.length === 1)
       expect(seen.started).toEqual([0, 0, 0, 0, 1])
-      expect(failed).toEqual([[4, 4, true, "DeadLetter"]])
+      expect(failed).toEqual([[4, 3, true, "DeadLetter"]])
+      yield* eventually("the dead letter is seen", () => letters.length === 1)
+      expect(letters).toEqual([["4", "3"]])
       expect(yield* subscription.stats).toMatchObject({ restarted: 4, deadLettered: 1, handled: 1 })
     }).pipe(provideBus()))
 

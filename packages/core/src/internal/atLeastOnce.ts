@@ -60,6 +60,10 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
   const attempt = (work: Work): Effect.Effect<void, never, R> => {
     work.attempt++
     if (work.attempt > 1) counters.retried++
+    if (work.crashed) {
+      work.crashed = false
+      work.restarts++
+    }
     return Effect.matchCauseEffect(handler.run(work), {
       onFailure: (cause) => failed(work, cause),
       onSuccess: () => succeeded(work)
@@ -158,7 +162,7 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
       return error === undefined ? attempt(work) : undecodable(work, error)
     },
     crashed: (work, cause) => {
-      work.restarts++
+      work.crashed = true
       work.waiting = true
       work.lastCause = cause
       counters.restarted++

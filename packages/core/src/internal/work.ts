@@ -26,7 +26,9 @@ export interface WorkLane {
  */
 export class Work implements Delivery {
   attempt = 0
+  /** How often its handler was started again after a crash: the crash that ends in giving up is none. */
   restarts = 0
+  crashed = false
   /** An actor has, or had, it in hand. */
   begun = false
   /** The lane does not count it any more: it was finished, interrupted or dropped. */
