@@ -6,35 +6,36 @@ import * as Schedule from "./model/Schedule.js"
 const runs = Number(process.env.EVENTBUS_MODEL_RUNS ?? 1_000)
 const seed = Number(process.env.EVENTBUS_MODEL_SEED ?? Date.now() % 2 ** 31)
 const path = process.env.EVENTBUS_MODEL_PATH
+const repeat = `Repeat it with EVENTBUS_MODEL_SEED=${seed} and EVENTBUS_MODEL_PATH=<the path that fast-check tells>`
 
 it(`keeps the contract in ${runs} random schedules (EVENTBUS_MODEL_SEED=${seed})`, async () => {
-  const sum = { schedules: 0, finished: 0, duplicates: 0 }
+  const sum = { schedules: 0, long: 0, finished: 0, duplicates: 0 }
   await fc.assert(
     fc.asyncProperty(Schedule.schedule, async (schedule) => {
       const { duplicates, findings, finished } = await Effect.runPromise(Schedule.run(schedule))
       sum.schedules++
+      if (schedule.commands.length >= 10) sum.long++
       sum.finished += finished
       sum.duplicates += duplicates
-      expect(Oracles.render(findings)).toBe("")
+      expect(Oracles.render(findings), repeat).toBe("")
     }),
     {
       numRuns: runs,
       seed,
-      // A machine that does other things as well gets through fewer of them.
-      interruptAfterTimeLimit: 45_000,
       ...(path === undefined ? {} : { path, endOnFailure: true })
     }
   )
   process.stdout.write(`model: ${JSON.stringify({ seed, ...sum })}\n`)
+  if (path === undefined) expect(sum.schedules).toBe(runs)
   expect(sum.finished).toBeGreaterThan(0)
-}, 180_000)
+}, 300_000)
 
 it("repeats a schedule exactly", () =>
   fc.assert(
-    fc.asyncProperty(Schedule.schedule, async (schedule) => {
+    fc.asyncProperty(Schedule.long, async (schedule) => {
       const once = await Effect.runPromise(Schedule.run(schedule))
       const again = await Effect.runPromise(Schedule.run(schedule))
       expect(again.log).toBe(once.log)
     }),
-    { numRuns: 10, interruptAfterTimeLimit: 20_000 }
+    { numRuns: 10 }
   ))

@@ -52,22 +52,32 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 
 const rate = (value: number) => fc.constantFrom(0, value)
 
-export const schedule: fc.Arbitrary<Schedule> = fc.record({
-  seed: fc.nat(),
-  partitions: fc.integer({ min: 1, max: 3 }),
-  bound: fc.integer({ min: 2, max: 8 }),
-  holds: fc.boolean(),
-  faults: fc.record({
-    failPublish: rate(0.1),
-    loseReceipt: rate(0.1),
-    reorder: rate(0.3),
-    dropAck: rate(0.05),
-    loseSettlement: rate(0.1),
-    delayPublish: fc.constantFrom(undefined, { rate: 0.2, max: 10 }),
-    delayDelivery: fc.constantFrom(undefined, { rate: 0.2, max: 30 })
-  }),
-  commands: fc.array(command, { minLength: 4, maxLength: 25 })
-})
+const ofLength = (minLength: number, maxLength: number): fc.Arbitrary<Schedule> =>
+  fc.record({
+    seed: fc.nat(),
+    partitions: fc.integer({ min: 1, max: 3 }),
+    bound: fc.integer({ min: 2, max: 8 }),
+    holds: fc.boolean(),
+    faults: fc.record({
+      failPublish: rate(0.1),
+      loseReceipt: rate(0.1),
+      reorder: rate(0.3),
+      dropAck: rate(0.05),
+      loseSettlement: rate(0.1),
+      delayPublish: fc.constantFrom(undefined, { rate: 0.2, max: 10 }),
+      delayDelivery: fc.constantFrom(undefined, { rate: 0.2, max: 30 })
+    }),
+    commands: fc.array(command, { minLength, maxLength, size: "max" })
+  })
+
+/** Of 10 to 25 commands. */
+export const long = ofLength(10, 25)
+
+/** Nine of ten have up to 8 commands, which are quick to run; one of ten is long. */
+export const schedule: fc.Arbitrary<Schedule> = fc.oneof(
+  { weight: 9, arbitrary: ofLength(2, 8) },
+  { weight: 1, arbitrary: long }
+)
 
 const step = (world: World.World, command: Command): Effect.Effect<void, unknown> => {
   switch (command._tag) {

@@ -12,7 +12,7 @@ import {
 } from "@effect-eventbus/core"
 import * as Faults from "@effect-eventbus/testing/Faults"
 import * as History from "@effect-eventbus/testing/History"
-import { Context, Effect, Either, Exit, Layer, Schema, Scope } from "effect"
+import { Context, Effect, Either, Exit, Schema, Scope } from "effect"
 import type { Bug } from "./Bugs.js"
 
 export class Step extends Schema.TaggedClass<Step>()("Step", {
@@ -120,23 +120,21 @@ export class World {
     const name = `p${this.started++}`
     const witnesses = [new Witness(this.seenOrders), new Witness(this.seenClicks)] as const
     const scope = yield* Scope.make()
-    const transport = Layer.effect(
-      Transport.Transport,
-      Effect.map(MemoryTransport.make, (inner) => {
+    const made = yield* connect(
+      this.broker,
+      { ...this.settings.faults, seed: this.settings.seed + this.started },
+      (inner) => {
         const observed = this.observed(name, witnesses, inner)
         return this.settings.bug?.transport?.(observed) ?? observed
-      })
-    ).pipe(
-      Layer.provide(Layer.succeed(MemoryBroker.MemoryBroker, this.broker)),
-      Faults.layer({ ...this.settings.faults, seed: this.settings.seed + this.started })
+      }
     )
-    const built = yield* Layer.buildWithScope(busLayer(this.settings).pipe(Layer.provideMerge(transport)), scope)
+    const bus = yield* busOn(made.transport, this.settings).pipe(Scope.extend(scope))
     const process: Process = {
       name,
       scope,
       witnesses,
-      bus: Context.get(built, EventBus.EventBus),
-      faults: Context.get(built, Faults.Faults),
+      bus,
+      faults: made.faults,
       pause: { gate: Effect.unsafeMakeLatch(true) },
       subscription: undefined
     }
@@ -322,48 +320,57 @@ const results_ = (
     onSuccess: (receipts): EventBus.PublishAllFailed["results"] => receipts.map((one) => Either.right(one))
   })
 
-const busLayer = ({ bound, bug }: Settings) => {
-  const dispatcher = Dispatcher.layerActorPerAggregate.pipe(Layer.provide(ActorSupervisor.layer()))
-  return EventBus.layerDispatcher.pipe(
-    Layer.provide(
-      bug?.dispatcher === undefined ?
-        dispatcher :
-        Layer.map(
-          dispatcher,
-          (built) => Context.make(Dispatcher.Dispatcher, bug.dispatcher!(Context.get(built, Dispatcher.Dispatcher)))
-        )
-    ),
-    Layer.provide(EventBusConfig.layer({
-      mailboxCapacity: bound,
-      maxUnfinished: bound * 2,
-      maxAboveWatermark: bound * 4,
-      maxActors: bound,
-      maxSettledAhead: bound,
-      retryTimes: 3,
-      retryBase: "1 millis",
-      retryCap: "20 millis",
-      restartBase: "1 millis",
-      holdInterval: "20 millis",
-      drainDeadline: "30 millis",
-      closeDeadline: "200 millis",
-      actorIdleTimeout: "100 millis"
-    }))
+const connect = (
+  broker: MemoryBroker.Service,
+  faults: Faults.Options,
+  around: (inner: Transport.Service) => Transport.Service = (inner) => inner
+) =>
+  MemoryTransport.make.pipe(
+    Effect.provideService(MemoryBroker.MemoryBroker, broker),
+    Effect.flatMap((inner) => Faults.make(around(inner), faults))
   )
-}
+
+/** What `EventBus.layer` builds, without layers: they were half of the cost of a schedule. */
+const busOn = (transport: Transport.Service, { bound, bug }: Settings) =>
+  Effect.gen(function*() {
+    const config = Context.make(EventBusConfig.EventBusConfig, yield* configOf(bound))
+    const supervisor = yield* Effect.provide(ActorSupervisor.make(), config)
+    const dispatcher = Dispatcher.Dispatcher.of({ strategy: "actor-per-aggregate", open: supervisor.open })
+    return yield* Effect.provide(
+      EventBus.make,
+      config.pipe(
+        Context.add(Transport.Transport, transport),
+        Context.add(Dispatcher.Dispatcher, bug?.dispatcher?.(dispatcher) ?? dispatcher)
+      )
+    )
+  })
+
+const configOf = (bound: number) =>
+  EventBusConfig.make({
+    mailboxCapacity: bound,
+    maxUnfinished: bound * 2,
+    maxAboveWatermark: bound * 4,
+    maxActors: bound,
+    maxSettledAhead: bound,
+    retryTimes: 3,
+    retryBase: "1 millis",
+    retryCap: "20 millis",
+    restartBase: "1 millis",
+    holdInterval: "20 millis",
+    drainDeadline: "30 millis",
+    closeDeadline: "200 millis",
+    actorIdleTimeout: "100 millis"
+  })
 
 export const make = (settings: Settings) =>
   Effect.gen(function*() {
     const broker = yield* MemoryBroker.make({ partitions: settings.partitions })
-    const transport = MemoryTransport.layerBroker.pipe(
-      Layer.provide(Layer.succeed(MemoryBroker.MemoryBroker, broker)),
-      Faults.layer({ ...settings.faults, seed: settings.seed })
-    )
-    const publisher = yield* Layer.build(EventBus.layer.pipe(Layer.provide(transport)))
+    const { transport } = yield* connect(broker, { ...settings.faults, seed: settings.seed })
     return new World(
       settings,
       broker,
       yield* History.recorder,
       yield* History.recorder,
-      Context.get(publisher, EventBus.EventBus)
+      yield* busOn(transport, { ...settings, bug: undefined })
     )
   })
