@@ -129,7 +129,8 @@ export const restartLosesTheMessageInHand: Bug = {
           died.add(message)
           behaviour.crashed(message, cause)
         },
-        receive: (message) => died.has(message) ? Effect.void : behaviour.receive(message)
+        receive: (message) =>
+          died.has(message) ? Effect.sync(() => behaviour.interrupted(message)) : behaviour.receive(message)
       })
     }
   })
