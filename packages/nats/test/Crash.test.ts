@@ -97,7 +97,7 @@ describe.each(T.versions)("After a crash on %s", (version) => {
       T.assertNoViolations(consumer)
     })))
 
-  it("outstanding messages come back although millions lie between them", () =>
+  it("outstanding messages come back before newer ones although thousands lie between them, and others restore the ack wait", () =>
     T.run(Effect.gen(function*() {
       const { servers } = yield* T.server(version)
       const topic = T.topic("plain")
@@ -117,13 +117,23 @@ describe.each(T.versions)("After a crash on %s", (version) => {
       yield* one.close
       yield* T.publish(publisher, topic, T.messages(count, count + 50))
       const second = new T.TestConsumer()
+      const nc = yield* T.client(servers)
+      // As if another instance started just now, and took the short ack wait for one that a dead process had left.
+      let meddled = 0
+      nc.subscribe("$JS.API.CONSUMER.CREATE.>", {
+        callback: (_error, message) => {
+          const body = message.json() as { readonly config: { readonly ack_wait: number } }
+          if (body.config.ack_wait !== 300e6 || meddled++ > 0) return
+          nc.publish(message.subject, JSON.stringify({ ...body, config: { ...body.config, ack_wait: 30e9 } }))
+        }
+      })
       const start = performance.now()
       const service = yield* T.transport(servers)
       yield* service.subscribe(T.request(topic), second)
       yield* T.waitUntil("the rest came", () => second.taken.length >= 53)
       console.log(`short ack wait on ${version}: ${Math.round(performance.now() - start)} ms`)
       T.assertNumbers(second.taken.map(({ offset }) => offset), [...held, ...T.range(count + 1, count + 51)])
-      const nc = yield* T.client(servers)
+      assert.strictEqual(meddled, 2)
       const info = yield* T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name))
       assert.strictEqual(info.config.ack_wait, 30e9)
     })))

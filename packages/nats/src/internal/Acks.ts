@@ -29,6 +29,11 @@ export class Acks {
 
   constructor(private readonly connection: Connection, private readonly answerTimeout: number) {}
 
+  /** How many were added and are not confirmed. */
+  get size(): number {
+    return this.queued.length + this.awaited.length + this.later.length
+  }
+
   /** Acknowledges a message soon, at its reply subject. */
   add(sequence: number, subject: string): void {
     this.queued.push({ sequence, subject })
@@ -89,7 +94,7 @@ export class Acks {
   }
 
   private isDone(): boolean {
-    return this.queued.length === 0 && this.awaited.length === 0 && this.later.length === 0
+    return this.size === 0
   }
 
   private readonly flush = (): void => {

@@ -200,6 +200,7 @@ export class Session {
         expires,
         config: this.options.config,
         onEnd,
+        unconfirmed: () => this.acks.size,
         gap
       })
       isRecovering = false

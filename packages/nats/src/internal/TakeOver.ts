@@ -24,6 +24,9 @@ const maxAnswered = 20_000
 /** How often a dead reader may swallow what was got back. */
 const maxRounds = 50
 
+/** How often in a row nothing of what is outstanding may come. */
+const maxFruitless = 3
+
 /** How many messages one request brings back. */
 const maxBatch = 500
 
@@ -43,6 +46,8 @@ export interface Context {
   readonly config: ConsumerConfig
   /** Resolved when the request under way has ended. */
   readonly onEnd: { current: (() => void) | undefined }
+  /** How many acknowledgements the server has not confirmed. */
+  readonly unconfirmed: () => number
   /** Whether deliveries were missing since it was last looked at. */
   readonly gap: { seen: boolean }
 }
@@ -60,8 +65,9 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Shared", NatsReq
       const done = intake.done(info.ack_floor.stream_seq, info.delivered.stream_seq, maxAnswered)
       if (done.length > 0 && (yield* answer(context, info, done, ack))) info = yield* inspect(context)
     }
+    let fruitless = 0
     for (let round = 0; info.num_ack_pending > 0; round++) {
-      if (round === maxRounds) {
+      if (round === maxRounds || fruitless === maxFruitless) {
         yield* Effect.logWarning("Outstanding messages did not come back; they come when their ack wait is over")
         break
       }
@@ -72,10 +78,16 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Shared", NatsReq
       const refused = missing.length <= maxAnswered && (yield* answer(context, info, missing, nak))
       if (!refused) yield* expire(context, info)
       yield* drain(context, info.num_ack_pending)
-      // What a dead reader's request has swallowed is refused again.
-      if (!context.gap.seen) break
+      // What there is here is counted before the server is asked: handlers go on, and finish some of it meanwhile.
+      const inHand = Array.from(intake.held.keys())
+      const unconfirmed = context.unconfirmed()
       info = yield* inspect(context)
       intake.expected = info.delivered.consumer_seq + 1
+      const { ack_floor: floor, delivered, num_ack_pending } = info
+      const known = inHand.filter((sequence) => sequence > floor.stream_seq && sequence <= delivered.stream_seq)
+      // What a dead reader's request has swallowed, or the server did not give back, is refused again.
+      if (!context.gap.seen && num_ack_pending <= known.length + unconfirmed) break
+      fruitless = context.gap.seen || intake.recovered > 0 ? 0 : fruitless + 1
     }
     return "Alone"
   })
@@ -119,18 +131,22 @@ const answer = (
     return Effect.sync(() => connection.replies.forget(confirmation))
   }).pipe((answered) => bounded(answered, drainTimeout), Effect.map(Option.getOrElse(() => false)))
 
-/** The first check comes 100 ms after the change of the ack wait. */
+/**
+ * The first check comes 100 ms after the change of the ack wait. Where it can't be put back reading begins again, which repairs
+ * it; so does whoever reads next, where this is interrupted.
+ */
 const expire = (context: Context, info: ConsumerInfo): Effect.Effect<void, NatsRequestFailed> => {
   const put = (ackWait: number) => context.api.putConsumer(context.stream, { ...info.config, ack_wait: ackWait })
-  return Effect.acquireUseRelease(
-    put(shortAckWait * 1e6),
-    () =>
+  return put(shortAckWait * 1e6).pipe(
+    Effect.zipRight(
       // What is in hand here need not come again.
       Effect.sync(() => context.intake.signalWorking()).pipe(
         Effect.zipRight(Effect.sleep(100)),
         Effect.repeatN(5)
-      ),
-    () => Effect.ignoreLogged(put(context.config.ack_wait!))
+      )
+    ),
+    Effect.zipRight(put(context.config.ack_wait!)),
+    Effect.asVoid
   )
 }
 
