@@ -35,11 +35,13 @@ export const lastSubjectSequence = (sequence: number): Headers => ({
 export const lastSequence = (sequence: number): Headers => ({ "Nats-Expected-Last-Sequence": String(sequence) })
 
 /**
- * The last message in the whole stream is this event on this topic. `Nats-Expected-Last-Msg-Id`.
+ * The last message in the whole stream is this event on this subject. `Nats-Expected-Last-Msg-Id`. The subject is the topic; of
+ * a topic with partitions it is that of the event's aggregate, `Subject.ofAggregate(topic, partition, aggregateId)`, with the
+ * partition of its receipt or delivery.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const lastEvent = (topic: string, eventId: string): Headers => ({
-  "Nats-Expected-Last-Msg-Id": `${topic}/${eventId}`
+export const lastEvent = (subject: string, eventId: string): Headers => ({
+  "Nats-Expected-Last-Msg-Id": `${subject}/${eventId}`
 })

@@ -57,6 +57,24 @@ describe("Expected last sequences, through the bus", () => {
       })
     ))
 
+  it("of a topic with partitions the last event is named by its aggregate's subject", () =>
+    withBus(
+      {},
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const { name } = T.topic()
+        const topic = Topic.envelope(name, Order, { eventType: () => "Order", partitions: 4 })
+        const publish = (n: number, headers?: Record<string, string>) =>
+          bus.publish(topic, { aggregateId: `order-${n}`, eventId: `e-${n}`, payload: { n }, headers })
+        const first = yield* publish(0)
+        const subject = Subject.ofAggregate(name, first.partition, "order-0")
+        const second = yield* publish(1, Expected.lastEvent(subject, "e-0") as Record<string, string>)
+        assert.strictEqual(second.offset, 2)
+        const error = yield* Effect.flip(publish(2, Expected.lastEvent(subject, "e-0") as Record<string, string>))
+        assert.include(error, { _tag: "PublishFailed", reason: "WrongLastSequence" })
+      })
+    ))
+
   it("are not seen by readers, so that a dead letter expects nothing", () =>
     withBus(
       {},
