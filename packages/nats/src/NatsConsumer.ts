@@ -62,7 +62,7 @@ export const make = (
     const topic = request.topic.name
     const { group } = request
     const configs = yield* consumersOf(settings, request)
-    yield* prepare(api, streams, settings, request, configs).pipe(
+    const stream = yield* prepare(api, streams, settings, request, configs).pipe(
       Effect.mapError((failure) => toSubscribeError(topic, group, failure))
     )
 
@@ -71,12 +71,14 @@ export const make = (
     let isStopped = false
     let isSubscribed = false
     const bucketTimeout = Math.min(settings.requestTimeout, settings.leaseDuration / 2)
+    const replicas = Math.max(settings.options.replicas ?? 1, stream.replicas)
     const leases = yield* Leases.make({
-      bucket: Bucket.make(connection, settings, bucketTimeout),
+      bucket: Bucket.make(connection, settings, bucketTimeout, replicas),
       renewals: Bucket.make(
         connection,
         settings,
-        Math.min(bucketTimeout, Math.max(shortestRenewal, settings.leaseRenewInterval / 3))
+        Math.min(bucketTimeout, Math.max(shortestRenewal, settings.leaseRenewInterval / 3)),
+        replicas
       ),
       prefix: Subject.toLease(group, topic),
       partitions: configs.length,
@@ -182,7 +184,7 @@ const prepare = (
           }
         })), { concurrency, discard: true })
     if (warnings.size === 0) {
-      return
+      return stream
     }
     yield* Effect.logWarning("The consumer's settings are weaker than what the bus promises").pipe(
       Effect.annotateLogs({
@@ -192,6 +194,7 @@ const prepare = (
         reasons: Array.from(warnings).join("; ")
       })
     )
+    return stream
   })
 
 /** Where no other instance is there any more that reads from them. */

@@ -57,6 +57,26 @@ export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): R
 }
 
 /**
+ * Why the bucket of the leases, as it was found, fails sooner than the topic's stream, which has so many replicas.
+ *
+ * @since 0.1.0
+ * @category checks
+ */
+export const bucketWarnings = (config: StreamConfig, replicas: number): ReadonlyArray<string> => {
+  const warnings: Array<string> = []
+  const { num_replicas = 1, storage } = config
+  if (num_replicas < replicas) {
+    warnings.push(
+      `num_replicas ${num_replicas} where ${replicas} are expected: without its servers no instance keeps its partitions`
+    )
+  }
+  if (storage === "memory") {
+    warnings.push("storage memory: after a restart of the server every partition is taken anew, and epochs begin again")
+  }
+  return warnings
+}
+
+/**
  * Why this consumer, as it was found, keeps less than the bus promises. Of the handlers' timeout nothing has to be known:
  * in-progress signals keep what is in hand alive for as long as the process runs.
  *

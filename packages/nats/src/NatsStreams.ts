@@ -31,6 +31,7 @@ export interface Stream {
   readonly created: string
   /** The last sequence at the time it was looked at. */
   readonly last: number
+  readonly replicas: number
 }
 
 /**
@@ -233,7 +234,8 @@ const find = (
 const toStream = (info: StreamInfo): Stream => ({
   name: info.config.name,
   created: info.created,
-  last: info.state.last_seq
+  last: info.state.last_seq,
+  replicas: info.config.num_replicas ?? 1
 })
 
 const nanos = (input: Duration.DurationInput): number => Math.round(Duration.toMillis(input) * 1e6)

@@ -71,4 +71,23 @@ describe.each(T.versions)("The leases on %s", (version) => {
       yield* T.waitUntil("it reads on", () => consumer.taken.length === 10)
       assert.lengthOf(consumer.assignments, 1)
     })))
+
+  it("a bucket that was made anew gives nobody a partition before the others' leases have ended", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const nc = yield* T.client(servers)
+      const topic = T.topic()
+      const service = yield* T.transport(servers, { leaseDuration: "2 seconds", storage: "memory" })
+      const consumer = new T.TestConsumer()
+      yield* service.subscribe(T.request(topic), consumer)
+      const jsm = yield* Effect.promise(() => nc.jetstreamManager())
+      const bucket = yield* Effect.promise(() => jsm.streams.info("KV_eventbus-leases"))
+      assert.strictEqual(bucket.config.storage, "file")
+      const lostAt = performance.now()
+      yield* Effect.promise(() => jsm.streams.delete("KV_eventbus-leases"))
+      yield* T.waitUntil("it has it again", () => consumer.assignments.length === 2)
+      assert.isAbove(performance.now() - lostAt, 2_000)
+      yield* T.publish(service, topic, T.messages(0, 10))
+      yield* T.waitUntil("it reads on", () => consumer.taken.length === 10)
+    })))
 })

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { Effect, HashMap, Logger, Option } from "effect"
 import { inject } from "vitest"
-import { consumerWarnings, streamWarnings } from "../src/NatsPreflight.js"
+import { bucketWarnings, consumerWarnings, streamWarnings } from "../src/NatsPreflight.js"
 import * as T from "./fixture.js"
 
 const servers = inject("natsServers")
@@ -47,6 +47,12 @@ describe("Preflight", () => {
     const warnings = streamWarnings("envelope", { ...safe, ...change })
     assert.lengthOf(warnings, 1)
     assert.match(warnings[0]!, expected)
+  })
+
+  it("of the leases' bucket: fewer replicas than the stream, and storage memory", () => {
+    assert.deepStrictEqual(bucketWarnings({ name: "KV_b", num_replicas: 3, storage: "file" }, 3), [])
+    assert.match(bucketWarnings({ name: "KV_b", num_replicas: 1, storage: "file" }, 3).join(), /^num_replicas 1/)
+    assert.match(bucketWarnings({ name: "KV_b", num_replicas: 3, storage: "memory" }, 1).join(), /^storage memory/)
   })
 
   it("of a consumer: a short ack wait, an inactive threshold, and a finite max_deliver that was there", () => {

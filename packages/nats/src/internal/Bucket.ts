@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import { headers } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { codes, type NatsRequestFailed } from "../NatsErrors.js"
+import { bucketWarnings } from "../NatsPreflight.js"
 import * as Api from "./Api.js"
 import type { Connection } from "./Connection.js"
 
@@ -45,7 +46,10 @@ export interface Bucket {
   readonly remove: (key: string, revision: number) => Effect.Effect<void, NatsRequestFailed | Conflict>
   /** Removes what is left of a key, its mark of deletion included. */
   readonly purge: (key: string) => Effect.Effect<void, NatsRequestFailed>
-  readonly keys: (prefix: string) => Effect.Effect<ReadonlyArray<string>, NatsRequestFailed>
+  /** And when the bucket was made: another time means another bucket, which has forgotten everything. */
+  readonly keys: (
+    prefix: string
+  ) => Effect.Effect<{ readonly keys: ReadonlyArray<string>; readonly created: string }, NatsRequestFailed>
   /** Tells of changes of keys below the prefix, soon before or after they are written. It is a hint: it can miss some. */
   readonly hints: (prefix: string, onKey: (key: string) => void) => Effect.Effect<void, never, Scope.Scope>
 }
@@ -53,7 +57,8 @@ export interface Bucket {
 const noMessage = 10037
 const wrongSequence = new Set([10071, 10164])
 
-export const make = (connection: Connection, settings: Settings, timeout: number): Bucket => {
+/** `replicas` is how many a bucket that is made has: it decides over reading, so it is no less than the stream has. */
+export const make = (connection: Connection, settings: Settings, timeout: number, replicas: number): Bucket => {
   const stream = `KV_${settings.leaseBucket}`
   const root = `$KV.${settings.leaseBucket}.`
   const api = <A>(endpoint: string, body?: object): Effect.Effect<A, NatsRequestFailed> =>
@@ -75,7 +80,14 @@ export const make = (connection: Connection, settings: Settings, timeout: number
   }
   const purge = (key: string) => Effect.asVoid(api("STREAM.PURGE", { filter: root + key }))
   return {
-    ensure: api("STREAM.INFO").pipe(
+    ensure: api<Info>("STREAM.INFO").pipe(
+      Effect.tap(({ config }) => {
+        const warnings = settings.preflight === "off" ? [] : bucketWarnings(config, replicas)
+        if (warnings.length === 0) return Effect.void
+        return Effect.logWarning("The settings of the leases' bucket are weaker than the stream's").pipe(
+          Effect.annotateLogs({ bucket: settings.leaseBucket, reasons: warnings.join("; ") })
+        )
+      }),
       Effect.catchIf(
         (failure) => failure.error?.err_code === codes.streamNotFound,
         () =>
@@ -83,7 +95,7 @@ export const make = (connection: Connection, settings: Settings, timeout: number
             Effect.logInfo("Creating the bucket of the leases").pipe(
               Effect.annotateLogs("bucket", settings.leaseBucket)
             ),
-            api("STREAM.CREATE", toConfig(stream, `${root}>`, settings))
+            api<Info>("STREAM.CREATE", toConfig(stream, `${root}>`, replicas))
           )
       ),
       Effect.asVoid
@@ -101,7 +113,10 @@ export const make = (connection: Connection, settings: Settings, timeout: number
     purge,
     keys: (prefix) =>
       api<Info>("STREAM.INFO", { subjects_filter: `${root}${prefix}.>` }).pipe(
-        Effect.map(({ state }) => Object.keys(state.subjects ?? {}).map((subject) => subject.slice(root.length)))
+        Effect.map(({ created, state }) => ({
+          keys: Object.keys(state.subjects ?? {}).map((subject) => subject.slice(root.length)),
+          created
+        }))
       ),
     hints: (prefix, onKey) =>
       Effect.asVoid(Effect.acquireRelease(
@@ -123,15 +138,18 @@ interface Message {
 }
 
 interface Info {
+  readonly created: string
+  readonly config: Api.StreamConfig
   readonly state: { readonly subjects?: Readonly<Record<string, number>> }
 }
 
 /** As NATS's own clients make a bucket without history. */
-const toConfig = (name: string, subject: string, settings: Settings) => ({
+const toConfig = (name: string, subject: string, replicas: number) => ({
   name,
   subjects: [subject],
-  storage: settings.storage,
-  num_replicas: settings.options.replicas ?? 1,
+  // All groups share it, also those whose streams are in memory: an empty one would make everybody's partitions free.
+  storage: "file",
+  num_replicas: replicas,
   retention: "limits",
   discard: "new",
   max_msgs_per_subject: 1,

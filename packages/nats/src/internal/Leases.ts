@@ -103,6 +103,10 @@ export class Leases {
   private readonly held = new Map<number, Held>()
   private readonly dirty = new Set<string>()
   private lookedAt = -Infinity
+  /** When the bucket that we know was made. */
+  private created: string | undefined
+  /** Before this nothing is taken: the bucket has forgotten who has what, and they don't know yet. */
+  private takesFrom = -Infinity
 
   constructor(private readonly options: Options, private readonly signal: Queue.Queue<void>) {
     this.owners = Array.from({ length: options.partitions }, () => ({
@@ -150,7 +154,7 @@ export class Leases {
 
   /** Whether any instance has announced itself and not left. */
   readonly hasMembers: Effect.Effect<boolean, NatsRequestFailed> = Effect.suspend(() =>
-    Effect.map(this.options.bucket.keys(`${this.options.prefix}.member`), (keys) => keys.length > 0)
+    Effect.map(this.options.bucket.keys(`${this.options.prefix}.member`), ({ keys }) => keys.length > 0)
   )
 
   private memberKey(id: string): string {
@@ -192,6 +196,8 @@ export class Leases {
           for (const held of this.held.values()) this.lose(held)
           this.id = randomUUID()
           this.revision = 0
+          // Before anything is taken, all is looked at.
+          this.lookedAt = -Infinity
           return this.renew()
         }))
       )
@@ -208,7 +214,10 @@ export class Leases {
         ),
         Effect.catchAll((failure) =>
           Effect.zipRight(
-            failure.reason === "NoResponders" ? Effect.ignore(this.options.renewals.ensure) : Effect.void,
+            // Where the bucket is gone nobody may answer, for our own subscription to its changes counts as a responder.
+            failure.reason === "NoResponders" || failure.reason === "Timeout"
+              ? Effect.ignore(this.options.renewals.ensure)
+              : Effect.void,
             failure.reason === "Timeout" ? Effect.void : Effect.sleep(retryDelay)
           )
         )
@@ -264,7 +273,12 @@ export class Leases {
         (key) => this.read(key),
         { concurrency, discard: true }
       )
-      const keys = yield* bucket.keys(`${prefix}.member`)
+      const { created, keys } = yield* bucket.keys(`${prefix}.member`)
+      if (this.created !== undefined && created !== this.created) {
+        yield* Effect.logWarning("The bucket of the leases was made anew: nothing is taken while others may not know")
+        this.takesFrom = performance.now() + duration
+      }
+      this.created = created
       const there = new Set(keys.map((key) => key.slice(`${prefix}.member.`.length)))
       for (const id of this.members.keys()) if (!there.has(id)) this.members.delete(id)
       yield* Effect.forEach(keys, (key) => this.read(key), { concurrency, discard: true })
@@ -322,7 +336,7 @@ export class Leases {
     )
     return Effect.forEach(dead, ([id, member]) => this.evict(id, member), { discard: true }).pipe(
       Effect.zipRight(Effect.suspend(() => {
-        if (this.isLeaving || now >= this.validUntil) return Effect.void
+        if (this.isLeaving || now >= this.validUntil || now < this.takesFrom) return Effect.void
         const isOwner = (id: string | undefined) => id !== undefined && (id === this.id || this.members.has(id))
         const { acquire, release } = Balance.decide({
           me: this.id,
@@ -378,7 +392,7 @@ export class Leases {
   private acquire(partition: number): Effect.Effect<void, NatsRequestFailed> {
     const { bucket } = this.options
     const { offered, owner, revision } = this.owners[partition]!
-    if (this.held.has(partition)) return Effect.void
+    if (this.held.has(partition) || this.isLeaving) return Effect.void
     const key = this.partitionKey(partition)
     return Effect.gen(this, function*() {
       if (owner !== undefined && owner !== this.id) {
