@@ -78,7 +78,7 @@ export interface Options {
   readonly semantics?: "at-least-once" | "at-most-once" | undefined
   /**
    * Whether a message that says that it may be a duplicate may be started again within one epoch: for transports that
-   * break the law on purpose, as `FaultTransport` with `duplicate` does. Default: false.
+   * break the law on purpose, as `Faults` with `duplicate` does. Default: false.
    */
   readonly repeats?: boolean | undefined
   /** How long after a suspension the process may still overlap with its successor, in ms (rule 12). Default: 0. */
