@@ -44,7 +44,10 @@ export class NeverEnds extends Data.TaggedError("NeverEnds")<{
 export interface Options {
   /** For Effect's `Random` service and for the turns of the fibers. Default: 0. */
   readonly seed?: number | undefined
-  /** How likely a fiber lets the others go first, at each of its steps. Default: 0, then it goes on for up to 2,048 steps. */
+  /**
+   * How likely a fiber lets the others go first, at each of its steps; up to 0.1 (with more, starting several fibers at once was
+   * seen to end as a livelock). Default: 0, then it goes on for up to 2,048 steps.
+   */
   readonly yieldRate?: number | undefined
   /** How long the program may take, in virtual time. Default: 1 day. */
   readonly horizon?: Duration.DurationInput | undefined
