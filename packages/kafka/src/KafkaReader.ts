@@ -119,7 +119,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
             )
         ).pipe(
           // Leaders that are not known, or not any more, are asked for before it is tried again.
-          Effect.tapError(() => Effect.ignore(topics.refresh(topic))),
+          Effect.tapError(() => Offsets.refreshed(topics, topic)),
           Effect.retry({ schedule: patience, while: isTransient }),
           Effect.mapBoth({
             onFailure: (cause) => new ReadFailed({ topic, partition, cause }),
