@@ -2,8 +2,8 @@
  * Faults around any transport, and around handlers: what a broker, a network and a user's code do on a bad day, with rates
  * and a seed. The guarantees hold under all of them, except that `duplicate` does what no transport of ours does.
  *
- * Every decision is drawn from the seed in the order of what happens. On the memory transport under the `TestClock` or
- * `VirtualTime` nothing else is random, so the same seed makes the same run.
+ * Every decision is drawn from the seed in the order of what happens. On the memory transport under `VirtualTime`
+ * nothing else is random, so the same seed makes the same run.
  *
  * @since 0.1.0
  */
