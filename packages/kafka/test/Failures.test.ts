@@ -79,7 +79,9 @@ describe("when the broker fails", () => {
         const topic = spec()
         yield* published(service, topic, numbered(1))
         yield* service.subscribe(request(topic), finishing().consumer).pipe(Scope.extend(own))
-        yield* cluster().nodes[0]!.kill
+        yield* Effect.acquireRelease(cluster().nodes[0]!.kill, () => Effect.orDie(cluster().nodes[0]!.start))
+        // One that may still go out over the connection whose end is not seen yet: of that one the outcome is open.
+        yield* service.publish(topic, numbered(1), { timeout: Duration.millis(500) })
         const started = Date.now()
         const results = yield* service.publish(topic, numbered(3), { timeout: Duration.seconds(2) })
         expect(Date.now() - started).toBeLessThan(2_500)
@@ -92,7 +94,6 @@ describe("when the broker fails", () => {
         const closing = Date.now()
         yield* Scope.close(own, Exit.void)
         expect(Date.now() - closing).toBeLessThan(2_000)
-        yield* cluster().nodes[0]!.start
       }),
     60_000
   )
@@ -111,7 +112,7 @@ describe("when the broker fails", () => {
       )
       yield* Context.get(context, TransportTag.Transport).subscribe(request(spec()), finishing().consumer)
       expect(yield* connection.state).toEqual({ _tag: "Connected", unreachable: [] })
-      yield* cluster().nodes[0]!.kill
+      yield* Effect.acquireRelease(cluster().nodes[0]!.kill, () => Effect.orDie(cluster().nodes[0]!.start))
       yield* eventually("it is noticed", () => told.length > 0)
       expect(yield* connection.state).toEqual({ _tag: "Disconnected", unreachable: cluster().bootstrap })
       yield* cluster().nodes[0]!.start
