@@ -272,6 +272,41 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       assert.isAbove(consumer.assignments[1]!.epoch, consumer.assignments[0]!.epoch)
     })))
 
+  it("a consumer that the server knows and that answers nothing is made anew, and nothing is missing", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const topic = T.topic()
+      const publisher = yield* T.transport(servers)
+      yield* T.publish(publisher, topic, T.messages(0, 100))
+      const nc = yield* T.client(servers)
+      // As 2.9 behaves after two have made the stream at once: requests are taken, messages go to nobody.
+      let isDead = true
+      let swallowed = 0
+      const prefix = "$JS.relay.API."
+      nc.subscribe(`${prefix}>`, {
+        callback: (_, { data, headers, reply, subject }) => {
+          const endpoint = subject.slice(prefix.length)
+          if (endpoint.startsWith("CONSUMER.DELETE.")) isDead = false
+          const isLost = isDead && endpoint.startsWith("CONSUMER.MSG.NEXT.")
+          if (isLost) swallowed++
+          const to = endpoint.startsWith("$KV.") ? endpoint : `$JS.API.${endpoint}`
+          nc.publish(to, data, {
+            ...(reply === undefined ? {} : { reply: isLost ? `nobody.${reply}` : reply }),
+            ...(headers === undefined ? {} : { headers })
+          })
+        }
+      })
+      const consumer = new T.TestConsumer()
+      yield* subscribed(servers, topic, consumer, { domain: "relay", leaseDuration: "2 seconds" })
+      yield* T.waitUntil("all came", () => consumer.taken.length >= 100)
+      T.assertNumbers(consumer.numbers, T.range(0, 100))
+      T.assertNoViolations(consumer)
+      assert.isAtLeast(swallowed, 2)
+      yield* T.publish(publisher, topic, T.messages(100, 200))
+      yield* T.waitUntil("the next came", () => consumer.taken.length >= 200)
+      T.assertNumbers(consumer.numbers, T.range(0, 200))
+    })))
+
   it("a stream in memory that a restart has emptied is read on with what comes after it", () =>
     T.run(Effect.gen(function*() {
       const server = yield* T.server(version)

@@ -20,6 +20,9 @@ export interface Handler {
   readonly onBroken: (broken: Broken) => void
 }
 
+/** How soon a request that does not wait is answered, in milliseconds. */
+const answerWithin = 800
+
 const encoder = new TextEncoder()
 
 export class Pull {
@@ -27,6 +30,8 @@ export class Pull {
   open = 0
   /** How many messages it has brought. */
   received = 0
+  /** Whether anything ever came, be it a heartbeat. */
+  hasHeard = false
   private heardAt = 0
   private serial = 0
   private hasHeartbeat = false
@@ -78,6 +83,12 @@ export class Pull {
     return this.open > 0 && this.hasHeartbeat && now - this.heardAt > this.expires * 5 / 6
   }
 
+  /** Whether the server has had time to answer, and nothing has come. */
+  isUnanswered(now: number): boolean {
+    if (this.hasHeard || this.open === 0) return false
+    return this.hasHeartbeat ? this.isSilent(now) : now - this.heardAt > answerWithin
+  }
+
   close(): void {
     this.open = 0
     this.subscription.unsubscribe()
@@ -85,6 +96,7 @@ export class Pull {
 
   private receive(message: Msg): void {
     this.heardAt = performance.now()
+    this.hasHeard = true
     if (message.subject.startsWith(this.inbox)) return this.onStatus(message)
     const reply = message.reply ?? ""
     const position = parsePosition(reply)

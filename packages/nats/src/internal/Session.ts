@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
-import type { NatsRequestFailed } from "../NatsErrors.js"
+import { isNotFound, type NatsRequestFailed } from "../NatsErrors.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
@@ -28,6 +28,9 @@ const sharedCheck = "5 seconds"
 
 /** How long the server may take to answer acknowledgements, in milliseconds; then they are sent again. */
 const answerTimeout = 2_000
+
+/** After so many requests in a row that nothing at all has answered, not even a heartbeat, a consumer is made anew. */
+const maxUnanswered = 2
 
 /** Beside a message's body the server counts its subjects and headers towards the bytes of a request. */
 const overhead = 70_000
@@ -63,6 +66,12 @@ export class Session {
   private assignment: Assignment | undefined
   /** Where to begin when the consumer is gone; undefined before it was ever there. */
   private resumeFrom: number | undefined
+  /** What is below was acknowledged, as the server has said. */
+  private floor = 1
+  /** Whether all that was delivered up to the highest sequence is in hand or finished. */
+  private isComplete = false
+  /** How many requests in a row nothing has answered. */
+  private unanswered = 0
   /** Whether it was found out which messages others may have offered. */
   private isInformed = false
 
@@ -81,6 +90,7 @@ export class Session {
       const stream = yield* streams.refresh(request.topic)
       const isOther = stream.created !== this.stream?.created || stream.last < this.intake.highest
       if (this.stream !== undefined && isOther) yield* this.startOver(stream)
+      else if (this.unanswered >= maxUnanswered) yield* this.discard(stream)
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
@@ -94,7 +104,8 @@ export class Session {
         this.isInformed = true
       }
       this.stream = stream
-      this.resumeFrom ??= info.ack_floor.stream_seq + 1
+      this.floor = Math.max(this.floor, info.ack_floor.stream_seq + 1)
+      this.resumeFrom ??= this.floor
       if (this.assignment === undefined) this.assign()
       return { stream, info }
     })
@@ -161,6 +172,7 @@ export class Session {
     const { durable } = this
     const expires = expiry(settings.leaseDuration)
     return Effect.gen(this, function*() {
+      this.isComplete = false
       this.acks.forgetAbove(opened.info.delivered.stream_seq)
       yield* bounded(this.acks.confirmed, settings.requestTimeout)
       const gap = { seen: false }
@@ -177,6 +189,7 @@ export class Session {
               onMessage: (message, position, reply) => {
                 if (this.intake.receive(message, position, reply)) return
                 gap.seen = true
+                this.isComplete = false
                 if (!isRecovering) breakWith({ reason: "Gap" })
               },
               onEnd: () => isRecovering ? onEnd.current?.() : this.pullMore(),
@@ -186,6 +199,8 @@ export class Session {
         ),
         (pull) =>
           Effect.sync(() => {
+            if (pull.hasHeard) this.unanswered = 0
+            else if (pull.isUnanswered(performance.now())) this.unanswered++
             pull.close()
             if (this.pull === pull) this.pull = undefined
           })
@@ -204,7 +219,9 @@ export class Session {
         gap
       })
       isRecovering = false
-      if (result === "Alone" && gap.seen) breakWith({ reason: "Gap" })
+      if (result !== "Alone") return
+      if (gap.seen) return breakWith({ reason: "Gap" })
+      this.isComplete = true
       this.resumeFrom = Math.max(this.resumeFrom ?? 1, opened.info.delivered.stream_seq + 1)
     })
   }
@@ -241,6 +258,7 @@ export class Session {
 
   /** The first sequence that is not known to be finished. */
   private resumePosition(): number {
+    if (!this.isComplete) return this.floor
     let lowest = Math.max(this.resumeFrom ?? 1, this.intake.highest + 1)
     for (const sequence of this.intake.held.keys()) if (sequence < lowest) lowest = sequence
     return lowest
@@ -321,6 +339,20 @@ export class Session {
     )
   }
 
+  /**
+   * The server knows the consumer, and nothing answers its requests. Where two made the stream at once, 2.9 can give a consumer
+   * to the one that it throws away: its messages and heartbeats then go nowhere, as long as it lives.
+   */
+  private discard({ name }: Stream): Effect.Effect<void, NatsRequestFailed> {
+    this.unanswered = 0
+    return Effect.logWarning("The server does not answer for the consumer: making it anew").pipe(
+      Effect.annotateLogs("consumer", this.durable),
+      Effect.zipRight(this.options.api.deleteConsumer(name, this.durable)),
+      Effect.catchIf(isNotFound, () => Effect.void),
+      Effect.asVoid
+    )
+  }
+
   /** The stream was deleted and made again: what is in hand belongs to none, and its sequences mean nothing. */
   private startOver(stream: Stream): Effect.Effect<void, NatsRequestFailed | LeaseLost> {
     const lane = this.intake.lane
@@ -339,6 +371,9 @@ export class Session {
       // One that has lost its end has what was handled before.
       this.intake.offeredBefore = stream.created === this.stream?.created ? stream.last : 0
       this.resumeFrom = 1
+      this.floor = 1
+      this.isComplete = false
+      this.unanswered = 0
     })
   }
 }

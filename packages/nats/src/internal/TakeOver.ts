@@ -52,8 +52,8 @@ export interface Context {
   readonly gap: { seen: boolean }
 }
 
-/** How it ended: alone and complete, or with another reader of the same consumer. */
-export const run = (context: Context): Effect.Effect<"Alone" | "Shared", NatsRequestFailed> =>
+/** How it ended: alone and complete, without some that will come later, or with another reader of the same consumer. */
+export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "Shared", NatsRequestFailed> =>
   Effect.gen(function*() {
     const { intake } = context
     let info = yield* aloneOrNot(context)
@@ -69,7 +69,7 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Shared", NatsReq
     for (let round = 0; info.num_ack_pending > 0; round++) {
       if (round === maxRounds || fruitless === maxFruitless) {
         yield* Effect.logWarning("Outstanding messages did not come back; they come when their ack wait is over")
-        break
+        return "Incomplete"
       }
       const missing = intake.missing(info.ack_floor.stream_seq, info.delivered.stream_seq, maxAnswered + 1)
       if (missing.length === 0) break
