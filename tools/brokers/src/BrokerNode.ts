@@ -182,9 +182,10 @@ export const make = (options: Options): Effect.Effect<BrokerNode, never, Scope.S
       })
     )
 
-    const start = Effect.suspend(() =>
-      running !== undefined ? Effect.void : Effect.flatMap(spawned, (made) => Effect.raceFirst(ready, exited(made)))
-    )
+    // In a fiber of its own, as whoever starts it in a finalizer can't be interrupted, and the losers of races have to be.
+    const started = (made: Running) => Effect.disconnect(Effect.interruptible(Effect.raceFirst(ready, exited(made))))
+
+    const start = Effect.suspend(() => running !== undefined ? Effect.void : Effect.flatMap(spawned, started))
 
     yield* Effect.addFinalizer(() => Effect.orDie(end("SIGTERM", "2 seconds")))
 

@@ -58,7 +58,8 @@ describe("Clusters", () => {
       const node = oldest.nodes[0]!
       yield* node.kill
       assert.strictEqual((yield* Effect.either(NatsProbe.info(portOf(node.address))))._tag, "Left")
-      yield* node.start
+      // As a finalizer does.
+      yield* Effect.uninterruptible(node.start)
       assert.include(yield* natsRequest(node.address, "s.a", "two"), "\"seq\":2")
 
       const broker = kafka.nodes[0]!
