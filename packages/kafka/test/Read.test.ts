@@ -104,8 +104,13 @@ describe("a bounded read", () => {
           }
           return await producer.transaction()
         })
-        // A message, one that is committed and its marker, one that is aborted and its marker.
-        const [closed] = yield* readAll(service, { topic })
+        // A message, one that is committed and its marker, one that is aborted and its marker, which the broker
+        // writes after it has answered.
+        let [closed] = yield* readAll(service, { topic })
+        for (let i = 0; i < 200 && closed!.to < 5; i++) {
+          yield* Effect.sleep("25 millis")
+          ;[closed] = yield* readAll(service, { topic })
+        }
         expect(closed).toMatchObject({ from: 0, to: 5 })
         expect(offsetsOf(closed!)).toEqual([0, 1])
         yield* Effect.promise(() => open.send({ topic: topic.name, messages: [{ key: "a", value: "open" }] }))
