@@ -125,6 +125,9 @@ export const failures = (subject: Subject): void => {
           }))
         )
         yield* eventually("the dead letters arrive", () => letters.length === 4 && handled.length === 2)
+        // A dead letter can be handled before the broker's confirmation of it is.
+        const counted = () => Effect.runSync(subscription.stats).deadLettered
+        yield* eventually("they are counted and reported", () => counted() === 4 && reported.length === 4)
         expect(handled).toEqual([0, 4])
         expect(letters.map((letter) => letter.sequence)).toEqual([1, 2, 3, 5])
         for (const letter of letters) {

@@ -41,6 +41,7 @@ export const settlement = (subject: Subject): void => {
             : Effect.sync(() => finished.push(name(aggregateId, step.sequence))), orDrop)
         // 7 of 20 aggregates stop at their fifth message.
         yield* eventually("all that can be handled is", () => finished.length === 13 * 15 + 7 * 4)
+        yield* eventually("the rest is in hand", () => Effect.runSync(subscription.stats).received === all.length)
         const report = yield* subscription.close
         expect(report.unfinished).toBe(7 * 11)
         expect(report.lost).toBe(0)
