@@ -38,7 +38,8 @@ describe("closing", () => {
       expect(code).toBe(0)
       expect(lines).toContain("handled 100")
       expect(lines).toContain("timers 0")
-      expect(Date.now() - closedAt).toBeLessThan(1_000)
+      // What would keep it alive does so for longer.
+      expect(Date.now() - closedAt).toBeLessThan(4_000)
     }), 40_000)
 
   it.scopedLive(

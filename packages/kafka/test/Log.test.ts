@@ -294,10 +294,11 @@ describe("what happens to a log", () => {
       Effect.gen(function*() {
         const [node] = cluster().nodes
         const topic = spec()
-        const sessionTimeout = Duration.seconds(2)
+        const sessionTimeout = Duration.seconds(3)
         const service = yield* connect({
           sessionTimeout,
-          requestTimeout: Duration.seconds(1),
+          // The group is lost before any request is given up.
+          requestTimeout: Duration.seconds(3),
           metadataMaxAge: Duration.millis(200)
         })
         const gate = yield* Effect.makeLatch()
@@ -306,7 +307,7 @@ describe("what happens to a log", () => {
           onTake: ({ assignment }, one) => assignment.finish(one),
           onClose: () => gate.await
         })
-        yield* service.subscribe(request(topic), consumer)
+        yield* service.subscribe(request(topic, { drainDeadline: Duration.seconds(1) }), consumer)
         yield* Effect.addFinalizer(() => gate.open)
         yield* eventually("all arrive", () => all().length === 3)
         const suspended = Effect.acquireRelease(node!.suspend, () => Effect.orDie(node!.resume))

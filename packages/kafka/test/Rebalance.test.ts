@@ -89,14 +89,14 @@ describe("a group", () => {
     () =>
       Effect.gen(function*() {
         const topic = spec(topicName(), 2)
-        const timing = { heartbeatInterval: Duration.millis(100), sessionTimeout: Duration.seconds(1) }
+        const timing = { heartbeatInterval: Duration.millis(100), sessionTimeout: Duration.seconds(2) }
         const service = yield* transport(timing)
         yield* published(service, topic, Array.from({ length: 20 }, (_, i) => message(undefined, String(i))))
         const first = member({
           // Finished when the lane is closed, after longer than the session timeout.
           onTake: () => undefined,
           onClose: ({ assignment, taken }) =>
-            Effect.sleep("1500 millis").pipe(
+            Effect.sleep("2500 millis").pipe(
               Effect.zipRight(Effect.sync(() => {
                 for (const one of taken.slice(0, 4)) assignment.finish(one)
               }))

@@ -7,7 +7,7 @@ const { BROKERS, MODE, TOPIC } = process.env
 const topic: Transport.TopicSpec = { name: TOPIC!, kind: "envelope" }
 
 const program = Effect.gen(function*() {
-  const service = yield* KafkaTransport.make({ brokers: BROKERS!.split(","), sessionTimeout: Duration.seconds(1) })
+  const service = yield* KafkaTransport.make({ brokers: BROKERS!.split(","), sessionTimeout: Duration.seconds(2) })
   let handled = 0
   let last: { readonly assignment: Transport.Assignment } | undefined
   yield* service.subscribe({
