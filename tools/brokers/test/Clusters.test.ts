@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Schedule, Scope } from "effect"
-import { existsSync, readdirSync } from "node:fs"
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { connect } from "node:net"
 import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, beforeAll } from "vitest"
 import { Kafka, Nats, TcpProxy } from "../src/index.js"
 import * as KafkaProbe from "../src/KafkaProbe.js"
 import * as NatsProbe from "../src/NatsProbe.js"
@@ -33,18 +35,28 @@ const natsRequest = (address: string, subject: string, payload: string) =>
 
 const folders = () => readdirSync(tmpdir()).filter((name) => name.startsWith("eventbus-"))
 
+/** Below a temporary folder of their own: other tests bring up brokers meanwhile. */
+const before = process.env["TMPDIR"]
+beforeAll(() => {
+  process.env["TMPDIR"] = mkdtempSync(join(tmpdir(), "clusters-"))
+})
+afterAll(() => {
+  rmSync(process.env["TMPDIR"]!, { recursive: true, force: true })
+  if (before === undefined) delete process.env["TMPDIR"]
+  else process.env["TMPDIR"] = before
+})
+
 describe("Clusters", () => {
   it.live("Kafka, NATS 2.15 and NATS 2.9 come up together, answer, and leave nothing", () =>
     Effect.gen(function*() {
-      const before = new Set(folders())
       const scope = yield* Scope.make()
       const [kafka, today, oldest] = yield* Effect.all([
         Kafka.make({ own: true }),
         Nats.make({ own: true }),
         Nats.make({ version: "2.9" })
       ], { concurrency: "unbounded" }).pipe(Scope.extend(scope))
-      const made = folders().filter((name) => !before.has(name))
-      assert.isAtLeast(made.length, 3)
+      const made = folders()
+      assert.lengthOf(made, 3)
 
       const metadata = yield* KafkaProbe.metadata(portOf(kafka.bootstrap[0]!))
       assert.deepStrictEqual(metadata.brokers, [1])
@@ -85,7 +97,7 @@ describe("Clusters", () => {
       const left = yield* KafkaProbe.metadata(kafka.proxies[1]!.port).pipe(
         Effect.filterOrFail(({ brokers }) => brokers.length === 2, () => "still listed"),
         Effect.retry(Schedule.spaced("50 millis")),
-        Effect.timeout("15 seconds")
+        Effect.timeout("60 seconds")
       )
       assert.sameMembers([...left.brokers], [2, 3])
       yield* Effect.all([kafka.nodes[0]!.start, nats.nodes[0]!.start], { concurrency: "unbounded" })
