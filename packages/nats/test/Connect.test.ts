@@ -31,7 +31,7 @@ describe("Connecting", () => {
       // An address that answers nothing at all.
       const silent = yield* failure({ servers: ["192.0.2.1:4222"], connectAttempts: 2, connectTimeout: "300 millis" })
       assert.strictEqual(silent._tag, "BrokerUnreachable")
-      assert.isBelow(performance.now() - start, 4_000)
+      assert.isBelow(performance.now() - start, 8_000)
     })))
 
   it("a server without JetStream is an error that says so", () =>
@@ -129,7 +129,7 @@ describe.each(T.versions)("Closing on %s", (version) => {
       yield* T.waitUntil("it ended", () => child.code() !== undefined)
       assert.strictEqual(child.errors(), "")
       assert.strictEqual(child.code(), 0)
-      assert.isBelow(performance.now() - closed, 1_000)
+      assert.isBelow(performance.now() - closed, 4_000)
       const service = yield* T.transport(server.servers)
       const consumer = new T.TestConsumer()
       yield* service.subscribe(T.request(topic), consumer)
@@ -152,6 +152,6 @@ describe.each(T.versions)("Closing on %s", (version) => {
       for (const message of consumer.taken) consumer.finish(message)
       const start = performance.now()
       yield* one.close
-      assert.isBelow(performance.now() - start, 3_000)
+      assert.isBelow(performance.now() - start, 4_500)
     })))
 })

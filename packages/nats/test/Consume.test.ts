@@ -56,7 +56,7 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       assert.isTrue(second.taken[0]!.maybeDuplicate)
       assert.isFalse(second.taken[second.taken.length - 1]!.maybeDuplicate)
       assert.strictEqual(second.taken[0]!.deliveryCount, 2)
-      assert.isBelow(millis, 5_000)
+      assert.isBelow(millis, 15_000)
       console.log(`restart with ${open.length} outstanding on ${version}: ${Math.round(millis)} ms`)
 
       const third = new T.TestConsumer()
@@ -171,7 +171,7 @@ describe.each(T.versions)("Consuming on %s", (version) => {
         yield* proxy.blackhole
         const start = performance.now()
         const failed = yield* Effect.either(consumer.assignment.settle(consumer.taken))
-        assert.isBelow(performance.now() - start, 6_000)
+        assert.isBelow(performance.now() - start, 15_000)
         assert.include(Either.getOrThrow(Either.flip(failed)), { _tag: "SettlementFailed", isRetryable: true })
         yield* proxy.flow
         yield* consumer.assignment.settle(consumer.taken)

@@ -2,7 +2,7 @@ import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
 import { EventBus, EventBusConfig, FailurePolicy, Topic } from "@effect-eventbus/core"
 import { OrderOracle } from "@effect-eventbus/testing"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Either, Fiber, Layer, Redacted } from "effect"
+import { type Duration, Effect, Either, Fiber, Layer, Redacted } from "effect"
 import { headers, type NatsConnection } from "nats"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -14,7 +14,13 @@ const portOf = (address: string) => Number(address.split(":")[1])
 type Handler = (aggregate: string, sequence: number, partition: number, epoch: number) => Effect.Effect<void>
 
 /** An instance of the group in this process, with actors and all. */
-const instance = (servers: ReadonlyArray<string>, topic: string, partitions: number, handler: Handler) =>
+const instance = (
+  servers: ReadonlyArray<string>,
+  topic: string,
+  partitions: number,
+  handler: Handler,
+  leaseDuration: Duration.DurationInput = "2 seconds"
+) =>
   T.scoped(Layer.build(
     Topic.plain(topic, { partitions }).toLayer(
       (body, { aggregateId, epoch, partition }) =>
@@ -22,7 +28,7 @@ const instance = (servers: ReadonlyArray<string>, topic: string, partitions: num
       { semantics: "at-least-once", onExhausted: FailurePolicy.drop }
     ).pipe(
       Layer.provide(EventBus.layer),
-      Layer.provide(NatsTransport.layer({ servers, leaseDuration: "2 seconds", reconnectWait: "50 millis" })),
+      Layer.provide(NatsTransport.layer({ servers, leaseDuration, reconnectWait: "50 millis" })),
       Layer.provide(EventBusConfig.layer({ drainDeadline: "500 millis", closeDeadline: "1 second", group: "group" }))
     )
   ))
@@ -81,7 +87,8 @@ describe.each(T.versions)("A partitioned group on %s", (version) => {
           Effect.onExit((exit) => Effect.sync(() => oracle.end(aggregate, sequence, exit._tag === "Success")))
         )
       const publisher = yield* publishing(servers, name, 8, (aggregate) => oracle.publish(aggregate))
-      const start = instance(servers, name, 8, handler)
+      // Nobody's lease ends here, whatever else the machine is doing.
+      const start = instance(servers, name, 8, handler, "15 seconds")
       const first = yield* start
       yield* untilSpread(nc, name, [8])
       const second = yield* start

@@ -96,7 +96,7 @@ describe("Publishing", () => {
       const results = yield* service.publish(topic, [T.message(1, "a"), T.message(2, "a"), T.message(3, "b")], {
         timeout: Duration.seconds(1)
       })
-      assert.isBelow(performance.now() - start, 1_500)
+      assert.isBelow(performance.now() - start, 4_000)
       const errors = results.map((result) => Either.getOrThrow(Either.flip(result)))
       assert.deepStrictEqual(errors.map((error) => error._tag === "PublishFailed" && error.outcome), [
         "unknown",
