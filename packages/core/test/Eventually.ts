@@ -8,7 +8,7 @@ export const eventually = (what: string, holds: () => boolean): Effect.Effect<vo
       yield* Effect.yieldNow()
     }
     // Real time for what does not run on Effect's scheduler.
-    for (let i = 0; i < 400; i++) {
+    for (let i = 0; i < 4_000; i++) {
       if (holds()) return
       yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 5)))
     }
