@@ -34,13 +34,13 @@ describe("closing", () => {
       let closedAt = 0
       const { code, lines } = yield* run("close", topic.name, (line) => {
         if (line === "closed") closedAt = Date.now()
-      }).pipe(Effect.timeout("25 seconds"))
+      }).pipe(Effect.timeout("60 seconds"))
       expect(code).toBe(0)
       expect(lines).toContain("handled 100")
       expect(lines).toContain("timers 0")
       // What would keep it alive does so for longer.
       expect(Date.now() - closedAt).toBeLessThan(4_000)
-    }), 40_000)
+    }), 120_000)
 
   it.scopedLive(
     "a process that is killed: another handles the rest, and is told what may come again",
@@ -51,7 +51,7 @@ describe("closing", () => {
         yield* published(service, topic, numbered(100))
         yield* run("crash", topic.name, (line, kill) => {
           if (line === "committed") kill()
-        }).pipe(Effect.timeout("25 seconds"))
+        }).pipe(Effect.timeout("60 seconds"))
         const { all, consumer } = finishing()
         yield* service.subscribe(request(topic), consumer)
         yield* eventually("the rest arrives", () => all().length >= 67)
@@ -64,6 +64,6 @@ describe("closing", () => {
         yield* eventually("the new one arrives", () => all().length === 68)
         expect(all()[67]).toMatchObject({ offset: 100, maybeDuplicate: false })
       }),
-    40_000
+    120_000
   )
 })

@@ -162,7 +162,7 @@ describe("three brokers, with three replicas", () => {
         yield* end("failover")
         expect(lanes).toHaveLength(6)
       }),
-    120_000
+    240_000
   )
 
   it.scopedLive(
@@ -192,7 +192,7 @@ describe("three brokers, with three replicas", () => {
         yield* flows("messages flow again")
         yield* end(`bad network, ${turns} faults`)
       }),
-    WEATHER_MS + 60_000
+    WEATHER_MS + 120_000
   )
 
   /** A broker that does not coordinate the group: the members of a group are not what this is about. */
@@ -235,7 +235,7 @@ describe("three brokers, with three replicas", () => {
           yield* eventually("then the last one", () => all().length === 30)
           expect(lanes.map(({ assignment }) => assignment.partition).at(-1)).toBe(victim)
         }),
-      60_000
+      120_000
     )
   }
 

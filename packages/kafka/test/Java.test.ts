@@ -48,7 +48,7 @@ describe("Java's client", () => {
             expect([kind, seen().slice(1)]).toEqual([kind, values])
           }
         })),
-    90_000
+    180_000
   )
 
   it.scopedLive(
@@ -109,6 +109,6 @@ describe("Java's client", () => {
             expect(`"payload":${arrived.get(id)!.payloadJson}}`).toBe(go.slice(go.indexOf("\"payload\"")))
           }
         })),
-    60_000
+    180_000
   )
 })

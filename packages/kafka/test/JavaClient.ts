@@ -55,7 +55,7 @@ export const run = (
       input.map(({ key, topic, value }) => `${topic} ${key} ${Buffer.from(value).toString("base64")}\n`).join("")
     )
     return Effect.sync(() => child.kill("SIGKILL"))
-  }).pipe(Effect.timeout("60 seconds"))
+  }).pipe(Effect.timeout("2 minutes"))
 
 const recordOf = (line: string): JavaRecord => {
   const [topic, partition, offset, key, value] = line.split(" ")

@@ -84,7 +84,7 @@ describe("what happens to a log", () => {
       await Promise.race([
         end,
         new Promise((resolve) =>
-          setTimeout(resolve, 5_000)
+          setTimeout(resolve, 20_000)
         )
       ])
       await consumer.disconnect()

@@ -37,7 +37,7 @@ describe("a broker that demands a password", () => {
       expect(wrong._tag).toBe("InvalidConfiguration")
       expect(`${wrong.message} ${String(wrong.cause)}`).not.toContain("hunter3")
       expect((yield* Effect.flip(connect("scram-sha-512", "hunter2")))._tag).toBe("InvalidConfiguration")
-    }), 40_000)
+    }), 120_000)
 })
 
 const run = (command: string, args: ReadonlyArray<string>, cwd: string) =>
@@ -145,5 +145,5 @@ describe("a broker that demands TLS, a certificate and SCRAM", () => {
       const missing = yield* Effect.flip(connect("scram-sha-256", "one", "hunter2", { ...tls, ca: "/no/such/file" }))
       expect(missing).toMatchObject({ _tag: "InvalidConfiguration" })
       expect(missing.message).toContain("kafka.tls.ca")
-    }), 90_000)
+    }), 240_000)
 })
