@@ -73,11 +73,11 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       const publisher = yield* T.transport(servers)
       yield* T.publish(publisher, topic, T.messages(0, 300))
       const consumer = new T.TestConsumer({ capacity: 100, onMessage: () => {} })
-      yield* subscribed(servers, topic, consumer, { ackWait: "1 second" })
+      yield* subscribed(servers, topic, consumer, { ackWait: "2 seconds" })
       yield* T.waitUntil("100 are in hand", () => consumer.unfinished.size === 100)
       const nc = yield* T.client(servers)
       const info = T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name))
-      yield* Effect.sleep("3500 millis")
+      yield* Effect.sleep("5 seconds")
       assert.strictEqual((yield* info).num_redelivered, 0)
       while (consumer.taken.length < 300 || consumer.unfinished.size > 0) {
         for (const message of [...consumer.unfinished.values()]) consumer.finish(message)

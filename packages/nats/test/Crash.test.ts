@@ -58,14 +58,15 @@ describe.each(T.versions)("After a crash on %s", (version) => {
         const again = offsets.filter((offset) => finished.has(offset)).length
         const redelivered = consumer.taken.filter(({ deliveryCount = 1 }) => deliveryCount > 1).length
         assert.isAbove(redelivered, 100)
-        assert.isBelow(again, 200)
+        // What was under way in a turn of the event loop: many, where the process had to wait for its turn.
+        assert.isBelow(again, finished.size / 2)
         T.assertNoViolations(consumer)
         console.log(
           `crash on ${version}: ${redelivered} outstanding came back after ${Math.round(millis[0]!)} ms, ` +
             `${again} of them had been finished, of ${published} published`
         )
       })),
-    90_000
+    180_000
   )
 
   it("a gap in the deliveries is closed before anything after it is offered", () =>

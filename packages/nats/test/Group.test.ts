@@ -206,7 +206,7 @@ describe.each(T.versions)("A partitioned group on %s", (version) => {
         console.log(`${late.length} handlers of the suspended instance began before it noticed`)
         assert.isBelow(late.length, 100)
       })),
-    120_000
+    240_000
   )
 
   it(
