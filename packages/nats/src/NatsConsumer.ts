@@ -23,6 +23,7 @@ import { bounded } from "./internal/Bounded.js"
 import * as Bucket from "./internal/Bucket.js"
 import type { Connection } from "./internal/Connection.js"
 import * as DurableConsumer from "./internal/DurableConsumer.js"
+import type { Lease } from "./internal/Lease.js"
 import * as Leases from "./internal/Leases.js"
 import * as Placement from "./internal/Placement.js"
 import { Reader } from "./internal/Reader.js"
@@ -66,7 +67,7 @@ export const make = (
       Effect.mapError((failure) => toSubscribeError(topic, group, failure))
     )
 
-    const readers = new Map<Leases.Lease, { readonly reader: Reader; readonly fiber: Fiber.RuntimeFiber<void> }>()
+    const readers = new Map<Lease, { readonly reader: Reader; readonly fiber: Fiber.RuntimeFiber<void> }>()
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     let isStopped = false
     let isSubscribed = false

@@ -14,6 +14,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Api from "./internal/Api.js"
 import * as Connection from "./internal/Connection.js"
 import * as NatsConfig from "./NatsConfig.js"
+import * as NatsConfigSpec from "./NatsConfigSpec.js"
 import { type ConnectionState, NatsConnection } from "./NatsConnection.js"
 import * as NatsConsumer from "./NatsConsumer.js"
 import * as NatsPublisher from "./NatsPublisher.js"
@@ -77,13 +78,13 @@ export const layer = (
  * @category layers
  */
 export const driver: {
-  readonly spec: typeof NatsConfig.spec
+  readonly spec: typeof NatsConfigSpec.spec
   readonly layer: (
-    values: NatsConfig.Values
+    values: NatsConfigSpec.Values
   ) => Layer.Layer<Transport.Transport | NatsConnection, BrokerUnreachable | InvalidConfiguration>
 } = {
-  spec: NatsConfig.spec,
-  layer: (values) => layer(NatsConfig.fromValues(values))
+  spec: NatsConfigSpec.spec,
+  layer: (values) => layer(NatsConfigSpec.fromValues(values))
 }
 
 const open = (options: NatsConfig.Options) =>

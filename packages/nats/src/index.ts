@@ -11,6 +11,11 @@ export * as NatsConfig from "./NatsConfig.js"
 /**
  * @since 0.1.0
  */
+export * as NatsConfigSpec from "./NatsConfigSpec.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as NatsConnection from "./NatsConnection.js"
 
 /**

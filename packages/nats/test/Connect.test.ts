@@ -5,7 +5,7 @@ import { ConfigProvider, Duration, Effect, Either, Layer, Redacted } from "effec
 import { nkeys } from "nats"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
-import { NatsConfig, NatsTransport } from "../src/index.js"
+import { NatsConfig, NatsConfigSpec, NatsTransport } from "../src/index.js"
 import * as T from "./fixture.js"
 
 const servers = inject("natsServers")
@@ -109,7 +109,7 @@ describe("Configuration", () => {
       const values = yield* ConfigSpec.load(NatsTransport.driver.spec).pipe(
         Effect.withConfigProvider(ConfigProvider.fromMap(env, { pathDelim: "_", seqDelim: "," }))
       )
-      const options = NatsConfig.fromValues(values)
+      const options = NatsConfigSpec.fromValues(values)
       assert.deepStrictEqual(options.servers, servers)
       const settings = yield* NatsConfig.resolve(options)
       assert.include(settings, { ackWait: 5_000, plainStorage: "file", maxInFlight: 10, storage: "file" })

@@ -7,7 +7,6 @@
  * instances without a key are free; a partition is taken by replacing the revision that one has seen, and the new
  * revision is the epoch. Nobody compares wall clocks.
  */
-import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -17,7 +16,8 @@ import { randomUUID } from "node:crypto"
 import { hostname } from "node:os"
 import type { NatsRequestFailed } from "../NatsErrors.js"
 import * as Balance from "./Balance.js"
-import type { Bucket, Conflict, Entry, Value } from "./Bucket.js"
+import type { Bucket, Entry } from "./Bucket.js"
+import * as Lease from "./Lease.js"
 
 /** How often an instance looks whether its own lease has ended, in milliseconds. */
 const fenceTick = 100
@@ -29,13 +29,6 @@ const hintDelay = Duration.millis(30)
 const retryDelay = Duration.millis(250)
 
 const concurrency = 16
-
-/** The partition is not ours any more. */
-export class LeaseLost extends Data.TaggedError("LeaseLost")<{ readonly partition: number }> {
-  override get message() {
-    return `The lease of partition ${this.partition} is lost`
-  }
-}
 
 export interface Options {
   readonly bucket: Bucket
@@ -50,25 +43,11 @@ export interface Options {
   /** By how much an instance gives up before others may take over. */
   readonly margin: number
   /** A partition is ours; called once before it is given away, lost or left. Synchronous. */
-  readonly onTaken: (lease: Lease) => void
+  readonly onTaken: (lease: Lease.Lease) => void
   /** The partition is wanted by others: ends with `Lease.giveBack`. Synchronous. */
-  readonly onWanted: (lease: Lease) => void
+  readonly onWanted: (lease: Lease.Lease) => void
   /** The partition is not ours any more, or may be another's soon: whoever works on it has to stop at once. Synchronous. */
-  readonly onLost: (lease: Lease) => void
-}
-
-/** A partition that this instance has. */
-export interface Lease {
-  readonly partition: number
-  /** Whether it certainly still is ours, by our own clock. */
-  readonly isValid: () => boolean
-  readonly epoch: () => number
-  /** Up to which sequence others may have offered messages; undefined where nobody knows. */
-  readonly offeredBefore: number | undefined
-  /** A higher epoch for the same lease. */
-  readonly renewEpoch: Effect.Effect<number, NatsRequestFailed | LeaseLost>
-  /** Nobody here works on it any more: somebody else may take it, who is told up to which sequence messages were offered. */
-  readonly giveBack: (offered: number | undefined) => Effect.Effect<void>
+  readonly onLost: (lease: Lease.Lease) => void
 }
 
 interface Member {
@@ -84,13 +63,6 @@ interface Owner {
   readonly offered: number | undefined
 }
 
-interface Held {
-  readonly lease: Lease
-  revision: number
-  isLost: boolean
-  isWanted: boolean
-}
-
 export class Leases {
   private id = randomUUID()
   /** The revision of our own key; 0 before it is written. */
@@ -100,7 +72,7 @@ export class Leases {
   private isLeaving = false
   private readonly members = new Map<string, Member>()
   private readonly owners: Array<Owner>
-  private readonly held = new Map<number, Held>()
+  private readonly held = new Map<number, Lease.Held>()
   private readonly dirty = new Set<string>()
   private lookedAt = -Infinity
   /** When the bucket that we know was made. */
@@ -232,7 +204,7 @@ export class Leases {
     for (const held of this.held.values()) this.lose(held)
   }
 
-  private lose(held: Held): void {
+  private lose(held: Lease.Held): void {
     if (held.isLost) return
     held.isLost = true
     this.options.onLost(held.lease)
@@ -402,57 +374,34 @@ export class Leases {
       }
       const epoch = yield* bucket.put(key, { owner: this.id }, revision)
       this.owners[partition] = { revision: epoch, owner: this.id, offered: undefined }
-      const held: Held = { lease: this.lease(partition, offered), revision: epoch, isLost: false, isWanted: false }
+      const held: Lease.Held = {
+        lease: this.lease(partition, offered),
+        revision: epoch,
+        isLost: false,
+        isWanted: false
+      }
       this.held.set(partition, held)
       this.options.onTaken(held.lease)
     }).pipe(Effect.catchTag("Conflict", () => this.read(key)), Effect.uninterruptible)
   }
 
-  private lease(partition: number, offeredBefore: number | undefined): Lease {
-    const held = () => this.held.get(partition)
-    const write = (value: Value): Effect.Effect<number, NatsRequestFailed | Conflict> =>
-      Effect.suspend(() => this.options.bucket.put(this.partitionKey(partition), value, held()?.revision ?? 0)).pipe(
-        Effect.tap((revision) => {
-          this.owners[partition] = { revision, owner: value.owner, offered: value.offered }
-        })
-      )
-    return {
-      partition,
-      epoch: () => held()?.revision ?? 0,
-      offeredBefore,
-      isValid: () => {
-        const mine = held()
-        if (mine === undefined || mine.isLost) return false
-        if (performance.now() < this.validUntil) return true
-        this.lose(mine)
-        return false
-      },
-      renewEpoch: Effect.suspend(() => {
-        const mine = held()
-        if (mine === undefined || mine.isLost) return new LeaseLost({ partition })
-        return write({ owner: this.id }).pipe(
+  private lease(partition: number, offeredBefore: number | undefined): Lease.Lease {
+    return Lease.make(partition, offeredBefore, {
+      held: () => this.held.get(partition),
+      validUntil: () => this.validUntil,
+      lose: (held) => this.lose(held),
+      write: (value, revision) =>
+        this.options.bucket.put(this.partitionKey(partition), value, revision).pipe(
           Effect.tap((revision) => {
-            mine.revision = revision
-          }),
-          Effect.catchTag("Conflict", () => {
-            this.lose(mine)
-            return new LeaseLost({ partition })
+            this.owners[partition] = { revision, owner: value.owner, offered: value.offered }
           })
-        )
-      }),
-      giveBack: (offered) =>
-        Effect.suspend(() => {
-          const mine = held()
-          if (mine === undefined) return Effect.void
-          // A lease that has ended is not ours to give; where it was kept after all, it is taken again like a free one.
-          return (mine.isLost ? Effect.void : Effect.ignore(write({ offered }))).pipe(
-            Effect.ensuring(Effect.sync(() => {
-              this.held.delete(partition)
-              Queue.unsafeOffer(this.signal, undefined)
-            }))
-          )
-        })
-    }
+        ),
+      instance: () => this.id,
+      forget: () => {
+        this.held.delete(partition)
+        Queue.unsafeOffer(this.signal, undefined)
+      }
+    })
   }
 }
 
