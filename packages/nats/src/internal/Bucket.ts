@@ -61,6 +61,8 @@ const wrongSequence = new Set([10071, 10164])
 export const make = (connection: Connection, settings: Settings, timeout: number, replicas: number): Bucket => {
   const stream = `KV_${settings.leaseBucket}`
   const root = `$KV.${settings.leaseBucket}.`
+  // Only the domain's own subjects lead into it: the bare ones end at a leaf node that has another domain.
+  const writes = settings.options.domain === undefined ? root : `${settings.apiPrefix}.${root}`
   const api = <A>(endpoint: string, body?: object): Effect.Effect<A, NatsRequestFailed> =>
     Api.request(connection, `${settings.apiPrefix}.${endpoint}.${stream}`, timeout, body) as Effect.Effect<
       A,
@@ -70,7 +72,7 @@ export const make = (connection: Connection, settings: Settings, timeout: number
     const block = headers()
     block.set("Nats-Expected-Last-Subject-Sequence", String(revision))
     if (value === undefined) block.set("KV-Operation", "DEL")
-    return Api.request(connection, root + key, timeout, value, block).pipe(
+    return Api.request(connection, writes + key, timeout, value, block).pipe(
       Effect.catchIf(
         (failure) => failure.error !== undefined && wrongSequence.has(failure.error.err_code),
         () => new Conflict({ key })
