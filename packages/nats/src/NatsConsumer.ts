@@ -172,6 +172,7 @@ const prepare = (
   configs: ReadonlyArray<ConsumerConfig>
 ) =>
   Effect.gen(function*() {
+    yield* streams.checkPattern(request.topic)
     const stream = yield* streams.refresh(request.topic)
     const warnings = new Set<string>()
     yield* Effect.forEach(configs, (config) =>

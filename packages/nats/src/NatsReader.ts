@@ -109,6 +109,7 @@ const boundsOf = Effect.fnUntraced(function*(
   request: ReadRequest,
   partitions: number
 ) {
+  yield* streams.checkPattern(request.topic)
   const stream = yield* streams.refresh(request.topic)
   const { state } = yield* api.streamInfo(stream.name)
   const first = Math.max(1, state.first_seq)

@@ -13,6 +13,9 @@ import * as Either from "effect/Either"
 import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
 import type { Api, StreamConfig, StreamInfo } from "./internal/Api.js"
+import * as Bucket from "./internal/Bucket.js"
+import type { Connection } from "./internal/Connection.js"
+import * as PartitionCounts from "./internal/PartitionCounts.js"
 import * as Placement from "./internal/Placement.js"
 import type { Settings } from "./NatsConfig.js"
 import { codes, type NatsRequestFailed } from "./NatsErrors.js"
@@ -49,6 +52,8 @@ export interface NatsStreams {
   readonly get: (topic: TopicSpec) => Effect.Effect<Stream, StreamError>
   /** The topic's stream as the server has it now: what is gone is made again, or missed, as the strategy says. */
   readonly refresh: (topic: TopicSpec) => Effect.Effect<Stream, StreamError>
+  /** Refuses a pattern that would miss the messages of topics with partitions, which it names. */
+  readonly checkPattern: (topic: TopicSpec) => Effect.Effect<void, InvalidConfiguration | NatsRequestFailed>
 }
 
 /**
@@ -57,7 +62,11 @@ export interface NatsStreams {
  * @since 0.1.0
  * @category constructors
  */
-export const make = (api: Api, settings: Settings): Effect.Effect<NatsStreams, never, Scope.Scope> =>
+export const make = (
+  connection: Connection,
+  api: Api,
+  settings: Settings
+): Effect.Effect<NatsStreams, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
     const known = new Map<string, Stream>()
     const asked = new Map<string, Deferred.Deferred<Stream, StreamError>>()
@@ -83,6 +92,7 @@ export const make = (api: Api, settings: Settings): Effect.Effect<NatsStreams, n
         asked.set(topic.name, answer)
         known.delete(topic.name)
         return look(api, settings, topic).pipe(
+          Effect.tap((info) => checkCount(connection, settings, topic, info)),
           Effect.tap((info) => preflight(topic, info)),
           Effect.map(toStream),
           Effect.tap((stream) => Effect.sync(() => known.set(topic.name, stream))),
@@ -98,6 +108,8 @@ export const make = (api: Api, settings: Settings): Effect.Effect<NatsStreams, n
 
     return {
       refresh,
+      checkPattern: (topic) =>
+        Subject.isPattern(topic.name) ? checkPattern(connection, api, settings, topic) : Effect.void,
       get: (topic) =>
         Effect.suspend(() => {
           const stream = known.get(topic.name)
@@ -108,10 +120,7 @@ export const make = (api: Api, settings: Settings): Effect.Effect<NatsStreams, n
 
 const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<StreamInfo, StreamError> =>
   Effect.gen(function*() {
-    const placement = yield* Either.mapLeft(
-      Placement.of(settings, topic),
-      (issue) => new InvalidConfiguration({ issues: [issue], topic: topic.name })
-    )
+    const placement = yield* placementOf(settings, topic)
     const { subject } = placement
     const wanted = toConfig(api, settings, topic, placement)
     const existing = yield* find(api, wanted.name, subject)
@@ -127,7 +136,9 @@ const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Str
           failure.error?.err_code === codes.subjectsOverlap || failure.error?.err_code === codes.streamNameInUse,
         (failure) =>
           find(api, wanted.name, subject).pipe(
-            Effect.flatMap((found) => found === undefined ? Effect.fail(failure) : Effect.succeed(found))
+            Effect.flatMap((found) =>
+              found === undefined ? Effect.fail(failure) : check(api, settings, topic, placement, found)
+            )
           )
       ),
       Effect.catchIf(
@@ -146,6 +157,50 @@ const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Str
     return created
   })
 
+const placementOf = (settings: Settings, topic: TopicSpec): Either.Either<Placement.Placement, InvalidConfiguration> =>
+  Either.mapLeft(
+    Placement.of(settings, topic),
+    (issue) => new InvalidConfiguration({ issues: [issue], topic: topic.name })
+  )
+
+/** All have to mean the same partitions: also of a topic of which the stream doesn't say it. */
+const checkCount = (
+  connection: Connection,
+  settings: Settings,
+  topic: TopicSpec,
+  info: StreamInfo
+): Effect.Effect<void, InvalidConfiguration | NatsRequestFailed> =>
+  Effect.flatMap(placementOf(settings, topic), (placement) => {
+    if (!PartitionCounts.isRecorded(topic.name, placement, info)) return Effect.void
+    const replicas = Math.max(settings.options.replicas ?? 1, info.config.num_replicas ?? 1)
+    const bucket = Bucket.make(connection, settings, settings.requestTimeout, replicas)
+    return PartitionCounts.check(bucket, settings, topic.name, placement, info)
+  })
+
+const checkPattern = (
+  connection: Connection,
+  api: Api,
+  settings: Settings,
+  { name }: TopicSpec
+): Effect.Effect<void, InvalidConfiguration | NatsRequestFailed> => {
+  const invalid = (what: string) =>
+    new InvalidConfiguration({
+      issues: [
+        `"${name}" does not match the messages of ${what}: with partitions their subjects have two more words. ` +
+        "Subscribe to each of them, or to a pattern with > at its end"
+      ],
+      topic: name
+    })
+  if (settings.options.partitions !== undefined && !name.endsWith(">")) {
+    return invalid("topics that it names, which nats.partitions gives partitions")
+  }
+  const bucket = Bucket.make(connection, settings, settings.requestTimeout, settings.options.replicas ?? 1)
+  return Effect.flatMap(
+    PartitionCounts.missedBy(api, bucket, name),
+    (topics) => topics.length === 0 ? Effect.void : invalid(topics.map((topic) => `"${topic}"`).join(", "))
+  )
+}
+
 /** What the strategy says to a stream that is there. */
 const check = (
   api: Api,
@@ -154,7 +209,7 @@ const check = (
   placement: Placement.Placement,
   existing: StreamInfo
 ): Effect.Effect<StreamInfo, InvalidConfiguration | NatsRequestFailed> => {
-  const { description } = toConfig(api, settings, topic, placement)
+  const { description } = placement
   const others = existing.config.description ?? ""
   if (description !== undefined && others !== description && /^effect-eventbus: /.test(others)) {
     const issue = `stream "${existing.config.name}" says "${others}", but this is "${description}"`

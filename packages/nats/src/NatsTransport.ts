@@ -93,7 +93,7 @@ const open = (options: NatsConfig.Options) =>
     const connection = yield* Connection.make(settings)
     const api = Api.make(connection, settings)
     yield* checkJetStream(api, settings)
-    const streams = yield* NatsStreams.make(api, settings)
+    const streams = yield* NatsStreams.make(connection, api, settings)
     const publish = yield* NatsPublisher.make(connection, streams, settings)
     const transport: Transport.Service = {
       name: "nats",

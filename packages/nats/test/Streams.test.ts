@@ -190,6 +190,69 @@ describe.each(T.versions)("Streams on %s", (version) => {
       assert.strictEqual(Subject.fromStream(info.config.name), `${base}.>`)
     })))
 
+  it("in a stream that holds other topics, too, all who use a topic mean the same partitions", () =>
+    T.run(Effect.gen(function*() {
+      const base = T.topic().name
+      const options = { sharedStreams: [`${base}.>`], leaseBucket: "counts" } as const
+      const first = yield* T.transport(servers(), options)
+      const topic = { name: `${base}.orders`, kind: "envelope", partitions: 4 } as const
+      yield* T.publish(first, topic, [T.message(0)])
+      yield* T.publish(first, { ...topic, name: `${base}.other`, partitions: 5 }, [T.message(0)])
+      const others = [
+        [{ ...topic, partitions: 5 }, options, /partitions=4 .*partitions=5/],
+        [{ ...topic, partitions: undefined }, options, /partitions=4 .*no partitions/],
+        [topic, { ...options, partitioner: "sarama-fnv1a" }, /murmur2.*sarama-fnv1a/]
+      ] as const
+      for (const [other, options, message] of others) {
+        const service = yield* T.transport(servers(), options)
+        const published = yield* Effect.flip(T.publish(service, other, [T.message(1)]))
+        assert.strictEqual(published._tag, "InvalidConfiguration")
+        assert.match(published.message, message)
+        const subscribed = yield* Effect.flip(Effect.scoped(service.subscribe(T.request(other), new T.TestConsumer())))
+        assert.strictEqual(subscribed._tag, "InvalidConfiguration")
+      }
+      const second = yield* T.transport(servers(), options)
+      const consumer = new T.TestConsumer()
+      yield* second.subscribe(T.request(topic), consumer)
+      yield* T.waitUntil("it came", () => consumer.taken.length === 1)
+      // What was recorded of another stream is forgotten with it.
+      const jsm = yield* manager
+      yield* Effect.promise(() => jsm.streams.delete(Subject.toStream(`${base}.>`)))
+      const third = yield* T.transport(servers(), options)
+      yield* T.publish(third, { ...topic, name: `${base}.other`, partitions: 7 }, [T.message(0)])
+    })))
+
+  it("a wildcard that names topics with partitions, but not their subjects, is refused; > at its end reads them", () =>
+    T.run(Effect.gen(function*() {
+      const base = T.topic().name
+      for (const options of [{ sharedStreams: [`${base}.shared.>`] }, {}] as const) {
+        const kind = "envelope" as const
+        const name = "sharedStreams" in options ? `${base}.shared` : `${base}.own`
+        const service = yield* T.transport(servers(), options)
+        yield* T.publish(service, { name: `${name}.eu`, kind, partitions: 3 }, [T.message(1)])
+        const pattern = { name: `${name}.*`, kind }
+        const subscribed = yield* Effect.flip(
+          Effect.scoped(service.subscribe(T.request(pattern), new T.TestConsumer()))
+        )
+        const read = yield* Effect.flip(
+          Effect.scoped(service.read!({ topic: pattern, from: "earliest", to: "now" }))
+        )
+        for (const error of [subscribed, read]) {
+          assert.strictEqual(error._tag, "InvalidConfiguration")
+          assert.include(error.message, `"${name}.eu"`)
+        }
+        const consumer = new T.TestConsumer()
+        if (!("sharedStreams" in options)) continue
+        yield* service.subscribe(T.request({ name: `${name}.>`, kind }), consumer)
+        yield* T.waitUntil("it came", () => consumer.taken.length === 1)
+        assert.deepStrictEqual(Subject.toAggregate(`${name}.eu`, consumer.taken[0]!.topic)?.aggregateId, "a-1")
+      }
+      const service = yield* T.transport(servers(), { partitions: 3 })
+      const pattern = { name: `${base}.*.x`, kind: "envelope" } as const
+      const error = yield* Effect.flip(Effect.scoped(service.subscribe(T.request(pattern), new T.TestConsumer())))
+      assert.match(error.message, /nats\.partitions/)
+    })))
+
   it("a wildcard over streams of their own is refused with their names", () =>
     T.run(Effect.gen(function*() {
       const base = T.topic().name

@@ -23,6 +23,10 @@ export interface Value {
   readonly offered?: number | undefined
   /** The instance takes no partitions any more. */
   readonly leaving?: boolean | undefined
+  /** How many partitions a topic has, by which hash, and when its stream was made. */
+  readonly partitions?: number | undefined
+  readonly partitioner?: string | undefined
+  readonly stream?: string | undefined
   /** For people. */
   readonly host?: string | undefined
   readonly pid?: number | undefined
