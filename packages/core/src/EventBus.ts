@@ -234,8 +234,8 @@ export const make = Effect.gen(function*() {
         semantics: given?.semantics ?? Checks.semanticsOf(topic)
       } as Internal.Options<E, R>
       const issues = Checks.issuesOf(options)
-      if (options.semantics === "at-least-once" && options.onExhausted === undefined) {
-        issues.unshift("onExhausted is missing: choose FailurePolicy.deadLetter, hold or drop")
+      if (options.semantics === "at-least-once") {
+        issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onExhausted))
       }
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group

@@ -335,6 +335,8 @@ export interface Service {
   readonly read?:
     | ((request: ReadRequest) => Effect.Effect<ReadonlyArray<ReadPartition>, ReadError, Scope.Scope>)
     | undefined
+  /** Whether a subscription to the topic also gets what is published to the other one. Left out where no topic is a pattern of several. */
+  readonly covers?: ((topic: TopicSpec, other: TopicSpec) => boolean) | undefined
 }
 
 /**

@@ -232,6 +232,17 @@ describe("publishing and subscribing", () => {
       expect(bus.find("orders", " ")._tag).toBe("None")
     }).pipe(provideBus()))
 
+  it.scoped("refuses to read its own dead letters", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const own = FailurePolicy.deadLetter(Orders)
+      for (const onExhausted of [own, FailurePolicy.hold({ undecodable: own })]) {
+        const error = yield* Effect.flip(bus.subscribe(Orders, () => Effect.void, { onExhausted }))
+        expect(error).toMatchObject({ _tag: "InvalidConfiguration", issues: [expect.stringContaining("dead letters")] })
+      }
+      yield* bus.subscribe(Orders, () => Effect.void, { onExhausted: FailurePolicy.deadLetter("dead") })
+    }).pipe(provideBus()))
+
   it.effect("fails with BusClosed after its scope has ended, and has closed its subscriptions", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()

@@ -7,12 +7,14 @@ import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/E
 import * as Transport from "@effect-eventbus/core/Transport"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Api from "./internal/Api.js"
 import * as Connection from "./internal/Connection.js"
+import * as Placement from "./internal/Placement.js"
 import * as NatsConfig from "./NatsConfig.js"
 import * as NatsConfigSpec from "./NatsConfigSpec.js"
 import { type ConnectionState, NatsConnection } from "./NatsConnection.js"
@@ -20,6 +22,7 @@ import * as NatsConsumer from "./NatsConsumer.js"
 import * as NatsPublisher from "./NatsPublisher.js"
 import * as NatsReader from "./NatsReader.js"
 import * as NatsStreams from "./NatsStreams.js"
+import * as Subject from "./Subject.js"
 
 /**
  * What JetStream can do for the bus. Bytes in headers travel as encoded words of RFC 2047, a tombstone by a marker
@@ -100,7 +103,12 @@ const open = (options: NatsConfig.Options) =>
       capabilities,
       publish,
       subscribe: NatsConsumer.make(connection, api, streams, settings),
-      read: NatsReader.make(connection, api, streams, settings)
+      read: NatsReader.make(connection, api, streams, settings),
+      covers: (topic, other) =>
+        Either.match(Placement.of(settings, other), {
+          onLeft: () => false,
+          onRight: ({ subject }) => Subject.isPattern(topic.name) && Subject.covers(topic.name, subject)
+        })
     }
     return { connection, transport }
   }).pipe(Effect.annotateLogs("transport", "nats"))

@@ -1,7 +1,7 @@
 import { EventBus, EventBusConfig, FailurePolicy, Topic } from "@effect-eventbus/core"
 import { assert, describe, it } from "@effect/vitest"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
-import { Effect, Layer, Logger, LogLevel, Schema } from "effect"
+import { Effect, Either, Layer, Logger, LogLevel, Schema } from "effect"
 import { inject } from "vitest"
 import { Expected, type NatsConfig, NatsTransport, Subject } from "../src/index.js"
 import * as T from "./fixture.js"
@@ -24,6 +24,33 @@ const withBus = <A, E>(
       Logger.withMinimumLogLevel(process.env["LOGS"] === undefined ? LogLevel.None : LogLevel.Debug)
     )
   )
+
+describe("A pattern, through the bus", () => {
+  it("is refused where it covers the topic of its dead letters, with partitions or without", () =>
+    withBus(
+      {},
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const base = T.topic().name
+        const subscribe = (pattern: string, dead: ReturnType<typeof orders>) =>
+          Effect.either(Effect.scoped(
+            bus.subscribe(orders(`${base}.${pattern}`), () => Effect.void, {
+              onExhausted: FailurePolicy.deadLetter(dead)
+            })
+          ))
+        const dead = orders(`${base}.orders.dead`)
+        const partitioned = Topic.envelope(`${base}.orders.dead`, Order, { eventType: () => "Order", partitions: 2 })
+        for (const [pattern, topic] of [["orders.>", dead], ["*.dead", dead], ["orders.>", partitioned]] as const) {
+          const error = Either.getOrThrow(Either.flip(yield* subscribe(pattern, topic)))
+          assert.strictEqual(error._tag, "InvalidConfiguration")
+          assert.include(error.message, dead.name)
+        }
+        for (const [pattern, topic] of [["others.>", dead], ["orders.*", partitioned]] as const) {
+          assert.isTrue(Either.isRight(yield* subscribe(pattern, topic)))
+        }
+      })
+    ))
+})
 
 describe("Expected last sequences, through the bus", () => {
   it("reach the server: the right one is written, a wrong one is a typed error", () =>

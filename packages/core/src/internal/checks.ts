@@ -1,9 +1,10 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as AggregateId from "../AggregateId.js"
+import type { FailurePolicy } from "../FailurePolicy.js"
 import type * as Replay from "../Replay.js"
 import type { CommonOptions } from "../Subscription.js"
-import type { Semantics, TopicSpec } from "../Transport.js"
+import type { Semantics, Service as Transport, TopicSpec } from "../Transport.js"
 import type { Presubscribed } from "./presubscription.js"
 import type * as Internal from "./subscription.js"
 
@@ -26,6 +27,25 @@ export const issuesOf = (options: CommonOptions): Array<string> => {
     issues.push("group: expected a text that is not blank")
   }
   return issues
+}
+
+/**
+ * What is wrong with the choice of what happens to messages that are given up: there is none, or it leads back here, and
+ * the subscription would give up its own dead letters again without end.
+ *
+ * @internal
+ */
+export const policyIssues = (
+  transport: Transport,
+  topic: TopicSpec,
+  policy: FailurePolicy | undefined
+): ReadonlyArray<string> => {
+  if (policy === undefined) return ["onExhausted is missing: choose FailurePolicy.deadLetter, hold or drop"]
+  const chosen = policy._tag === "Hold" ? policy.undecodable : policy
+  if (chosen._tag !== "DeadLetter") return []
+  return chosen.topic === topic.name || transport.covers?.(topic, chosen.spec) === true
+    ? [`onExhausted: "${topic.name}" covers "${chosen.topic}", so the subscription would read its own dead letters`]
+    : []
 }
 
 /**
