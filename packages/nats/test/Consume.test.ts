@@ -97,7 +97,7 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       const big = T.messages(0, 200).map((message) => ({
         ...message,
         headers: {},
-        value: filled(message.value!, 100_000)
+        value: T.filled(message.value!, 100_000)
       }))
       yield* T.publish(publisher, topic, big)
       yield* T.publish(publisher, topic, T.messages(200, 5_000))
@@ -331,7 +331,7 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       const { servers } = yield* T.server(version)
       const topic = T.topic()
       const publisher = yield* T.transport(servers)
-      const largest = filled(T.message(0).value!, publisher.capabilities.maxMessageBytes)
+      const largest = T.filled(T.message(0).value!, publisher.capabilities.maxMessageBytes)
       yield* T.publish(publisher, topic, T.messages(0, 5).map((message) => ({ ...message, value: largest })))
       const consumer = new T.TestConsumer()
       yield* subscribed(servers, topic, consumer, { prefetchBytes: 1 })
@@ -421,9 +421,3 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       assert.strictEqual(info.num_ack_pending, 0)
     })))
 })
-
-const filled = (value: Uint8Array, length: number): Uint8Array => {
-  const bytes = new Uint8Array(length).fill(32)
-  bytes.set(value)
-  return bytes
-}

@@ -1,42 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { NatsConnection } from "nats"
-import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 import { Subject } from "../src/index.js"
 import * as T from "./fixture.js"
-
-/** Carries what a client sends to the server, save one message: the next one whose beginning `matches`. */
-const dropping = (server: string) =>
-  Effect.acquireRelease(
-    Effect.async<{ readonly address: string; matches: RegExp | undefined; readonly close: () => void }>((resume) => {
-      const sockets = new Set<Socket>()
-      const listener = createServer((from) => {
-        const to = connect(Number(server.split(":")[1]), "127.0.0.1")
-        sockets.add(from).add(to)
-        from.on("data", (chunk) => {
-          if (proxy.matches?.test(chunk.toString("latin1")) === true) proxy.matches = undefined
-          else to.write(chunk)
-        })
-        to.on("data", (chunk) => from.write(chunk))
-        for (const [one, other] of [[from, to], [to, from]] as const) {
-          one.on("error", () => other.destroy()).on("close", () => other.destroy())
-        }
-      })
-      const proxy = {
-        address: "",
-        matches: undefined as RegExp | undefined,
-        close: () => {
-          listener.close()
-          for (const socket of sockets) socket.destroy()
-        }
-      }
-      listener.listen(0, "127.0.0.1", () =>
-        resume(Effect.succeed(
-          Object.assign(proxy, { address: `127.0.0.1:${(listener.address() as AddressInfo).port}` })
-        )))
-    }),
-    (proxy) => Effect.sync(() => proxy.close())
-  )
+import { wire } from "./wire.js"
 
 /** The revision of the only instance's key. */
 const memberRevision = (nc: NatsConnection, topic: string) =>
@@ -52,14 +19,19 @@ describe.each(T.versions)("The leases on %s", (version) => {
   it("one renewal that gets lost is repeated before the lease ends", () =>
     T.run(Effect.gen(function*() {
       const { servers } = yield* T.server(version)
-      const proxy = yield* dropping(servers[0]!)
+      const proxy = yield* wire(servers[0]!)
       const nc = yield* T.client(servers)
       const topic = T.topic()
       const service = yield* T.transport([proxy.address], { leaseDuration: "3 seconds" })
       const consumer = new T.TestConsumer()
       yield* service.subscribe(T.request(topic), consumer)
-      proxy.matches = /^HPUB \$KV\.eventbus-leases\.group\..*\.member\./
-      yield* T.waitUntil("one is lost", () => proxy.matches === undefined)
+      let isLost = false
+      proxy.toServer = (chunk) => {
+        if (isLost || !/^HPUB \$KV\.eventbus-leases\.group\..*\.member\./.test(chunk.toString("latin1"))) return chunk
+        isLost = true
+        return Buffer.alloc(0)
+      }
+      yield* T.waitUntil("one is lost", () => isLost)
       for (let renewals = 0, last = yield* memberRevision(nc, topic.name); renewals < 3; renewals++) {
         yield* T.waitUntil("it is renewed", async () => {
           const now = await Effect.runPromise(memberRevision(nc, topic.name))

@@ -60,6 +60,13 @@ export const message = (n: number, aggregateId: string | undefined = `a-${n % 20
 export const messages = (from: number, to: number, aggregates = 20): ReadonlyArray<OutgoingMessage> =>
   Array.from({ length: to - from }, (_, i) => message(from + i, `a-${(from + i) % aggregates}`))
 
+/** The value with blanks behind it. */
+export const filled = (value: Uint8Array, length: number): Uint8Array => {
+  const bytes = new Uint8Array(length).fill(32)
+  bytes.set(value)
+  return bytes
+}
+
 const timeout = Duration.seconds(10)
 
 /** Publishes, and fails when one of the messages was not written. */

@@ -32,7 +32,10 @@ export class Pull {
   received = 0
   /** Whether anything ever came, be it a heartbeat. */
   hasHeard = false
-  private heardAt = 0
+  /** Whether its bytes were used up before its messages: there may be more. */
+  isFull = false
+  /** When the server was last heard. */
+  heardAt = 0
   private serial = 0
   private hasHeartbeat = false
   private readonly inbox: string
@@ -58,6 +61,7 @@ export class Pull {
   request(options: { readonly batch: number; readonly maxBytes?: number; readonly noWait?: boolean }): void {
     this.open = options.batch
     this.received = 0
+    this.isFull = false
     this.heardAt = performance.now()
     this.hasHeartbeat = options.noWait !== true
     this.serial++
@@ -124,6 +128,7 @@ export class Pull {
     }
     // The request's time or bytes are used up, or there is nothing for one that does not wait.
     this.open = 0
+    this.isFull = code === 409
     this.handler.onEnd()
   }
 }

@@ -212,6 +212,7 @@ export class Session {
         pull,
         stream: opened.stream.name,
         durable,
+        maxBytes: this.maxBytes,
         expires,
         config: this.options.config,
         onEnd,
@@ -240,15 +241,21 @@ export class Session {
 
   /** Asks for as many messages as there is room for, one request at a time. */
   private pullMore(): void {
-    const { connection, settings } = this.options
+    const { connection } = this.options
     const { intake, pull } = this
     if (pull === undefined || pull.open > 0 || !intake.isOpen || !connection.isUp()) return
     // Of what is pulled when others may own it already, they would have to wait for the end.
     if (!this.options.lease.isValid()) return
     const batch = this.prefetch - intake.buffered
     if (batch <= 0) return
-    const room = settings.prefetchBytes / this.options.sharers() - intake.bufferedBytes
-    pull.request({ batch, maxBytes: Math.max(Math.floor(room), connection.maxPayload() + overhead) })
+    pull.request({ batch, maxBytes: this.maxBytes })
+  }
+
+  /** What there is room for, and one message of the largest. */
+  private get maxBytes(): number {
+    const { connection, settings, sharers } = this.options
+    const room = settings.prefetchBytes / sharers() - this.intake.bufferedBytes
+    return Math.max(Math.floor(room), connection.maxPayload() + overhead)
   }
 
   private get prefetch(): number {

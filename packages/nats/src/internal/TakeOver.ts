@@ -30,7 +30,7 @@ const maxFruitless = 3
 /** How many messages one request brings back. */
 const maxBatch = 500
 
-/** How long a request that does not wait may take; then the server has nothing to say about it. */
+/** How long the server may be silent about a request that does not wait, in milliseconds; then it has nothing to say about it. */
 const drainTimeout = 1_000
 
 export interface Context {
@@ -40,6 +40,8 @@ export interface Context {
   readonly pull: Pull
   readonly stream: string
   readonly durable: string
+  /** How many bytes one request brings back; large messages come in several. 2.9 passes over the one that does not fit, so that comes in another round. */
+  readonly maxBytes: number
   /** How long a request of a dead reader waits, in milliseconds. */
   readonly expires: number
   /** The settings to go back to after a short ack wait. */
@@ -158,13 +160,23 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
       const batch = Math.min(maxBatch, outstanding - intake.recovered)
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
-      pull.request({ batch, noWait: true })
-      const answered = yield* bounded(Deferred.await(ended), drainTimeout)
+      pull.request({ batch, maxBytes: context.maxBytes, noWait: true })
+      const answered = yield* untilSilent(pull, Deferred.await(ended))
       context.onEnd.current = undefined
       // Its end is late, or got lost: what is outstanding is not known, and no other request can be made. It all begins again.
       if (Option.isNone(answered)) {
         return yield* new NatsRequestFailed({ subject: pull.subject, reason: "Timeout" })
       }
-      if (pull.received < batch) return
+      if (pull.received === 0 || pull.received < batch && !pull.isFull) return
     }
   })
+
+/** Where messages are large, or the way is slow, they may take as long as they come. */
+const untilSilent = (pull: Pull, ended: Effect.Effect<void>): Effect.Effect<Option.Option<void>> =>
+  Effect.flatMap(
+    bounded(ended, pull.heardAt + drainTimeout - performance.now()),
+    (answered) =>
+      Option.isSome(answered) || performance.now() >= pull.heardAt + drainTimeout
+        ? Effect.succeed(answered)
+        : untilSilent(pull, ended)
+  )
