@@ -144,6 +144,7 @@ describe("when the broker fails", () => {
           yield* Effect.sleep("10 millis")
         })))
         const [node] = cluster().nodes
+        yield* Effect.addFinalizer(() => Effect.orDie(node!.start))
         for (const stop of [node!.kill, node!.stop]) {
           const before = all().length
           yield* eventually("messages flow", () => all().length > before + 600)
@@ -192,7 +193,7 @@ describe("when the broker fails", () => {
         })
         yield* service.subscribe(request(topic, { drainDeadline: Duration.seconds(2) }), consumer)
         yield* eventually("they arrive", () => handled.length === 19)
-        yield* cluster().nodes[0]!.suspend
+        yield* Effect.acquireRelease(cluster().nodes[0]!.suspend, () => Effect.orDie(cluster().nodes[0]!.resume))
         const suspended = Date.now()
         yield* eventually("the lane is closed", () => lanes[0]!.isClosed)
         expect(Date.now() - suspended).toBeLessThan(3_900)
