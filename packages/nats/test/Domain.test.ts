@@ -27,9 +27,10 @@ describe.each(T.versions)("A JetStream domain behind a leaf node on %s", (versio
       const { hub, leaf } = yield* hubAndLeaf(version)
       const topic = T.topic()
       const first = new T.TestConsumer()
-      const far = yield* T.transport(leaf, { domain: "hub", leaseDuration: "2 seconds" })
+      // The servers may not have found each other yet.
+      const far = yield* T.transport(leaf, { domain: "hub", connectAttempts: 6 })
       const one = yield* T.scoped(far.subscribe(T.request(topic), first))
-      const near = yield* T.transport(hub, { leaseDuration: "2 seconds" })
+      const near = yield* T.transport(hub)
       const second = new T.TestConsumer()
       yield* near.subscribe(T.request(topic), second)
       yield* T.publish(far, topic, T.messages(0, 50))

@@ -22,7 +22,7 @@ describe.each(T.versions)("The leases on %s", (version) => {
       const proxy = yield* wire(servers[0]!)
       const nc = yield* T.client(servers)
       const topic = T.topic()
-      const service = yield* T.transport([proxy.address], { leaseDuration: "3 seconds" })
+      const service = yield* T.transport([proxy.address], { leaseDuration: "5 seconds" })
       const consumer = new T.TestConsumer()
       yield* service.subscribe(T.request(topic), consumer)
       let isLost = false
@@ -32,7 +32,7 @@ describe.each(T.versions)("The leases on %s", (version) => {
         return Buffer.alloc(0)
       }
       yield* T.waitUntil("one is lost", () => isLost)
-      for (let renewals = 0, last = yield* memberRevision(nc, topic.name); renewals < 3; renewals++) {
+      for (let renewals = 0, last = yield* memberRevision(nc, topic.name); renewals < 2; renewals++) {
         yield* T.waitUntil("it is renewed", async () => {
           const now = await Effect.runPromise(memberRevision(nc, topic.name))
           return now > last && (last = now) > 0
