@@ -103,7 +103,7 @@ describe("Clusters", () => {
       yield* Effect.all([kafka.nodes[0]!.start, nats.nodes[0]!.start], { concurrency: "unbounded" })
       const all = yield* KafkaProbe.metadata(kafka.proxies[0]!.port)
       assert.include(all.brokers, 1)
-    }).pipe(Effect.scoped), 120_000)
+    }).pipe(Effect.scoped), 240_000)
 
   it.live("a start that fails says what the broker said", () =>
     Effect.gen(function*() {

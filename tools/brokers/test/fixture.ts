@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process"
 import { setTimeout } from "node:timers/promises"
 
 /** Polls until the condition holds; fails at the deadline. */
-export const waitUntil = (what: string, condition: () => boolean | Promise<boolean>, millis = 15_000) =>
+export const waitUntil = (what: string, condition: () => boolean | Promise<boolean>, millis = 60_000) =>
   Effect.promise(async () => {
     const deadline = performance.now() + millis
     while (!(await condition())) {

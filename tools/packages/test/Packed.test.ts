@@ -90,7 +90,7 @@ describe("the packed tarballs", () => {
       ...tarballs,
       ...["effect", "@types/node", "vitest", "@effect/vitest"].map((name) => `${name}@${devDependencies[name]}`)
     )
-  }, 300_000)
+  }, 600_000)
 
   afterAll(async () => {
     await rm(folder, { recursive: true, force: true })
@@ -151,7 +151,7 @@ describe("the packed tarballs", () => {
     ])
     expect(await run(project, process.execPath, join("out", "transports.js"))).toBe("memory\n")
     expect(await run(project, process.execPath, join("out", "readme-core.js"))).toBe("12\n")
-  }, 120_000)
+  }, 300_000)
 
   it.each(packages)("%s is loaded by a bare import, also where there is no vitest", async (name) => {
     const script = `${withoutVitest}
@@ -168,7 +168,7 @@ describe("the packed tarballs", () => {
       numFailedTests: 0,
       numPassedTests: 1
     })
-  }, 120_000)
+  }, 300_000)
 
   it("let a transport of one's own be judged by the suite", async () => {
     // The longest tests of the suite say nothing more about how it is packed.
@@ -176,7 +176,7 @@ describe("the packed tarballs", () => {
     const { numFailedTests, numPassedTests } = await vitest("transport.test.ts", "--testNamePattern", pattern)
     expect(numFailedTests).toBe(0)
     expect(numPassedTests).toBeGreaterThan(10)
-  }, 120_000)
+  }, 300_000)
 
   it("keep their internal modules to themselves", async () => {
     const script = `await import("@effect-eventbus/core/internal/actor")`
