@@ -132,12 +132,23 @@ export { eventually, throughout }
 export const kafka = (brokers: ReadonlyArray<string> = shared()) =>
   new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
 
+/** kafkajs's own wait for the leaders of new topics fails where the broker has not heard of the topics yet. */
+const createTopics = (admin: kafkajs.Admin): kafkajs.Admin["createTopics"] => async (options) => {
+  const made = await admin.createTopics({ ...options, waitForLeaders: false })
+  for (let i = 0; i < 500; i++) {
+    const known = await admin.listTopics()
+    if (options.topics.every(({ topic }) => known.includes(topic))) return made
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  throw new Error("the broker does not know the new topics")
+}
+
 export const withAdmin = <A>(use: (admin: kafkajs.Admin) => Promise<A>, brokers = shared()) =>
   Effect.promise(async () => {
     const admin = kafka(brokers).admin()
     await admin.connect()
     try {
-      return await use(admin)
+      return await use({ ...admin, createTopics: createTopics(admin) })
     } finally {
       await admin.disconnect()
     }

@@ -156,7 +156,7 @@ describe("a bounded read", () => {
       const [partition] = yield* strict.read!({ topic, from: { offsets: { 0: 5 } }, to: "now" })
       yield* withAdmin(async (admin) => {
         await admin.deleteTopics({ topics: [topic.name] })
-        await admin.createTopics({ topics: [{ topic: topic.name, numPartitions: 1 }], waitForLeaders: true })
+        await admin.createTopics({ topics: [{ topic: topic.name, numPartitions: 1 }] })
       })
       const failed = yield* Effect.flip(Stream.runCollect(partition!.messages))
       expect(failed).toMatchObject({ _tag: "ReadFailed", topic: topic.name, partition: 0 })
