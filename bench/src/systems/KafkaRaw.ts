@@ -95,10 +95,12 @@ export const publisher = async (kafka: ReadonlyArray<string>, topic: string) => 
 export const createTopic = async (kafka: ReadonlyArray<string>, topic: string, partitions: number): Promise<void> => {
   const admin = client(kafka).admin()
   await admin.connect()
+  // Its own wait for leaders fails where the broker has not heard of the topic yet.
   await admin.createTopics({
     topics: [{ topic, numPartitions: partitions, replicationFactor: 1 }],
-    waitForLeaders: true
+    waitForLeaders: false
   })
+  while (!(await admin.listTopics()).includes(topic)) await new Promise((resolve) => setTimeout(resolve, 20))
   await admin.disconnect()
 }
 
