@@ -126,7 +126,12 @@ describe("when the broker fails", () => {
     "killed and started again under load: every confirmed message is there, once and in order, and handled once",
     () =>
       Effect.gen(function*() {
-        const service = yield* transport({ brokers: cluster().bootstrap, heartbeatInterval: Duration.millis(500) })
+        const service = yield* transport({
+          brokers: cluster().bootstrap,
+          heartbeatInterval: Duration.millis(500),
+          // However long the broker takes to come back, the session goes on.
+          sessionTimeout: Duration.seconds(60)
+        })
         const topic = spec(topicName(), 3)
         const { all, consumer, lanes } = finishing()
         yield* service.subscribe(request(topic), consumer)
