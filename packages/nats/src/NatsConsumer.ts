@@ -25,6 +25,7 @@ import type { Connection } from "./internal/Connection.js"
 import * as DurableConsumer from "./internal/DurableConsumer.js"
 import type { Lease } from "./internal/Lease.js"
 import * as Leases from "./internal/Leases.js"
+import { OfferLimit } from "./internal/OfferLimit.js"
 import * as Placement from "./internal/Placement.js"
 import { Reader } from "./internal/Reader.js"
 import type { Settings } from "./NatsConfig.js"
@@ -73,15 +74,17 @@ export const make = (
     let isSubscribed = false
     const bucketTimeout = Math.min(settings.requestTimeout, settings.leaseDuration / 2)
     const replicas = Math.max(settings.options.replicas ?? 1, stream.replicas)
+    const bucket = Bucket.make(connection, settings, bucketTimeout, replicas)
+    const prefix = Subject.toLease(group, topic)
     const leases = yield* Leases.make({
-      bucket: Bucket.make(connection, settings, bucketTimeout, replicas),
+      bucket,
       renewals: Bucket.make(
         connection,
         settings,
         Math.min(bucketTimeout, Math.max(shortestRenewal, settings.leaseRenewInterval / 3)),
         replicas
       ),
-      prefix: Subject.toLease(group, topic),
+      prefix,
       partitions: configs.length,
       duration: settings.leaseDuration,
       renewEvery: settings.leaseRenewInterval,
@@ -100,6 +103,7 @@ export const make = (
           config: configs[lease.partition]!,
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,
+          limit: new OfferLimit(bucket, prefix, lease),
           sharers: () => Math.max(1, readers.size)
         })
         if (isStopped) reader.end(isSubscribed ? "Closed" : "Wanted")

@@ -19,13 +19,17 @@ export class Conflict extends Data.TaggedError("Conflict")<{ readonly key: strin
 export interface Value {
   /** Who has the partition; nobody where it is missing. */
   readonly owner?: string | undefined
-  /** Of a partition that was given back: up to which sequence messages were offered; not known where it is missing. */
+  /**
+   * Of a partition that was given back: up to which sequence messages were offered; not known where it is missing. Of its limit: up to
+   * which they may be.
+   */
   readonly offered?: number | undefined
   /** The instance takes no partitions any more. */
   readonly leaving?: boolean | undefined
-  /** How many partitions a topic has, by which hash, and when its stream was made. */
+  /** How many partitions a topic has, and by which hash. */
   readonly partitions?: number | undefined
   readonly partitioner?: string | undefined
+  /** When the stream was made of which this is said. */
   readonly stream?: string | undefined
   /** For people. */
   readonly host?: string | undefined

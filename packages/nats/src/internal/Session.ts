@@ -19,6 +19,7 @@ import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import { Intake } from "./Intake.js"
 import type { Lease, LeaseLost } from "./Lease.js"
+import type { OfferLimit } from "./OfferLimit.js"
 import { type Broken, expiry, Pull } from "./Pull.js"
 import { settle } from "./Settlement.js"
 import * as TakeOver from "./TakeOver.js"
@@ -46,6 +47,7 @@ export interface Options {
   readonly config: ConsumerConfig
   readonly isPartitioned: boolean
   readonly lease: Lease
+  readonly limit: OfferLimit
   /** How many partitions of the subscription share what may be fetched ahead. */
   readonly sharers: () => number
 }
@@ -101,6 +103,7 @@ export class Session {
       )
       if (!this.isInformed) {
         this.intake.offeredBefore = yield* this.offeredBefore(stream, info)
+        yield* this.options.limit.begin(stream, Math.max(this.intake.offeredBefore, info.delivered.stream_seq))
         this.isInformed = true
       }
       this.stream = stream
@@ -121,14 +124,17 @@ export class Session {
       : this.options.lease.offeredBefore
   }
 
-  /** Whoever had the partition has told it when giving it back; without that it can be all that the stream has by now. */
-  private offeredBefore({ name }: Stream, info: ConsumerInfo): Effect.Effect<number, NatsRequestFailed> {
-    const { api, lease } = this.options
+  /** Whoever had the partition has told it when giving it back; else it is what that one had reserved, or all that there is. */
+  private offeredBefore(stream: Stream, info: ConsumerInfo): Effect.Effect<number, NatsRequestFailed> {
+    const { api, lease, limit } = this.options
     const told = lease.offeredBefore
-    // Without a bucket nobody could tell.
-    return told !== undefined && (told > 0 || info.delivered.consumer_seq === 0)
-      ? Effect.succeed(told)
-      : Effect.map(api.streamInfo(name), ({ state }) => state.last_seq)
+    return Effect.gen(function*() {
+      const recorded = yield* limit.recorded(stream)
+      // Without a bucket nobody could tell.
+      if (told !== undefined && (told > 0 || info.delivered.consumer_seq === 0)) return told
+      const { last_seq } = (yield* api.streamInfo(stream.name)).state
+      return recorded === undefined ? last_seq : Math.min(recorded, last_seq)
+    })
   }
 
   /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
@@ -143,6 +149,7 @@ export class Session {
       yield* Effect.addFinalizer(() => Effect.sync(() => connection.listeners.delete(listener)))
       yield* Effect.raceFirst(Deferred.await(broken), this.recover(opened, breakWith))
       onHealthy()
+      yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
       this.intake.flow()
       const watch = this.watch(breakWith).pipe(Effect.delay("500 millis"), Effect.forever)
       if (this.intake.isShared) {
@@ -272,7 +279,7 @@ export class Session {
   }
 
   private assign(): void {
-    const { connection, consumer, lease, request } = this.options
+    const { connection, consumer, lease, limit, request } = this.options
     const topic = request.topic.name
     const { partition } = lease
     const assignment: Assignment = {
@@ -298,11 +305,13 @@ export class Session {
           )
         ),
       resume: () => {
-        if (this.assignment === assignment) this.intake.resume()
+        if (this.assignment !== assignment) return
+        limit.resumed()
+        this.intake.resume()
       }
     }
     this.assignment = assignment
-    this.intake.lane = consumer.assigned(assignment)
+    this.intake.lane = limit.guard(consumer.assigned(assignment))
   }
 
   /** Gives nothing more to the lane. */
@@ -371,12 +380,14 @@ export class Session {
         yield* lane.close({ deadline: this.options.request.drainDeadline, finishQueued: true })
       }
       yield* this.options.lease.renewEpoch
+      // One that has lost its end has what was handled before.
+      const handled = stream.created === this.stream?.created ? stream.last : 0
+      yield* this.options.limit.begin(stream, handled)
       this.assignment = undefined
       this.intake.lane = undefined
       this.intake.reset()
       this.acks.clear()
-      // One that has lost its end has what was handled before.
-      this.intake.offeredBefore = stream.created === this.stream?.created ? stream.last : 0
+      this.intake.offeredBefore = handled
       this.resumeFrom = 1
       this.floor = 1
       this.isComplete = false

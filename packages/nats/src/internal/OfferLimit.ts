@@ -1,0 +1,149 @@
+/**
+ * Up to which sequence messages of a partition may be handed over. It stands in the bucket before anything is handed over
+ * up to there, so that after a crash the next owner knows what cannot have been: the server's own count is one that it
+ * forgets when it is killed. It is raised well before it is reached, and the further the faster messages come.
+ */
+import type { Lane } from "@effect-eventbus/core/Transport"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import { randomUUID } from "node:crypto"
+import type { NatsRequestFailed } from "../NatsErrors.js"
+import type { Stream } from "../NatsStreams.js"
+import type { Bucket } from "./Bucket.js"
+import type { Lease, LeaseLost } from "./Lease.js"
+
+/** By how much it is raised at least, and at most. */
+const minStep = 1_000
+const maxStep = 1_000_000
+
+/** Raised more often than this, in milliseconds, it is raised further; and less far when it lasts for so long. */
+const often = 1_000
+const seldom = 4_000
+
+const retryDelay = "250 millis"
+
+export class OfferLimit {
+  private readonly signal = Effect.runSync(Queue.sliding<void>(1))
+  private readonly writer = randomUUID()
+  private revision = 0
+  private limit = 0
+  private step = minStep
+  private raisedAt = -Infinity
+  private stream = ""
+  /** The highest sequence that was to be handed over. */
+  private highest = 0
+  /** Something waits until it is raised. */
+  private isReached = false
+  /** The lane refused messages and has not asked for more. */
+  private isRefused = false
+
+  constructor(
+    private readonly bucket: Bucket,
+    prefix: string,
+    private readonly lease: Pick<Lease, "partition" | "renewEpoch">
+  ) {
+    this.key = `=offered.${prefix}.${lease.partition}`
+  }
+
+  /** The beginning is no group's. */
+  private readonly key: string
+
+  /** Up to where others may have handed over messages of this stream; undefined where nobody has recorded it. */
+  recorded(stream: Stream): Effect.Effect<number | undefined, NatsRequestFailed> {
+    return Effect.map(this.bucket.get(this.key), (entry) => {
+      this.revision = entry?.revision ?? 0
+      return entry?.value?.stream === stream.created ? entry.value.offered : undefined
+    })
+  }
+
+  /** Sets it above a sequence, for the first time or in another stream. */
+  begin(stream: Stream, above: number): Effect.Effect<void, NatsRequestFailed | LeaseLost> {
+    return Effect.suspend(() => {
+      this.stream = stream.created
+      this.highest = above
+      return this.raise
+    })
+  }
+
+  /** The lane, which gets nothing beyond the limit. */
+  guard(lane: Lane): Lane {
+    this.isRefused = false
+    return {
+      close: (options) => lane.close(options),
+      offer: (messages) => {
+        const last = messages[messages.length - 1]!.offset
+        if (last > this.highest) this.highest = last
+        if (last > this.limit - this.step / 2) Queue.unsafeOffer(this.signal, undefined)
+        if (last <= this.limit) return this.handOver(lane, messages)
+        this.isReached = true
+        const count = messages.findIndex(({ offset }) => offset > this.limit)
+        return count === 0 ? 0 : this.handOver(lane, messages.slice(0, count))
+      }
+    }
+  }
+
+  /** The lane asks for more. */
+  resumed(): void {
+    this.isRefused = false
+  }
+
+  /** Raises it as long as it runs; `onRaised` when what waited for it, and not for the lane, can be handed over. */
+  raising(onRaised: () => void): Effect.Effect<never> {
+    // What waited when reading broke off waits still.
+    if (this.isReached) Queue.unsafeOffer(this.signal, undefined)
+    return Queue.take(this.signal).pipe(
+      Effect.zipRight(Effect.suspend(() => this.highest > this.limit - this.step / 2 ? this.raise : Effect.void)),
+      Effect.zipRight(Effect.sync(() => {
+        if (!this.isReached) return
+        this.isReached = false
+        if (!this.isRefused) onRaised()
+      })),
+      // Where the bucket can't be written the lease ends soon.
+      Effect.catchAll((failure) =>
+        Effect.logDebug("The limit of what may be handed over could not be raised", failure.message).pipe(
+          Effect.zipRight(Effect.sleep(retryDelay)),
+          Effect.zipRight(Queue.offer(this.signal, undefined))
+        )
+      ),
+      Effect.forever
+    )
+  }
+
+  private handOver(lane: Lane, messages: Parameters<Lane["offer"]>[0]): number {
+    const taken = lane.offer(messages)
+    this.isRefused = taken < messages.length
+    return taken
+  }
+
+  private readonly raise: Effect.Effect<void, NatsRequestFailed | LeaseLost> = Effect.suspend(() => {
+    const now = performance.now()
+    const since = now - this.raisedAt
+    if (since < often) this.step = Math.min(maxStep, this.step * 2)
+    else if (since > seldom) this.step = Math.max(minStep, this.step / 2)
+    const offered = this.highest + this.step
+    const value = { owner: this.writer, offered, stream: this.stream }
+    return this.bucket.put(this.key, value, this.revision).pipe(
+      Effect.map((revision) => {
+        this.revision = revision
+        this.limit = offered
+        this.raisedAt = now
+      }),
+      Effect.catchTag("Conflict", () => this.recall)
+    )
+  })
+
+  /** The key is not as we left it. */
+  private readonly recall: Effect.Effect<void, NatsRequestFailed | LeaseLost> = Effect.suspend(() =>
+    Effect.flatMap(this.bucket.get(this.key), (entry) => {
+      this.revision = entry?.revision ?? 0
+      const { offered, owner, stream } = entry?.value ?? {}
+      if (offered !== undefined && owner === this.writer && stream === this.stream) {
+        // An answer of ours got lost.
+        this.limit = offered
+        return Effect.void
+      }
+      // As a rule it is the next owner's. Where the bucket has lost the key, or its end, the partition is still ours.
+      return Effect.zipRight(this.lease.renewEpoch, this.raise)
+    })
+  )
+}

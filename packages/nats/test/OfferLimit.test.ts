@@ -1,0 +1,147 @@
+import type { IncomingMessage, Lane } from "@effect-eventbus/core/Transport"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Either, Fiber } from "effect"
+import { type Bucket, Conflict, type Entry, type Value } from "../src/internal/Bucket.js"
+import { LeaseLost } from "../src/internal/Lease.js"
+import { OfferLimit } from "../src/internal/OfferLimit.js"
+import * as T from "./fixture.js"
+
+const stream = { name: "s", created: "now", last: 0, replicas: 1 }
+
+const incoming = (offset: number): IncomingMessage => ({
+  topic: "t",
+  partition: 0,
+  offset,
+  key: null,
+  value: null,
+  headers: {},
+  timestamp: 0,
+  maybeDuplicate: false,
+  deliveryCount: 1
+})
+
+/** One key of a bucket, and a lane that takes so many at a time. */
+const scene = (room: number) => {
+  let entry: Entry | undefined
+  let isLosing = false
+  const put = (_key: string, value: Value, revision: number) =>
+    Effect.suspend(() => {
+      if (revision !== (entry?.revision ?? 0)) return new Conflict({ key: "" })
+      entry = { value, revision: revision + 1 }
+      if (!isLosing) return Effect.succeed(entry.revision)
+      isLosing = false
+      // As when it is tried again.
+      return new Conflict({ key: "" })
+    })
+  const bucket = { get: () => Effect.sync(() => entry), put } as unknown as Bucket
+  const taken: Array<number> = []
+  const recorded = () => entry?.value?.offered ?? 0
+  const lane: Lane = {
+    offer: (messages) => {
+      for (const { offset } of messages) assert.isAtMost(offset, recorded(), "more than is recorded")
+      taken.push(...messages.slice(0, room).map(({ offset }) => offset))
+      return Math.min(room, messages.length)
+    },
+    close: () => Effect.succeed({ unfinished: 0, lost: 0 })
+  }
+  return {
+    /** Whether the partition is still its owner's is what renewing the epoch finds out. */
+    limit: (isOwner = true) =>
+      new OfferLimit(bucket, "group.t", {
+        partition: 0,
+        renewEpoch: Effect.suspend(() => isOwner ? Effect.succeed(1) : new LeaseLost({ partition: 0 }))
+      }),
+    remove: () => {
+      entry = undefined
+    },
+    lane,
+    taken,
+    recorded,
+    loseAnswer: () => {
+      isLosing = true
+    }
+  }
+}
+
+describe("What may be handed over", () => {
+  it("is recorded before, raised in time, and what waits for that goes on by itself", () =>
+    T.run(Effect.gen(function*() {
+      const { lane, limit, recorded, taken } = scene(Infinity)
+      const own = limit()
+      assert.isUndefined(yield* own.recorded(stream))
+      yield* own.begin(stream, 40)
+      const guarded = own.guard(lane)
+      const first = recorded()
+      assert.isAbove(first, 40)
+      let waiting = T.range(1, first + 100).map(incoming)
+      const offer = () => {
+        waiting = waiting.slice(guarded.offer(waiting))
+      }
+      offer()
+      assert.lengthOf(taken, first)
+      offer()
+      assert.lengthOf(taken, first)
+      yield* Effect.forkScoped(own.raising(offer))
+      yield* T.waitUntil("the rest is handed over", () => waiting.length === 0)
+      assert.isAbove(recorded(), first + 100)
+      // Far ahead, as where other partitions have the sequences in between.
+      waiting = [incoming(9_000_000)]
+      offer()
+      yield* T.waitUntil("it is handed over", () => waiting.length === 0)
+      T.assertNumbers(taken, [...T.range(1, first + 100), 9_000_000])
+      assert.strictEqual(yield* limit().recorded(stream), recorded())
+      assert.isUndefined(yield* limit().recorded({ ...stream, created: "later" }))
+    })))
+
+  it("is raised for what waited when reading broke off", () =>
+    T.run(Effect.gen(function*() {
+      const { lane, limit, recorded, taken } = scene(Infinity)
+      const own = limit()
+      yield* own.recorded(stream)
+      yield* own.begin(stream, 0)
+      const guarded = own.guard(lane)
+      const beyond = [incoming(recorded() + 1)]
+      assert.strictEqual(guarded.offer(beyond), 0)
+      const signals = yield* Effect.fork(own.raising(() => {}))
+      yield* Fiber.interrupt(signals)
+      yield* Effect.forkScoped(own.raising(() => guarded.offer(beyond)))
+      yield* T.waitUntil("it is handed over", () => taken.length === 1)
+    })))
+
+  it("waits for the lane, too, which asks for more by itself", () =>
+    T.run(Effect.gen(function*() {
+      const { lane, limit, recorded, taken } = scene(1)
+      const own = limit()
+      yield* own.recorded(stream)
+      yield* own.begin(stream, 0)
+      const guarded = own.guard(lane)
+      const first = recorded()
+      let raised = 0
+      yield* Effect.forkScoped(own.raising(() => raised++))
+      assert.strictEqual(guarded.offer([incoming(first - 1), incoming(first), incoming(first + 1)]), 1)
+      yield* T.waitUntil("it is raised", () => recorded() > first)
+      assert.strictEqual(raised, 0)
+      own.resumed()
+      assert.strictEqual(guarded.offer([incoming(first)]), 1)
+      assert.deepStrictEqual(taken, [first - 1, first])
+    })))
+
+  it("is ours again where only an answer, or the key, got lost, and not where another one has written", () =>
+    T.run(Effect.gen(function*() {
+      const { limit, loseAnswer, recorded, remove } = scene(Infinity)
+      const [own, other] = [limit(false), limit()]
+      yield* own.recorded(stream)
+      loseAnswer()
+      yield* own.begin(stream, 0)
+      yield* own.begin(stream, 7)
+      assert.isAbove(recorded(), 7)
+      yield* other.recorded(stream)
+      yield* other.begin(stream, 5)
+      const late = yield* Effect.either(own.begin(stream, 10))
+      assert.strictEqual(Either.getOrThrow(Either.flip(late))._tag, "LeaseLost")
+      // Deleted by hand, it is written again by who has the partition.
+      remove()
+      yield* other.begin(stream, 20)
+      assert.isAbove(recorded(), 20)
+    })))
+})
