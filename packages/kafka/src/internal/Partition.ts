@@ -270,7 +270,9 @@ export class Partition {
   private chunk(): ReadonlyArray<IncomingMessage> {
     const { limit } = this
     let end = this.head
-    const last = Math.min(this.buffer.length, this.head + CHUNK)
+    // A full lane has room for one with each that finishes: a whole chunk would be copied for it. Whether it has any, it says itself.
+    const room = Math.max(1, this.options.maxUnfinished - this.outstanding)
+    const last = Math.min(this.buffer.length, this.head + Math.min(CHUNK, room))
     while (end < last && this.buffer[end]!.offset < limit) end++
     return this.buffer.slice(this.head, end)
   }

@@ -1,0 +1,82 @@
+import type { Transport } from "@effect-eventbus/core"
+import { expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Partition } from "../src/internal/Partition.js"
+
+const maxUnfinished = 10
+
+const messages = (from: number, to: number): Array<Transport.IncomingMessage> =>
+  Array.from({ length: to - from }, (_, i) => ({
+    topic: "orders",
+    partition: 0,
+    offset: from + i,
+    key: null,
+    value: null,
+    headers: {},
+    timestamp: 0,
+    maybeDuplicate: false,
+    deliveryCount: undefined
+  }))
+
+const partition = () =>
+  new Partition({
+    topic: "orders",
+    topicId: undefined,
+    partition: 0,
+    epoch: 1,
+    start: 0,
+    finished: [],
+    duplicatesBelow: 0,
+    maxAboveWatermark: 10_000,
+    maxUnfinished,
+    commitMessages: 1_000,
+    onRoom: () => {},
+    onCommit: () => {},
+    atMostOnce: false,
+    settle: () => Effect.void
+  })
+
+/** Takes what there is room for, and keeps how much it was offered each time. */
+const lane = (room: { left: number }) => {
+  const taken: Array<Transport.IncomingMessage> = []
+  const offered: Array<number> = []
+  return {
+    taken,
+    offered,
+    offer: (messages: ReadonlyArray<Transport.IncomingMessage>) => {
+      offered.push(messages.length)
+      const some = messages.slice(0, room.left)
+      room.left -= some.length
+      taken.push(...some)
+      return some.length
+    },
+    close: () => Effect.succeed({ unfinished: 0, lost: 0 })
+  }
+}
+
+it.effect("a full lane is offered as many as it has room for, and not the rest of what was fetched with each", () =>
+  Effect.gen(function*() {
+    const room = { left: maxUnfinished }
+    const to = lane(room)
+    const subject = partition()
+    subject.open(to)
+    subject.accept({ messages: messages(0, 1_000), next: 1_000, bytes: 0 })
+    for (let finished = 0; finished < 900; finished++) {
+      room.left++
+      subject.assignment.finish(to.taken[finished]!)
+      subject.assignment.resume()
+      yield* Effect.promise(() => Promise.resolve())
+    }
+    expect(to.taken.map(({ offset }) => offset)).toEqual(Array.from({ length: 910 }, (_, i) => i))
+    expect(Math.max(...to.offered)).toBe(maxUnfinished)
+    expect(to.offered.reduce((sum, count) => sum + count, 0)).toBeLessThan(2 * to.taken.length)
+  }))
+
+it.effect("a lane that takes more than was said gets all of it", () =>
+  Effect.sync(() => {
+    const to = lane({ left: Infinity })
+    const subject = partition()
+    subject.open(to)
+    subject.accept({ messages: messages(0, 1_000), next: 1_000, bytes: 0 })
+    expect(to.taken.map(({ offset }) => offset)).toEqual(Array.from({ length: 1_000 }, (_, i) => i))
+  }))
