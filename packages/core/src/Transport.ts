@@ -75,7 +75,7 @@ export interface IncomingMessage {
   /** Kafka's offset, the stream sequence in NATS. Ascending within a partition, with gaps. */
   readonly offset: number
   readonly key: Uint8Array | null
-  /** `null` is Kafka's tombstone. The bytes belong to the receiver: they must not pin a larger buffer. */
+  /** `null` is Kafka's tombstone. The bytes belong to the receiver: they must not pin a buffer that is much larger (a pool's 8 KiB may be). */
   readonly value: Uint8Array | null
   readonly headers: Headers
   /** Milliseconds since the epoch. */
