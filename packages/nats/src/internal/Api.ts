@@ -180,6 +180,31 @@ const decoder = new TextDecoder()
 export const parse = (data: Uint8Array): { readonly error?: ApiError; readonly [key: string]: unknown } | undefined =>
   Either.getOrUndefined(Either.try(() => JSON.parse(decoder.decode(data))))
 
+const ordinary = Buffer.from("{\"stream\":\"")
+const lastMember = Buffer.from("\"seq\":")
+
+/**
+ * The sequence in an acknowledgement of the ordinary form, `{"stream":"…","seq":1}`; undefined for all others, which
+ * say more, or something else.
+ */
+export const sequenceOf = (data: Uint8Array): number | undefined => {
+  const end = data.length - 1
+  if (end < ordinary.length || data[end] !== 125) return undefined
+  let sequence = 0
+  let factor = 1
+  let at = end - 1
+  for (; data[at]! >= 48 && data[at]! <= 57; at--) {
+    sequence += (data[at]! - 48) * factor
+    factor *= 10
+  }
+  if (at === end - 1 || !Number.isSafeInteger(sequence)) return undefined
+  if (data[at] === 32) at--
+  const start = at + 1 - lastMember.length
+  for (let i = 0; i < lastMember.length; i++) if (data[start + i] !== lastMember[i]) return undefined
+  for (let i = 0; i < ordinary.length; i++) if (data[i] !== ordinary[i]) return undefined
+  return sequence
+}
+
 /** Whether the server, or the account, has no JetStream at all. */
 export const isWithoutJetStream = (failure: NatsRequestFailed): boolean =>
   failure.reason === "NoResponders" || failure.error?.err_code === codes.notEnabled ||

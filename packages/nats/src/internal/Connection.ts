@@ -17,6 +17,7 @@ import type { Settings } from "../NatsConfig.js"
 import type { ConnectionState } from "../NatsConnection.js"
 import { bounded } from "./Bounded.js"
 import { Replies } from "./Replies.js"
+import { Wire } from "./Wire.js"
 
 /** Synchronous, and never throwing: they are called between two messages. */
 export interface Listener {
@@ -26,6 +27,7 @@ export interface Listener {
 
 export interface Connection {
   readonly client: Nats.NatsConnection
+  readonly wire: Wire
   readonly replies: Replies
   /** The prefix of this connection's own inbox subjects. */
   readonly inbox: string
@@ -82,6 +84,7 @@ export const make = (
     )
     return {
       client,
+      wire: new Wire(client),
       replies: new Replies(client, `${inbox}.r`),
       inbox,
       isUp: () => state.up && !client.isClosed(),

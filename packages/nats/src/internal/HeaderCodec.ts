@@ -26,14 +26,14 @@ const expectations: ReadonlyMap<string, { readonly name: string; readonly valid:
   ] as const).map(([name, valid]) => [name.toLowerCase(), { name, valid }])
 )
 
-const expectationOf = (name: string) => /^Nats-E/i.test(name) ? expectations.get(name.toLowerCase()) : undefined
+const expectationOf = (name: string) =>
+  name.length >= 20 && /^Nats-E/i.test(name) ? expectations.get(name.toLowerCase()) : undefined
 
 /** The server's limit for a header block. */
 export const maxHeaderBytes = 65_535
 
 const encoder = new TextEncoder()
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-const lossy = new TextDecoder("utf-8", { ignoreBOM: true })
 const empty = new Uint8Array(0)
 
 /** The header block, or what is wrong with it. */
@@ -64,7 +64,8 @@ export const encode = (messageId: string, message: OutgoingMessage): Uint8Array 
       }
     }
   }
-  const bytes = encoder.encode(block + "\r\n")
+  // From the pool: memory of their own for a few hundred bytes is dear to make, and to collect.
+  const bytes = Buffer.from(block + "\r\n")
   return bytes.length > maxHeaderBytes
     ? `its headers are ${bytes.length} bytes long, and NATS takes ${maxHeaderBytes}`
     : bytes
@@ -144,9 +145,10 @@ export const decode = (block: Uint8Array, subject: string): Decoded => {
   let key: HeaderValue | undefined
   let tombstone = false
   let timestamp: number | undefined
-  const lines = lossy.decode(block).split("\r\n")
-  for (let i = 1; i < lines.length; i++) {
-    const line = lines[i]!
+  const text = Buffer.from(block.buffer, block.byteOffset, block.byteLength).toString()
+  for (let end = text.indexOf("\r\n"), at = end + 2; end !== -1; at = end + 2) {
+    end = text.indexOf("\r\n", at)
+    const line = end === -1 ? text.slice(at) : text.slice(at, end)
     const colon = line.indexOf(":")
     if (colon <= 0) continue
     let name = line.slice(0, colon)
@@ -178,7 +180,20 @@ const add = (headers: Record<string, HeaderValue | Array<HeaderValue>>, name: st
 }
 
 const toBytes = (value: HeaderValue | undefined): Uint8Array | null =>
-  value === undefined ? null : typeof value === "string" ? (value === "" ? empty : encoder.encode(value)) : value
+  value === undefined ? null : typeof value === "string" ? textBytes(value) : value
+
+/** Up to 64 bytes an array has them in itself; beyond that, and from an encoder always, it needs memory outside of the heap. */
+const textBytes = (text: string): Uint8Array => {
+  if (text === "") return empty
+  if (text.length > 64) return encoder.encode(text)
+  const bytes = new Uint8Array(text.length)
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code > 127) return encoder.encode(text)
+    bytes[i] = code
+  }
+  return bytes
+}
 
 const toTimestamp = (value: HeaderValue): number | undefined => {
   const timestamp = typeof value === "string" && /^\d+$/.test(value) ? Number(value) : undefined

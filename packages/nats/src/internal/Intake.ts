@@ -10,8 +10,6 @@ import type { Connection } from "./Connection.js"
 import { type Position, type Source, toIncoming } from "./RawMessage.js"
 import { SequenceSet } from "./SequenceSet.js"
 
-const working = new TextEncoder().encode("+WPI")
-
 /** A message that is neither finished nor settled. */
 export interface Held {
   readonly message: IncomingMessage
@@ -81,7 +79,7 @@ export class Intake {
     else if (this.finished.has(sequence)) this.acks.add(sequence, reply)
     else {
       const incoming = toIncoming(message, position, this.source, isAgain)
-      const size = message.data.length
+      const size = incoming.value === null ? 0 : incoming.value.length
       const held: Held = { message: incoming, reply, size, isOffered: false }
       this.held.set(sequence, held)
       this.buffer.push(held)
@@ -140,7 +138,7 @@ export class Intake {
   signalWorking(): void {
     if (!this.connection.isUp()) return
     try {
-      for (const held of this.held.values()) this.connection.client.publish(held.reply, working)
+      this.connection.wire.tell("+WPI", Array.from(this.held.values(), ({ reply }) => reply))
     } catch {
       // The client is closed: there is nobody to tell.
     }

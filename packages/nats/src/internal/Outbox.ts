@@ -6,10 +6,10 @@ import { type PublishError, PublishFailed } from "@effect-eventbus/core/EventBus
 import type { Receipt, TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { Msg, MsgHdrs } from "nats"
+import type { Msg } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { isTemporary, toPublishError } from "../NatsErrors.js"
-import { parse } from "./Api.js"
+import { parse, sequenceOf } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import type { Place } from "./Placement.js"
@@ -63,6 +63,7 @@ export class Entry {
   /** Where the acknowledgement of an attempt under way comes; undefined when there is none. */
   reply: string | undefined
   sentAt = 0
+  readonly size: number
   /** Whether an attempt may have been written that nobody acknowledged. */
   maybeWritten = false
 
@@ -75,17 +76,16 @@ export class Entry {
     readonly order: string | undefined,
     readonly headers: Uint8Array,
     readonly value: Uint8Array
-  ) {}
-
-  get size(): number {
-    return this.headers.length + this.value.length
+  ) {
+    this.size = headers.length + value.length
   }
 }
 
 /** `onMissing` is called when nobody answered for a topic's stream; it has to end with `release` or `reject`. */
 export class Outbox {
   isClosed = false
-  private readonly sent = new Map<string, Entry>()
+  /** In the order of their attempts. */
+  private readonly sent = new Set<Entry>()
   private sentBytes = 0
   private ready: Array<Entry> = []
   private head = 0
@@ -117,6 +117,8 @@ export class Outbox {
 
   /** Sends what may be sent. */
   pump(): void {
+    if (this.head === this.ready.length) return
+    const now = performance.now()
     while (this.head < this.ready.length && this.connection.isUp()) {
       const entry = this.ready[this.head]!
       const isFull = this.sent.size >= this.settings.maxInFlight ||
@@ -125,7 +127,7 @@ export class Outbox {
       this.head++
       if (entry.isDone) continue
       if (entry.topic.isRecovering) entry.topic.parked.push(entry)
-      else this.send(entry)
+      else this.send(entry, now)
     }
     if (this.head === this.ready.length) {
       this.ready = []
@@ -249,17 +251,17 @@ export class Outbox {
     this.ready.push(entry)
   }
 
-  private send(entry: Entry): void {
-    const reply = entry.reply ?? this.connection.replies.expect((message) => this.onReply(entry, message))
-    if (entry.reply === undefined) this.sentBytes += entry.size
-    entry.reply = reply
-    entry.sentAt = performance.now()
-    // Set again, it stands at the end: the order of the map is that of the attempts.
-    this.sent.delete(reply)
-    this.sent.set(reply, entry)
+  private send(entry: Entry, now: number): void {
+    let { reply } = entry
+    if (reply === undefined) {
+      entry.reply = reply = this.connection.replies.expect((message) => this.onReply(entry, message))
+      this.sentBytes += entry.size
+    } else this.sent.delete(entry)
+    entry.sentAt = now
+    this.sent.add(entry)
     this.timer ??= setInterval(() => this.resendOverdue(), Math.ceil(this.settings.ackTimeout / 4))
     try {
-      this.connection.client.publish(entry.subject, entry.value, { reply, headers: new Block(entry.headers) })
+      this.connection.wire.publish(entry.subject, reply, entry.headers, entry.value)
     } catch (cause) {
       this.finish(
         entry,
@@ -286,10 +288,11 @@ export class Outbox {
 
   private resend(isDue: (entry: Entry) => boolean): void {
     if (!this.connection.isUp()) return
-    for (const entry of [...this.sent.values()]) {
+    const now = performance.now()
+    for (const entry of [...this.sent]) {
       if (!isDue(entry)) break
       entry.maybeWritten = true
-      this.send(entry)
+      this.send(entry, now)
     }
     this.pump()
   }
@@ -298,6 +301,13 @@ export class Outbox {
     this.leave(entry)
     const topic = entry.topic
     if (reply === undefined) return this.fail(entry, "unknown")
+    const sequence = sequenceOf(reply.data)
+    if (sequence !== undefined) {
+      topic.misses = 0
+      topic.isReady = true
+      this.finish(entry, Either.right({ topic: topic.spec.name, partition: entry.partition, offset: sequence }))
+      return this.pump()
+    }
     if (isNoResponders(reply)) {
       // This attempt was not written; what an earlier one did, the next one will tell.
       topic.misses++
@@ -361,7 +371,7 @@ export class Outbox {
   private leave(entry: Entry): void {
     if (entry.reply === undefined) return
     this.connection.replies.forget(entry.reply)
-    this.sent.delete(entry.reply)
+    this.sent.delete(entry)
     this.sentBytes -= entry.size
     entry.reply = undefined
     if (this.sent.size === 0) this.onEmpty?.()
@@ -373,11 +383,3 @@ const refused = (entry: Entry, error: PublishError): PublishError =>
   entry.maybeWritten
     ? new PublishFailed({ topic: entry.topic.spec.name, reason: "Rejected", outcome: "unknown", cause: error })
     : error
-
-/** The client only asks headers for their bytes. */
-const Block = class {
-  constructor(private readonly bytes: Uint8Array) {}
-  encode(): Uint8Array {
-    return this.bytes
-  }
-} as unknown as new(bytes: Uint8Array) => MsgHdrs

@@ -3,20 +3,21 @@
  * their subject says what they answer.
  */
 import type { Msg, NatsConnection } from "nats"
+import { subjectBytes } from "./RawMessage.js"
 
 /** Called once with the reply; `undefined` when replies can't come any more. Must not throw. */
 export type OnReply = (reply: Msg | undefined) => void
 
 export class Replies {
-  private readonly waiting = new Map<string, OnReply>()
-  private next = 0
+  private readonly waiting = new Map<number, OnReply>()
+  private next = 1
   private ended = false
 
   constructor(connection: NatsConnection, private readonly inbox: string) {
     connection.subscribe(`${inbox}.*`, {
       callback: (error, reply) => {
         if (error !== null) return this.end()
-        const token = reply.subject.slice(inbox.length + 1)
+        const token = tokenOf(reply)
         const onReply = this.waiting.get(token)
         if (onReply === undefined) return
         this.waiting.delete(token)
@@ -27,14 +28,14 @@ export class Replies {
 
   /** The subject to reply to. What is expected has to be forgotten by whoever gives up waiting. */
   expect(onReply: OnReply): string {
-    const token = (this.next++).toString(36)
+    const token = this.next++
     if (this.ended) queueMicrotask(() => onReply(undefined))
     else this.waiting.set(token, onReply)
     return `${this.inbox}.${token}`
   }
 
   forget(subject: string): void {
-    this.waiting.delete(subject.slice(this.inbox.length + 1))
+    this.waiting.delete(Number(subject.slice(this.inbox.length + 1)))
   }
 
   /** The server refused the subscription, or the connection is closed. */
@@ -44,6 +45,18 @@ export class Replies {
     this.waiting.clear()
     for (const onReply of waiting) onReply(undefined)
   }
+}
+
+/** The digits after the last dot of the subject, read without making a text of it. */
+const tokenOf = (reply: Msg): number => {
+  const bytes = subjectBytes(reply)
+  let token = 0
+  let factor = 1
+  for (let i = bytes.length - 1; i >= 0 && bytes[i] !== 46; i--) {
+    token += (bytes[i]! - 48) * factor
+    factor *= 10
+  }
+  return token
 }
 
 /** The server's answer where nobody listens to the subject of a request. */
