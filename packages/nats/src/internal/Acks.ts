@@ -1,13 +1,14 @@
 /**
  * Acknowledgements on their way. They are sent together at the end of the tick,
- * and the last of them asks for an answer: the server works them off in order, so
+ * and from time to time the last of them asks for an answer: the server works them off in order, so
  * one answer confirms all before it. What is not confirmed is sent again after a
  * reconnect, for the client drops what it had buffered.
  */
 import * as Effect from "effect/Effect"
 import type { Connection } from "./Connection.js"
 
-const ack = new TextEncoder().encode("+ACK")
+/** How long nobody asks after an answer was asked for, in milliseconds, unless somebody waits for it: each is a packet of its own. */
+const askInterval = 50
 
 interface Ack {
   readonly sequence: number
@@ -20,10 +21,10 @@ export class Acks {
   private queued: Array<Ack> = []
   /** Sent, and covered by the answer that is awaited. */
   private awaited: Array<Ack> = []
-  /** Sent after that. */
+  /** Sent, and covered by no answer that was asked for. */
   private later: Array<Ack> = []
   private answer: string | undefined
-  private askedAt = 0
+  private askedAt = -Infinity
   private isScheduled = false
   private onDone: Array<() => void> = []
 
@@ -48,21 +49,26 @@ export class Acks {
     const done = () => resume(Effect.void)
     this.onDone.push(done)
     this.flush()
+    this.askAgain()
     return Effect.sync(() => {
       this.onDone = this.onDone.filter((other) => other !== done)
     })
   })
 
-  /** The answer did not come, or can't come any more: all is sent again. To be called from time to time. */
+  /**
+   * Asks for an answer that is missing. One that did not come, or can't come any more: all is sent again. To be called
+   * from time to time.
+   */
   retry(now: number): void {
-    if (this.answer === undefined || now - this.askedAt < this.answerTimeout) return
-    this.resend()
+    if (this.answer === undefined) this.askAgain()
+    else if (now - this.askedAt >= this.answerTimeout) this.resend()
   }
 
   /** After a reconnect: what was sent before may not have arrived. */
   resend(): void {
     if (this.answer !== undefined) this.connection.replies.forget(this.answer)
     this.answer = undefined
+    this.askedAt = -Infinity
     this.queued = [...this.awaited, ...this.later, ...this.queued]
     this.awaited = []
     this.later = []
@@ -102,29 +108,37 @@ export class Acks {
     if (this.queued.length === 0 || !this.connection.isUp()) return
     const queued = this.queued
     this.queued = []
-    const last = queued.length - 1
-    for (let i = 0; i < last; i++) this.publish(queued[i]!)
-    if (this.answer === undefined) {
-      this.awaited = queued
-      this.publish(queued[last]!, this.ask())
-    } else {
-      this.publish(queued[last]!)
-      for (const ack of queued) this.later.push(ack)
+    const asks = this.answer === undefined &&
+      (this.onDone.length > 0 || performance.now() - this.askedAt >= askInterval)
+    for (const ack of queued) this.later.push(ack)
+    this.send(queued, asks)
+  }
+
+  /** What was sent, and covered by no answer, is covered by that to its last, which is sent once more. */
+  private askAgain(): void {
+    const last = this.later.at(-1)
+    if (last !== undefined && this.answer === undefined && this.connection.isUp()) this.send([last], true)
+  }
+
+  private send(acks: ReadonlyArray<Ack>, asks: boolean): void {
+    try {
+      this.connection.wire.tell("+ACK", acks.map(({ subject }) => subject), asks ? this.ask() : undefined)
+    } catch {
+      // The client is closed: the message stays unsettled, and comes again.
     }
   }
 
   private ask(): string {
     this.askedAt = performance.now()
+    this.awaited = this.later
+    this.later = []
     return this.answer = this.connection.replies.expect((reply) => {
       this.answer = undefined
       // Nothing is awaited from a connection that has ended. No responders: the consumer is gone.
       if (reply === undefined) return
       this.awaited = []
-      if (this.later.length > 0) {
-        this.awaited = this.later
-        this.later = []
-        this.publish(this.awaited[this.awaited.length - 1]!, this.ask())
-      } else this.signalDone()
+      if (this.onDone.length > 0) this.askAgain()
+      this.signalDone()
     })
   }
 
@@ -133,13 +147,5 @@ export class Acks {
     const onDone = this.onDone
     this.onDone = []
     for (const done of onDone) done()
-  }
-
-  private publish({ subject }: Ack, reply?: string): void {
-    try {
-      this.connection.client.publish(subject, ack, reply === undefined ? {} : { reply })
-    } catch {
-      // The client is closed: the message stays unsettled, and comes again.
-    }
   }
 }

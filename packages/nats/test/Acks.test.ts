@@ -1,0 +1,82 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import type { Msg } from "nats"
+import { Acks } from "../src/internal/Acks.js"
+import type { Connection } from "../src/internal/Connection.js"
+
+describe("Acks", () => {
+  /** What is told to the server, and how to answer it. */
+  const probe = () => {
+    const told: Array<{ readonly subjects: ReadonlyArray<string>; readonly asks: boolean }> = []
+    let onReply: ((reply: Msg | undefined) => void) | undefined
+    const connection = {
+      isUp: () => true,
+      wire: {
+        tell: (_: string, subjects: ReadonlyArray<string>, reply?: string) =>
+          told.push({ subjects, asks: reply !== undefined })
+      },
+      replies: {
+        expect: (callback: typeof onReply) => {
+          onReply = callback
+          return "reply"
+        },
+        forget: () => onReply = undefined
+      }
+    } as unknown as Connection
+    return { told, acks: new Acks(connection, 2_000), answer: () => onReply!({} as Msg) }
+  }
+  const turn = Effect.promise(() => Promise.resolve())
+
+  it.effect("ask once in a while, and whoever waits for the answer has it asked for at once", () =>
+    Effect.gen(function*() {
+      const { acks, answer, told } = probe()
+      acks.add(1, "a")
+      acks.add(2, "b")
+      yield* turn
+      acks.add(3, "c")
+      yield* turn
+      assert.deepStrictEqual(told, [{ subjects: ["a", "b"], asks: true }, { subjects: ["c"], asks: false }])
+      answer()
+      assert.strictEqual(acks.size, 1)
+      assert.lengthOf(told, 2)
+      const waiting = yield* Effect.fork(acks.confirmed)
+      yield* Effect.yieldNow()
+      assert.deepStrictEqual(told[2], { subjects: ["c"], asks: true })
+      assert.isNull(waiting.unsafePoll())
+      answer()
+      yield* waiting
+      assert.strictEqual(acks.size, 0)
+    }))
+
+  it.effect("one who waits during an answer that does not cover all has the rest asked for after it", () =>
+    Effect.gen(function*() {
+      const { acks, answer, told } = probe()
+      acks.add(1, "a")
+      yield* turn
+      acks.add(2, "b")
+      yield* turn
+      const waiting = yield* Effect.fork(acks.confirmed)
+      yield* Effect.yieldNow()
+      assert.lengthOf(told, 2)
+      answer()
+      assert.deepStrictEqual(told[2], { subjects: ["b"], asks: true })
+      answer()
+      yield* waiting
+    }))
+
+  it.effect("what nobody asked about is asked about when it is looked at, and all is sent again after a reconnect", () =>
+    Effect.gen(function*() {
+      const { acks, answer, told } = probe()
+      acks.add(1, "a")
+      yield* turn
+      acks.add(2, "b")
+      yield* turn
+      answer()
+      acks.retry(performance.now())
+      assert.deepStrictEqual(told[2], { subjects: ["b"], asks: true })
+      acks.add(3, "c")
+      yield* turn
+      acks.resend()
+      assert.deepStrictEqual(told.slice(3), [{ subjects: ["c"], asks: false }, { subjects: ["b", "c"], asks: true }])
+    }))
+})
