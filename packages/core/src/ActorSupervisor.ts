@@ -11,9 +11,12 @@ import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
+import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { EventBusConfig } from "./EventBusConfig.js"
 import * as Actor from "./internal/actor.js"
@@ -106,6 +109,8 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
     Effect.gen(function*() {
       const runtime = yield* Effect.runtime<R>()
       const run = Runtime.runFork(runtime)
+      const given = FiberRefs.getOrDefault(runtime.fiberRefs, FiberRef.currentScheduler)
+      const scheduler = given === Scheduler.defaultScheduler ? together : given
       const actors = new Actor.ActorMap<M, R>(population, {
         behaviour,
         restart,
@@ -115,7 +120,7 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
         fork: (key, effect) =>
           run(
             Effect.interruptible(Effect.annotateLogs(effect, { "eventbus.subscription": name, "eventbus.actor": key })),
-            { immediate: false }
+            { immediate: false, scheduler }
           )
       })
       yield* Effect.addFinalizer(() => actors.shutdown)
@@ -132,6 +137,15 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
  * @category layers
  */
 export const layer = (options?: Options): Layer.Layer<ActorSupervisor> => Layer.scoped(ActorSupervisor, make(options))
+
+/**
+ * Actors that are woken in one tick run in one task. Effect's default scheduler, which decides when a fiber has run for long
+ * enough here too, has a queue and a promise for each fiber.
+ */
+const together: Scheduler.Scheduler = {
+  shouldYield: (fiber) => Scheduler.defaultScheduler.shouldYield(fiber),
+  scheduleTask: (task, priority) => Scheduler.defaultScheduler.scheduleTask(task, priority)
+}
 
 /** The wall clock can be set back. */
 const monotonicMillis = (clock: Clock.Clock): number => Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
