@@ -69,6 +69,7 @@ export const make = (
 ): Effect.Effect<NatsStreams, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
     const known = new Map<string, Stream>()
+    const seen = new Set<string>()
     const asked = new Map<string, Deferred.Deferred<Stream, StreamError>>()
     const warned = new Map<string, string>()
 
@@ -91,11 +92,16 @@ export const make = (
         const answer = Deferred.unsafeMake<Stream, StreamError>(FiberId.none)
         asked.set(topic.name, answer)
         known.delete(topic.name)
-        return look(api, settings, topic).pipe(
+        return look(api, settings, topic, seen.has(topic.name)).pipe(
           Effect.tap((info) => checkCount(connection, settings, topic, info)),
           Effect.tap((info) => preflight(topic, info)),
           Effect.map(toStream),
-          Effect.tap((stream) => Effect.sync(() => known.set(topic.name, stream))),
+          Effect.tap((stream) =>
+            Effect.sync(() => {
+              known.set(topic.name, stream)
+              seen.add(topic.name)
+            })
+          ),
           Effect.onExit((exit) => {
             asked.delete(topic.name)
             return Deferred.done(answer, exit)
@@ -118,7 +124,18 @@ export const make = (
     }
   })
 
-const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<StreamInfo, StreamError> =>
+/**
+ * A server before 2.10 removes the files of a deleted stream a little later, and those of one of the same name that was made
+ * meanwhile with them: its messages are acknowledged, counted, and gone.
+ */
+const untilRemoved = "1 second"
+
+const look = (
+  api: Api,
+  settings: Settings,
+  topic: TopicSpec,
+  wasThere: boolean
+): Effect.Effect<StreamInfo, StreamError> =>
   Effect.gen(function*() {
     const placement = yield* placementOf(settings, topic)
     const { subject } = placement
@@ -129,6 +146,7 @@ const look = (api: Api, settings: Settings, topic: TopicSpec): Effect.Effect<Str
       const cause = `the setting nats.streams is "${settings.streams}": only "create" and "update" make streams`
       return yield* new UnknownTopic({ topic: topic.name, transport: "nats", cause })
     }
+    if (wasThere && !api.isAtLeast(2, 10)) yield* Effect.sleep(untilRemoved)
     const created = yield* api.createStream(wanted).pipe(
       Effect.catchIf(
         // Another process made it, or one that holds the subject, in the meantime.
