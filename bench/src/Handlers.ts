@@ -28,16 +28,13 @@ export const promising = (work: Work, meter: Meter) => ({ aggregate, sequence }:
   meter.finish(aggregate)
 }
 
+/** What we call: the same work, and the same timer. `Effect.sleep` would add its own cost, which is more than a message's. */
 export const effectful = (work: Work, meter: Meter) => {
-  const waiting = Effect.sleep(waitMs)
-  return ({ aggregate, sequence }: Step): Effect.Effect<void> =>
+  const handle = promising(work, meter)
+  return (step: Step): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (meter.isOver) return Effect.void
-      meter.start(aggregate, sequence)
-      if (work === "wait") return Effect.map(waiting, () => meter.finish(aggregate))
-      if (work === "busy") keepBusy()
-      meter.finish(aggregate)
-      return Effect.void
+      const waiting = handle(step)
+      return waiting === undefined ? Effect.void : Effect.promise(() => waiting as Promise<void>)
     })
 }
 

@@ -9,6 +9,10 @@ export * as AggregateId from "./AggregateId.js"
 /**
  * @since 0.1.0
  */
+export * as ChurningMap from "./ChurningMap.js"
+/**
+ * @since 0.1.0
+ */
 export * as ConfigSpec from "./ConfigSpec.js"
 /**
  * @since 0.1.0

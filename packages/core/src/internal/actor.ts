@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import type { Behaviour } from "../ActorSupervisor.js"
+import { ChurningMap } from "../ChurningMap.js"
 
 /** When so many handled messages stand before the rest of a mailbox, and are half of it, they are cut off. */
 const cutAt = 64
@@ -12,7 +13,16 @@ const cutAt = 64
 /** @internal */
 export interface Mortal {
   idleSince: number
+  /** Its neighbours in the list of those that are idle; undefined where it isn't in it. */
+  older: Mortal | Ends | undefined
+  younger: Mortal | Ends | undefined
   readonly end: () => void
+}
+
+/** The list's own node: the oldest comes after it, the youngest before it. */
+interface Ends {
+  older: Mortal | Ends
+  younger: Mortal | Ends
 }
 
 /**
@@ -22,36 +32,51 @@ export interface Mortal {
  */
 export class Population {
   live = 0
-  /** In the order in which they became idle. */
-  private readonly idle = new Set<Mortal>()
+  /** Those that are idle, in the order in which they became so, as a ring: each message takes its actor out and puts it back. */
+  private readonly idle: Ends
   private waiters = new Set<() => void>()
 
-  constructor(private readonly max: number, private readonly now: () => number) {}
+  constructor(private readonly max: number, private readonly now: () => number) {
+    const ends = {} as Ends
+    ends.older = ends
+    ends.younger = ends
+    this.idle = ends
+  }
 
   /** Whether one more may live; the actor that has been idle for the longest makes room for it. */
   admit(onRoom: () => void): boolean {
     if (this.live < this.max) return true
-    for (const oldest of this.idle) {
-      oldest.end()
-      return true
+    const { oldest } = this
+    if (oldest === undefined) {
+      this.waiters.add(onRoom)
+      return false
     }
-    this.waiters.add(onRoom)
-    return false
+    oldest.end()
+    return true
   }
 
   becameIdle(actor: Mortal): void {
     actor.idleSince = this.now()
-    this.idle.add(actor)
+    const { older } = this.idle
+    actor.older = older
+    actor.younger = this.idle
+    older.younger = actor
+    this.idle.older = actor
     this.wake()
   }
 
   becameBusy(actor: Mortal): void {
-    this.idle.delete(actor)
+    const { older, younger } = actor
+    if (older === undefined || younger === undefined) return
+    older.younger = younger
+    younger.older = older
+    actor.older = undefined
+    actor.younger = undefined
   }
 
   ended(actor: Mortal): void {
     this.live--
-    this.idle.delete(actor)
+    this.becameBusy(actor)
   }
 
   /** Tells those who wait for a place that there may be one. */
@@ -64,11 +89,16 @@ export class Population {
 
   /** Ends what became idle before a time, and answers since when the next one is idle. */
   endIdleSince(time: number): number | undefined {
-    for (const actor of this.idle) {
-      if (actor.idleSince > time) return actor.idleSince
-      actor.end()
+    for (let { oldest } = this; oldest !== undefined; { oldest } = this) {
+      if (oldest.idleSince > time) return oldest.idleSince
+      oldest.end()
     }
     return undefined
+  }
+
+  private get oldest(): Mortal | undefined {
+    const { younger } = this.idle
+    return younger === this.idle ? undefined : younger as Mortal
   }
 }
 
@@ -86,7 +116,7 @@ export interface Settings<M, R> {
  * @internal
  */
 export class ActorMap<M, R> {
-  private readonly actors = new Map<string, Actor<M, R>>()
+  private readonly actors = new ChurningMap<string, Actor<M, R>>()
 
   constructor(readonly population: Population, readonly settings: Settings<M, R>) {}
 
@@ -131,6 +161,8 @@ export class ActorMap<M, R> {
 /** One aggregate's fiber and mailbox. The fiber changes with each restart, the rest stays. */
 class Actor<M, R> implements Mortal {
   idleSince = 0
+  older: Mortal | Ends | undefined
+  younger: Mortal | Ends | undefined
   /**
    * The mailbox, which survives the fiber: what is before `next` is done, what is at `next` may be in hand. A plain
    * array, bounded by `offer`: each of `Queue`'s takes by a fiber that waits makes a Deferred, which was most of the cost of a message.

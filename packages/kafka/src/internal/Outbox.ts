@@ -3,6 +3,7 @@
  * partitions, as far as there is room, and out of them with a result, or at the
  * deadline without one.
  */
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import { PublishFailed } from "@effect-eventbus/core/EventBusError"
 import type { PublishError } from "@effect-eventbus/core/EventBusError"
 import * as Either from "effect/Either"
@@ -11,7 +12,7 @@ import { PartitionQueue } from "./PublishQueue.js"
 
 export class Outbox {
   private readonly queues = new Map<string, PartitionQueue>()
-  private readonly calls = new Set<Call>()
+  private readonly calls = new ChurningMap<Call, true>()
   private admission: Array<Entry> = []
   private admitted = 0
   private bytes = 0
@@ -35,7 +36,7 @@ export class Outbox {
 
   /** The entries of a call, in order; what has no room waits for it, before all that comes later. */
   add(call: Call): void {
-    this.calls.add(call)
+    this.calls.set(call, true)
     for (const entry of call.entries) this.admission.push(entry)
     this.admit()
   }
@@ -79,7 +80,7 @@ export class Outbox {
 
   /** Those whose deadline has come get the results there are, and for each other message whether it may be written. */
   expire(now: number): void {
-    for (const call of this.calls) if (now >= call.deadline) this.abandon(call, true)
+    for (const call of this.calls.keys()) if (now >= call.deadline) this.abandon(call, true)
   }
 
   /** Nobody waits any more: what was not sent is not sent. */

@@ -3,6 +3,7 @@
  * lane, those that the lane took, and which ones are finished. Plain, synchronous
  * code; the order of an aggregate depends on it.
  */
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { IncomingMessage, Lane } from "@effect-eventbus/core/Transport"
 import type { Msg } from "nats"
 import type { Acks } from "./Acks.js"
@@ -21,7 +22,7 @@ export interface Held {
 
 export class Intake {
   lane: Lane | undefined
-  readonly held = new Map<number, Held>()
+  readonly held = new ChurningMap<number, Held>()
   readonly finished = new SequenceSet(10_000)
   /** What waits for the lane, in stream order as soon as it flows. */
   private buffer: Array<Held> = []

@@ -2,6 +2,7 @@
  * What is on its way to the streams. Plain, synchronous code: one object per
  * message, no fiber and no promise.
  */
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import { type PublishError, PublishFailed } from "@effect-eventbus/core/EventBusError"
 import type { Receipt, TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
@@ -48,7 +49,7 @@ export class TopicQueue {
   misses = 0
   parked: Array<Entry> = []
   /** The last unresolved message of each aggregate or key. */
-  readonly last = new Map<string, Entry>()
+  readonly last = new ChurningMap<string, Entry>()
 
   constructor(readonly spec: TopicSpec, readonly place: Place) {}
 }
@@ -85,7 +86,7 @@ export class Entry {
 export class Outbox {
   isClosed = false
   /** In the order of their attempts. */
-  private readonly sent = new Set<Entry>()
+  private readonly sent = new ChurningMap<Entry, true>()
   private sentBytes = 0
   private ready: Array<Entry> = []
   private head = 0
@@ -93,7 +94,7 @@ export class Outbox {
   private done = 0
   private timer: NodeJS.Timeout | undefined
   private onEmpty: (() => void) | undefined
-  private readonly calls = new Set<Call>()
+  private readonly calls = new ChurningMap<Call, true>()
 
   constructor(
     private readonly connection: Connection,
@@ -106,7 +107,7 @@ export class Outbox {
   private readonly listener = { onReconnect: () => this.resend(() => true) }
 
   add(entry: Entry): void {
-    this.calls.add(entry.call)
+    this.calls.set(entry.call, true)
     entry.call.entries.push(entry)
     if (entry.order === undefined) return this.makeReady(entry)
     const last = entry.topic.last.get(entry.order)
@@ -223,7 +224,7 @@ export class Outbox {
       Effect.zipRight(Effect.sync(() => {
         this.connection.listeners.delete(this.listener)
         clearInterval(this.timer)
-        for (const call of [...this.calls]) {
+        for (const call of [...this.calls.keys()]) {
           for (const entry of call.entries) {
             if (!entry.isDone) this.fail(entry, entry.reply === undefined ? "not-written" : "unknown")
           }
@@ -258,7 +259,7 @@ export class Outbox {
       this.sentBytes += entry.size
     } else this.sent.delete(entry)
     entry.sentAt = now
-    this.sent.add(entry)
+    this.sent.set(entry, true)
     this.timer ??= setInterval(() => this.resendOverdue(), Math.ceil(this.settings.ackTimeout / 4))
     try {
       this.connection.wire.publish(entry.subject, reply, entry.headers, entry.value)
@@ -289,7 +290,7 @@ export class Outbox {
   private resend(isDue: (entry: Entry) => boolean): void {
     if (!this.connection.isUp()) return
     const now = performance.now()
-    for (const entry of [...this.sent]) {
+    for (const entry of [...this.sent.keys()]) {
       if (!isDue(entry)) break
       entry.maybeWritten = true
       this.send(entry, now)

@@ -2,6 +2,7 @@
  * All replies of a connection come over one subscription; the last token of
  * their subject says what they answer.
  */
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { Msg, NatsConnection } from "nats"
 import { subjectBytes } from "./RawMessage.js"
 
@@ -9,7 +10,7 @@ import { subjectBytes } from "./RawMessage.js"
 export type OnReply = (reply: Msg | undefined) => void
 
 export class Replies {
-  private readonly waiting = new Map<number, OnReply>()
+  private readonly waiting = new ChurningMap<number, OnReply>()
   private next = 1
   private ended = false
 
