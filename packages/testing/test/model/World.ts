@@ -294,12 +294,18 @@ export class World {
             }
             const lane = consumer.assigned({
               ...assignment,
+              // A dead process reaches nobody, from the moment on from which nothing of it is written down.
               finish: (message) => {
+                if (!witness.alive) return
                 settled(message)
                 assignment.finish(message)
               },
               settle: (messages) =>
-                Effect.tap(assignment.settle(messages), () => Effect.sync(() => messages.forEach(settled)))
+                Effect.suspend(() =>
+                  witness.alive
+                    ? Effect.tap(assignment.settle(messages), () => Effect.sync(() => messages.forEach(settled)))
+                    : Effect.never
+                )
             })
             return {
               offer: (messages) => lane.offer(messages),
