@@ -80,7 +80,7 @@ export const make = (partition: number, offeredBefore: number | undefined, holde
         const mine = holder.held()
         if (mine === undefined) return Effect.void
         // A lease that has ended is not ours to give; where it was kept after all, it is taken again like a free one.
-        return (mine.isLost ? Effect.void : Effect.ignore(write({ offered }))).pipe(
+        return (mine.isLost ? Effect.void : Effect.ignoreLogged(write({ offered }))).pipe(
           Effect.ensuring(Effect.sync(holder.forget))
         )
       })

@@ -110,7 +110,7 @@ export class Leases {
   /** Takes nothing more; what is held is kept alive until it is given back. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     this.isLeaving = true
-    return Effect.ignore(this.renew())
+    return Effect.ignoreLogged(this.renew())
   })
 
   /** When all was given back: others need not wait for the lease's end. */
@@ -188,7 +188,7 @@ export class Leases {
           Effect.zipRight(
             // Where the bucket is gone nobody may answer, for our own subscription to its changes counts as a responder.
             failure.reason === "NoResponders" || failure.reason === "Timeout"
-              ? Effect.ignore(this.options.renewals.ensure)
+              ? Effect.ignoreLogged(this.options.renewals.ensure)
               : Effect.void,
             failure.reason === "Timeout" ? Effect.void : Effect.sleep(retryDelay)
           )
