@@ -37,7 +37,7 @@ export const write = (rows: ReadonlyArray<Report.Row>, command: string): void =>
 const width = 760
 const left = 330
 const bar = 15
-const colors: { readonly [system: string]: string } = { ours: "#2f6f9f", "ours plain": "#2f6f9f" }
+const colorOf = (system: string): string => system.startsWith("ours") ? "#2f6f9f" : "#b5b5b5"
 
 /** A bar for each row that has a rate, as long as its share of the workload's fastest. */
 export const chart = (rows: ReadonlyArray<Report.Row>): string => {
@@ -55,7 +55,7 @@ export const chart = (rows: ReadonlyArray<Report.Row>): string => {
     const length = Math.max(1, Math.round((width - left - 110) * row.rate / fastest))
     parts.push(
       `<text x="${left - 8}" y="${y + bar - 4}" text-anchor="end">${escape(row.system)}</text>` +
-        `<rect x="${left}" y="${y}" width="${length}" height="${bar - 3}" fill="${colors[row.system] ?? "#b5b5b5"}"/>` +
+        `<rect x="${left}" y="${y}" width="${length}" height="${bar - 3}" fill="${colorOf(row.system)}"/>` +
         `<text x="${left + length + 6}" y="${y + bar - 4}">${Math.round(row.rate).toLocaleString("en")}/s</text>`
     )
     y += bar

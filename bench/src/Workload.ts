@@ -140,6 +140,11 @@ export const workloads: ReadonlyArray<Workload> = [
     "array chains",
     "ours plain"
   ]),
+  consume("memory", "watched", "no-op, with metrics and with spans", "none", thousand, 40_000, "ours", [
+    "ours",
+    "ours with metrics",
+    "ours with spans"
+  ]),
   consume("kafka", "noop", "no-op", "none", thousand, 250_000, "kafkajs eachMessage"),
   consume("kafka", "wait", "2 ms wait", "wait", thousand, 250_000, "kafkajs chains"),
   consume("kafka", "hot", "2 ms wait, half on 10 aggregates", "wait", hot, 25_000, "hot ones alone", [

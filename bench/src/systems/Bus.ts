@@ -1,5 +1,5 @@
 /** The bus, as its users have it. */
-import { EventBus, FailurePolicy, MemoryTransport, Topic } from "@effect-eventbus/core"
+import { EventBus, FailurePolicy, MemoryTransport, OrderChecker, Topic } from "@effect-eventbus/core"
 import type { Transport } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
@@ -55,9 +55,17 @@ export const consume = (
         { ...options, semantics: "at-least-once" }
       )
     } else {
-      yield* bus.subscribe(topicOf(topic), handle, options)
+      yield* bus.subscribe(topicOf(topic), watched(system, handle), options)
     }
   }).pipe(Effect.orDie)
+
+/** A handler as one has it who looks: with the metrics of the order checker, or with a span. */
+const watched = (system: string, handle: ReturnType<typeof effectful>) =>
+  system === "ours with metrics"
+    ? OrderChecker.observe(OrderChecker.make())(handle)
+    : system === "ours with spans"
+    ? (step: Step) => Effect.withSpan(handle(step), "handle")
+    : handle
 
 /** The body of a plain message is `aggregate sequence`. */
 export const bodyOf = (aggregate: number, sequence: number): string => `${aggregate} ${sequence}`

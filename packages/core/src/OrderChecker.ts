@@ -11,6 +11,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import * as Metric from "effect/Metric"
 import type { EnvelopeDelivery } from "./Delivery.js"
 import { fnv1a } from "./Partitioner.js"
@@ -119,13 +120,15 @@ export const observe = (checker: OrderChecker) =>
   handler: (event: A, delivery: EnvelopeDelivery) => Effect.Effect<unknown, E, R>
 ): (event: A, delivery: EnvelopeDelivery) => Effect.Effect<unknown, E, R> =>
 (event, delivery) =>
-  Effect.suspend(() => {
+  // `Metric.increment` is an effect of several steps, which took more time than the check and the count together.
+  Effect.withFiberRuntime((fiber) => {
+    const labels = fiber.getFiberRef(FiberRef.currentMetricLabels)
+    checked.unsafeUpdate(1, labels)
+    if (checker.start(delivery)) return handler(event, delivery)
+    violations.unsafeUpdate(1, labels)
     const { aggregateId, offset, partition, topic } = delivery
-    const start = checker.start(delivery)
-      ? Metric.increment(checked)
-      : Metric.increment(checked).pipe(
-        Effect.zipRight(Metric.increment(violations)),
-        Effect.zipRight(Effect.logError(`${topic}[${partition}]@${offset} of ${aggregateId} started out of order`))
-      )
-    return Effect.zipRight(start, handler(event, delivery))
+    return Effect.zipRight(
+      Effect.logError(`${topic}[${partition}]@${offset} of ${aggregateId} started out of order`),
+      handler(event, delivery)
+    )
   })
