@@ -200,34 +200,44 @@ describe.each(T.versions)("After a crash on %s", (version) => {
       }))
   )
 
-  it("behind a long backlog only what the dead may have handed over is marked", () =>
-    T.run(Effect.gen(function*() {
-      const { servers } = yield* T.server(version)
-      const topic = T.topic()
-      const publisher = yield* T.transport(servers)
-      yield* T.publish(publisher, topic, T.messages(0, 20_000))
-      const first = new T.TestConsumer({
-        capacity: 100,
-        onMessage: (message, consumer) => {
-          if (message.offset <= 1_500) setImmediate(() => consumer.finish(message))
-        }
-      })
-      const one = yield* T.scoped(Effect.flatMap(T.transport(servers), (it) => it.subscribe(T.request(topic), first)))
-      yield* T.waitUntil("it has what it takes", () => first.taken.length === 1_600)
-      yield* one.close
-      const nc = yield* T.client(servers)
-      yield* Effect.promise(async () => {
-        const kv = await nc.jetstream().views.kv("eventbus-leases")
-        await kv.put(`${Subject.toLease("group", topic.name)}.partition.0`, JSON.stringify({ owner: "the dead" }))
-      })
-      const second = new T.TestConsumer()
-      const service = yield* T.transport(servers)
-      yield* service.subscribe(T.request(topic), second)
-      yield* T.waitUntil("the rest came", () => second.taken.length === 18_500)
-      const marked = second.taken.filter(({ maybeDuplicate }) => maybeDuplicate).map(({ offset }) => offset)
-      T.assertNumbers(marked, T.range(1_501, 1_501 + marked.length))
-      assert.isAtLeast(marked.length, 100)
-      assert.isBelow(marked.length, 10_000)
-      T.assertNoViolations(first, second)
-    })))
+  it.each([
+    ["", 1_501],
+    [", also where the server has forgotten what it delivered", 1]
+  ])(
+    "behind a long backlog only what the dead may have handed over is marked%s",
+    (_, from) =>
+      T.run(Effect.gen(function*() {
+        const { servers } = yield* T.server(version)
+        const topic = T.topic()
+        const publisher = yield* T.transport(servers)
+        yield* T.publish(publisher, topic, T.messages(0, 20_000))
+        const first = new T.TestConsumer({
+          capacity: 100,
+          onMessage: (message, consumer) => {
+            if (message.offset <= 1_500) setImmediate(() => consumer.finish(message))
+          }
+        })
+        const one = yield* T.scoped(Effect.flatMap(T.transport(servers), (it) => it.subscribe(T.request(topic), first)))
+        yield* T.waitUntil("it has what it takes", () => first.taken.length === 1_600)
+        yield* one.close
+        const nc = yield* T.client(servers)
+        yield* Effect.promise(async () => {
+          const kv = await nc.jetstream().views.kv("eventbus-leases")
+          await kv.put(`${Subject.toLease("group", topic.name)}.partition.0`, JSON.stringify({ owner: "the dead" }))
+          if (from > 1) return
+          const jsm = await nc.jetstreamManager()
+          const stream = Subject.toStream(topic.name)
+          for await (const { name } of jsm.consumers.list(stream)) await jsm.consumers.delete(stream, name)
+        })
+        const second = new T.TestConsumer()
+        const service = yield* T.transport(servers)
+        yield* service.subscribe(T.request(topic), second)
+        yield* T.waitUntil("the rest came", () => second.taken.length === 20_001 - from)
+        const marked = second.taken.filter(({ maybeDuplicate }) => maybeDuplicate).map(({ offset }) => offset)
+        T.assertNumbers(marked, T.range(from, from + marked.length))
+        assert.isAtLeast(marked.length, 1_601 - from)
+        assert.isBelow(marked.length, 10_000)
+        T.assertNoViolations(first, second)
+      }))
+  )
 })
