@@ -13,7 +13,10 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { type Ended, type Entry, type History, type Message, show, type Started } from "./History.js"
-import { type Aggregate, index, ownerOf } from "./internal/historyIndex.js"
+import { duplicatesOf } from "./internal/duplicatesOf.js"
+import { finding, name, quoted } from "./internal/finding.js"
+import { index, ownerOf } from "./internal/historyIndex.js"
+import { orderOf } from "./internal/orderOf.js"
 
 /**
  * @since 0.1.0
@@ -97,23 +100,6 @@ export interface Options {
   /** When the history ended, in ms. Default: with its last entry. */
   readonly until?: number | undefined
 }
-
-/** How many entries of an aggregate a finding quotes. */
-const quoted = 12
-
-const finding = (
-  oracle: OracleName,
-  kind: Finding["kind"],
-  message: Message | undefined,
-  explanation: string,
-  entries: History = [],
-  entry?: Entry
-): Finding => {
-  const end = entry === undefined ? entries.length : entries.indexOf(entry) + 1
-  return { oracle, kind, message, explanation, context: entries.slice(Math.max(0, end - quoted), end) }
-}
-
-const name = ({ aggregate, sequence }: Message): string => `${aggregate}/${sequence}`
 
 /**
  * Rule 2: no envelope is lost, none is settled before it is finished, and none comes from nowhere.
@@ -205,60 +191,6 @@ export const order = (history: History, options: Options = {}): Verdict => {
   return { oracle: "order", findings }
 }
 
-const orderOf = (
-  aggregate: Aggregate,
-  wasOutSince: (process: string, from: number, to: number) => boolean,
-  options: Options,
-  findings: Array<Finding>
-): void => {
-  const { copies, entries, published, started } = aggregate
-  /** One past the highest that anybody has finished. */
-  let next = 0
-  let owner: { readonly id: string; readonly last: number; finished: number } | undefined
-  const lastStart = new Map<string, number>()
-  const settled = new Set<number>()
-
-  /** What may never have been written is no gap. */
-  const isGap = (to: number): boolean => {
-    for (let sequence = next; sequence < to; sequence++) {
-      if (published.has(sequence) || !copies.has(sequence) || started.has(sequence)) return true
-    }
-    return false
-  }
-
-  const violation = (entry: Started): readonly [Finding["kind"], string] | undefined => {
-    const { process, sequence } = entry
-    const id = ownerOf(entry)
-    const lastHere = lastStart.get(id)
-    lastStart.set(id, entry.at)
-    const before = owner
-    if (before !== undefined && before.id !== id && lastHere !== undefined) {
-      // A suspended process may run for a moment before it learns that it was taken over from.
-      return wasOutSince(process, lastHere, entry.at) ? undefined : ["stale", `though ${before.id} had taken over`]
-    }
-    owner = { id, last: sequence, finished: before?.id === id ? before.finished : -1 }
-    if (sequence > next && isGap(sequence)) return ["skip", `while ${entry.aggregate}/${next} was not finished`]
-    if ((copies.get(sequence) ?? 1) > 1 || (options.repeats === true && entry.maybeDuplicate)) return
-    if (settled.has(sequence)) return ["settled-again", "though it was settled"]
-    if (before?.id === id && sequence < before.last) return ["step-back", `after ${before.last}, within one epoch`]
-    if (sequence <= owner.finished) return ["step-back", "after it was finished, within one epoch"]
-    return
-  }
-
-  for (const entry of entries) {
-    if (entry.kind === "settled") settled.add(entry.sequence)
-    else if (entry.kind === "started") {
-      const found = violation(entry)
-      if (found === undefined) continue
-      const where = `${name(entry)} was started in ${ownerOf(entry)}`
-      findings.push(finding("order", found[0], entry, `${where} ${found[1]}`, entries, entry))
-    } else if (entry.kind === "ended" && entry.outcome === "finished") {
-      next = Math.max(next, entry.sequence + 1)
-      if (owner !== undefined && owner.id === ownerOf(entry)) owner.finished = Math.max(owner.finished, entry.sequence)
-    }
-  }
-}
-
 /**
  * Rules 1 and 12: two handlers of one aggregate never run at once, in one process or in several, unless one of the
  * processes is dead or suspended.
@@ -317,26 +249,6 @@ export const duplicates = (history: History, options: Options = {}): Verdict => 
     }
   }
   return { oracle: "duplicates", findings }
-}
-
-/** The first start of each message in each owner after somebody had finished it. */
-const duplicatesOf = ({ entries }: Aggregate): ReadonlyArray<Started> => {
-  const finished = new Set<number>()
-  const found: Array<Started> = []
-  let last: string | undefined
-  for (const entry of entries) {
-    if (entry.kind === "ended" && entry.outcome === "finished") {
-      finished.add(entry.sequence)
-      last = undefined
-    }
-    if (entry.kind !== "started" || !finished.has(entry.sequence)) continue
-    const id = `${entry.sequence} ${ownerOf(entry)}`
-    // A retry of a duplicate is no other one.
-    if (id === last) continue
-    last = id
-    found.push(entry)
-  }
-  return found
 }
 
 /**
