@@ -31,15 +31,14 @@ const table = (spec: ConfigSpec.Spec): string =>
     )
   ].join("\n")
 
-/** The document with its tables made anew. */
+/** The document with its tables made anew; each of the specs has to have one. */
 export const render = (document: string): string =>
-  Object.entries(specs).reduce(
-    (text, [name, spec]) =>
-      text.replace(
-        new RegExp(`(<!-- settings: ${name} -->\\n)[\\s\\S]*?(\\n<!-- end -->)`),
-        (_, begin: string, end: string) => `${begin}${table(spec)}${end}`
-      ),
-    document
-  )
+  Object.entries(specs).reduce((text, [name, spec]) => {
+    const begin = `<!-- settings: ${name} -->\n`
+    const from = text.indexOf(begin)
+    const to = text.indexOf("<!-- end -->", from)
+    if (from === -1 || to === -1) throw new Error(`there is no table for the settings of ${name}`)
+    return `${text.slice(0, from)}${begin}${table(spec)}\n${text.slice(to)}`
+  }, document)
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(file, render(readFileSync(file, "utf8")))

@@ -36,12 +36,16 @@ export type TopicStrategy = "create" | "create-or-update" | "validate" | "skip"
 export type GroupNaming = "per-topic" | "shared"
 
 /**
+ * How a user proves who it is.
+ *
  * @since 0.1.0
  * @category models
  */
 export type SaslMechanism = "plain" | "scram-sha-256" | "scram-sha-512"
 
 /**
+ * The user to authenticate as.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -67,6 +71,8 @@ export interface Tls {
 }
 
 /**
+ * The options of `KafkaTransport.layer`. Only `brokers` is required.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -103,7 +109,7 @@ export interface Options {
   readonly topicPartitioners?: Readonly<Record<string, Partitioner>> | undefined
   /** How long a batch waits for company when nothing is being sent. Default: 0, for it gathers company while another is sent. */
   readonly linger?: Duration.DurationInput | undefined
-  /** Bytes of a partition's batch. It has to stay below the topics' `max.message.bytes`. Default: 900 KiB. */
+  /** Bytes of a partition's batch; at most `maxMessageBytes`, and below the topics' `max.message.bytes`. Default: 900 KiB. */
   readonly batchBytes?: number | undefined
   /** Messages of a partition's batch. Default: 10,000. */
   readonly batchMessages?: number | undefined
@@ -120,7 +126,7 @@ export interface Options {
   readonly maxQueuedBytes?: number | undefined
   /** After how long without a heartbeat the group gives our partitions to others. Default: 30 seconds. */
   readonly sessionTimeout?: Duration.DurationInput | undefined
-  /** How often a heartbeat is sent. Default: a tenth of the session timeout. */
+  /** How often a heartbeat is sent; at most half of the session timeout. Default: a tenth of it. */
   readonly heartbeatInterval?: Duration.DurationInput | undefined
   /** How long a rebalance waits for its members. Default: 60 seconds. */
   readonly rebalanceTimeout?: Duration.DurationInput | undefined
@@ -128,7 +134,7 @@ export interface Options {
   readonly fetchMaxWait?: Duration.DurationInput | undefined
   /** Bytes that a fetch brings of one partition. Default: 1 MiB. */
   readonly fetchPartitionBytes?: number | undefined
-  /** Bytes that a fetch brings, and that a subscription holds for lanes that are full. Default: 8 MiB. */
+  /** Bytes that a fetch brings, and that a subscription keeps for partitions that take no more at the moment. Default: 8 MiB. */
   readonly fetchBytes?: number | undefined
   /** How consumer groups are named on the broker, and whether topics share one. Default: `per-topic`. */
   readonly groups?: GroupNaming | undefined

@@ -30,7 +30,7 @@ export const spec = {
     description: "How long a request waits for its answer, before its connection is given up."
   }),
   "kafka.sasl.mechanism": ConfigSpec.literal("plain", "scram-sha-256", "scram-sha-512")({
-    description: "How to authenticate. Without it there is no authentication."
+    description: "How to authenticate; user and password are needed, too. Without it there is no authentication."
   }),
   "kafka.sasl.username": ConfigSpec.string({ description: "The user to authenticate as." }),
   "kafka.sasl.password": ConfigSpec.secret({ description: "The user's password." }),
@@ -84,10 +84,11 @@ export const spec = {
   }),
   "kafka.topicDefaults.partitions": ConfigSpec.integer({
     description:
-      "Partitions that all topics are to have which don't say it themselves: unlike `kafka.partitions` it is also checked, or added."
+      "Partitions of all topics that don't say it themselves; unlike `kafka.partitions` also compared with those of existing topics, as `kafka.topics` says."
   }),
   "kafka.topicDefaults.replicationFactor": ConfigSpec.integer({
-    description: "Replicas that all topics are to have: unlike `kafka.replicationFactor` it is also checked."
+    description:
+      "Replicas of all topics; unlike `kafka.replicationFactor` also compared with those of existing topics, as `kafka.topics` says."
   }),
   "kafka.topicDefaults.config": ConfigSpec.list({
     description: "Other settings of all topics by Kafka's names, as `segment.ms=3600000`."
@@ -109,7 +110,8 @@ export const spec = {
   }),
   "kafka.batchBytes": ConfigSpec.integer({
     default: "921600",
-    description: "Bytes of a partition's batch; below the topics' `max.message.bytes`."
+    description:
+      "Bytes of a partition's batch; at most `kafka.maxMessageBytes`, and below the topics' `max.message.bytes`."
   }),
   "kafka.batchMessages": ConfigSpec.integer({ default: "10000", description: "Messages of a partition's batch." }),
   "kafka.compression": ConfigSpec.literal("none", "gzip", "snappy", "lz4", "zstd")({
@@ -130,7 +132,7 @@ export const spec = {
   }),
   "kafka.heartbeatInterval": ConfigSpec.duration({
     default: "a tenth of the session timeout",
-    description: "How often a heartbeat is sent."
+    description: "How often a heartbeat is sent; at most half of the session timeout."
   }),
   "kafka.rebalanceTimeout": ConfigSpec.duration({
     default: "60 seconds",
@@ -146,7 +148,8 @@ export const spec = {
   }),
   "kafka.fetchBytes": ConfigSpec.integer({
     default: "8388608",
-    description: "Bytes that a fetch brings, and that a subscription holds for lanes that are full."
+    description:
+      "Bytes that a fetch brings, and that a subscription keeps for partitions that take no more at the moment."
   }),
   "kafka.groups": ConfigSpec.literal("per-topic", "shared")({
     default: "per-topic",

@@ -50,6 +50,8 @@ export type ConsumerStrategy = "update" | "validate"
 export type Storage = "file" | "memory"
 
 /**
+ * The options of `NatsTransport.layer`, all with defaults.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -58,8 +60,10 @@ export interface Options {
   readonly servers?: ReadonlyArray<string> | undefined
   /** The name of the connection in the server's lists. Default: `effect-eventbus`. */
   readonly name?: string | undefined
+  /** The user to log in as, with `password`. Of the ways to log in only one can be used. Default: none. */
   readonly user?: string | undefined
   readonly password?: Redacted.Redacted<string> | undefined
+  /** An authentication token. */
   readonly token?: Redacted.Redacted<string> | undefined
   /** The text of a credentials file (JWT and seed). */
   readonly credentials?: Redacted.Redacted<string> | undefined
@@ -120,7 +124,7 @@ export interface Options {
    * read with wildcards. Default: none; a topic has a stream of its own.
    */
   readonly sharedStreams?: ReadonlyArray<string> | undefined
-  /** For how long the server knows message ids again. Default: 2 minutes. */
+  /** For how long the server recognizes a message id that it has seen; at least 100 millis. Default: 2 minutes. */
   readonly duplicateWindow?: Duration.DurationInput | undefined
   /**
    * How many partitions a topic has that says nothing about it, 1 to 1,024. A topic with partitions has its aggregates in the subjects
@@ -134,23 +138,23 @@ export interface Options {
    * for this time, less `drainDeadline` (a third of this at most), stops its handlers. Default: 10 seconds.
    */
   readonly leaseDuration?: Duration.DurationInput | undefined
-  /** How often an instance renews its lease. Default: a third of `leaseDuration`, which is also the most. */
+  /** How often an instance renews its lease; at least 100 millis. Default: a third of `leaseDuration`, which is also the most. */
   readonly leaseRenewInterval?: Duration.DurationInput | undefined
   /** The key-value bucket of the leases; letters, digits, `-` and `_`. Default: `eventbus-leases`. */
   readonly leaseBucket?: string | undefined
   /** How many published messages can wait for their acknowledgement at once. Default: 1,000. */
   readonly maxInFlight?: number | undefined
-  /** After what time without an acknowledgement a message is sent again, with the same message id. Default: 3 seconds. */
+  /** After what time without an acknowledgement a message is sent again, with the same message id; at least 100 millis. Default: 3 seconds. */
   readonly ackTimeout?: Duration.DurationInput | undefined
   /** See {@link ConsumerStrategy}. Default: `update`. */
   readonly consumers?: ConsumerStrategy | undefined
   /**
    * After what time without a sign of life the server delivers a message again. Signs of life are sent for all messages
-   * in hand every third of it, so handlers may take longer. Default: 30 seconds.
+   * in hand every third of it, so handlers may take longer. At least 1 second. Default: 30 seconds.
    */
   readonly ackWait?: Duration.DurationInput | undefined
   /**
-   * After what time without a reader the server deletes a durable consumer, and with it the group's position.
+   * After what time without a reader the server deletes a durable consumer, and with it the group's position; at least 1 second.
    * Default: never.
    */
   readonly inactiveThreshold?: Duration.DurationInput | undefined
@@ -160,9 +164,9 @@ export interface Options {
   readonly deleteConsumers?: boolean | undefined
   /** Whether settings on the server that weaken the promises for envelopes are logged as warnings. Default: `warn`. */
   readonly preflight?: "warn" | "off" | undefined
-  /** How many messages a subscription fetches ahead of its lane. Default: 500. */
+  /** How many messages a subscription fetches ahead of its actors, over all its partitions. Default: 500. */
   readonly prefetchMessages?: number | undefined
-  /** How many bytes a subscription fetches ahead of its lane; at least two messages of the server's largest size. Default: 8 MiB. */
+  /** How many bytes a subscription fetches ahead of its actors, over all its partitions; of each partition at least one message of the largest size. Default: 8 MiB. */
   readonly prefetchBytes?: number | undefined
 }
 

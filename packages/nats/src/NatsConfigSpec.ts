@@ -29,7 +29,8 @@ export const spec = {
   "nats.credentialsFile": ConfigSpec.string({ description: "The path of a credentials file." }),
   "nats.nkeySeed": ConfigSpec.secret({ description: "The seed of an NKey, `SU…`." }),
   "nats.tls": ConfigSpec.boolean({
-    description: "Demand TLS. Without it: if another TLS setting is given, or the server demands it."
+    description:
+      "Whether TLS is demanded. By default it is if another TLS setting is given; a server that demands TLS gets it anyway."
   }),
   "nats.tlsCaFile": ConfigSpec.string({ description: "PEM file with the certificate authorities to trust." }),
   "nats.tlsCertFile": ConfigSpec.string({ description: "PEM file with the client's certificate." }),
@@ -109,7 +110,7 @@ export const spec = {
   }),
   "nats.duplicateWindow": ConfigSpec.duration({
     default: defaults.duplicateWindow,
-    description: "For how long the server knows message ids again."
+    description: "For how long the server recognizes a message id that it has seen."
   }),
   "nats.partitions": ConfigSpec.integer({
     default: "none",
@@ -123,7 +124,7 @@ export const spec = {
   "nats.leaseDuration": ConfigSpec.duration({
     default: defaults.leaseDuration,
     description:
-      "After what time without a renewal others take over an instance's partitions. The instance stops its handlers before, by `drainDeadline` or a third of this."
+      "After what time without a renewal others take over an instance's partitions; at least 1 second. The instance interrupts its handlers earlier, by `drainDeadline` or a third of this, if that is less."
   }),
   "nats.leaseRenewInterval": ConfigSpec.duration({
     default: "a third of `nats.leaseDuration`",
@@ -148,11 +149,12 @@ export const spec = {
   "nats.ackWait": ConfigSpec.duration({
     default: defaults.ackWait,
     description:
-      "After what time without a sign of life the server delivers a message again; signs are sent every third of it."
+      "After what time without a sign of life the server delivers a message again; at least 1 second. Signs are sent every third of it."
   }),
   "nats.inactiveThreshold": ConfigSpec.duration({
     default: "never",
-    description: "After what time without a reader the server deletes a durable consumer, and the group's position."
+    description:
+      "After what time without a reader the server deletes a durable consumer, and with it the group's position; at least 1 second."
   }),
   "nats.latest": ConfigSpec.literal("new", "last")({
     default: defaults.latest,
@@ -168,11 +170,12 @@ export const spec = {
   }),
   "nats.prefetchMessages": ConfigSpec.integer({
     default: "500",
-    description: "How many messages a subscription fetches ahead of its lane."
+    description: "How many messages a subscription fetches ahead of its actors, over all its partitions."
   }),
   "nats.prefetchBytes": ConfigSpec.integer({
     default: "8388608 (8 MiB)",
-    description: "How many bytes a subscription fetches ahead of its lane."
+    description:
+      "How many bytes a subscription fetches ahead of its actors, over all its partitions; of each partition at least one message of the largest size."
   })
 } satisfies ConfigSpec.Spec
 
