@@ -56,6 +56,12 @@ describe("the examples", () => {
     }
   })
 
+  it("docs/kafka.md shows the codecs that the tests of Kafka use", () => {
+    const tested = readFileSync(`${root}packages/kafka/test/codecs.ts`, "utf8")
+    const codecs = /^const ready = .*?^}$/ms.exec(tested.replace("export const", "const"))![0]
+    expect(readFileSync(`${root}docs/kafka.md`, "utf8")).toContain(codecs)
+  })
+
   it("the tables of docs/configuration.md are those of the code", () => {
     const document = readFileSync(file, "utf8")
     expect(render(document)).toBe(document)

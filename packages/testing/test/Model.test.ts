@@ -3,12 +3,12 @@ import { expect, it } from "@effect/vitest"
 import { Effect, FastCheck as fc } from "effect"
 import * as Schedule from "./model/Schedule.js"
 
-const runs = Number(process.env.EVENTBUS_MODEL_RUNS ?? 1_000)
-const seed = Number(process.env.EVENTBUS_MODEL_SEED ?? Date.now() % 2 ** 31)
-const path = process.env.EVENTBUS_MODEL_PATH
-const repeat = `Repeat it with EVENTBUS_MODEL_SEED=${seed} and EVENTBUS_MODEL_PATH=<the path that fast-check tells>`
+const runs = Number(process.env.TEST_MODEL_RUNS ?? 1_000)
+const seed = Number(process.env.TEST_MODEL_SEED ?? Date.now() % 2 ** 31)
+const path = process.env.TEST_MODEL_PATH
+const repeat = `Repeat it with TEST_MODEL_SEED=${seed} and TEST_MODEL_PATH=<the path that fast-check tells>`
 
-it(`keeps the contract in ${runs} random schedules (EVENTBUS_MODEL_SEED=${seed})`, async () => {
+it(`keeps the contract in ${runs} random schedules (TEST_MODEL_SEED=${seed})`, async () => {
   const sum = { schedules: 0, long: 0, finished: 0, duplicates: 0 }
   await fc.assert(
     fc.asyncProperty(Schedule.schedule, async (schedule) => {

@@ -3,7 +3,7 @@ import { Effect, Either, FastCheck as fc } from "effect"
 import * as Bugs from "./model/Bugs.js"
 import * as Schedule from "./model/Schedule.js"
 
-const seed = Number(process.env.EVENTBUS_MODEL_SEED ?? 1)
+const seed = Number(process.env.TEST_MODEL_SEED ?? 1)
 
 /** Runs schedules until the oracle has found what it should, and answers after how many. */
 const found = async (finding: string, bug: () => Bugs.Bug): Promise<number> => {

@@ -50,6 +50,18 @@ const filesBelow = async (folder: string): Promise<ReadonlyArray<string>> => {
   )
 }
 
+const codeOf = (document: string): ReadonlyArray<string> =>
+  Array.from(document.matchAll(/^ *```ts\n(.*?)^ *```/gms), ([, code]) => code!)
+
+/** The programs of the guides: what has imports is complete, unless it imports what only its reader has. */
+const programsOfGuides = async (): Promise<ReadonlyArray<string>> => {
+  const guides = (await readdir(join(root, "docs"))).filter((name) => name.endsWith(".md")).map((name) =>
+    `docs/${name}`
+  )
+  const documents = await Promise.all(["README.md", ...guides].map((name) => readFile(join(root, name), "utf8")))
+  return documents.flatMap(codeOf).filter((code) => /^ *import /m.test(code) && !/ from "(\.|@bokuweb\/)/.test(code))
+}
+
 /** The start of a script that can't load vitest, as in a program that is no test. */
 const withoutVitest = `
   import { register } from "node:module"
@@ -125,9 +137,13 @@ describe("the packed tarballs", () => {
       await copyFile(new URL(`../fixture/${name}`, import.meta.url), join(project, name))
     }
     for (const name of packages) {
-      const readme = await readFile(join(installed(name), "README.md"), "utf8")
-      await writeFile(join(project, `readme-${name}.ts`), /^```ts\n(.*?)^```/ms.exec(readme)![1]!)
+      const [first, ...others] = codeOf(await readFile(join(installed(name), "README.md"), "utf8"))
+      await writeFile(join(project, `readme-${name}.ts`), first!)
+      for (const [i, code] of others.entries()) await writeFile(join(project, `readme-${name}-${i}.ts`), code)
     }
+    const guides = await programsOfGuides()
+    expect(guides.length).toBeGreaterThan(8)
+    for (const [i, code] of guides.entries()) await writeFile(join(project, `guide-${i}.ts`), code)
     await writeFile(
       join(project, "tsconfig.json"),
       JSON.stringify({
