@@ -58,6 +58,8 @@ export interface Actors<M> {
 }
 
 /**
+ * Starts the actors of subscriptions, starts them again when they die, and caps how many live at once.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -72,12 +74,16 @@ export interface Service {
 }
 
 /**
+ * The supervisor that a dispatcher gets its actors from.
+ *
  * @since 0.1.0
  * @category tags
  */
 export class ActorSupervisor extends Context.Tag("@effect-eventbus/core/ActorSupervisor")<ActorSupervisor, Service>() {}
 
 /**
+ * When actors are started again; everything else comes from `EventBusConfig`.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -91,6 +97,8 @@ export interface Options {
 }
 
 /**
+ * A supervisor that ends, with its actors, when the scope does.
+ *
  * @since 0.1.0
  * @category constructors
  */

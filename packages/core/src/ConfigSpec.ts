@@ -66,12 +66,16 @@ const key = <A>(type: string, read: (name: string) => Config.Config<A>) => (doc:
 })
 
 /**
+ * A text that is not empty.
+ *
  * @since 0.1.0
  * @category keys
  */
 export const string = key("text", Config.nonEmptyString)
 
 /**
+ * `true` or `false`; `yes`, `on`, `1` and their opposites are read as well.
+ *
  * @since 0.1.0
  * @category keys
  */

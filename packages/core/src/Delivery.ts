@@ -7,6 +7,8 @@ import type { Envelope } from "./Envelope.js"
 import type { Headers } from "./Headers.js"
 
 /**
+ * What is known of a message beside its body or event.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -25,7 +27,7 @@ export interface Delivery {
   readonly maybeDuplicate: boolean
   /** How often the broker delivered the message, where it counts (NATS). */
   readonly deliveryCount: number | undefined
-  /** The how-manieth start of the handler for this message in this process this is; from 1. */
+  /** How often the handler was started for this message in this process, this start included: 1 at the first. */
   readonly attempt: number
   /** What the message is ordered by; undefined for a message that is handled in no order. */
   readonly aggregateId: string | undefined

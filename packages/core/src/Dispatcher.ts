@@ -1,7 +1,7 @@
 /**
  * Routes the messages of a subscription to mailboxes by their keys. A strategy
- * decides what owns a mailbox: an actor per aggregate here; a fixed pool of actors and keyed
- * workers can be given as other layers of the same service.
+ * decides what owns a mailbox: here an actor per aggregate. Another strategy, for instance a fixed pool
+ * of actors, can be given as a layer of your own.
  *
  * @since 0.1.0
  */
@@ -12,6 +12,8 @@ import type * as Scope from "effect/Scope"
 import { type Actors, ActorSupervisor, type Behaviour } from "./ActorSupervisor.js"
 
 /**
+ * A strategy that gives each subscription its mailboxes.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -29,6 +31,8 @@ export interface Service {
 }
 
 /**
+ * The strategy of a bus: `EventBus.layer` has `layerActorPerAggregate`, `EventBus.layerDispatcher` takes another one.
+ *
  * @since 0.1.0
  * @category tags
  */

@@ -9,6 +9,8 @@ import { v7 } from "uuid"
 import * as AggregateId from "./AggregateId.js"
 
 /**
+ * An event with what identifies and describes it.
+ *
  * @since 0.1.0
  * @category models
  */

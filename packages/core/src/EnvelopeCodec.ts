@@ -13,6 +13,8 @@ import type { Headers } from "./Headers.js"
 import { jsonMember } from "./internal/jsonMember.js"
 
 /**
+ * Writes and reads envelopes. Both run for every message, so they are synchronous.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -72,11 +72,16 @@ export class PublishAllFailed extends Data.TaggedError("PublishAllFailed")<{
 }
 
 /**
+ * What an application does with a bus: publish, subscribe, replay.
+ *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
-  /** Publishes one message, and succeeds when the broker has confirmed it. */
+  /**
+   * Publishes one message, and succeeds when the broker has confirmed it. It ends within `publishTimeout` (10 seconds). After
+   * `PublishFailed` with `outcome: "unknown"` the message may have been written all the same.
+   */
   readonly publish: {
     <A, I>(topic: EnvelopeTopic<A, I>, message: EnvelopeMessage<A>): Effect.Effect<Receipt, PublishError>
     (topic: PlainTopic, message: PlainMessage): Effect.Effect<Receipt, PublishError>
@@ -150,7 +155,7 @@ export interface Service {
       options?: Replay.Options
     ): Effect.Effect<Replay.Report, Replay.ReplayFailed<E> | Replay.ReplayError, Exclude<R, Scope.Scope>>
   }
-  /** The running subscription of a topic, if there is one. Takes no lock. */
+  /** The running subscription of a topic and group (default: the configured one) in this bus, if there is one. Takes no lock. */
   readonly find: (
     topic: string,
     group?: string
@@ -158,6 +163,8 @@ export interface Service {
 }
 
 /**
+ * The bus of an application; `layer` makes it.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -387,7 +394,8 @@ export const layer: Layer.Layer<EventBus, never, Transport> = Layer.scoped(Event
 )
 
 /**
- * A bus with a dispatcher of your choice, on the provided transport.
+ * A bus with a dispatcher of your choice, on the provided transport. `Dispatcher.layerActorPerAggregate` and
+ * `ActorSupervisor.layer({ restart })` together are what `layer` has, with another schedule of restarts.
  *
  * @since 0.1.0
  * @category layers

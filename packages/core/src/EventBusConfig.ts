@@ -58,6 +58,8 @@ export interface Options {
 }
 
 /**
+ * All settings with their values; `Options` says what each means.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -210,6 +212,8 @@ export const make = (options: Options): Effect.Effect<Service, InvalidConfigurat
   })
 
 /**
+ * The defaults with some settings changed, as a layer to provide to `EventBus.layer`. It fails with every setting that is wrong.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -9,12 +9,16 @@ import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 
 /**
+ * Marks the errors of this module; `isEventBusError` looks for it.
+ *
  * @since 0.1.0
  * @category type ids
  */
 export const TypeId: unique symbol = Symbol.for("@effect-eventbus/core/EventBusError")
 
 /**
+ * The type of the mark.
+ *
  * @since 0.1.0
  * @category type ids
  */
@@ -350,6 +354,8 @@ export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{
 }
 
 /**
+ * How publishing one message can fail. `PublishFailed` has `outcome`; all others mean that nothing was written.
+ *
  * @since 0.1.0
  * @category errors
  */
@@ -362,6 +368,8 @@ export type PublishError =
   | InvalidConfiguration
 
 /**
+ * How a subscription can fail to begin. What breaks later is repaired by the transport.
+ *
  * @since 0.1.0
  * @category errors
  */
@@ -386,6 +394,8 @@ export type ReadError =
   | ReadFailed
 
 /**
+ * Any error of this module.
+ *
  * @since 0.1.0
  * @category errors
  */

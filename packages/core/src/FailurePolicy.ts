@@ -83,6 +83,8 @@ export const deadLetter = (topic: string | { readonly spec: TopicSpec }): DeadLe
 }
 
 /**
+ * Tries again every `holdInterval` until it succeeds, and says what happens to bytes that can't be decoded.
+ *
  * @since 0.1.0
  * @category policies
  */
@@ -92,12 +94,16 @@ export const hold = (options: { readonly undecodable: DeadLetter | Drop }): Hold
 })
 
 /**
+ * Counts and reports the message, and goes on.
+ *
  * @since 0.1.0
  * @category policies
  */
 export const drop: Drop = { _tag: "Drop" }
 
 /**
+ * Tries again by the subscription's schedule; for `onError`.
+ *
  * @since 0.1.0
  * @category decisions
  */

@@ -25,6 +25,8 @@ export interface Headers {
 }
 
 /**
+ * No headers.
+ *
  * @since 0.1.0
  * @category constructors
  */

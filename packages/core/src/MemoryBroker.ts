@@ -14,6 +14,8 @@ import { Journal, type JournalEntry, MemoryTopic } from "./internal/memoryLog.js
 import type { TopicSpec } from "./Transport.js"
 
 /**
+ * The bounds of a broker in memory, all with defaults.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -44,6 +46,8 @@ export type {
 } from "./internal/memoryLog.js"
 
 /**
+ * What the memory transport needs of its broker, and what tests look at.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -66,12 +70,16 @@ export interface Service {
 }
 
 /**
+ * The broker that `MemoryTransport.layerBroker` uses.
+ *
  * @since 0.1.0
  * @category tags
  */
 export class MemoryBroker extends Context.Tag("@effect-eventbus/core/MemoryBroker")<MemoryBroker, Service>() {}
 
 /**
+ * A broker with no topics yet. It fails where an option is no whole number in its range.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -124,6 +132,8 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
   })
 
 /**
+ * A broker as a layer: share it where several buses use one, or a bus is started again.
+ *
  * @since 0.1.0
  * @category layers
  */

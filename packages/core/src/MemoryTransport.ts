@@ -21,6 +21,8 @@ import { Transport as TransportTag } from "./Transport.js"
 const encoder = new TextEncoder()
 
 /**
+ * The transport on the provided broker.
+ *
  * @since 0.1.0
  * @category constructors
  */

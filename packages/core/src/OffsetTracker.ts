@@ -10,6 +10,8 @@
  */
 
 /**
+ * The offsets of one partition, from the watermark to the position.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -42,6 +42,8 @@ export const violations = Metric.counter("eventbus_order_violations_total", {
 })
 
 /**
+ * Remembers the last start of each aggregate and judges the next one.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -61,6 +63,8 @@ export interface OrderChecker {
 export type Started = Pick<EnvelopeDelivery, "topic" | "group" | "partition" | "epoch" | "offset" | "aggregateId">
 
 /**
+ * How much is remembered.
+ *
  * @since 0.1.0
  * @category options
  */

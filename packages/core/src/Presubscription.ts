@@ -28,6 +28,8 @@ export interface Presubscription {
 }
 
 /**
+ * What has been counted since the topic was joined, and how it stands now.
+ *
  * @since 0.1.0
  * @category models
  */

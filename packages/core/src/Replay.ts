@@ -11,6 +11,8 @@ import type { BusClosed, HandlerTimeout, Position, ReadError, ReplayUnsupported 
 import type { ReadFrom, ReadTo } from "./Transport.js"
 
 /**
+ * Which part of a topic is replayed, and how its handlers run.
+ *
  * @since 0.1.0
  * @category options
  */

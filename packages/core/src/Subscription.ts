@@ -35,6 +35,8 @@ export interface Subscription<out F> {
 }
 
 /**
+ * What has been counted since the subscription began, and how many are held and alive now.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -45,7 +47,7 @@ export interface Stats {
   readonly handled: number
   /** Attempts after the first. */
   readonly retried: number
-  /** Actors started again after a defect, also the time in which the message is given up. */
+  /** How often an actor was started again after a defect, the last time, when the message is given up, included. */
   readonly restarted: number
   readonly deadLettered: number
   readonly dropped: number
@@ -75,6 +77,8 @@ export interface CloseReport {
 }
 
 /**
+ * The options that all subscriptions have.
+ *
  * @since 0.1.0
  * @category options
  */
@@ -104,7 +108,7 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
   readonly onError?: OnError<NoInfer<E>> | undefined
   /** When a typed failure is tried again. Default: 8 times, from 100 ms doubling to at most 30 s, with jitter. */
   readonly retry?: Schedule.Schedule<unknown, NoInfer<E> | HandlerTimeout> | undefined
-  /** Runs for each message that was given up, in its actor, before its followers. */
+  /** Runs for each message that was given up, in its actor, before its followers; with `hold` once, when that begins. */
   readonly onFailure?: ((failure: EnvelopeFailure<NoInfer<E>>) => Effect.Effect<unknown, never, R>) | undefined
 }
 

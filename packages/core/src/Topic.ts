@@ -30,9 +30,11 @@ import type { TopicSpec } from "./Transport.js"
  */
 export interface EnvelopeTopic<A, I = unknown> {
   readonly kind: "envelope"
+  /** Its name on the broker; in NATS the subject. */
   readonly name: string
   readonly spec: TopicSpec
   readonly schema: Schema.Schema<A, I>
+  /** The `event_type` of a payload that is published. */
   readonly eventType: (payload: A) => string
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
   readonly toLayer: {
@@ -80,7 +82,7 @@ export interface PlainTopic {
 export type EnvelopeHandler<A, E, R> = (event: A, delivery: EnvelopeDelivery) => Effect.Effect<unknown, E, R>
 
 /**
- * Handles one plain message, once at most.
+ * Handles one plain message, at most once unless the subscription chooses otherwise. The body is empty where the value is `null`.
  *
  * @since 0.1.0
  * @category models
@@ -117,6 +119,8 @@ export interface PlainMessage {
 }
 
 /**
+ * What a transport should know when it makes the topic.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -126,7 +130,7 @@ export interface Options {
 }
 
 /**
- * A topic of envelopes. The event type is the payload's `_tag`, or what `eventType` says: payloads without a `_tag` need it.
+ * A topic of envelopes: define it once, and use the value to publish and to subscribe. The event type is the payload's `_tag`, or what `eventType` says: payloads without a `_tag` need it.
  *
  * @since 0.1.0
  * @category constructors

@@ -176,9 +176,9 @@ export type Semantics = "at-least-once" | "at-most-once"
 
 /**
  * Where a group that has no position yet begins to read. At a time: with the first message of each partition that is not
- * older. At offsets, by partition: there, and where none is given at the earliest; what the
- * partition does not have any more, or not yet, is its nearest end. Only the transports that
- * say so in their capabilities can do the last two.
+ * older. At offsets, by partition: there, and where none is given at the earliest; an offset that the
+ * partition does not have any more, or not yet, means its nearest end. Only transports that
+ * say so in their capabilities can do the last two: Kafka and NATS, not memory.
  *
  * @since 0.1.0
  * @category models
@@ -190,6 +190,8 @@ export type StartFrom =
   | { readonly offsets: Readonly<Record<number, number>> }
 
 /**
+ * What a transport is asked for when a subscription begins.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -245,6 +247,8 @@ export type ReadTo =
   | { readonly offsets: Readonly<Record<number, number>> }
 
 /**
+ * Which part of a topic is to be read.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -275,8 +279,8 @@ export interface ReadPartition {
 }
 
 /**
- * What a transport can and can't do. The conformance suite asks for it and
- * leaves out only what is declared here.
+ * What a transport can and can't do. The bus asks for `startAt`, the conformance suite for `settlement` and
+ * `maxMessageBytes`; the others are for programs that run on several transports.
  *
  * @since 0.1.0
  * @category models
@@ -302,6 +306,8 @@ export interface Capabilities {
 }
 
 /**
+ * A transport: what carries the messages of a bus.
+ *
  * @since 0.1.0
  * @category models
  */

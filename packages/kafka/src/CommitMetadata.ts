@@ -15,6 +15,8 @@ import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
 
 /**
+ * What the text beside a committed offset says.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -8,6 +8,8 @@ import { promisify } from "node:util"
 import * as zlib from "node:zlib"
 
 /**
+ * How a batch of records can be compressed.
+ *
  * @since 0.1.0
  * @category models
  */

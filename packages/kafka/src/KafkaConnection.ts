@@ -22,6 +22,8 @@ export interface ConnectionState {
 }
 
 /**
+ * The state of the connections to the brokers, now and as it changes.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -19,6 +19,8 @@ import { toSubscribeError } from "./KafkaErrors.js"
 import type { KafkaTopics } from "./KafkaTopics.js"
 
 /**
+ * Begins subscriptions; the transport's `subscribe`.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -36,6 +38,8 @@ export const groupOf = (group: string, topic: string, groups: GroupNaming = "per
   groups === "shared" ? group : `${group}.${topic}`
 
 /**
+ * Subscriptions on a client of the transport. For the transport itself: applications use `KafkaTransport`.
+ *
  * @since 0.1.0
  * @category constructors
  */

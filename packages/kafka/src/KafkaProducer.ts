@@ -30,6 +30,8 @@ import { toPublishError } from "./KafkaErrors.js"
 import type { KafkaTopics, Topic } from "./KafkaTopics.js"
 
 /**
+ * Publishes; the transport's `publish`.
+ *
  * @since 0.1.0
  * @category models
  */

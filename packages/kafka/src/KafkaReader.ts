@@ -23,6 +23,8 @@ import { toInvalidConfiguration } from "./KafkaErrors.js"
 import type { KafkaTopics } from "./KafkaTopics.js"
 
 /**
+ * Reads a bounded part of a topic; the transport's `read`.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -46,6 +48,8 @@ interface Page {
 }
 
 /**
+ * Reads on a client of the transport. For the transport itself: applications use `EventBus.replay`.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -35,6 +35,8 @@ export interface Topic {
 }
 
 /**
+ * What the transport knows of its topics.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -55,6 +57,8 @@ type Resume<E> = (exit: Exit.Exit<Topic, E>) => void
 const LEADERS_WITHIN = "10 seconds"
 
 /**
+ * The topics of a client. For the transport itself: applications set `topics`, `topicSettings` and `topicDefaults`.
+ *
  * @since 0.1.0
  * @category constructors
  */

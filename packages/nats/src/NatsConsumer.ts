@@ -35,6 +35,8 @@ import type { NatsStreams } from "./NatsStreams.js"
 import * as Subject from "./Subject.js"
 
 /**
+ * Begins a subscription; the transport's `subscribe`.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -50,6 +52,8 @@ const concurrency = 16
 const shortestRenewal = 250
 
 /**
+ * Subscriptions on a connection of the transport. For the transport itself: applications use `NatsTransport`.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -35,6 +35,8 @@ import type { NatsStreams } from "./NatsStreams.js"
 import * as Subject from "./Subject.js"
 
 /**
+ * The transport's `publish`.
+ *
  * @since 0.1.0
  * @category models
  */

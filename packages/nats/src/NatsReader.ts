@@ -28,6 +28,8 @@ import type * as NatsStreams from "./NatsStreams.js"
 import * as Subject from "./Subject.js"
 
 /**
+ * Reads a bounded part of a topic; the transport's `read`.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -58,6 +60,8 @@ const isTransient = (failure: Failure): boolean =>
   (failure.error === undefined || isTemporary(failure.error) || isNotFound(failure))
 
 /**
+ * Reads on a connection of the transport. For the transport itself: applications use `EventBus.replay`.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -38,12 +38,16 @@ export interface Stream {
 }
 
 /**
+ * Why there is no stream for a topic.
+ *
  * @since 0.1.0
  * @category models
  */
 export type StreamError = UnknownTopic | InvalidConfiguration | NatsRequestFailed
 
 /**
+ * What the transport knows of the streams of its topics.
+ *
  * @since 0.1.0
  * @category models
  */

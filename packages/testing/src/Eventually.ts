@@ -9,6 +9,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 
 /**
+ * What was waited for did not happen in time, or what must not happen did.
+ *
  * @since 0.1.0
  * @category errors
  */

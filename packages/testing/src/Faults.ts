@@ -87,6 +87,8 @@ export interface Counts {
 }
 
 /**
+ * Counts the faults, cuts the connection and kills.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -139,6 +141,8 @@ interface Line {
 const joinAgain = Schedule.spaced("100 millis")
 
 /**
+ * A transport with faults around another one; `layer` does the same with layers.
+ *
  * @since 0.1.0
  * @category constructors
  */

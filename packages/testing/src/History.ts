@@ -115,12 +115,16 @@ export interface Up extends Occurrence {
 }
 
 /**
+ * Anything that a history has.
+ *
  * @since 0.1.0
  * @category models
  */
 export type Entry = Published | Delivered | Started | Ended | Settled | Down | Up
 
 /**
+ * The entries of all processes; they need not be sorted by time.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -19,6 +19,8 @@ import { index, ownerOf } from "./internal/historyIndex.js"
 import { orderOf } from "./internal/orderOf.js"
 
 /**
+ * The oracles by name.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -63,6 +65,8 @@ export interface Finding {
 }
 
 /**
+ * What one oracle has found.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -73,6 +77,8 @@ export interface Verdict {
 }
 
 /**
+ * What the oracles have to know of the run.
+ *
  * @since 0.1.0
  * @category options
  */
@@ -348,6 +354,8 @@ export const render = (findings: ReadonlyArray<Finding>, atMost = 5): string =>
   ).concat(findings.length > atMost ? [`and ${findings.length - atMost} more`] : []).join("\n\n")
 
 /**
+ * `watchProgress` has seen nothing move for too long.
+ *
  * @since 0.1.0
  * @category errors
  */

@@ -9,6 +9,8 @@
  */
 
 /**
+ * A start of a handler that the contract does not allow.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -5,6 +5,8 @@
  */
 
 /**
+ * A source of numbers that look random and depend on a seed alone.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -43,6 +43,8 @@ import {
 } from "./Outcome.js"
 
 /**
+ * How long is waited.
+ *
  * @since 0.1.0
  * @category options
  */
@@ -55,6 +57,8 @@ export interface WaitOptions {
 }
 
 /**
+ * Which group is meant, and how long is waited.
+ *
  * @since 0.1.0
  * @category options
  */
@@ -64,6 +68,8 @@ export interface ExpectOptions extends WaitOptions {
 }
 
 /**
+ * Settings of the bus under test, and of its broker.
+ *
  * @since 0.1.0
  * @category options
  */
@@ -106,6 +112,8 @@ export interface Service {
 type Expected<A> = Effect.Effect<A, ExpectationFailed>
 
 /**
+ * What is remembered of the bus under test; `layer` provides it.
+ *
  * @since 0.1.0
  * @category tags
  */

@@ -38,6 +38,8 @@ export class NeverEnds extends Data.TaggedError("NeverEnds")<{
 }
 
 /**
+ * The seed, and how long a program may take.
+ *
  * @since 0.1.0
  * @category options
  */
