@@ -13,10 +13,11 @@ import type { Compression } from "./Compression.js"
  * @category models
  */
 export interface TopicSettings {
-  /** Its number; what the topic's definition says (`Topic.envelope(name, schema, { partitions })`) comes before it. */
+  /** How many partitions it has; what the topic's definition says (`Topic.envelope(name, schema, { partitions })`) comes before it. */
   readonly partitions?: number | undefined
+  /** Replicas of each partition. */
   readonly replicationFactor?: number | undefined
-  /** How long messages are kept; infinite for ever (`retention.ms`). */
+  /** How long messages are kept; `Duration.infinity` for ever (`retention.ms`). */
   readonly retention?: Duration.DurationInput | undefined
   /** How many bytes of a partition are kept; −1 for no limit (`retention.bytes`). */
   readonly retentionBytes?: number | undefined
