@@ -45,7 +45,7 @@ export interface Metadata {
   readonly aggregateId: string
   /** Default: 1. */
   readonly eventVersion?: number | undefined
-  /** Default: a new UUID v7. Give your own to publish the same event again. */
+  /** Default: a new UUID v7 for each call of publish. Give your own where the same event may be published again, for instance by a retry. */
   readonly eventId?: string | undefined
   /** Default: now. Text is taken as it is (RFC 3339). */
   readonly timestamp?: string | Date | DateTime.Utc | undefined
