@@ -1,7 +1,9 @@
+import type { Headers } from "@effect-eventbus/core"
 import { EventBus, EventBusConfig, FailurePolicy, Topic } from "@effect-eventbus/core"
 import { assert, describe, it } from "@effect/vitest"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { Effect, Either, Layer, Logger, LogLevel, Schema } from "effect"
+import { connect } from "node:net"
 import { inject } from "vitest"
 import { Expected, type NatsConfig, NatsTransport, Subject } from "../src/index.js"
 import * as T from "./fixture.js"
@@ -118,6 +120,51 @@ describe("Expected last sequences, through the bus", () => {
         }
         yield* T.waitUntil("both are dead letters", () => letters.length === 2)
         assert.isFalse(letters.flat().some((name) => /^Nats-Expected/i.test(name)))
+      })
+    ))
+})
+
+/** Lines of the protocol as somebody writes them who uses no client. */
+const written = (lines: string) =>
+  Effect.promise(() =>
+    new Promise<void>((resolve, reject) => {
+      const port = Number(servers[0]!.split(":")[1])
+      const socket = connect(
+        port,
+        "127.0.0.1",
+        () => socket.end(`CONNECT {"verbose":false,"headers":true}\r\n${lines}`)
+      )
+      socket.on("error", reject).on("close", () => resolve()).resume()
+    })
+  )
+
+describe("A foreign message", () => {
+  it("whose header names no client writes is dead-lettered all the same, and its followers go on", () =>
+    withBus(
+      {},
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const [topic, dead] = [orders(), orders()]
+        const letters: Array<Headers.Headers> = []
+        const handled: Array<number> = []
+        yield* bus.subscribe(
+          topic,
+          ({ n }) => n === 0 ? Effect.fail("poison") : Effect.sync(() => handled.push(n)),
+          { onExhausted: FailurePolicy.deadLetter(dead) }
+        )
+        yield* bus.subscribe(dead, (_, { headers }) => Effect.sync(() => letters.push(headers)), {
+          onExhausted: FailurePolicy.drop
+        })
+        const block = "NATS/1.0\r\nFoo Bar: baz\r\n\r\n"
+        const envelope =
+          "{\"event_id\":\"e\",\"aggregate_id\":\"a\",\"event_type\":\"Order\",\"event_version\":1,\"timestamp\":\"2026-11-21T09:30:00Z\",\"payload\":{\"n\":0}}"
+        yield* written(
+          `HPUB ${topic.name} ${block.length} ${block.length + envelope.length}\r\n${block}${envelope}\r\n`
+        )
+        yield* T.waitUntil("it is a dead letter", () => letters.length === 1)
+        yield* bus.publish(topic, { aggregateId: "a", payload: { n: 1 } })
+        yield* T.waitUntil("its follower is handled", () => handled.length === 1)
+        assert.strictEqual(letters[0]!["X-Dead-Letter-Headers"], "[[\"Foo Bar\",\"baz\"]]")
       })
     ))
 })

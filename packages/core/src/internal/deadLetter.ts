@@ -11,6 +11,9 @@ import type { Work } from "./work.js"
 /** A cause in a header is for people; brokers limit headers. */
 const maxCauseLength = 2_000
 
+/** What can't be headers of the dead letter is text in one of them, if it is no longer than so many characters. */
+const maxTextLength = 16_384
+
 /**
  * The headers that a dead letter gets beside its own: where it came from, and why it was given up.
  *
@@ -41,7 +44,7 @@ export const publisher = (
 (topic: Transport.TopicSpec, work: Work, failure: EnvelopeFailure): Effect.Effect<void> => {
   const all = headers(work, failure)
   const { "X-Dead-Letter-Cause": _, ...withoutCause } = all
-  const publish = (added: Headers.Headers) =>
+  const publish = (letter: Headers.Headers) =>
     Effect.flatMap(
       transport.publish(topic, [{
         // One message has one dead letter, however often its publishing is tried.
@@ -49,14 +52,17 @@ export const publisher = (
         aggregateId: work.aggregateId,
         key: work.key,
         value: work.value,
-        headers: Headers.merge(work.headers, added),
-        timestamp: work.timestamp
+        headers: letter,
+        // Kafka's −1 says that there is none.
+        timestamp: work.timestamp >= 0 ? work.timestamp : undefined
       }], { timeout }),
       (results) => results[0]!
     )
-  return publish(all).pipe(
+  return publish(Headers.merge(work.headers, all)).pipe(
     // The cause is the one part that can be missed where the original fits by a hair.
-    Effect.catchTag("MessageTooLarge", () => publish(withoutCause)),
+    Effect.catchIf(isRefused, () => publish(Headers.merge(work.headers, withoutCause))),
+    // Foreign producers write headers that a client of this broker can't write, or as many as leave no room.
+    Effect.catchIf(isRefused, () => publish({ ...withoutCause, ...asText(work.headers) })),
     // It was written by an attempt whose answer was lost, in this process or before a crash.
     Effect.catchIf((error) => error._tag === "PublishFailed" && error.reason === "Duplicate", () => Effect.void),
     Effect.tapError((error) =>
@@ -68,6 +74,16 @@ export const publisher = (
     Effect.orDie
   )
 }
+
+const isRefused = (error: PublishError): boolean => error._tag === "InvalidMessage" || error._tag === "MessageTooLarge"
+
+const asText = (own: Headers.Headers): Headers.Headers => {
+  const text = escaped(JSON.stringify(Object.keys(own).map((name) => [name, Headers.get(own, name)])))
+  return text.length > maxTextLength ? {} : { "X-Dead-Letter-Headers": text }
+}
+
+const escaped = (json: string): string =>
+  json.replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`)
 
 const errorTag = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)

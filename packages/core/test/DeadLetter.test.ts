@@ -1,0 +1,102 @@
+import type { Headers, Transport } from "@effect-eventbus/core"
+import { EventBusError, FailurePolicy } from "@effect-eventbus/core"
+import { expect, it } from "@effect/vitest"
+import { Cause, Duration, Effect, Either, Schedule } from "effect"
+import { EnvelopeFailure } from "../src/Failure.js"
+import * as DeadLetter from "../src/internal/deadLetter.js"
+import { Work } from "../src/internal/work.js"
+
+const dead = { name: "dead", kind: "envelope" as const }
+
+const workOf = (headers: Headers.Headers, timestamp = 5) =>
+  new Work(
+    {
+      topic: "orders",
+      partition: 1,
+      offset: 2,
+      key: null,
+      value: new Uint8Array([1]),
+      headers,
+      timestamp,
+      maybeDuplicate: false,
+      deliveryCount: undefined
+    },
+    { epoch: 1, begin: () => true, finish: () => undefined, interrupted: () => undefined },
+    "group",
+    "a",
+    "a",
+    undefined as never,
+    undefined,
+    1
+  )
+
+/** Publishes the dead letter of a message to a broker that refuses some messages; what was written, and how many tries it took. */
+const written = (
+  work: Work,
+  refuse: (message: Transport.OutgoingMessage) => EventBusError.PublishError | undefined
+) =>
+  Effect.gen(function*() {
+    let tries = 0
+    let found: Transport.OutgoingMessage | undefined
+    const transport = {
+      publish: (_: unknown, [message]: ReadonlyArray<Transport.OutgoingMessage>) =>
+        Effect.sync(() => {
+          tries++
+          const error = refuse(message!)
+          if (error !== undefined) return [Either.left(error)]
+          found = message
+          return [Either.right({ topic: "dead", partition: 0, offset: 0 })]
+        })
+    } as unknown as Transport.Service
+    const failure = new EnvelopeFailure({
+      position: work.position,
+      group: "group",
+      aggregateId: "a",
+      attempts: 1,
+      restarts: 0,
+      policy: FailurePolicy.drop,
+      cause: Cause.fail("c".repeat(100))
+    })
+    yield* DeadLetter.publisher(transport, Duration.seconds(1), Schedule.recurs(3))(dead, work, failure)
+    return { tries, ...found! }
+  })
+
+const invalid = new EventBusError.InvalidMessage({ topic: "dead", issue: "a header name" })
+const sizeOf = ({ headers }: Transport.OutgoingMessage) => JSON.stringify(headers).length
+
+it.effect("a dead letter keeps its headers as they are where the broker takes them, and leaves out the cause where they don't fit", () =>
+  Effect.gen(function*() {
+    const whole = yield* written(workOf({ page: "/" }), () => undefined)
+    expect(whole).toMatchObject({ tries: 1, timestamp: 5, headers: { page: "/", "X-Dead-Letter-Topic": "orders" } })
+    expect(whole.headers).toHaveProperty("X-Dead-Letter-Cause")
+    const limit = sizeOf(whole) - 1
+    for (const error of [invalid, new EventBusError.MessageTooLarge({ topic: "dead", size: 2, limit: 1 })]) {
+      const tight = yield* written(workOf({ page: "/" }), (message) => sizeOf(message) > limit ? error : undefined)
+      expect(tight).toMatchObject({ tries: 2, headers: { page: "/" } })
+      expect(tight.headers).not.toHaveProperty("X-Dead-Letter-Cause")
+    }
+  }))
+
+it.effect("headers that the broker's client can't write are text in one that it can; no message is stuck because of them", () =>
+  Effect.gen(function*() {
+    const refuse = ({ headers }: Transport.OutgoingMessage) =>
+      Object.entries(headers).some(([name, value]) => / /.test(name) || !/^[ -~]*$/.test(String(value)))
+        ? invalid
+        : undefined
+    const { headers, tries } = yield* written(
+      workOf({ "Foo Bar": ["ä\n", "second"], bytes: new TextEncoder().encode("b") }),
+      refuse
+    )
+    expect(tries).toBe(3)
+    expect(headers["X-Dead-Letter-Offset"]).toBe("2")
+    expect(JSON.parse(String(headers["X-Dead-Letter-Headers"]))).toEqual([["Foo Bar", "ä\n"], ["bytes", "b"]])
+    const huge = yield* written(workOf({ "Foo Bar": "x".repeat(20_000) }), refuse)
+    expect(huge.headers).not.toHaveProperty("X-Dead-Letter-Headers")
+    expect(huge.headers["X-Dead-Letter-Topic"]).toBe("orders")
+  }))
+
+it.effect("a message without a time has a dead letter without one", () =>
+  Effect.gen(function*() {
+    const { headers, timestamp } = yield* written(workOf({}, -1), () => undefined)
+    expect([timestamp, headers["X-Dead-Letter-Timestamp"]]).toEqual([undefined, "-1"])
+  }))
