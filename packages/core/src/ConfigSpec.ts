@@ -12,11 +12,12 @@ import * as Config from "effect/Config"
 import type * as ConfigError from "effect/ConfigError"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as PathPatch from "effect/ConfigProviderPathPatch"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as HashSet from "effect/HashSet"
-import type * as Redacted from "effect/Redacted"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import { InvalidConfiguration } from "./EventBusError.js"
 
 /**
@@ -27,6 +28,8 @@ import { InvalidConfiguration } from "./EventBusError.js"
  */
 export interface Key<out A> {
   readonly read: (name: string) => Config.Config<A>
+  /** What a value that is given in code has to be; `undefined` where it is that. */
+  readonly expected: (value: unknown) => string | undefined
   readonly type: string
   /** The default as the docs show it; `undefined` where there is none. */
   readonly default: string | undefined
@@ -53,13 +56,22 @@ export type Values<S extends Spec> = {
   readonly [K in keyof S]?: S[K] extends Key<infer A> ? A : never
 }
 
+const isText = (value: unknown): boolean => typeof value === "string" && value.trim() !== ""
+
 interface Doc {
   readonly default?: string | undefined
   readonly description: string
 }
 
-const key = <A>(type: string, read: (name: string) => Config.Config<A>) => (doc: Doc): Key<A> => ({
+const key = <A>(
+  type: string,
+  read: (name: string) => Config.Config<A>,
+  is: (value: unknown) => boolean,
+  expected: string
+) =>
+(doc: Doc): Key<A> => ({
   read,
+  expected: (value) => is(value) ? undefined : expected,
   type,
   default: doc.default,
   description: doc.description
@@ -71,7 +83,7 @@ const key = <A>(type: string, read: (name: string) => Config.Config<A>) => (doc:
  * @since 0.1.0
  * @category keys
  */
-export const string = key("text", Config.nonEmptyString)
+export const string = key("text", Config.nonEmptyString, isText, "a text that is not blank")
 
 /**
  * `true` or `false`; `yes`, `on`, `1` and their opposites are read as well.
@@ -79,7 +91,7 @@ export const string = key("text", Config.nonEmptyString)
  * @since 0.1.0
  * @category keys
  */
-export const boolean = key("`true` or `false`", Config.boolean)
+export const boolean = key("`true` or `false`", Config.boolean, (value) => typeof value === "boolean", "true or false")
 
 /**
  * A duration such as `10 seconds`, `500 millis`, `5 minutes`.
@@ -87,7 +99,12 @@ export const boolean = key("`true` or `false`", Config.boolean)
  * @since 0.1.0
  * @category keys
  */
-export const duration: (doc: Doc) => Key<Duration.Duration> = key("duration", Config.duration)
+export const duration: (doc: Doc) => Key<Duration.Duration> = key(
+  "duration",
+  Config.duration,
+  (value) => Option.isSome(Duration.decodeUnknown(value)),
+  "a duration such as \"10 seconds\""
+)
 
 /**
  * A secret, which no log or error shows.
@@ -97,7 +114,9 @@ export const duration: (doc: Doc) => Key<Duration.Duration> = key("duration", Co
  */
 export const secret: (doc: Doc) => Key<Redacted.Redacted<string>> = key(
   "secret",
-  (name) => Config.redacted(Config.nonEmptyString(name))
+  (name) => Config.redacted(Config.nonEmptyString(name)),
+  (value) => Redacted.isRedacted(value) && isText(Redacted.value(value)),
+  "a secret (Redacted) that is not blank"
 )
 
 /**
@@ -108,7 +127,9 @@ export const secret: (doc: Doc) => Key<Redacted.Redacted<string>> = key(
  */
 export const list: (doc: Doc) => Key<ReadonlyArray<string>> = key(
   "list",
-  (name) => Config.array(Config.nonEmptyString(), name)
+  (name) => Config.array(Config.nonEmptyString(), name),
+  (value) => Array.isArray(value) && value.every(isText),
+  "a list of texts that are not blank"
 )
 
 /**
@@ -119,11 +140,11 @@ export const list: (doc: Doc) => Key<ReadonlyArray<string>> = key(
  */
 export const integer = (doc: Doc & { readonly min?: number | undefined }): Key<number> => {
   const min = doc.min ?? 1
-  return key(`integer ≥ ${min}`, (name) =>
-    Config.integer(name).pipe(Config.validate({
-      message: `Expected a whole number of at least ${min}`,
-      validation: (n) => Number.isSafeInteger(n) && n >= min
-    })))(doc)
+  const is = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= min
+  const expected = `a whole number of at least ${min}`
+  const read = (name: string) =>
+    Config.validate(Config.integer(name), { message: `Expected ${expected}`, validation: is })
+  return key(`integer ≥ ${min}`, read, is, expected)(doc)
 }
 
 /**
@@ -133,7 +154,45 @@ export const integer = (doc: Doc & { readonly min?: number | undefined }): Key<n
  * @category keys
  */
 export const literal = <const Words extends ReadonlyArray<string>>(...words: Words) => (doc: Doc): Key<Words[number]> =>
-  key(words.map((word) => `\`${word}\``).join(", "), (name) => Config.literal(...words)(name))(doc)
+  key(
+    words.map((word) => `\`${word}\``).join(", "),
+    (name) => Config.literal(...words)(name),
+    (value) => words.includes(value as string),
+    `one of ${words.join(", ")}`
+  )(doc)
+
+/**
+ * What is wrong with settings that are given in code, as properties below a `section` of the spec (`"kafka"`, or `""` for
+ * the root): unknown ones, and values of another type or range. `others` have no key, or another form than in the
+ * configuration, and aren't looked at; neither are sections within the section. The answer has what is wrong by the
+ * property's name.
+ *
+ * @since 0.1.0
+ * @category reading
+ */
+export const problems = (
+  spec: Spec,
+  section: string,
+  options: object,
+  others: ReadonlyArray<string> = []
+): ReadonlyMap<string, string> => {
+  const paths = Object.keys(spec)
+  const found = new Map<string, string>()
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || others.includes(name)) continue
+    const path = section === "" ? name : `${section}.${name}`
+    if (Object.hasOwn(spec, path)) {
+      const { expected, type } = spec[path]!
+      const what = expected(value)
+      if (what === undefined) continue
+      const isShown = typeof value !== "object" && type !== "secret"
+      found.set(name, `${path}: expected ${what}${isShown ? `, got ${String(value)}` : ""}`)
+    } else if (!paths.some((other) => other.startsWith(`${path}.`))) {
+      found.set(name, `${path}: unknown setting`)
+    }
+  }
+  return found
+}
 
 /**
  * Reads the settings of `spec` from the current `ConfigProvider`, below `eventbus`. Everything set there has to be in `spec`.

@@ -184,31 +184,16 @@ export class EventBusConfig extends Context.Reference<EventBusConfig>()("@effect
  */
 export const make = (options: Options): Effect.Effect<Service, InvalidConfiguration> =>
   Effect.suspend(() => {
-    const issues: Array<string> = []
+    const issues = Array.from(ConfigSpec.problems(spec, "", options).values())
+    if (issues.length > 0) return Effect.fail(new InvalidConfiguration({ issues }))
     const values: Record<string, unknown> = { ...defaults }
     for (const [name, value] of Object.entries(options)) {
       if (value === undefined) continue
-      if (!Object.hasOwn(defaults, name)) {
-        issues.push(`${name}: unknown setting`)
-        continue
-      }
-      const kind = defaults[name as keyof Service]
-      if (typeof kind === "number") {
-        const min = name === "retryTimes" || name === "restartTimes" ? 0 : 1
-        if (Number.isSafeInteger(value) && value >= min) values[name] = value
-        else issues.push(`${name}: expected a whole number of at least ${min}, got ${String(value)}`)
-      } else if (typeof kind === "string") {
-        if (typeof value === "string" && value.trim() !== "") values[name] = value
-        else issues.push(`${name}: expected a text that is not blank`)
-      } else {
-        const duration = Duration.decodeUnknown(value)
-        if (Option.isSome(duration)) values[name] = duration.value
-        else issues.push(`${name}: expected a duration such as "10 seconds", got ${String(value)}`)
-      }
+      values[name] = Duration.isDuration(defaults[name as keyof Service])
+        ? Duration.decodeUnknown(value).pipe(Option.getOrThrow)
+        : value
     }
-    return issues.length === 0
-      ? Effect.succeed(values as unknown as Service)
-      : Effect.fail(new InvalidConfiguration({ issues }))
+    return Effect.succeed(values as unknown as Service)
   })
 
 /**

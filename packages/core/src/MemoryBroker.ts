@@ -8,6 +8,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as ConfigSpec from "./ConfigSpec.js"
 import { InvalidConfiguration, UnknownTopic } from "./EventBusError.js"
 import * as MemoryGroup from "./internal/memoryGroup.js"
 import { Journal, type JournalEntry, MemoryTopic } from "./internal/memoryLog.js"
@@ -78,7 +79,32 @@ export interface Service {
 export class MemoryBroker extends Context.Tag("@effect-eventbus/core/MemoryBroker")<MemoryBroker, Service>() {}
 
 /**
- * A broker with no topics yet. It fails where an option is no whole number in its range.
+ * The settings that the configuration has, below `eventbus.memory`.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export const spec = {
+  "memory.topics": ConfigSpec.literal("create", "validate")({
+    default: "create",
+    description: "Whether a topic is made on first use, or unknown."
+  }),
+  "memory.partitions": ConfigSpec.integer({ default: "4", description: "Partitions of a topic that names no number." }),
+  "memory.maxMessages": ConfigSpec.integer({ default: "100000", description: "Messages kept per partition." }),
+  "memory.maxMessageBytes": ConfigSpec.integer({
+    default: "1048576",
+    description: "The largest value of a message in bytes."
+  })
+}
+
+/** The journal is for tests. */
+const keys = {
+  ...spec,
+  "memory.journal": ConfigSpec.integer({ min: 0, default: "0", description: "How many journal entries are kept." })
+}
+
+/**
+ * A broker with no topics yet. It fails with every option that is wrong.
  *
  * @since 0.1.0
  * @category constructors
@@ -143,15 +169,12 @@ export const layer = (options?: Options): Layer.Layer<MemoryBroker, InvalidConfi
 const validated = (
   options: Options
 ): Effect.Effect<Required<{ [K in keyof Options]: NonNullable<Options[K]> }>, InvalidConfiguration> => {
-  const settings = {
+  const issues = Array.from(ConfigSpec.problems(keys, "memory", options).values())
+  return issues.length > 0 ? new InvalidConfiguration({ issues }) : Effect.succeed({
     topics: options.topics ?? "create",
     partitions: options.partitions ?? 4,
     maxMessages: options.maxMessages ?? 100_000,
     maxMessageBytes: options.maxMessageBytes ?? 1_048_576,
     journal: options.journal ?? 0
-  } as const
-  const issues = (["partitions", "maxMessages", "maxMessageBytes", "journal"] as const)
-    .filter((name) => !Number.isSafeInteger(settings[name]) || settings[name] < (name === "journal" ? 0 : 1))
-    .map((name) => `memory.${name}: expected a whole number, got ${settings[name]}`)
-  return issues.length === 0 ? Effect.succeed(settings) : new InvalidConfiguration({ issues })
+  })
 }

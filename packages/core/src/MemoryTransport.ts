@@ -8,7 +8,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import * as ConfigSpec from "./ConfigSpec.js"
 import { type InvalidConfiguration, MessageTooLarge, PublishFailed } from "./EventBusError.js"
 import type { PublishError } from "./EventBusError.js"
 import type { Member } from "./internal/memoryGroup.js"
@@ -125,18 +124,7 @@ export const layerBroker: Layer.Layer<TransportTag, never, MemoryBroker.MemoryBr
  * @since 0.1.0
  * @category configuration
  */
-export const spec = {
-  "memory.topics": ConfigSpec.literal("create", "validate")({
-    default: "create",
-    description: "Whether a topic is made on first use, or unknown."
-  }),
-  "memory.partitions": ConfigSpec.integer({ default: "4", description: "Partitions of a topic that names no number." }),
-  "memory.maxMessages": ConfigSpec.integer({ default: "100000", description: "Messages kept per partition." }),
-  "memory.maxMessageBytes": ConfigSpec.integer({
-    default: "1048576",
-    description: "The largest value of a message in bytes."
-  })
-}
+export const spec = MemoryBroker.spec
 
 /**
  * The memory transport for `Transport.layerConfig`.

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import type { Partitioner } from "@effect-eventbus/core/Partitioner"
 import * as Duration from "effect/Duration"
@@ -12,6 +13,7 @@ import type * as Redacted from "effect/Redacted"
 import type { Codecs, Compression } from "./Compression.js"
 import { builtIn } from "./Compression.js"
 import { parseAddress } from "./internal/Client.js"
+import { spec } from "./KafkaConfigSpec.js"
 import type { ConnectionState } from "./KafkaConnection.js"
 import type { TopicSettings } from "./TopicSettings.js"
 
@@ -192,6 +194,9 @@ export interface Settings {
 const KIB = 1024
 const MIB = 1024 * KIB
 
+/** They have no key in the configuration, or another form there. */
+const inCodeOnly = ["onConnectionState", "codecs", "topicSettings", "topicPartitioners"]
+
 const millis = (input: Duration.DurationInput | undefined, otherwise: Duration.DurationInput): number =>
   Duration.toMillis(input ?? otherwise)
 
@@ -201,10 +206,12 @@ const millis = (input: Duration.DurationInput | undefined, otherwise: Duration.D
  * @since 0.1.0
  * @category constructors
  */
-export const resolve = (options: Options): Effect.Effect<Settings, InvalidConfiguration> => {
+export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfiguration> => {
+  const wrong = ConfigSpec.problems(spec, "kafka", given, inCodeOnly)
+  const options: Partial<Options> = Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name)))
   const sessionTimeout = millis(options.sessionTimeout, "30 seconds")
   const settings: Settings = {
-    brokers: options.brokers,
+    brokers: options.brokers ?? [],
     clientId: options.clientId ?? "effect-eventbus",
     connectionTimeout: millis(options.connectionTimeout, "5 seconds"),
     requestTimeout: millis(options.requestTimeout, "10 seconds"),
@@ -237,7 +244,7 @@ export const resolve = (options: Options): Effect.Effect<Settings, InvalidConfig
     subscribeTimeout: millis(options.subscribeTimeout, "30 seconds"),
     closeTimeout: millis(options.closeTimeout, "5 seconds")
   }
-  const issues = [...problems(settings)]
+  const issues = [...wrong.values(), ...problems(settings)]
   return issues.length === 0 ? Effect.succeed(settings) : Effect.fail(new InvalidConfiguration({ issues }))
 }
 
@@ -248,6 +255,9 @@ function* problems(settings: Settings): Iterable<string> {
     if (host === "" || !Number.isInteger(port) || port < 1 || port > 65_535) {
       yield `kafka.brokers: "${broker}" is not of the form host:port`
     }
+  }
+  if (settings.replicationFactor === 0) {
+    yield "kafka.replicationFactor: expected at least 1, or -1 for the broker's default"
   }
   if (settings.heartbeatInterval * 2 > settings.sessionTimeout) {
     yield "kafka.heartbeatInterval: has to be at most half of kafka.sessionTimeout"

@@ -70,12 +70,33 @@ describe("KafkaConfig", () => {
       left: {
         _tag: "InvalidConfiguration",
         issues: [
+          expect.stringContaining("kafka.partitions"),
           expect.stringContaining("\"nowhere\""),
           expect.stringContaining("\"host:0\""),
-          expect.stringContaining("kafka.heartbeatInterval"),
-          expect.stringContaining("kafka.partitions")
+          expect.stringContaining("kafka.heartbeatInterval")
         ]
       }
+    })
+    // As those write it who have no types.
+    const untyped = {
+      brokers: ["a:1"],
+      clientId: "",
+      topics: "nope",
+      partitions: 1.5,
+      replicationFactor: 0,
+      linger: "soon",
+      group: "g",
+      topicPartitioners: {}
+    } as unknown as KafkaConfig.Options
+    expect(await Effect.runPromise(Effect.flip(KafkaConfig.resolve(untyped)))).toMatchObject({
+      issues: [
+        expect.stringContaining("kafka.clientId: expected a text"),
+        expect.stringContaining("kafka.topics: expected one of create"),
+        "kafka.partitions: expected a whole number of at least 1, got 1.5",
+        expect.stringContaining("kafka.linger: expected a duration"),
+        "kafka.group: unknown setting",
+        expect.stringContaining("kafka.replicationFactor")
+      ]
     })
     expect(await Effect.runPromise(fromEnv({ EVENTBUS_KAFKA_SASL_USERNAME: "user" }))).toMatchObject({
       left: { issues: [expect.stringContaining("kafka.sasl"), expect.stringContaining("kafka.brokers")] }

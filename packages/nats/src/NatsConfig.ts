@@ -4,12 +4,14 @@
  *
  * @since 0.1.0
  */
+import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import type { Partitioner } from "@effect-eventbus/core/Partitioner"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Redacted from "effect/Redacted"
+import { defaults, spec } from "./NatsConfigSpec.js"
 import type { ConnectionState } from "./NatsConnection.js"
 import * as Subject from "./Subject.js"
 
@@ -214,52 +216,16 @@ export interface Settings {
 }
 
 /**
- * The defaults, as `Options` say them.
- *
- * @since 0.1.0
- * @category defaults
- */
-export const defaults = {
-  servers: ["localhost:4222"],
-  name: "effect-eventbus",
-  inboxPrefix: "_INBOX",
-  connectTimeout: "5 seconds",
-  connectAttempts: 3,
-  reconnectWait: "500 millis",
-  pingInterval: "10 seconds",
-  requestTimeout: "5 seconds",
-  closeTimeout: "5 seconds",
-  streams: "create",
-  storage: "file",
-  plainStorage: "memory",
-  duplicateWindow: "2 minutes",
-  partitioner: "murmur2",
-  leaseDuration: "10 seconds",
-  leaseBucket: "eventbus-leases",
-  maxInFlight: 1_000,
-  ackTimeout: "3 seconds",
-  discard: "old",
-  retention: "limits",
-  compression: "none",
-  sharedStreams: [],
-  consumers: "update",
-  ackWait: "30 seconds",
-  latest: "new",
-  deleteConsumers: false,
-  preflight: "warn",
-  prefetchMessages: 500,
-  prefetchBytes: 8 * 1_048_576
-} as const satisfies Options
-
-/**
  * Applies the defaults and checks what the types can't.
  *
  * @since 0.1.0
  * @category settings
  */
-export const resolve = (options: Options): Either.Either<Settings, InvalidConfiguration> => {
+export const resolve = (given: Options): Either.Either<Settings, InvalidConfiguration> => {
+  const wrong = ConfigSpec.problems(spec, "nats", given, ["onConnectionState"])
+  const options: Options = Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name)))
+  const issues = Array.from(wrong.values())
   const set = <K extends keyof typeof defaults>(key: K) => options[key] ?? defaults[key]
-  const issues: Array<string> = []
   const time = (key: DurationKey, min: number): number => {
     const millis = Duration.toMillis(set(key))
     if (!(millis >= min && millis < 2 ** 31)) issues.push(`nats.${key}: expected a duration of at least ${min} millis`)
@@ -301,6 +267,9 @@ export const resolve = (options: Options): Either.Either<Settings, InvalidConfig
   const logins = (["user", "token", "credentials", "credentialsFile", "nkeySeed"] as const).filter((key) =>
     options[key] !== undefined
   )
+  if (options.password !== undefined && options.user === undefined) {
+    issues.push("nats.password: expected nats.user, too")
+  }
   if (logins.length > 1) issues.push(`nats: ${logins.join(" and ")} are set, but only one way to log in can be used`)
   if ((options.tlsCertFile === undefined) !== (options.tlsKeyFile === undefined)) {
     issues.push("nats: tlsCertFile and tlsKeyFile have to be set together")

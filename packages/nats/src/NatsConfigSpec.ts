@@ -5,7 +5,45 @@
  * @since 0.1.0
  */
 import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
-import { defaults, type Options } from "./NatsConfig.js"
+import type { Options } from "./NatsConfig.js"
+
+/**
+ * The defaults, as `Options` say them.
+ *
+ * @since 0.1.0
+ * @category defaults
+ */
+export const defaults = {
+  servers: ["localhost:4222"],
+  name: "effect-eventbus",
+  inboxPrefix: "_INBOX",
+  connectTimeout: "5 seconds",
+  connectAttempts: 3,
+  reconnectWait: "500 millis",
+  pingInterval: "10 seconds",
+  requestTimeout: "5 seconds",
+  closeTimeout: "5 seconds",
+  streams: "create",
+  storage: "file",
+  plainStorage: "memory",
+  duplicateWindow: "2 minutes",
+  partitioner: "murmur2",
+  leaseDuration: "10 seconds",
+  leaseBucket: "eventbus-leases",
+  maxInFlight: 1_000,
+  ackTimeout: "3 seconds",
+  discard: "old",
+  retention: "limits",
+  compression: "none",
+  sharedStreams: [],
+  consumers: "update",
+  ackWait: "30 seconds",
+  latest: "new",
+  deleteConsumers: false,
+  preflight: "warn",
+  prefetchMessages: 500,
+  prefetchBytes: 8 * 1_048_576
+} as const satisfies Options
 
 /**
  * The keys of the configuration.

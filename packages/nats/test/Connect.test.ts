@@ -56,6 +56,24 @@ describe("Connecting", () => {
       for (const part of ["servers", "replicas", "maxInFlight", "ackWait", "user and token", "tlsKeyFile"]) {
         assert.include(error.message, part)
       }
+      // As those write it who have no types.
+      const untyped = {
+        servers: [""],
+        streams: "nope",
+        replicas: 2.5,
+        maxBytes: -4,
+        maxAge: "x",
+        stream: "s",
+        token: "hunter2",
+        password: Redacted.make("p")
+      } as unknown as NatsConfig.Options
+      const issues = yield* failure(untyped)
+      for (
+        const part of ["servers", "streams", "replicas", "maxBytes", "maxAge", "stream: unknown", "token", "nats.user"]
+      ) {
+        assert.include(issues.message, part)
+      }
+      assert.notInclude(issues.message, "hunter2")
       assert.include((yield* failure({ servers, tlsCaFile: "/nowhere.pem" })).message, "/nowhere.pem")
       assert.include((yield* failure({ servers, credentialsFile: "/nowhere.creds" })).message, "credentialsFile")
       assert.include((yield* failure({ servers, credentials: Redacted.make("bad") })).message, "credentials")
