@@ -13,8 +13,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
+import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
@@ -115,21 +117,37 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
 
   const open: Service["open"] = <M, R>(name: string, behaviour: Behaviour<M, R>) =>
     Effect.gen(function*() {
-      const runtime = yield* Effect.runtime<R>()
-      const run = Runtime.runFork(runtime)
-      const given = FiberRefs.getOrDefault(runtime.fiberRefs, FiberRef.currentScheduler)
-      const scheduler = given === Scheduler.defaultScheduler ? together : given
+      const subscriber = yield* Effect.runtime<R>()
+      const scheduler = FiberRefs.getOrDefault(subscriber.fiberRefs, FiberRef.currentScheduler)
+      const annotations = HashMap.set(
+        FiberRefs.getOrDefault(subscriber.fiberRefs, FiberRef.currentLogAnnotations),
+        "eventbus.subscription",
+        name as unknown
+      )
+      // What all actors have in common is made once: with a million of them in turn, each one's own wrappers were most of what they cost.
+      const run = Runtime.runFork(subscriber.pipe(
+        // Whoever subscribes may be uninterruptible; the captured runtime remembers that.
+        Runtime.enableRuntimeFlag(RuntimeFlags.Interruption),
+        Runtime.setFiberRef(
+          FiberRef.currentScheduler,
+          scheduler === Scheduler.defaultScheduler ? together : scheduler
+        )
+      ))
       const actors = new Actor.ActorMap<M, R>(population, {
         behaviour,
         restart,
         mailboxCapacity: config.mailboxCapacity,
-        // Interruptible, because the captured runtime remembers the region. Not at once, because a fiber that
-        // follows a crash would run on the stack of the one before it, and so on.
         fork: (key, effect) =>
-          run(
-            Effect.interruptible(Effect.annotateLogs(effect, { "eventbus.subscription": name, "eventbus.actor": key })),
-            { immediate: false, scheduler }
-          )
+          run(effect, {
+            // A fiber that follows a crash would run on the stack of the one before it, and so on.
+            immediate: false,
+            updateRefs: (refs, fiberId) =>
+              FiberRefs.updateAs(refs, {
+                fiberId,
+                fiberRef: FiberRef.currentLogAnnotations,
+                value: HashMap.set(annotations, "eventbus.actor", key)
+              })
+          })
       })
       yield* Effect.addFinalizer(() => actors.shutdown)
       return actors
