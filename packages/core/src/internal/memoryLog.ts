@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import type { Headers } from "../Headers.js"
 import { partition as partitionOf } from "../Partitioner.js"
 import type { OutgoingMessage, Receipt } from "../Transport.js"
+import { BytePool } from "./bytePool.js"
 import type { MemoryGroup } from "./memoryGroup.js"
 
 /** What happened on the broker, for tests. */
@@ -122,13 +123,7 @@ export class MemoryTopic {
   }
 
   append(index: number, key: Uint8Array | null, message: OutgoingMessage): Receipt {
-    const offset = this.partitions[index]!.append({
-      // The publisher may go on to use its buffers.
-      key: key === null ? null : key.slice(),
-      value: message.value === null ? null : message.value.slice(),
-      headers: message.headers,
-      timestamp: message.timestamp ?? this.now()
-    })
+    const offset = this.partitions[index]!.append(key, message, message.timestamp ?? this.now())
     this.journal.add("published", this.name, index, offset, undefined, undefined)
     return { topic: this.name, partition: index, offset }
   }
@@ -142,6 +137,7 @@ export class MemoryTopic {
 /** @internal */
 export class MemoryPartition {
   private messages: Array<StoredMessage> = []
+  private readonly pool = new BytePool()
   /** The offset of the first message that is kept. */
   start = 0
 
@@ -153,9 +149,16 @@ export class MemoryPartition {
     return this.messages.length
   }
 
-  append(message: Omit<StoredMessage, "offset">): number {
+  append(key: Uint8Array | null, { headers, value }: OutgoingMessage, timestamp: number): number {
     const offset = this.end
-    this.messages.push({ offset, ...message })
+    this.messages.push({
+      offset,
+      // The publisher may go on to use its buffers.
+      key: key === null ? null : this.pool.copy(key),
+      value: value === null ? null : this.pool.copy(value),
+      headers,
+      timestamp
+    })
     return offset
   }
 
