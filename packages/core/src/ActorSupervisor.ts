@@ -131,7 +131,11 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
         Runtime.setFiberRef(
           FiberRef.currentScheduler,
           scheduler === Scheduler.defaultScheduler ? together : scheduler
-        )
+        ),
+        // Each fiber has its own of these, and would keep the subscriber's behind them.
+        Runtime.deleteFiberRef(FiberRef.currentContext),
+        Runtime.deleteFiberRef(FiberRef.currentRuntimeFlags),
+        Runtime.deleteFiberRef(FiberRef.currentLogAnnotations)
       ))
       const actors = new Actor.ActorMap<M, R>(population, {
         behaviour,

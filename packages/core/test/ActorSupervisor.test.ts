@@ -378,4 +378,50 @@ describe("ActorSupervisor", () => {
       yield* eventually("it is handled", () => seen.length === 1)
       expect(seen).toEqual(["subscriber"])
     }))
+
+  it.scoped("annotates the logs of each actor with its subscription and key, beside the subscriber's own annotations", () =>
+    Effect.gen(function*() {
+      const probe = new Probe()
+      const seen: Array<Record<string, unknown>> = []
+      probe.handle = ({ n }) =>
+        Effect.flatMap(Effect.logAnnotations, (annotations) => {
+          seen.push(Object.fromEntries(annotations))
+          return n === 0 ? Effect.die("a defect") : Effect.void
+        })
+      const { actors } = yield* Effect.annotateLogs(open(probe, { restart: Schedule.recurs(1) }), { app: "shop" })
+      actors.offer("a", m("a", 0), never)
+      actors.offer("b", m("b", 1), never)
+      yield* eventually("all were called", () => seen.length === 3)
+      const common = { app: "shop", "eventbus.subscription": "test" }
+      expect(seen.map((one) => one["eventbus.actor"]).sort()).toEqual(["a", "a", "b"])
+      expect(seen.map(({ "eventbus.actor": _, ...rest }) => rest)).toEqual([common, common, common])
+    }))
+
+  it.scoped("ends the fiber of an idle actor by itself, and interrupts nothing", () =>
+    Effect.gen(function*() {
+      const probe = new Probe()
+      const { actors } = yield* open(probe, { config: { maxActors: 1 } })
+      actors.offer("a", m("a", 0), never)
+      yield* eventually("it is handled", () => probe.log.includes("end a0"))
+      const [fiber] = probe.fibers
+      actors.offer("b", m("b", 0), never)
+      yield* eventually("its fiber has ended", () => fiber!.unsafePoll() !== null)
+      expect(fiber!.unsafePoll()).toEqual(Exit.void)
+    }))
+
+  it.live("interrupts actors when its scope ends also where the subscriber was uninterruptible", () =>
+    Effect.gen(function*() {
+      const probe = new Probe()
+      const scope = yield* Scope.make()
+      probe.handle = () => Effect.never
+      const { actors } = yield* Effect.uninterruptible(Scope.extend(open(probe), scope))
+      actors.offer("a", m("a", 0), never)
+      yield* eventually("it has begun", () => probe.log.includes("start a0"))
+      const closed = yield* Scope.close(scope, Exit.void).pipe(
+        Effect.forkDaemon,
+        Effect.flatMap((fiber) => Effect.timeoutOption(Effect.fromFiber(fiber), "2 seconds"))
+      )
+      expect(closed._tag).toBe("Some")
+      expect(probe.log).toContain("interrupted a0")
+    }))
 })

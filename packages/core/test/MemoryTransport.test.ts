@@ -107,6 +107,27 @@ const setup = (options: MemoryBroker.Options = {}) =>
 const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => String(from + i))
 
 describe("MemoryTransport", () => {
+  it.scoped("copies what is published, large or small, a Buffer too, and mixes up no two messages", () =>
+    Effect.gen(function*() {
+      const { join, publish } = yield* setup()
+      const consumer = new Consumer()
+      yield* join(consumer)
+      const lengths = [0, 1, 300, 4_000, 4_095, 4_096, 4_097, 9_000, 300, 3_000, 2_000, 8_192, 50]
+      const key = Buffer.from("k")
+      const values = lengths.map((length, i) => Buffer.alloc(length, i))
+      yield* publish(...values.map((value) => outgoing("", { key, value })))
+      key.fill(255)
+      for (const value of values) value.fill(255)
+      expect(consumer.taken.map((message) => message.key)).toEqual(lengths.map(() => Uint8Array.of(107)))
+      expect(consumer.taken.map((message) => Array.from(message.value!))).toEqual(
+        lengths.map((length, i) => Array.from({ length }, () => i))
+      )
+      // A handler that keeps a message keeps no more than a block.
+      for (const { value } of consumer.taken) {
+        expect(value!.buffer.byteLength).toBeLessThanOrEqual(Math.max(8_192, value!.length + 1))
+      }
+    }))
+
   it.scoped("keeps bytes, keys, tombstones, headers and timestamps as they were published", () =>
     Effect.gen(function*() {
       const { join, publish } = yield* setup()

@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import { SettlementFailed } from "../EventBusError.js"
 import * as OffsetTracker from "../OffsetTracker.js"
 import type { Assignment, Consumer, IncomingMessage, Lane } from "../Transport.js"
-import type { Journal, MemoryTopic, StoredMessage } from "./memoryLog.js"
+import type { Journal, MemoryTopic } from "./memoryLog.js"
+import type { StoredMessage } from "./storedMessage.js"
 
 /** How many messages are offered at a time. */
 const batchSize = 256
@@ -215,17 +216,7 @@ class GroupPartition {
         this.tracker.deliver(message.offset)
         continue
       }
-      batch.push({
-        topic: this.topic.name,
-        partition: this.index,
-        offset: message.offset,
-        key: message.key,
-        value: message.value,
-        headers: message.headers,
-        timestamp: message.timestamp,
-        maybeDuplicate: message.offset < this.deliveredBefore,
-        deliveryCount: undefined
-      })
+      batch.push(message.incoming(this.topic.name, this.index, message.offset < this.deliveredBefore))
     }
     return batch
   }

@@ -1,9 +1,8 @@
 import * as Effect from "effect/Effect"
-import type { Headers } from "../Headers.js"
 import { partition as partitionOf } from "../Partitioner.js"
 import type { OutgoingMessage, Receipt } from "../Transport.js"
-import { BytePool } from "./bytePool.js"
 import type { MemoryGroup } from "./memoryGroup.js"
+import { Blocks, type StoredMessage } from "./storedMessage.js"
 
 /** What happened on the broker, for tests. */
 export interface JournalEntry {
@@ -46,15 +45,6 @@ export class Journal {
       ? this.ring.slice()
       : [...this.ring.slice(this.next), ...this.ring.slice(0, this.next)]
   }
-}
-
-/** @internal */
-export interface StoredMessage {
-  readonly offset: number
-  readonly key: Uint8Array | null
-  readonly value: Uint8Array | null
-  readonly headers: Headers
-  readonly timestamp: number
 }
 
 /** @internal */
@@ -137,7 +127,7 @@ export class MemoryTopic {
 /** @internal */
 export class MemoryPartition {
   private messages: Array<StoredMessage> = []
-  private readonly pool = new BytePool()
+  private readonly blocks = new Blocks()
   /** The offset of the first message that is kept. */
   start = 0
 
@@ -151,14 +141,8 @@ export class MemoryPartition {
 
   append(key: Uint8Array | null, { headers, value }: OutgoingMessage, timestamp: number): number {
     const offset = this.end
-    this.messages.push({
-      offset,
-      // The publisher may go on to use its buffers.
-      key: key === null ? null : this.pool.copy(key),
-      value: value === null ? null : this.pool.copy(value),
-      headers,
-      timestamp
-    })
+    // The publisher may go on to use its buffers.
+    this.messages.push(this.blocks.write(offset, key, value, headers, timestamp))
     return offset
   }
 

@@ -48,13 +48,7 @@ const messages = (
       const stored = log.read(offset, batchSize).filter((message) => message.offset < to)
       const next = stored.length === 0 ? to : stored[stored.length - 1]!.offset + 1
       return [
-        Chunk.unsafeFromArray(stored.map((message): IncomingMessage => ({
-          ...message,
-          topic,
-          partition,
-          maybeDuplicate: true,
-          deliveryCount: undefined
-        }))),
+        Chunk.unsafeFromArray(stored.map((message) => message.incoming(topic, partition, true))),
         next < to ? Option.some(next) : Option.none()
       ]
     }))
