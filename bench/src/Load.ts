@@ -4,6 +4,7 @@
  */
 import { Topic } from "@effect-eventbus/core"
 import * as Schema from "effect/Schema"
+import { randomUUID } from "node:crypto"
 
 /** The payload; 60 bytes of text make an envelope of about 320 bytes. */
 export const Step = Schema.TaggedStruct("Step", {
@@ -28,6 +29,17 @@ const note = "a note that makes the payload about as long as many events"
 export const step = (aggregate: number, sequence: number): Step => ({ _tag: "Step", aggregate, sequence, note })
 
 export const idOf = (aggregate: number): string => `order-${aggregate}`
+
+/** An envelope as one writes it by hand. */
+export const wire = (aggregate: number, sequence: number): string =>
+  JSON.stringify({
+    event_id: randomUUID(),
+    aggregate_id: idOf(aggregate),
+    event_type: "Step",
+    event_version: 1,
+    timestamp: new Date().toISOString(),
+    payload: step(aggregate, sequence)
+  })
 
 /** How the steps are spread over the aggregates. */
 export interface Spread {

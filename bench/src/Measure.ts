@@ -5,14 +5,10 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { chains, promising } from "./Handlers.js"
 import { type Job, type Measurement, nothing } from "./Job.js"
-import * as Latency from "./Latency.js"
-import { step, steps } from "./Load.js"
+import { step, steps, wire } from "./Load.js"
 import * as Memory from "./Memory.js"
 import { Meter } from "./Meter.js"
-import * as Publishing from "./Publishing.js"
 import * as Bus from "./systems/Bus.js"
-import * as KafkaRaw from "./systems/KafkaRaw.js"
-import * as NatsRaw from "./systems/NatsRaw.js"
 import * as Queues from "./systems/Queues.js"
 import type { Consume, Dispatch } from "./Workload.js"
 import { find } from "./Workload.js"
@@ -28,9 +24,9 @@ export const run = (job: Job): Effect.Effect<Measurement> => {
     case "dispatch":
       return dispatch(workload, job)
     case "publish":
-      return Publishing.run(workload, job)
+      return Effect.flatMap(Effect.promise(() => import("./Publishing.js")), ({ run }) => run(workload, job))
     case "latency":
-      return Latency.run(workload, job)
+      return Effect.flatMap(Effect.promise(() => import("./Latency.js")), ({ run }) => run(workload, job))
     case "idle":
       return Memory.idle(workload, job)
     case "steady":
@@ -72,7 +68,12 @@ const consume = (workload: Consume, job: Job): Effect.Effect<Measurement> => {
         Bus.layer(workload.transport, job)
       )
       : Effect.zipRight(
-        raw(() => (workload.transport === "kafka" ? KafkaRaw : NatsRaw).consume(job.system, job, workload.work, meter)),
+        raw(async () => {
+          const client = await (workload.transport === "kafka"
+            ? import("./systems/KafkaRaw.js")
+            : import("./systems/NatsRaw.js"))
+          return client.consume(job.system, job, workload.work, meter)
+        }),
         seen
       )
   )
@@ -112,7 +113,7 @@ const inMemory = (workload: Consume, job: Job, meter: Meter): Effect.Effect<Meas
         const decoder = new TextDecoder()
         const values = Array.from({ length: job.steps }, () => {
           const { aggregate, sequence } = next()
-          return encoder.encode(KafkaRaw.wire(aggregate, sequence))
+          return encoder.encode(wire(aggregate, sequence))
         })
         for (const value of values) {
           const { aggregate_id, payload } = JSON.parse(decoder.decode(value))

@@ -1,8 +1,6 @@
 /** The bus, as its users have it. */
 import { EventBus, FailurePolicy, MemoryTransport, OrderChecker, Topic } from "@effect-eventbus/core"
 import type { Transport } from "@effect-eventbus/core"
-import { KafkaTransport } from "@effect-eventbus/kafka"
-import { NatsTransport } from "@effect-eventbus/nats"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -19,12 +17,19 @@ export const transport = (
   name: TransportName,
   { kafka, nats, steps }: Pick<Job, "kafka" | "nats" | "steps">
 ): Layer.Layer<Transport.Transport> => {
-  const layers: Record<TransportName, Layer.Layer<Transport.Transport, { readonly message: string }>> = {
-    kafka: KafkaTransport.layer({ brokers: kafka, topicDefaults: { partitions } }),
-    nats: NatsTransport.layer({ servers: nats, preflight: "off" }),
-    memory: MemoryTransport.layer({ partitions, maxMessages: Math.max(1_000, steps) })
+  // Only what is measured is loaded: a process in memory has no clients of brokers in its heap.
+  const layers: Record<TransportName, () => Promise<Layer.Layer<Transport.Transport, { readonly message: string }>>> = {
+    kafka: async () => {
+      const { KafkaTransport } = await import("@effect-eventbus/kafka")
+      return KafkaTransport.layer({ brokers: kafka, topicDefaults: { partitions } })
+    },
+    nats: async () => {
+      const { NatsTransport } = await import("@effect-eventbus/nats")
+      return NatsTransport.layer({ servers: nats, preflight: "off" })
+    },
+    memory: async () => MemoryTransport.layer({ partitions, maxMessages: Math.max(1_000, steps) })
   }
-  return Layer.orDie(layers[name])
+  return Layer.orDie(Layer.unwrapEffect(Effect.promise(layers[name])))
 }
 
 /** Settings are the defaults. */

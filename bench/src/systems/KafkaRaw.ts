@@ -3,7 +3,7 @@ import type { EachBatchPayload, Kafka as KafkaClient } from "kafkajs"
 import Kafkajs from "kafkajs"
 import { randomUUID } from "node:crypto"
 import { chains, promising } from "../Handlers.js"
-import { idOf, type Step, step, type WireStep } from "../Load.js"
+import { idOf, type Step, wire, type WireStep } from "../Load.js"
 import type { Meter } from "../Meter.js"
 import type { Work } from "../Workload.js"
 
@@ -65,17 +65,6 @@ const eachInChains = (handle: (step: Step) => Promise<void> | void, meter: Meter
     resolveOffset(batch.lastOffset())
   }
 }
-
-/** An envelope as one writes it by hand. */
-export const wire = (aggregate: number, sequence: number): string =>
-  JSON.stringify({
-    event_id: randomUUID(),
-    aggregate_id: idOf(aggregate),
-    event_type: "Step",
-    event_version: 1,
-    timestamp: new Date().toISOString(),
-    payload: step(aggregate, sequence)
-  })
 
 /** Publishes steps in one call. */
 export const publisher = async (kafka: ReadonlyArray<string>, topic: string) => {

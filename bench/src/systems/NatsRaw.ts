@@ -2,10 +2,9 @@
 import { AckPolicy, connect, type JsMsg, type NatsConnection } from "nats"
 import { randomUUID } from "node:crypto"
 import { chains, promising } from "../Handlers.js"
-import type { WireStep } from "../Load.js"
+import { wire, type WireStep } from "../Load.js"
 import type { Meter } from "../Meter.js"
 import type { Work } from "../Workload.js"
-import { wire } from "./KafkaRaw.js"
 
 const streamOf = async (nc: NatsConnection, subject: string): Promise<string> => {
   const manager = await nc.jetstreamManager()
