@@ -27,7 +27,8 @@ import type * as Scope from "effect/Scope"
 import { bounded } from "./internal/Bounded.js"
 import type { Connection } from "./internal/Connection.js"
 import * as HeaderCodec from "./internal/HeaderCodec.js"
-import * as Outbox from "./internal/Outbox.js"
+import { Outbox } from "./internal/Outbox.js"
+import { Call, Entry, TopicQueue } from "./internal/Outgoing.js"
 import * as Placement from "./internal/Placement.js"
 import type { Settings } from "./NatsConfig.js"
 import { toNotWritten } from "./NatsErrors.js"
@@ -55,13 +56,13 @@ export const make = (
 ): Effect.Effect<Publish, never, Scope.Scope> =>
   Effect.gen(function*() {
     const fork = yield* FiberSet.makeRuntime<never>()
-    const outbox: Outbox.Outbox = new Outbox.Outbox(connection, settings, (topic) => void fork(recover(topic)))
+    const outbox: Outbox = new Outbox(connection, settings, (topic) => void fork(recover(topic)))
     yield* Effect.addFinalizer(() => outbox.close)
-    const topics = new Map<string, Outbox.TopicQueue>()
+    const topics = new Map<string, TopicQueue>()
     let serial = 0
 
     /** Nobody answered for the stream: it may be gone, or have no leader for a while. */
-    const recover = (topic: Outbox.TopicQueue): Effect.Effect<void> =>
+    const recover = (topic: TopicQueue): Effect.Effect<void> =>
       Effect.suspend(() =>
         Effect.sleep(Math.min(50 * 2 ** Math.min(topic.misses, 10), 2_000)).pipe(
           Effect.zipRight(streams.refresh(topic.spec)),
@@ -80,35 +81,29 @@ export const make = (
       )
 
     const send = (
-      topic: Outbox.TopicQueue,
+      topic: TopicQueue,
       messages: ReadonlyArray<OutgoingMessage>,
       timeout: number
     ): Effect.Effect<ReadonlyArray<Either.Either<Receipt, PublishError>>> =>
       Effect.async((resume) => {
-        const call = new Outbox.Call(messages.length, (results) => {
-          clearTimeout(timer)
-          resume(Effect.succeed(results))
-        })
-        const timer = timeout < 2 ** 31 ? setTimeout(() => outbox.expire(call), timeout) : undefined
+        const deadline = timeout < 2 ** 31 ? performance.now() + timeout : Infinity
+        const call = new Call(messages.length, deadline, resume, outbox.onReply)
         for (let index = 0; index < messages.length; index++) {
-          const message = messages[index]!
-          const entry = toEntry(topic, message, call, index)
-          if (entry instanceof Outbox.Entry) outbox.add(entry)
+          const entry = toEntry(topic, messages[index]!, call, index)
+          if (entry instanceof Entry) call.entries.push(entry)
           else call.answer(index, Either.left(entry))
         }
-        outbox.pump()
-        return Effect.sync(() => {
-          clearTimeout(timer)
-          outbox.abandon(call)
-        })
+        outbox.send(call)
+        // What is sent can't be taken back, and a finalizer costs more than all the rest here.
+        return call.isSent ? undefined : Effect.sync(() => outbox.abandon(call))
       })
 
     const toEntry = (
-      topic: Outbox.TopicQueue,
+      topic: TopicQueue,
       message: OutgoingMessage,
-      call: Outbox.Call,
+      call: Call,
       index: number
-    ): Outbox.Entry | InvalidMessage | MessageTooLarge => {
+    ): Entry | InvalidMessage | MessageTooLarge => {
       const at = topic.place(message)
       if (typeof at === "string") return new InvalidMessage({ topic: topic.spec.name, issue: at })
       const { partition, subject } = at
@@ -116,19 +111,11 @@ export const make = (
       const id = `${subject}/${message.id ?? `${connection.inbox}.${(serial++).toString(36)}`}`
       const headers = HeaderCodec.encode(id, message)
       if (typeof headers === "string") return new InvalidMessage({ topic: topic.spec.name, issue: headers })
-      const size = headers.length + (message.value?.length ?? 0)
+      const size = headers.size + (message.value?.length ?? 0)
       const limit = connection.maxPayload()
-      if (size > limit) return new MessageTooLarge({ topic: topic.spec.name, size, limit })
-      return new Outbox.Entry(
-        call,
-        index,
-        topic,
-        subject,
-        partition,
-        orderOf(message),
-        headers,
-        message.value ?? nothing
-      )
+      return size > limit
+        ? new MessageTooLarge({ topic: topic.spec.name, size, limit })
+        : new Entry(call, index, topic, subject, partition, headers, message)
     }
 
     return (spec, messages, options) =>
@@ -143,7 +130,7 @@ export const make = (
               all(messages, new InvalidConfiguration({ issues: [placement.left], topic: spec.name }))
             )
           }
-          topics.set(spec.name, topic = new Outbox.TopicQueue(spec, Placement.place(settings, spec, placement.right)))
+          topics.set(spec.name, topic = new TopicQueue(spec, Placement.place(settings, spec, placement.right)))
         }
         const timeout = Duration.toMillis(options.timeout)
         return topic.isReady || settings.streams === "skip"
@@ -152,7 +139,7 @@ export const make = (
       })
 
     /** The first publish to a topic waits for its stream, within its own timeout. */
-    function prepare(topic: Outbox.TopicQueue, messages: ReadonlyArray<OutgoingMessage>, timeout: number) {
+    function prepare(topic: TopicQueue, messages: ReadonlyArray<OutgoingMessage>, timeout: number) {
       const start = performance.now()
       const late = () =>
         all(
@@ -182,15 +169,9 @@ export const make = (
     }
   })
 
-const nothing = new Uint8Array(0)
-
 const retrying = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
 
 const all = (
   messages: ReadonlyArray<OutgoingMessage>,
   error: PublishError
 ): ReadonlyArray<Either.Either<Receipt, PublishError>> => messages.map(() => Either.left(error))
-
-/** What a message is ordered by: its aggregate, else its key; nothing else is ordered. */
-const orderOf = (message: OutgoingMessage): string | undefined =>
-  message.aggregateId ?? (message.key === null ? undefined : Buffer.from(message.key).toString("latin1"))

@@ -14,8 +14,10 @@ const outgoing = (overrides: Partial<OutgoingMessage>): OutgoingMessage => ({
 })
 
 const encode = (message: OutgoingMessage, id = "t/1"): Uint8Array => {
-  const block = HeaderCodec.encode(id, message)
-  if (typeof block === "string") throw new Error(block)
+  const encoded = HeaderCodec.encode(id, message)
+  if (typeof encoded === "string") throw new Error(encoded)
+  const block = new TextEncoder().encode(encoded.block)
+  assert.strictEqual(block.length, encoded.size)
   return block
 }
 

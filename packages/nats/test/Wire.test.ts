@@ -4,6 +4,7 @@ import { Effect } from "effect"
 import type { NatsConnection } from "nats"
 import { inject } from "vitest"
 import { sequenceOf } from "../src/internal/Api.js"
+import { Frame } from "../src/internal/Frame.js"
 import { parsePosition } from "../src/internal/RawMessage.js"
 import { Wire } from "../src/internal/Wire.js"
 import * as T from "./fixture.js"
@@ -40,10 +41,13 @@ describe("Wire", () => {
         (client: NatsConnection) => new Wire(client),
         (client: NatsConnection) => new Wire(closedIn(client))
       ]
-      const headers = text("NATS/1.0\r\nNats-Msg-Id: ä/1\r\n\r\n")
+      const headers = "NATS/1.0\r\nNats-Msg-Id: ä/1\r\n\r\n"
+      const frame = (subject: string, value: Uint8Array) =>
+        Frame.make(subject, "_INBOX.r.1", headers, text(headers).length, value)
       const writes: ReadonlyArray<(wire: Wire) => void> = [
-        (wire) => wire.publish("orders.ü", "_INBOX.r.1", headers, text("body")),
-        (wire) => wire.publish("orders", "_INBOX.r.1", headers, new Uint8Array(0)),
+        (wire) => wire.publish(frame("orders.ü", text("body"))),
+        (wire) => wire.publish(frame("orders", new Uint8Array(0))),
+        (wire) => wire.publish(frame("orders.ü", text("body")).to("_INBOX.r.23")),
         (wire) => wire.tell("+ACK", ["$JS.ACK.a", "$JS.ACK.ü", "$JS.ACK.c"]),
         (wire) => wire.tell("+ACK", ["$JS.ACK.a", "$JS.ACK.b"], "_INBOX.r.2"),
         (wire) => wire.tell("+ACK", [])
@@ -60,7 +64,7 @@ describe("Wire", () => {
       const client = yield* T.client(inject("natsServers"))
       const wire = new Wire(client)
       const tooLarge = new Uint8Array(client.info!.max_payload)
-      assert.throws(() => wire.publish("a", "b", text("NATS/1.0\r\n\r\n"), tooLarge), /MAX_PAYLOAD_EXCEEDED/)
+      assert.throws(() => wire.publish(Frame.make("a", "b", "NATS/1.0\r\n\r\n", 12, tooLarge)), /MAX_PAYLOAD_EXCEEDED/)
       yield* Effect.promise(() => client.close())
       assert.throws(() => wire.tell("+ACK", ["a"]), /CONNECTION_CLOSED/)
     })))

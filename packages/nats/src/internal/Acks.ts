@@ -5,6 +5,7 @@
  * reconnect, for the client drops what it had buffered.
  */
 import * as Effect from "effect/Effect"
+import type { Msg } from "nats"
 import type { Connection } from "./Connection.js"
 
 /** How long nobody asks after an answer was asked for, in milliseconds, unless somebody waits for it: each is a packet of its own. */
@@ -23,7 +24,7 @@ export class Acks {
   private awaited: Array<Ack> = []
   /** Sent, and covered by no answer that was asked for. */
   private later: Array<Ack> = []
-  private answer: string | undefined
+  private answer: number | undefined
   private askedAt = -Infinity
   private isScheduled = false
   private onDone: Array<() => void> = []
@@ -132,14 +133,18 @@ export class Acks {
     this.askedAt = performance.now()
     this.awaited = this.later
     this.later = []
-    return this.answer = this.connection.replies.expect((reply) => {
-      this.answer = undefined
-      // Nothing is awaited from a connection that has ended. No responders: the consumer is gone.
-      if (reply === undefined) return
-      this.awaited = []
-      if (this.onDone.length > 0) this.askAgain()
-      this.signalDone()
-    })
+    const { replies } = this.connection
+    return replies.subject(this.answer = replies.expect(this))
+  }
+
+  /** The answer that was asked for. */
+  onReply(reply: Msg | undefined): void {
+    this.answer = undefined
+    // Nothing is awaited from a connection that has ended. No responders: the consumer is gone.
+    if (reply === undefined) return
+    this.awaited = []
+    if (this.onDone.length > 0) this.askAgain()
+    this.signalDone()
   }
 
   private signalDone(): void {

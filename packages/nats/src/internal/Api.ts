@@ -130,11 +130,13 @@ export const request = (
         failed("Disconnected")
       }
     }
-    const reply = connection.replies.expect((message) => {
-      forget()
-      if (message === undefined) failed("Disconnected")
-      else if (isNoResponders(message)) failed("NoResponders")
-      else resume(Effect.succeed(message))
+    const token = connection.replies.expect({
+      onReply: (message) => {
+        forget()
+        if (message === undefined) failed("Disconnected")
+        else if (isNoResponders(message)) failed("NoResponders")
+        else resume(Effect.succeed(message))
+      }
     })
     const timer = setTimeout(() => {
       forget()
@@ -143,12 +145,12 @@ export const request = (
     const forget = () => {
       clearTimeout(timer)
       connection.listeners.delete(listener)
-      connection.replies.forget(reply)
+      connection.replies.forget(token)
     }
     connection.listeners.add(listener)
     try {
       connection.client.publish(subject, body === undefined ? nothing : encoder.encode(JSON.stringify(body)), {
-        reply,
+        reply: connection.replies.subject(token),
         ...(headers === undefined ? {} : { headers })
       })
     } catch (cause) {

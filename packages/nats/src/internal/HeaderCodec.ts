@@ -36,8 +36,14 @@ const encoder = new TextEncoder()
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 const empty = new Uint8Array(0)
 
+/** A header block, and its length in bytes. */
+export interface Encoded {
+  readonly block: string
+  readonly size: number
+}
+
 /** The header block, or what is wrong with it. */
-export const encode = (messageId: string, message: OutgoingMessage): Uint8Array | string => {
+export const encode = (messageId: string, message: OutgoingMessage): Encoded | string => {
   const { aggregateId, headers, key, timestamp, value } = message
   let block = `NATS/1.0\r\n${messageIdHeader}: ${encodeText(messageId)}\r\n`
   if (aggregateId !== undefined) block += `${aggregateIdHeader}: ${encodeText(aggregateId)}\r\n`
@@ -64,11 +70,11 @@ export const encode = (messageId: string, message: OutgoingMessage): Uint8Array 
       }
     }
   }
-  // From the pool: memory of their own for a few hundred bytes is dear to make, and to collect.
-  const bytes = Buffer.from(block + "\r\n")
-  return bytes.length > maxHeaderBytes
-    ? `its headers are ${bytes.length} bytes long, and NATS takes ${maxHeaderBytes}`
-    : bytes
+  block += "\r\n"
+  const size = Buffer.byteLength(block)
+  return size > maxHeaderBytes
+    ? `its headers are ${size} bytes long, and NATS takes ${maxHeaderBytes}`
+    : { block, size }
 }
 
 /** The headers that are set by the transport itself: an application's of the same name give way. */

@@ -2,9 +2,7 @@
  * What is on its way to the streams. Plain, synchronous code: one object per
  * message, no fiber and no promise.
  */
-import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import { type PublishError, PublishFailed } from "@effect-eventbus/core/EventBusError"
-import type { Receipt, TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { Msg } from "nats"
@@ -12,81 +10,20 @@ import type { Settings } from "../NatsConfig.js"
 import { isTemporary, toPublishError } from "../NatsErrors.js"
 import { parse, sequenceOf } from "./Api.js"
 import { bounded } from "./Bounded.js"
+import { Chain } from "./Chain.js"
 import type { Connection } from "./Connection.js"
-import type { Place } from "./Placement.js"
+import { Deadlines } from "./Deadlines.js"
+import type { Call, Entry, Result, TopicQueue } from "./Outgoing.js"
 import { isNoResponders } from "./Replies.js"
-
-type Result = Either.Either<Receipt, PublishError>
 
 /** How many bytes can wait for their acknowledgement at once, beside the number of messages. */
 const maxInFlightBytes = 16 * 1_048_576
-
-/** One call of `publish`, which is answered as a whole. */
-export class Call {
-  readonly entries: Array<Entry> = []
-  private readonly results: Array<Result>
-  private remaining: number
-
-  constructor(count: number, private readonly done: (results: ReadonlyArray<Result>) => void) {
-    this.results = new Array<Result>(count)
-    this.remaining = count
-  }
-
-  /** Whether this was the last one. */
-  answer(index: number, result: Result): boolean {
-    this.results[index] = result
-    if (--this.remaining > 0) return false
-    this.done(this.results)
-    return true
-  }
-}
-
-/** A topic, and its messages that wait for the stream to come back. */
-export class TopicQueue {
-  isReady = false
-  isRecovering = false
-  /** How often in a row nobody answered for the stream. */
-  misses = 0
-  parked: Array<Entry> = []
-  /** The last unresolved message of each aggregate or key. */
-  readonly last = new ChurningMap<string, Entry>()
-
-  constructor(readonly spec: TopicSpec, readonly place: Place) {}
-}
-
-/** One message. */
-export class Entry {
-  /** The one after it in the order of its aggregate. */
-  next: Entry | undefined
-  /** Whether nothing before it in the order is unresolved. */
-  isFirst = false
-  isDone = false
-  /** Where the acknowledgement of an attempt under way comes; undefined when there is none. */
-  reply: string | undefined
-  sentAt = 0
-  readonly size: number
-  /** Whether an attempt may have been written that nobody acknowledged. */
-  maybeWritten = false
-
-  constructor(
-    readonly call: Call,
-    readonly index: number,
-    readonly topic: TopicQueue,
-    readonly subject: string,
-    readonly partition: number,
-    readonly order: string | undefined,
-    readonly headers: Uint8Array,
-    readonly value: Uint8Array
-  ) {
-    this.size = headers.length + value.length
-  }
-}
 
 /** `onMissing` is called when nobody answered for a topic's stream; it has to end with `release` or `reject`. */
 export class Outbox {
   isClosed = false
   /** In the order of their attempts. */
-  private readonly sent = new ChurningMap<Entry, true>()
+  private readonly sent = new Chain<Entry>()
   private sentBytes = 0
   private ready: Array<Entry> = []
   private head = 0
@@ -94,7 +31,7 @@ export class Outbox {
   private done = 0
   private timer: NodeJS.Timeout | undefined
   private onEmpty: (() => void) | undefined
-  private readonly calls = new ChurningMap<Call, true>()
+  private readonly calls = new Deadlines<Call>((call) => this.expire(call))
 
   constructor(
     private readonly connection: Connection,
@@ -106,9 +43,15 @@ export class Outbox {
 
   private readonly listener = { onReconnect: () => this.resend(() => true) }
 
-  add(entry: Entry): void {
-    this.calls.set(entry.call, true)
-    entry.call.entries.push(entry)
+  /** Sends the call's messages, each as soon as it may be sent. */
+  send(call: Call): void {
+    if (call.isOver) return
+    this.calls.add(call)
+    for (const entry of call.entries) this.add(entry)
+    this.pump()
+  }
+
+  private add(entry: Entry): void {
     if (entry.order === undefined) return this.makeReady(entry)
     const last = entry.topic.last.get(entry.order)
     entry.topic.last.set(entry.order, entry)
@@ -117,7 +60,7 @@ export class Outbox {
   }
 
   /** Sends what may be sent. */
-  pump(): void {
+  private pump(): void {
     if (this.head === this.ready.length) return
     const now = performance.now()
     while (this.head < this.ready.length && this.connection.isUp()) {
@@ -128,7 +71,7 @@ export class Outbox {
       this.head++
       if (entry.isDone) continue
       if (entry.topic.isRecovering) entry.topic.parked.push(entry)
-      else this.send(entry, now)
+      else this.attempt(entry, now)
     }
     if (this.head === this.ready.length) {
       this.ready = []
@@ -152,13 +95,13 @@ export class Outbox {
    * The call's time is over. What waits behind its messages fails with them: if it went out, they could only be
    * published again behind it.
    */
-  expire(call: Call): void {
+  private expire(call: Call): void {
     const isUp = this.connection.isUp()
     for (const entry of call.entries) {
       if (entry.isDone) continue
       const { misses, spec } = entry.topic
       const reason = isUp && misses === 0 ? "Timeout" : "Unreachable"
-      const outcome = entry.maybeWritten || entry.reply !== undefined ? "unknown" : "not-written"
+      const outcome = entry.maybeWritten || entry.token !== undefined ? "unknown" : "not-written"
       const failed = new PublishFailed({ topic: spec.name, reason, outcome })
       this.finish(entry, Either.left(failed))
       this.forgetDone(entry.topic)
@@ -177,7 +120,8 @@ export class Outbox {
 
   /** Nobody waits for the call any more: what was not sent is not sent. */
   abandon(call: Call): void {
-    this.calls.delete(call)
+    if (call.isOver) return
+    this.calls.remove(call)
     for (const entry of call.entries) {
       if (entry.isDone) continue
       this.settle(entry)
@@ -224,9 +168,10 @@ export class Outbox {
       Effect.zipRight(Effect.sync(() => {
         this.connection.listeners.delete(this.listener)
         clearInterval(this.timer)
-        for (const call of [...this.calls.keys()]) {
+        this.calls.end()
+        for (const call of [...this.calls.waiting]) {
           for (const entry of call.entries) {
-            if (!entry.isDone) this.fail(entry, entry.reply === undefined ? "not-written" : "unknown")
+            if (!entry.isDone) this.fail(entry, entry.token === undefined ? "not-written" : "unknown")
           }
         }
       }))
@@ -252,17 +197,17 @@ export class Outbox {
     this.ready.push(entry)
   }
 
-  private send(entry: Entry, now: number): void {
-    let { reply } = entry
-    if (reply === undefined) {
-      entry.reply = reply = this.connection.replies.expect((message) => this.onReply(entry, message))
+  private attempt(entry: Entry, now: number): void {
+    const { replies, wire } = this.connection
+    if (entry.token === undefined) {
+      entry.token = replies.expect(entry)
       this.sentBytes += entry.size
-    } else this.sent.delete(entry)
+    } else this.sent.remove(entry)
     entry.sentAt = now
-    this.sent.set(entry, true)
+    this.sent.append(entry)
     this.timer ??= setInterval(() => this.resendOverdue(), Math.ceil(this.settings.ackTimeout / 4))
     try {
-      this.connection.wire.publish(entry.subject, reply, entry.headers, entry.value)
+      wire.publish(entry.frameFor(replies.subject(entry.token)))
     } catch (cause) {
       this.finish(
         entry,
@@ -290,15 +235,15 @@ export class Outbox {
   private resend(isDue: (entry: Entry) => boolean): void {
     if (!this.connection.isUp()) return
     const now = performance.now()
-    for (const entry of [...this.sent.keys()]) {
+    for (const entry of [...this.sent]) {
       if (!isDue(entry)) break
       entry.maybeWritten = true
-      this.send(entry, now)
+      this.attempt(entry, now)
     }
     this.pump()
   }
 
-  private onReply(entry: Entry, reply: Msg | undefined): void {
+  readonly onReply = (entry: Entry, reply: Msg | undefined): void => {
     this.leave(entry)
     const topic = entry.topic
     if (reply === undefined) return this.fail(entry, "unknown")
@@ -355,7 +300,9 @@ export class Outbox {
 
   private finish(entry: Entry, result: Result): void {
     this.settle(entry)
-    if (entry.call.answer(entry.index, result)) this.calls.delete(entry.call)
+    const { call } = entry
+    call.answer(entry.index, result)
+    if (call.isOver) this.calls.remove(call)
   }
 
   /** The message is resolved: the next of its aggregate may go. */
@@ -370,11 +317,11 @@ export class Outbox {
   }
 
   private leave(entry: Entry): void {
-    if (entry.reply === undefined) return
-    this.connection.replies.forget(entry.reply)
-    this.sent.delete(entry)
+    if (entry.token === undefined) return
+    this.connection.replies.forget(entry.token)
+    this.sent.remove(entry)
     this.sentBytes -= entry.size
-    entry.reply = undefined
+    entry.token = undefined
     if (this.sent.size === 0) this.onEmpty?.()
   }
 }

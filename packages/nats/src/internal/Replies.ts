@@ -6,11 +6,13 @@ import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { Msg, NatsConnection } from "nats"
 import { subjectBytes } from "./RawMessage.js"
 
-/** Called once with the reply; `undefined` when replies can't come any more. Must not throw. */
-export type OnReply = (reply: Msg | undefined) => void
+export interface Waiting {
+  /** Called once with the reply; `undefined` when replies can't come any more. Must not throw. */
+  readonly onReply: (reply: Msg | undefined) => void
+}
 
 export class Replies {
-  private readonly waiting = new ChurningMap<number, OnReply>()
+  private readonly waiting = new ChurningMap<number, Waiting>()
   private next = 1
   private ended = false
 
@@ -19,24 +21,28 @@ export class Replies {
       callback: (error, reply) => {
         if (error !== null) return this.end()
         const token = tokenOf(reply)
-        const onReply = this.waiting.get(token)
-        if (onReply === undefined) return
+        const waiting = this.waiting.get(token)
+        if (waiting === undefined) return
         this.waiting.delete(token)
-        onReply(reply)
+        waiting.onReply(reply)
       }
     })
   }
 
-  /** The subject to reply to. What is expected has to be forgotten by whoever gives up waiting. */
-  expect(onReply: OnReply): string {
+  /** A token for one reply, which comes to its subject. Whoever gives up waiting has to have it forgotten. */
+  expect(waiting: Waiting): number {
     const token = this.next++
-    if (this.ended) queueMicrotask(() => onReply(undefined))
-    else this.waiting.set(token, onReply)
+    if (this.ended) queueMicrotask(() => waiting.onReply(undefined))
+    else this.waiting.set(token, waiting)
+    return token
+  }
+
+  subject(token: number): string {
     return `${this.inbox}.${token}`
   }
 
-  forget(subject: string): void {
-    this.waiting.delete(Number(subject.slice(this.inbox.length + 1)))
+  forget(token: number): void {
+    this.waiting.delete(token)
   }
 
   /** The server refused the subscription, or the connection is closed. */
@@ -44,7 +50,7 @@ export class Replies {
     this.ended = true
     const waiting = [...this.waiting.values()]
     this.waiting.clear()
-    for (const onReply of waiting) onReply(undefined)
+    for (const one of waiting) one.onReply(undefined)
   }
 }
 

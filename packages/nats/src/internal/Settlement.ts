@@ -23,7 +23,7 @@ export const settle = (
   messages: ReadonlyArray<IncomingMessage>
 ): Effect.Effect<void, SettlementFailed> =>
   Effect.async((resume) => {
-    const waiting = new Map<Held, string | undefined>()
+    const waiting = new Map<Held, number | undefined>()
     const end = (result: Effect.Effect<void, SettlementFailed>) => {
       clearInterval(attempts)
       clearTimeout(timer)
@@ -34,22 +34,24 @@ export const settle = (
     const fail = (cause: string, isRetryable: boolean) =>
       end(Effect.fail(new SettlementFailed({ topic, partition, isRetryable, cause })))
     const forgetReplies = () => {
-      for (const reply of waiting.values()) if (reply !== undefined) connection.replies.forget(reply)
+      for (const token of waiting.values()) if (token !== undefined) connection.replies.forget(token)
     }
     const attempt = () => {
       if (!connection.isUp()) return
       forgetReplies()
       for (const held of waiting.keys()) {
-        const reply = connection.replies.expect((answer) => {
-          if (answer === undefined) return fail("the connection is closed", false)
-          if (isNoResponders(answer)) return fail("the consumer is not there", true)
-          intake.forget(held)
-          waiting.delete(held)
-          if (waiting.size === 0) end(Effect.void)
+        const token = connection.replies.expect({
+          onReply: (answer) => {
+            if (answer === undefined) return fail("the connection is closed", false)
+            if (isNoResponders(answer)) return fail("the consumer is not there", true)
+            intake.forget(held)
+            waiting.delete(held)
+            if (waiting.size === 0) end(Effect.void)
+          }
         })
-        waiting.set(held, reply)
+        waiting.set(held, token)
         try {
-          connection.client.publish(held.reply, ack, { reply })
+          connection.client.publish(held.reply, ack, { reply: connection.replies.subject(token) })
         } catch {
           return fail("the connection is closed", false)
         }

@@ -123,14 +123,15 @@ const answer = (
     // Only the sequence counts, and that the delivery is one that can be outstanding.
     const subject = (sequence: number) =>
       `$JS.ACK.${stream}.${durable}.1.${sequence}.${info.delivered.consumer_seq}.1.0`
-    const confirmation = connection.replies.expect((reply) =>
-      resume(Effect.succeed(reply !== undefined && !isNoResponders(reply)))
-    )
+    const token = connection.replies.expect({
+      onReply: (reply) => resume(Effect.succeed(reply !== undefined && !isNoResponders(reply)))
+    })
+    const confirmation = connection.replies.subject(token)
     const last = sequences.length - 1
     for (let i = 0; i <= last; i++) {
       connection.client.publish(subject(sequences[i]!), kind, i === last ? { reply: confirmation } : {})
     }
-    return Effect.sync(() => connection.replies.forget(confirmation))
+    return Effect.sync(() => connection.replies.forget(token))
   }).pipe((answered) => bounded(answered, drainTimeout), Effect.map(Option.getOrElse(() => false)))
 
 /**

@@ -1,18 +1,17 @@
 /**
  * Writes to the connection with fewer buffers than the client's `publish`, which makes three of each message: one for a
- * message's protocol line, and one for all acknowledgements that are sent together.
+ * message, and one for all acknowledgements that are sent together.
  *
  * It goes the way that `publish` itself takes, so everything leaves in the order in which it was given. That way is not
  * exported: a client that does not have it, and whatever `publish` would refuse, is left to `publish`.
  */
 import type { MsgHdrs, NatsConnection } from "nats"
+import type { Frame } from "./Frame.js"
 
 interface Protocol {
   readonly noMorePublishing: boolean
-  readonly sendCommand: (command: Uint8Array, ...payloads: ReadonlyArray<Uint8Array>) => void
+  readonly sendCommand: (command: Uint8Array) => void
 }
-
-const lineEnd = Buffer.from("\r\n")
 
 export class Wire {
   private readonly protocol: Protocol | undefined
@@ -23,16 +22,10 @@ export class Wire {
   }
 
   /** Throws what the client throws, when it is closed or does not take the message. */
-  publish(subject: string, reply: string, headers: Uint8Array, value: Uint8Array): void {
-    const size = headers.length + value.length
+  publish(frame: Frame): void {
     const { client, protocol } = this
-    if (protocol === undefined || !this.takes(protocol, size)) {
-      client.publish(subject, value, { reply, headers: new Block(headers) })
-    } else {
-      const line = Buffer.from(`HPUB ${subject} ${reply} ${headers.length} ${size}\r\n`)
-      if (value.length === 0) protocol.sendCommand(line, headers, lineEnd)
-      else protocol.sendCommand(line, headers, value, lineEnd)
-    }
+    if (protocol !== undefined && this.takes(protocol, frame.size)) protocol.sendCommand(frame.bytes)
+    else client.publish(frame.subject, frame.value, { reply: frame.reply, headers: new Block(frame.headers) })
   }
 
   /** The same short text to several subjects; `reply` is for the last one. Throws like `publish`. */

@@ -1,0 +1,49 @@
+/**
+ * One timer for all that wait, each with a deadline: a timer for each would cost as much as what is waited for. It runs
+ * on to the first deadline that it was set to, also when nothing waits any more.
+ */
+import { Chain, type Link } from "./Chain.js"
+
+export interface Waiting<T> extends Link<T> {
+  /** In `performance.now()`; `Infinity` is none. */
+  readonly deadline: number
+}
+
+export class Deadlines<T extends Waiting<T>> {
+  /** Those that wait, in the order in which they began to. */
+  readonly waiting = new Chain<T>()
+  private timer: NodeJS.Timeout | undefined
+  private timerAt = Infinity
+
+  constructor(private readonly onDue: (member: T) => void) {}
+
+  add(member: T): void {
+    this.waiting.append(member)
+    if (member.deadline < this.timerAt) this.setTimer(member.deadline)
+  }
+
+  remove(member: T): void {
+    this.waiting.remove(member)
+  }
+
+  /** There will be no deadlines any more. */
+  end(): void {
+    clearTimeout(this.timer)
+  }
+
+  private setTimer(at: number): void {
+    clearTimeout(this.timer)
+    this.timerAt = at
+    this.timer = setTimeout(this.check, Math.max(1, Math.ceil(at - performance.now())))
+  }
+
+  private readonly check = (): void => {
+    const now = performance.now()
+    // Whoever is told may take others out.
+    for (const member of [...this.waiting]) if (member.deadline <= now) this.onDue(member)
+    this.timerAt = Infinity
+    let next = Infinity
+    for (const { deadline } of this.waiting) if (deadline < next) next = deadline
+    if (next < Infinity) this.setTimer(next)
+  }
+}

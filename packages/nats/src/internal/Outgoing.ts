@@ -1,0 +1,119 @@
+/** What is published: a call, its messages, and the topic that they go to. Plain objects, few for each message. */
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
+import type { PublishError } from "@effect-eventbus/core/EventBusError"
+import type { OutgoingMessage, Receipt, TopicSpec } from "@effect-eventbus/core/Transport"
+import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
+import type { Msg } from "nats"
+import type { Link } from "./Chain.js"
+import type { Waiting as WaitsUntil } from "./Deadlines.js"
+import { Frame } from "./Frame.js"
+import type { Encoded } from "./HeaderCodec.js"
+import type { Place } from "./Placement.js"
+import type { Waiting } from "./Replies.js"
+
+export type Result = Either.Either<Receipt, PublishError>
+
+/** One call of `publish`, which is answered as a whole. */
+export class Call implements WaitsUntil<Call> {
+  before: Call | undefined
+  after: Call | undefined
+  readonly entries: Array<Entry> = []
+  private readonly results: Array<Result>
+  private remaining: number
+
+  constructor(
+    count: number,
+    readonly deadline: number,
+    private readonly resume: (results: Effect.Effect<ReadonlyArray<Result>>) => void,
+    /** Where the answer to an attempt goes. */
+    readonly onReply: (entry: Entry, reply: Msg | undefined) => void
+  ) {
+    this.results = new Array<Result>(count)
+    this.remaining = count
+  }
+
+  get isOver(): boolean {
+    return this.remaining === 0
+  }
+
+  /** Whether no message waits for being sent for the first time. */
+  get isSent(): boolean {
+    return this.entries.every((entry) => entry.isDone || entry.token !== undefined)
+  }
+
+  answer(index: number, result: Result): void {
+    this.results[index] = result
+    if (--this.remaining === 0) this.resume(Effect.succeed(this.results))
+  }
+}
+
+/** A topic, and its messages that wait for the stream to come back. */
+export class TopicQueue {
+  isReady = false
+  isRecovering = false
+  /** How often in a row nobody answered for the stream. */
+  misses = 0
+  parked: Array<Entry> = []
+  /** The last unresolved message of each aggregate or key. */
+  readonly last = new ChurningMap<string, Entry>()
+
+  constructor(readonly spec: TopicSpec, readonly place: Place) {}
+}
+
+/** One message. */
+export class Entry implements Link<Entry>, Waiting {
+  before: Entry | undefined
+  after: Entry | undefined
+  /** The one after it in the order of its aggregate. */
+  next: Entry | undefined
+  /** Whether nothing before it in the order is unresolved. */
+  isFirst = false
+  isDone = false
+  /** Which reply answers the attempt under way; undefined when there is none. */
+  token: number | undefined
+  sentAt = 0
+  /** Whether an attempt may have been written that nobody acknowledged. */
+  maybeWritten = false
+  readonly size: number
+  readonly order: string | undefined
+  /** Undefined before the first attempt; then it has the headers and the value. */
+  private frame: Frame | undefined
+  private headers: Encoded | undefined
+  private value: Uint8Array | undefined
+
+  constructor(
+    readonly call: Call,
+    readonly index: number,
+    readonly topic: TopicQueue,
+    private readonly subject: string,
+    readonly partition: number,
+    headers: Encoded,
+    message: OutgoingMessage
+  ) {
+    this.order = orderOf(message)
+    this.headers = headers
+    this.value = message.value ?? nothing
+    this.size = headers.size + this.value.length
+  }
+
+  onReply(reply: Msg | undefined): void {
+    this.call.onReply(this, reply)
+  }
+
+  /** What is sent where the answer is to come to this subject. */
+  frameFor(reply: string): Frame {
+    if (this.frame === undefined) {
+      this.frame = Frame.make(this.subject, reply, this.headers!.block, this.headers!.size, this.value!)
+      this.headers = undefined
+      this.value = undefined
+    } else if (this.frame.reply !== reply) this.frame = this.frame.to(reply)
+    return this.frame
+  }
+}
+
+const nothing = new Uint8Array(0)
+
+/** What a message is ordered by: its aggregate, else its key; nothing else is ordered. */
+const orderOf = (message: OutgoingMessage): string | undefined =>
+  message.aggregateId ?? (message.key === null ? undefined : Buffer.from(message.key).toString("latin1"))
