@@ -11,6 +11,7 @@ import * as Envelope from "./Envelope.js"
 import { DecodeError } from "./EventBusError.js"
 import type { Headers } from "./Headers.js"
 import { jsonMember } from "./internal/jsonMember.js"
+import * as Utf8 from "./internal/utf8.js"
 
 /**
  * Writes and reads envelopes. Both run for every message, so they are synchronous.
@@ -41,7 +42,6 @@ export interface Undecodable {
   readonly aggregateId: string | undefined
 }
 
-const encoder = new TextEncoder()
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
 const undecodable = (reason: DecodeError["reason"], issue: string, cause?: unknown, aggregateId?: string) =>
@@ -60,7 +60,7 @@ export const json: Service = {
     const { aggregateId, correlationId, eventId, eventType, eventVersion, payloadJson, tenantId, timestamp, traceId } =
       envelope
     // By hand: what a valid aggregate id or timestamp is made of needs no escapes.
-    return encoder.encode(
+    return Utf8.encode(
       `{"event_id":${JSON.stringify(eventId)},"aggregate_id":"${aggregateId}","event_type":${
         JSON.stringify(eventType)
       },` +

@@ -199,12 +199,17 @@ export const make = Effect.gen(function*() {
       ? Either.left(new BusClosed({ topic: topic.name }))
       : Outgoing.make(codec, topic, message, clock.unsafeCurrentTimeMillis())
 
+  // The suspension is within: whoever waits then does not keep the transport's effect, and with it the encoded message.
   const publish = (topic: AnyTopic, message: AnyMessage): Effect.Effect<Receipt, PublishError> =>
-    Effect.suspend(() => {
-      const outgoing = prepare(topic, message)
-      if (Either.isLeft(outgoing)) return Effect.fail(outgoing.left)
-      return Effect.flatMap(transport.publish(topic.spec, [outgoing.right], publishOptions), (results) => results[0]!)
-    })
+    Effect.flatMap(
+      Effect.suspend(() => {
+        const outgoing = prepare(topic, message)
+        return Either.isLeft(outgoing)
+          ? Effect.fail(outgoing.left)
+          : transport.publish(topic.spec, [outgoing.right], publishOptions)
+      }),
+      only
+    )
 
   const publishAll = (topic: AnyTopic, messages: ReadonlyArray<AnyMessage>) =>
     Effect.suspend(() => {
@@ -404,6 +409,12 @@ export const layerDispatcher: Layer.Layer<EventBus, never, Transport | Dispatche
   EventBus,
   make
 )
+
+/** The answer for the only message. */
+const only = (results: ReadonlyArray<Either.Either<Receipt, PublishError>>): Effect.Effect<Receipt, PublishError> => {
+  const result = results[0]!
+  return Either.isRight(result) ? Effect.succeed(result.right) : Effect.fail(result.left)
+}
 
 const handlerOf = <E, R>(
   topic: AnyTopic,

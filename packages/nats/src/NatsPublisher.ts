@@ -84,15 +84,21 @@ export const make = (
       topic: TopicQueue,
       messages: ReadonlyArray<OutgoingMessage>,
       timeout: number
-    ): Effect.Effect<ReadonlyArray<Either.Either<Receipt, PublishError>>> =>
-      Effect.async((resume) => {
-        const deadline = timeout < 2 ** 31 ? performance.now() + timeout : Infinity
-        const call = new Call(messages.length, deadline, resume, outbox.onReply)
-        for (let index = 0; index < messages.length; index++) {
-          const entry = toEntry(topic, messages[index]!, call, index)
-          if (entry instanceof Entry) call.entries.push(entry)
-          else call.answer(index, Either.left(entry))
-        }
+    ): Effect.Effect<ReadonlyArray<Either.Either<Receipt, PublishError>>> => {
+      const deadline = timeout < 2 ** 31 ? performance.now() + timeout : Infinity
+      const call = new Call(messages.length, deadline, outbox.onReply)
+      for (let index = 0; index < messages.length; index++) {
+        const entry = toEntry(topic, messages[index]!, call, index)
+        if (entry instanceof Entry) call.entries.push(entry)
+        else call.answer(index, Either.left(entry))
+      }
+      return call.isAnswered ? Effect.succeed(call.answers) : answered(call)
+    }
+
+    /** Knows the call only: what was encoded need not live as long as somebody waits. */
+    const answered = (call: Call) =>
+      Effect.async<ReadonlyArray<Either.Either<Receipt, PublishError>>>((resume) => {
+        call.resume = resume
         outbox.send(call)
         // What is sent can't be taken back, and a finalizer costs more than all the rest here.
         return call.isSent ? undefined : Effect.sync(() => outbox.abandon(call))

@@ -8,6 +8,7 @@ import { InvalidMessage } from "../EventBusError.js"
 import * as Headers from "../Headers.js"
 import type { EnvelopeMessage, EnvelopeTopic, PlainMessage, PlainTopic } from "../Topic.js"
 import type { OutgoingMessage } from "../Transport.js"
+import * as Utf8 from "./utf8.js"
 
 type Result = Either.Either<OutgoingMessage, InvalidMessage>
 
@@ -25,8 +26,6 @@ export const make = (
   topic.kind === "envelope"
     ? fromEnvelope(codec, topic, message as EnvelopeMessage<unknown>, now)
     : fromPlain(topic, message as PlainMessage)
-
-const encoder = new TextEncoder()
 
 const encoders = new WeakMap<object, (payload: unknown) => Either.Either<unknown, ParseResult.ParseError>>()
 
@@ -100,4 +99,4 @@ const stringify = (payload: unknown): Either.Either<string, unknown> => {
   }
 }
 
-const bytesOf = (text: Uint8Array | string): Uint8Array => typeof text === "string" ? encoder.encode(text) : text
+const bytesOf = (text: Uint8Array | string): Uint8Array => typeof text === "string" ? Utf8.encode(text) : text

@@ -45,7 +45,6 @@ export class Outbox {
 
   /** Sends the call's messages, each as soon as it may be sent. */
   send(call: Call): void {
-    if (call.isOver) return
     this.calls.add(call)
     for (const entry of call.entries) this.add(entry)
     this.pump()
@@ -120,7 +119,7 @@ export class Outbox {
 
   /** Nobody waits for the call any more: what was not sent is not sent. */
   abandon(call: Call): void {
-    if (call.isOver) return
+    if (call.isAnswered) return
     this.calls.remove(call)
     for (const entry of call.entries) {
       if (entry.isDone) continue
@@ -302,7 +301,7 @@ export class Outbox {
     this.settle(entry)
     const { call } = entry
     call.answer(entry.index, result)
-    if (call.isOver) this.calls.remove(call)
+    if (call.isAnswered) this.calls.remove(call)
   }
 
   /** The message is resolved: the next of its aggregate may go. */

@@ -19,13 +19,14 @@ export class Call implements WaitsUntil<Call> {
   before: Call | undefined
   after: Call | undefined
   readonly entries: Array<Entry> = []
+  /** Whoever waits for it. */
+  resume: (results: Effect.Effect<ReadonlyArray<Result>>) => void = ignore
   private readonly results: Array<Result>
   private remaining: number
 
   constructor(
     count: number,
     readonly deadline: number,
-    private readonly resume: (results: Effect.Effect<ReadonlyArray<Result>>) => void,
     /** Where the answer to an attempt goes. */
     readonly onReply: (entry: Entry, reply: Msg | undefined) => void
   ) {
@@ -33,13 +34,18 @@ export class Call implements WaitsUntil<Call> {
     this.remaining = count
   }
 
-  get isOver(): boolean {
+  get isAnswered(): boolean {
     return this.remaining === 0
   }
 
   /** Whether no message waits for being sent for the first time. */
   get isSent(): boolean {
     return this.entries.every((entry) => entry.isDone || entry.token !== undefined)
+  }
+
+  /** Complete when it is answered. */
+  get answers(): ReadonlyArray<Result> {
+    return this.results
   }
 
   answer(index: number, result: Result): void {
@@ -111,6 +117,8 @@ export class Entry implements Link<Entry>, Waiting {
     return this.frame
   }
 }
+
+const ignore = () => {}
 
 const nothing = new Uint8Array(0)
 
