@@ -169,6 +169,7 @@ export const make = (
             return Effect.succeed(all(messages, toNotWritten(topic.spec.name, result.value.left)))
           }
           topic.isReady = true
+          if (outbox.isClosed) return Effect.succeed(all(messages, new BusClosed({ topic: topic.spec.name })))
           return send(topic, messages, Math.max(0, timeout - (performance.now() - start)))
         })
       )

@@ -158,6 +158,24 @@ describe("Publishing", () => {
       yield* T.publish(service, topic, T.messages(100, 110, 1))
     })))
 
+  it("what is interrupted is written where it was sent, and not where it waited", () =>
+    T.run(Effect.gen(function*() {
+      const proxy = yield* TcpProxy.make({ port: portOf(servers[0]!) })
+      const service = yield* T.transport([proxy.address])
+      const topic = T.topic()
+      yield* T.publish(service, topic, [T.message(0, "a")])
+      yield* proxy.blackhole
+      const sent = yield* Effect.fork(service.publish(topic, [T.message(1, "a")], { timeout }))
+      yield* Effect.yieldNow()
+      const waiting = yield* Effect.fork(service.publish(topic, [T.message(2, "a")], { timeout }))
+      yield* Effect.yieldNow()
+      yield* Fiber.interruptAll([sent, waiting])
+      yield* proxy.flow
+      yield* T.publish(service, topic, [T.message(3, "a")])
+      const nc = yield* T.client(servers)
+      assert.deepStrictEqual((yield* stored(nc, topic.name)).map(({ n }) => n), [0, 1, 3])
+    })))
+
   it("refuses what the server would, before sending it", () =>
     T.run(Effect.gen(function*() {
       const service = yield* T.transport(servers)
