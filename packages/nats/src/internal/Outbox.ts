@@ -25,10 +25,8 @@ export class Outbox {
   /** In the order of their attempts. */
   private readonly sent = new Chain<Entry>()
   private sentBytes = 0
-  private ready: Array<Entry> = []
-  private head = 0
-  /** Ended without having been sent, since the last look. */
-  private done = 0
+  /** May be sent, as soon as there is room. */
+  private readonly ready = new Chain<Entry>()
   private timer: NodeJS.Timeout | undefined
   private onEmpty: (() => void) | undefined
   private readonly calls = new Deadlines<Call>((call) => this.expire(call))
@@ -60,34 +58,15 @@ export class Outbox {
 
   /** Sends what may be sent. */
   private pump(): void {
-    if (this.head === this.ready.length) return
+    if (this.ready.first === undefined) return
     const now = performance.now()
-    while (this.head < this.ready.length && this.connection.isUp()) {
-      const entry = this.ready[this.head]!
+    for (let entry = this.ready.first; entry !== undefined && this.connection.isUp(); entry = this.ready.first) {
       const isFull = this.sent.size >= this.settings.maxInFlight ||
         (this.sent.size > 0 && this.sentBytes + entry.size > maxInFlightBytes)
-      if (isFull && !entry.isDone) break
-      this.head++
-      if (entry.isDone) continue
-      if (entry.topic.isRecovering) entry.topic.parked.push(entry)
+      if (isFull) return
+      if (entry.topic.isRecovering) entry.moveTo(entry.topic.parked)
       else this.attempt(entry, now)
     }
-    if (this.head === this.ready.length) {
-      this.ready = []
-      this.head = 0
-    } else if (this.head > 1_024) {
-      this.ready = this.ready.slice(this.head)
-      this.head = 0
-    }
-  }
-
-  /** Without a connection nothing is pumped, and those that nobody waits for any more would pile up. */
-  private forgetDone(topic: TopicQueue): void {
-    if (++this.done < 1_024) return
-    this.done = 0
-    this.ready = this.ready.slice(this.head).filter((entry) => !entry.isDone)
-    this.head = 0
-    topic.parked = topic.parked.filter((entry) => !entry.isDone)
   }
 
   /**
@@ -103,7 +82,6 @@ export class Outbox {
       const outcome = entry.maybeWritten || entry.token !== undefined ? "unknown" : "not-written"
       const failed = new PublishFailed({ topic: spec.name, reason, outcome })
       this.finish(entry, Either.left(failed))
-      this.forgetDone(entry.topic)
       for (let behind = entry.next; behind !== undefined; behind = behind.next) {
         if (behind.isDone) continue
         const cause = `the message before it, of the same aggregate or key, failed: ${failed.message}`
@@ -111,7 +89,6 @@ export class Outbox {
           behind,
           Either.left(new PublishFailed({ topic: spec.name, reason, outcome: "not-written", cause }))
         )
-        this.forgetDone(behind.topic)
       }
     }
     this.pump()
@@ -124,21 +101,18 @@ export class Outbox {
     for (const entry of call.entries) {
       if (entry.isDone) continue
       this.settle(entry)
-      this.forgetDone(entry.topic)
     }
     this.pump()
   }
 
   isWaiting(topic: TopicQueue): boolean {
-    return topic.parked.some((entry) => !entry.isDone)
+    return topic.parked.size > 0
   }
 
   /** The stream of a topic is there. */
   release(topic: TopicQueue): void {
-    const parked = topic.parked
-    topic.parked = []
     topic.isRecovering = false
-    for (const entry of parked) this.ready.push(entry)
+    for (const entry of [...topic.parked]) entry.moveTo(this.ready)
     this.pump()
   }
 
@@ -148,11 +122,7 @@ export class Outbox {
     topic.misses = 0
     topic.isRecovering = false
     // Those behind a rejected one become ready, and find out for themselves.
-    const parked = topic.parked
-    topic.parked = []
-    for (const entry of parked) {
-      if (!entry.isDone) this.finish(entry, Either.left(refused(entry, error)))
-    }
+    for (const entry of [...topic.parked]) this.finish(entry, Either.left(refused(entry, error)))
     this.pump()
   }
 
@@ -193,7 +163,7 @@ export class Outbox {
 
   private makeReady(entry: Entry): void {
     entry.isFirst = true
-    this.ready.push(entry)
+    entry.moveTo(this.ready)
   }
 
   private attempt(entry: Entry, now: number): void {
@@ -201,9 +171,9 @@ export class Outbox {
     if (entry.token === undefined) {
       entry.token = replies.expect(entry)
       this.sentBytes += entry.size
-    } else this.sent.remove(entry)
+    }
     entry.sentAt = now
-    this.sent.append(entry)
+    entry.moveTo(this.sent)
     this.timer ??= setInterval(() => this.resendOverdue(), Math.ceil(this.settings.ackTimeout / 4))
     try {
       wire.publish(entry.frameFor(replies.subject(entry.token)))
@@ -291,7 +261,7 @@ export class Outbox {
 
   private park(entry: Entry): void {
     const topic = entry.topic
-    topic.parked.push(entry)
+    entry.moveTo(topic.parked)
     if (topic.isRecovering) return
     topic.isRecovering = true
     this.onMissing(topic)
@@ -308,6 +278,7 @@ export class Outbox {
   private settle(entry: Entry): void {
     entry.isDone = true
     this.leave(entry)
+    entry.moveTo(undefined)
     if (entry.order === undefined || !entry.isFirst) return
     let next = entry.next
     while (next !== undefined && next.isDone) next = next.next
@@ -318,7 +289,7 @@ export class Outbox {
   private leave(entry: Entry): void {
     if (entry.token === undefined) return
     this.connection.replies.forget(entry.token)
-    this.sent.remove(entry)
+    entry.moveTo(undefined)
     this.sentBytes -= entry.size
     entry.token = undefined
     if (this.sent.size === 0) this.onEmpty?.()

@@ -5,7 +5,7 @@ import type { OutgoingMessage, Receipt, TopicSpec } from "@effect-eventbus/core/
 import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import type { Msg } from "nats"
-import type { Link } from "./Chain.js"
+import { Chain, type Link } from "./Chain.js"
 import type { Waiting as WaitsUntil } from "./Deadlines.js"
 import { Frame } from "./Frame.js"
 import type { Encoded } from "./HeaderCodec.js"
@@ -60,7 +60,7 @@ export class TopicQueue {
   isRecovering = false
   /** How often in a row nobody answered for the stream. */
   misses = 0
-  parked: Array<Entry> = []
+  readonly parked = new Chain<Entry>()
   /** The last unresolved message of each aggregate or key. */
   readonly last = new ChurningMap<string, Entry>()
 
@@ -71,6 +71,8 @@ export class TopicQueue {
 export class Entry implements Link<Entry>, Waiting {
   before: Entry | undefined
   after: Entry | undefined
+  /** What it is in: those that may be sent, that were, or that wait for the stream of their topic. */
+  private chain: Chain<Entry> | undefined
   /** The one after it in the order of its aggregate. */
   next: Entry | undefined
   /** Whether nothing before it in the order is unresolved. */
@@ -101,6 +103,12 @@ export class Entry implements Link<Entry>, Waiting {
     this.headers = headers
     this.value = message.value ?? nothing
     this.size = headers.size + this.value.length
+  }
+
+  moveTo(chain: Chain<Entry> | undefined): void {
+    this.chain?.remove(this)
+    this.chain = chain
+    chain?.append(this)
   }
 
   onReply(reply: Msg | undefined): void {
