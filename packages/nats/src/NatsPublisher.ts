@@ -20,8 +20,10 @@ import type { OutgoingMessage, Receipt, Service } from "@effect-eventbus/core/Tr
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { bounded } from "./internal/Bounded.js"
@@ -82,10 +84,11 @@ export const make = (
     const send = (
       topic: TopicQueue,
       messages: ReadonlyArray<OutgoingMessage>,
-      timeout: number
+      timeout: number,
+      fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
     ): Effect.Effect<ReadonlyArray<Either.Either<Receipt, PublishError>>> => {
       const deadline = timeout < 2 ** 31 ? performance.now() + timeout : Infinity
-      const call = new Call(messages.length, deadline, outbox.onReply)
+      const call = new Call(messages.length, deadline, fiber, outbox.onReply)
       for (let index = 0; index < messages.length; index++) {
         const entry = toEntry(topic, messages[index]!, call, index)
         if (entry instanceof Entry) call.entries.push(entry)
@@ -124,7 +127,8 @@ export const make = (
     }
 
     return (spec, messages, options) =>
-      Effect.suspend(() => {
+      Effect.withFiberRuntime((self, { runtimeFlags }) => {
+        const fiber = RuntimeFlags.interruptible(runtimeFlags) ? self : undefined
         if (outbox.isClosed) return Effect.succeed(all(messages, new BusClosed({ topic: spec.name })))
         if (messages.length === 0) return Effect.succeed([])
         let topic = topics.get(spec.name)
@@ -139,12 +143,17 @@ export const make = (
         }
         const timeout = Duration.toMillis(options.timeout)
         return topic.isReady || settings.streams === "skip"
-          ? send(topic, messages, timeout)
-          : prepare(topic, messages, timeout)
+          ? send(topic, messages, timeout, fiber)
+          : prepare(topic, messages, timeout, fiber)
       })
 
     /** The first publish to a topic waits for its stream, within its own timeout. */
-    function prepare(topic: TopicQueue, messages: ReadonlyArray<OutgoingMessage>, timeout: number) {
+    function prepare(
+      topic: TopicQueue,
+      messages: ReadonlyArray<OutgoingMessage>,
+      timeout: number,
+      fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
+    ) {
       const start = performance.now()
       const late = () =>
         all(
@@ -169,7 +178,7 @@ export const make = (
           }
           topic.isReady = true
           if (outbox.isClosed) return Effect.succeed(all(messages, new BusClosed({ topic: topic.spec.name })))
-          return send(topic, messages, Math.max(0, timeout - (performance.now() - start)))
+          return send(topic, messages, Math.max(0, timeout - (performance.now() - start)), fiber)
         })
       )
     }

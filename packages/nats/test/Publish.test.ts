@@ -176,6 +176,27 @@ describe("Publishing", () => {
       assert.deepStrictEqual((yield* stored(nc, topic.name)).map(({ n }) => n), [0, 1, 3])
     })))
 
+  it("a publish that was interrupted fails nobody behind it, also when its time is over", () =>
+    T.run(Effect.gen(function*() {
+      const proxy = yield* TcpProxy.make({ port: portOf(servers[0]!) })
+      const service = yield* T.transport([proxy.address])
+      const topic = T.topic()
+      yield* T.publish(service, topic, [T.message(0, "a")])
+      yield* proxy.blackhole
+      const forgotten = yield* Effect.fork(
+        service.publish(topic, [T.message(1, "a")], { timeout: Duration.millis(300) })
+      )
+      yield* Effect.yieldNow()
+      const behind = yield* Effect.fork(T.publish(service, topic, [T.message(2, "a")]))
+      yield* Effect.yieldNow()
+      yield* Fiber.interrupt(forgotten)
+      yield* Effect.sleep("600 millis")
+      yield* proxy.flow
+      yield* Fiber.join(behind)
+      const nc = yield* T.client(servers)
+      assert.deepStrictEqual((yield* stored(nc, topic.name)).map(({ n }) => n), [0, 1, 2])
+    })))
+
   it("refuses what the server would, before sending it", () =>
     T.run(Effect.gen(function*() {
       const service = yield* T.transport(servers)

@@ -74,6 +74,7 @@ export class Outbox {
    * published again behind it.
    */
   private expire(call: Call): void {
+    if (call.isForgotten) return this.abandon(call)
     const isUp = this.connection.isUp()
     for (const entry of call.entries) {
       if (entry.isDone) continue
@@ -81,8 +82,9 @@ export class Outbox {
       const reason = isUp && misses === 0 ? "Timeout" : "Unreachable"
       const outcome = entry.maybeWritten || entry.token !== undefined ? "unknown" : "not-written"
       const failed = new PublishFailed({ topic: spec.name, reason, outcome })
+      const followers = [...entry.followers()]
       this.finish(entry, Either.left(failed))
-      for (let behind = entry.next; behind !== undefined; behind = behind.next) {
+      for (const behind of followers) {
         if (behind.isDone) continue
         const cause = `the message before it, of the same aggregate or key, failed: ${failed.message}`
         this.finish(
@@ -96,7 +98,8 @@ export class Outbox {
 
   /** Nobody waits for the call any more: what was not sent is not sent. */
   abandon(call: Call): void {
-    if (call.isAnswered) return
+    if (call.isAnswered || call.isAbandoned) return
+    call.isAbandoned = true
     this.calls.remove(call)
     for (const entry of call.entries) {
       if (entry.isDone) continue
@@ -206,8 +209,12 @@ export class Outbox {
     const now = performance.now()
     for (const entry of [...this.sent]) {
       if (!isDue(entry)) break
-      entry.maybeWritten = true
-      this.attempt(entry, now)
+      if (entry.isDone) continue
+      if (entry.call.isForgotten) this.abandon(entry.call)
+      else {
+        entry.maybeWritten = true
+        this.attempt(entry, now)
+      }
     }
     this.pump()
   }
@@ -261,6 +268,7 @@ export class Outbox {
 
   private park(entry: Entry): void {
     const topic = entry.topic
+    if (entry.call.isForgotten) return this.abandon(entry.call)
     entry.moveTo(topic.parked)
     if (topic.isRecovering) return
     topic.isRecovering = true
@@ -282,6 +290,8 @@ export class Outbox {
     if (entry.order === undefined || !entry.isFirst) return
     let next = entry.next
     while (next !== undefined && next.isDone) next = next.next
+    // What is done may have grown old, and would keep all that comes after it from dying young.
+    entry.next = undefined
     if (next !== undefined) this.makeReady(next)
     else entry.topic.last.delete(entry.order)
   }

@@ -2,8 +2,11 @@
 import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { PublishError } from "@effect-eventbus/core/EventBusError"
 import type { OutgoingMessage, Receipt, TopicSpec } from "@effect-eventbus/core/Transport"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
+import type * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
 import type { Msg } from "nats"
 import { Chain, type Link } from "./Chain.js"
 import type { Waiting as WaitsUntil } from "./Deadlines.js"
@@ -19,6 +22,8 @@ export class Call implements WaitsUntil<Call> {
   before: Call | undefined
   after: Call | undefined
   readonly entries: Array<Entry> = []
+  /** Nobody wants its answer any more. */
+  isAbandoned = false
   /** Whoever waits for it. */
   resume: (results: Effect.Effect<ReadonlyArray<Result>>) => void = ignore
   private readonly results: Array<Result>
@@ -27,6 +32,8 @@ export class Call implements WaitsUntil<Call> {
   constructor(
     count: number,
     readonly deadline: number,
+    /** Who waits for it; undefined where that can't be interrupted. */
+    private readonly fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined,
     /** Where the answer to an attempt goes. */
     readonly onReply: (entry: Entry, reply: Msg | undefined) => void
   ) {
@@ -36,6 +43,11 @@ export class Call implements WaitsUntil<Call> {
 
   get isAnswered(): boolean {
     return this.remaining === 0
+  }
+
+  /** Whether who waited was interrupted. To be asked where it matters: being told costs as much as half a publish. */
+  get isForgotten(): boolean {
+    return this.fiber !== undefined && !Cause.isEmpty(this.fiber.getFiberRef(FiberRef.interruptedCause))
   }
 
   /** Whether no message waits for being sent for the first time. */
@@ -109,6 +121,11 @@ export class Entry implements Link<Entry>, Waiting {
     this.chain?.remove(this)
     this.chain = chain
     chain?.append(this)
+  }
+
+  /** Those behind it in the order of its aggregate. */
+  *followers(): IterableIterator<Entry> {
+    for (let entry = this.next; entry !== undefined; entry = entry.next) yield entry
   }
 
   onReply(reply: Msg | undefined): void {
