@@ -3,12 +3,13 @@ import { Effect } from "effect"
 import type { Msg } from "nats"
 import { Acks } from "../src/internal/Acks.js"
 import type { Connection } from "../src/internal/Connection.js"
+import type { Waiting } from "../src/internal/Replies.js"
 
 describe("Acks", () => {
   /** What is told to the server, and how to answer it. */
   const probe = () => {
     const told: Array<{ readonly subjects: ReadonlyArray<string>; readonly asks: boolean }> = []
-    let onReply: ((reply: Msg | undefined) => void) | undefined
+    let waiting: Waiting | undefined
     const connection = {
       isUp: () => true,
       wire: {
@@ -16,14 +17,15 @@ describe("Acks", () => {
           told.push({ subjects, asks: reply !== undefined })
       },
       replies: {
-        expect: (callback: typeof onReply) => {
-          onReply = callback
-          return "reply"
+        expect: (one: Waiting) => {
+          waiting = one
+          return 1
         },
-        forget: () => onReply = undefined
+        subject: String,
+        forget: () => waiting = undefined
       }
     } as unknown as Connection
-    return { told, acks: new Acks(connection, 2_000), answer: () => onReply!({} as Msg) }
+    return { told, acks: new Acks(connection, 2_000), answer: () => waiting!.onReply({} as Msg) }
   }
   const turn = Effect.promise(() => Promise.resolve())
 
