@@ -44,6 +44,7 @@ export interface OutgoingMessage {
   /** What the message is ordered by. It becomes Kafka's key where `key` is null, and the `X-Aggregate-ID` header in NATS. */
   readonly aggregateId: string | undefined
   readonly key: Uint8Array | null
+  /** May be a part of a larger buffer, and is not written to again. */
   readonly value: Uint8Array | null
   readonly headers: Headers
   /** Milliseconds since the epoch; the transport's own clock where it is undefined. */
