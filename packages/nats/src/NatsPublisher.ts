@@ -62,6 +62,7 @@ export const make = (
     yield* Effect.addFinalizer(() => outbox.close)
     const topics = new Map<string, TopicQueue>()
     let serial = 0
+
     /** Nobody answered for the stream: it may be gone, or have no leader for a while. */
     const recover = (topic: TopicQueue): Effect.Effect<void> =>
       Effect.suspend(() =>
