@@ -184,12 +184,16 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
         ({ next }) => next > offset || factor < MAX_FACTOR,
         () => new KafkaFailure({ type: "Client", sent: true, cause: "A batch is larger than can be fetched" })
       ),
-      Effect.map(({ messages, next }): Page => ({
-        messages: next > to ? messages.filter((message) => message.offset < to) : messages,
-        next: next >= to
-          ? Option.none()
-          : Option.some(next > offset ? { offset: next, factor: 1 } : { offset, factor: factor * 2 })
-      }))
+      Effect.map((fetched): Page => {
+        const { next } = fetched
+        const messages = fetched.take(Infinity)
+        return {
+          messages: next > to ? messages.filter((message) => message.offset < to) : messages,
+          next: next >= to
+            ? Option.none()
+            : Option.some(next > offset ? { offset: next, factor: 1 } : { offset, factor: factor * 2 })
+        }
+      })
     )
 
   /** What was to be read next is deleted: it goes on with what is left. */

@@ -1,6 +1,7 @@
 import type { Transport } from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
+import type { Fetched } from "../src/internal/Fetched.js"
 import { Partition } from "../src/internal/Partition.js"
 
 const maxUnfinished = 10
@@ -36,6 +37,16 @@ const partition = () =>
     settle: () => Effect.void
   })
 
+/** What a fetch has brought, made when it is taken. */
+const fetched = (messages: Array<Transport.IncomingMessage>, next: number): Fetched => ({
+  get left() {
+    return messages.length
+  },
+  next,
+  bytes: 0,
+  take: (max) => messages.splice(0, max)
+})
+
 /** Takes what there is room for, and keeps how much it was offered each time. */
 const lane = (room: { left: number }) => {
   const taken: Array<Transport.IncomingMessage> = []
@@ -60,7 +71,7 @@ it.effect("a full lane is offered as many as it has room for, and not the rest o
     const to = lane(room)
     const subject = partition()
     subject.open(to)
-    subject.accept({ messages: messages(0, 1_000), next: 1_000, bytes: 0 })
+    subject.accept(fetched(messages(0, 1_000), 1_000))
     for (let finished = 0; finished < 900; finished++) {
       room.left++
       subject.assignment.finish(to.taken[finished]!)
@@ -77,6 +88,6 @@ it.effect("a lane that takes more than was said gets all of it", () =>
     const to = lane({ left: Infinity })
     const subject = partition()
     subject.open(to)
-    subject.accept({ messages: messages(0, 1_000), next: 1_000, bytes: 0 })
+    subject.accept(fetched(messages(0, 1_000), 1_000))
     expect(to.taken.map(({ offset }) => offset)).toEqual(Array.from({ length: 1_000 }, (_, i) => i))
   }))

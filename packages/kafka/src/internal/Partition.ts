@@ -9,7 +9,7 @@ import type { Assignment, IncomingMessage, Lane } from "@effect-eventbus/core/Tr
 import type * as Effect from "effect/Effect"
 import type { Encoded } from "../CommitMetadata.js"
 import * as CommitMetadata from "../CommitMetadata.js"
-import type { Decoded } from "./records.js"
+import type { Fetched } from "./Fetched.js"
 
 export interface PartitionOptions {
   readonly topic: string
@@ -71,7 +71,9 @@ export class Partition {
   /** Where the log begins that has taken the place of this one. */
   private anewAt: number | undefined
   private lane: Lane | undefined
-  private buffer: Array<IncomingMessage> = []
+  private fetched: Fetched | undefined
+  /** The next messages of what was fetched; those before `head` are taken. */
+  private buffer: ReadonlyArray<IncomingMessage> = []
   private head = 0
   private isOffering = true
   private isOpen = true
@@ -109,7 +111,7 @@ export class Partition {
   }
 
   get canFetch(): boolean {
-    return this.isOffering && !this.resting && this.head === this.buffer.length &&
+    return this.isOffering && !this.resting && this.isEmpty &&
       this.tracker.ahead < this.options.maxAboveWatermark
   }
 
@@ -120,16 +122,14 @@ export class Partition {
   }
 
   /** What was fetched from `fetchOffset` on. */
-  accept(fetched: Decoded): void {
+  accept(fetched: Fetched): void {
     if (!this.isOffering) return
-    for (const message of fetched.messages) {
-      if (!this.tracker.deliver(message.offset)) continue
-      this.buffer.push(message)
-      if (this.options.atMostOnce) this.unsettled.add(message.offset)
+    if (fetched.left > 0) this.fetched = fetched
+    else {
+      // Only gaps: the watermark moves, and no message will say so.
+      this.tracker.advance(fetched.next)
+      if (fetched.next > this.fetchOffset) this.version++
     }
-    this.tracker.advance(fetched.next)
-    // Only gaps: the watermark moves, and no message will say so.
-    if (fetched.messages.length === 0 && fetched.next > this.fetchOffset) this.version++
     this.fetchOffset = fetched.next
     this.fetchFactor = 1
     this.failures = 0
@@ -157,9 +157,7 @@ export class Partition {
   /** Offers nothing more. */
   stop(): void {
     this.isOffering = false
-    this.buffer = []
-    this.head = 0
-    this.bufferedBytes = 0
+    this.empty()
   }
 
   /** Its lane is closed: what comes late does nothing. */
@@ -223,7 +221,7 @@ export class Partition {
       this.finishedSince = 0
       this.options.onCommit()
     }
-    if (this.head < this.buffer.length) {
+    if (!this.isEmpty) {
       if (!this.isRefused) this.schedule()
     } else if (this.isWaiting && this.canFetch) {
       this.isWaiting = false
@@ -244,7 +242,7 @@ export class Partition {
   private pump(): void {
     if (this.isPumping || !this.isOffering || this.lane === undefined) return
     this.isPumping = true
-    while (this.head < this.buffer.length && !this.isRefused && this.isOffering) {
+    while (!this.isRefused && this.isOffering && this.fill()) {
       const chunk = this.chunk()
       if (chunk.length === 0) break
       const taken = this.lane.offer(chunk)
@@ -253,12 +251,46 @@ export class Partition {
       if (taken < chunk.length) this.isRefused = true
     }
     this.isPumping = false
-    if (this.head < this.buffer.length || !this.isOffering) return
+    if (!this.isEmpty || !this.isOffering) return
+    this.empty()
+    if (this.canFetch) this.options.onRoom()
+    else this.isWaiting = true
+  }
+
+  private get isEmpty(): boolean {
+    return this.head === this.buffer.length && this.fetched === undefined
+  }
+
+  private empty(): void {
+    this.fetched = undefined
     this.buffer = []
     this.head = 0
     this.bufferedBytes = 0
-    if (this.canFetch) this.options.onRoom()
-    else this.isWaiting = true
+  }
+
+  /** Makes the next messages where all that were made are taken; `false` where there are none. */
+  private fill(): boolean {
+    while (this.head === this.buffer.length) {
+      const { fetched } = this
+      if (fetched === undefined) return false
+      this.buffer = this.fresh(fetched.take(CHUNK))
+      this.head = 0
+      if (fetched.left > 0) continue
+      this.tracker.advance(fetched.next)
+      this.fetched = undefined
+    }
+    return true
+  }
+
+  /** Those that were not finished before. */
+  private fresh(messages: ReadonlyArray<IncomingMessage>): ReadonlyArray<IncomingMessage> {
+    const { tracker, unsettled } = this
+    const { atMostOnce } = this.options
+    return messages.filter(({ offset }) => {
+      const isFresh = tracker.deliver(offset)
+      if (isFresh && atMostOnce) unsettled.add(offset)
+      return isFresh
+    })
   }
 
   /** The first offset that is too far above the watermark to be taken. */
@@ -274,7 +306,7 @@ export class Partition {
     const room = Math.max(1, this.options.maxUnfinished - this.outstanding)
     const last = Math.min(this.buffer.length, this.head + Math.min(CHUNK, room))
     while (end < last && this.buffer[end]!.offset < limit) end++
-    return this.buffer.slice(this.head, end)
+    return this.head === 0 && end === this.buffer.length ? this.buffer : this.buffer.slice(this.head, end)
   }
 }
 
