@@ -8,7 +8,7 @@ import type { Receipt } from "@effect-eventbus/core/Transport"
 import type * as Either from "effect/Either"
 import type { KafkaFailure } from "./Client.js"
 
-/** A record as kafkajs encodes it. */
+/** A record as it is written. */
 export interface WireRecord {
   readonly key: Buffer | null
   readonly value: Buffer | null

@@ -13,8 +13,8 @@ import { toInvalidConfiguration, toPublishError } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Client.js"
-import * as Compression from "./compression.js"
 import { Outbox } from "./Outbox.js"
+import type { ProducePartition, ProduceRequest } from "./produce.js"
 import type { Batch, Entry, PartitionQueue, ProducerId } from "./PublishQueue.js"
 import { errorType } from "./Wire.js"
 
@@ -48,10 +48,8 @@ export const make = (
     const leaders = new Map<number, Leader>()
     const limits = { bytes: settings.batchBytes, messages: settings.batchMessages }
     let producer: ProducerId | undefined
-    const { compression } = yield* Effect.acquireRelease(
-      Effect.sync(() => Compression.register(settings.compression, settings.codecs)),
-      ({ release }) => Effect.sync(release)
-    )
+    const { compression } = settings
+    const codec = compression === "none" ? undefined : settings.codecs[compression]
 
     const schedule = (queue: PartitionQueue): void => {
       if (queue.resting || queue.inFlight || (queue.batch === undefined && queue.isEmpty)) return
@@ -132,13 +130,15 @@ export const make = (
     const send = (leader: Leader, batches: ReadonlyArray<Batch>): Effect.Effect<void> =>
       Effect.suspend(() => {
         for (const batch of batches) batch.sent++
-        return client.call<ProduceResponse>(leader.id, "produce", "Produce", {
+        const request: ProduceRequest = {
           acks: -1,
           timeout: settings.requestTimeout,
           compression,
+          codec,
           ...batches[0]!.producer,
           topicData: topicData(batches)
-        })
+        }
+        return client.call<ProduceResponse>(leader.id, "produce", "Produce", request)
       }).pipe(
         Effect.matchEffect({
           onFailure: (error) => {
@@ -174,7 +174,7 @@ export const make = (
         })
       )
 
-    /** A codec that throws, or a message that kafkajs can't write: trying again does not help. */
+    /** A codec that throws, or a message that can't be written: trying again does not help. */
     const notEncoded = (batch: Batch, error: KafkaFailure): void => {
       if (batch.sent === 0 && batch.entries.length > 1) {
         putBack(batch, true)
@@ -323,8 +323,8 @@ const initProducerId = (client: Client): Effect.Effect<ProducerId, KafkaFailure>
     )
   )
 
-const topicData = (batches: ReadonlyArray<Batch>): ReadonlyArray<object> => {
-  const topics = new Map<string, Array<object>>()
+const topicData = (batches: ReadonlyArray<Batch>): ProduceRequest["topicData"] => {
+  const topics = new Map<string, Array<ProducePartition>>()
   for (const { entries, firstSequence, queue } of batches) {
     const partitions = topics.get(queue.topic) ?? []
     topics.set(queue.topic, partitions)

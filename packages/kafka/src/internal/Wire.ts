@@ -10,11 +10,13 @@
  */
 import loggers from "kafkajs/src/loggers/index.js"
 import Connection from "kafkajs/src/network/connection.js"
+import Encoder from "kafkajs/src/protocol/encoder.js"
 import protocolErrors from "kafkajs/src/protocol/error.js"
 import apiKeys from "kafkajs/src/protocol/requests/apiKeys.js"
 import protocol from "kafkajs/src/protocol/requests/index.js"
 import * as net from "node:net"
 import * as tls from "node:tls"
+import * as Produce from "./produce.js"
 import { decodeFetchResponse } from "./records.js"
 import type { OwnRequest } from "./requests.js"
 import * as requests from "./requests.js"
@@ -108,8 +110,8 @@ const link = (connection: Connection, versions: Versions): Link => {
       const own = ownRequests[api]
       const call = own !== undefined && (versions[own.apiKey]?.maxVersion ?? -1) >= own.apiVersion
         ? requests.callOf(api, own, payload)
-        : lookup(apiKeys[api]!, protocol.requests[api]!)(api === "Produce" ? withEpoch(payload as Produce) : payload)
-      const encoded = await encode(call.request)
+        : lookup(apiKeys[api]!, protocol.requests[api]!)(payload)
+      const encoded = await encode(api === "Produce" ? produceOf(call.request, payload) : call.request)
       const decode = api === "Fetch"
         ? async (raw: Buffer) => decodeFetchResponse(raw, call.request.apiVersion)
         : call.response.decode
@@ -141,29 +143,14 @@ const encode = async (request: { readonly encode: () => Promise<unknown> }): Pro
   }
 }
 
-interface Produce {
-  readonly topicData: ReadonlyArray<{
-    readonly partitions: ReadonlyArray<{ readonly messages: ReadonlyArray<{ readonly timestamp: number }> }>
-  }>
-}
-
-/** kafkajs takes the number 0 for a timestamp that is missing, and writes the current time; the text "0" it writes. */
-const withEpoch = (payload: Produce): object => {
-  const isEpoch = ({ timestamp }: { readonly timestamp: number }) => timestamp === 0
-  if (!payload.topicData.some(({ partitions }) => partitions.some(({ messages }) => messages.some(isEpoch)))) {
-    return payload
+/** In the version that was agreed on; the answer is read by kafkajs. */
+const produceOf = ({ apiVersion }: { readonly apiVersion: number }, payload: object) => ({
+  encode: async () => {
+    if (apiVersion < Produce.MIN_VERSION) throw new Error("The broker is older than Kafka 0.11")
+    const body = await Produce.encode(payload as Produce.ProduceRequest)
+    return new Encoder(body.length).writeBuffer(body)
   }
-  return {
-    ...payload,
-    topicData: payload.topicData.map((topic) => ({
-      ...topic,
-      partitions: topic.partitions.map((partition) => ({
-        ...partition,
-        messages: partition.messages.map((message) => isEpoch(message) ? { ...message, timestamp: "0" } : message)
-      }))
-    }))
-  }
-}
+})
 
 /** Where the broker speaks these versions, they are used. */
 const ownRequests: { readonly [api: string]: OwnRequest | undefined } = {

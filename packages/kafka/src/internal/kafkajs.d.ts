@@ -1,6 +1,6 @@
 /**
  * The parts of kafkajs 2.2.4 that this package uses and that its own types leave out.
- * Only `Wire.ts`, `records.ts`, `requests.ts` and `compression.ts` import them.
+ * Only `Wire.ts`, `requests.ts` and `groupProtocol.ts` import them.
  */
 declare module "kafkajs/src/network/connection.js" {
   import type { Socket } from "node:net"
@@ -72,18 +72,6 @@ declare module "kafkajs/src/loggers/index.js" {
   export default loggers
 }
 
-declare module "kafkajs/src/protocol/message/compression/index.js" {
-  const compression: {
-    readonly Codecs: {
-      [type: number]: () => {
-        readonly compress: (encoder: { readonly buffer: Buffer }) => Promise<Buffer>
-        readonly decompress: (bytes: Buffer) => Promise<Buffer>
-      }
-    }
-  }
-  export default compression
-}
-
 declare module "kafkajs/src/consumer/assignerProtocol.js" {
   const protocol: {
     readonly MemberMetadata: {
@@ -102,6 +90,7 @@ declare module "kafkajs/src/consumer/assignerProtocol.js" {
 
 declare module "kafkajs/src/protocol/encoder.js" {
   export default class Encoder {
+    constructor(initialSize?: number)
     readonly buffer: Buffer
     writeBuffer(bytes: Buffer): this
   }
