@@ -12,9 +12,13 @@ const header = FastCheck.oneof(text, bytes)
 const record = FastCheck.record({
   key: FastCheck.option(bytes),
   value: FastCheck.option(bytes),
-  headers: FastCheck.dictionary(text, FastCheck.oneof(header, FastCheck.array(header, { minLength: 1, maxLength: 3 })), {
-    maxKeys: 3
-  }),
+  headers: FastCheck.dictionary(
+    text,
+    FastCheck.oneof(header, FastCheck.array(header, { minLength: 1, maxLength: 3 })),
+    {
+      maxKeys: 3
+    }
+  ),
   // Of as many digits each: kafkajs sorts them as texts.
   timestamp: FastCheck.integer({ min: 1_000_000_000_000, max: 1_999_999_999_999 })
 })

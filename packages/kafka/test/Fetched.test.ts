@@ -1,0 +1,118 @@
+import { expect, it } from "@effect/vitest"
+import { Effect, FastCheck } from "effect"
+import * as Produce from "../src/internal/produce.js"
+import type { WireRecord } from "../src/internal/PublishQueue.js"
+import { decodeRecords } from "../src/internal/records.js"
+
+/** Record batches as a broker has them, one after the other from an offset on. */
+const batchesOf = async (batches: ReadonlyArray<ReadonlyArray<WireRecord>>, from: number): Promise<Buffer> => {
+  const encoded: Array<Buffer> = []
+  for (const messages of batches) {
+    const request = await Produce.encode({
+      acks: -1,
+      timeout: 0,
+      compression: "none",
+      codec: undefined,
+      producerId: "0",
+      producerEpoch: 0,
+      topicData: [{ topic: "", partitions: [{ partition: 0, firstSequence: 0, messages }] }]
+    })
+    const batch = Buffer.from(request.subarray(26))
+    batch.writeBigInt64BE(BigInt(from), 0)
+    from += messages.length
+    encoded.push(batch)
+  }
+  return Buffer.concat(encoded)
+}
+
+const fetched = (records: Buffer, from: number, duplicatesBelow = 0) =>
+  decodeRecords(
+    {
+      topic: "orders",
+      partition: 3,
+      errorCode: 0,
+      highWatermark: 0,
+      lastStableOffset: 0,
+      aborted: [],
+      records
+    },
+    from,
+    duplicatesBelow,
+    {}
+  )
+
+const bytes = (maxLength: number) => FastCheck.uint8Array({ maxLength }).map((bytes) => Buffer.from(bytes))
+
+const record: FastCheck.Arbitrary<WireRecord> = FastCheck.record({
+  key: FastCheck.option(bytes(20)),
+  value: FastCheck.option(FastCheck.oneof(bytes(200), FastCheck.constant(Buffer.alloc(9_000, 7)))),
+  headers: FastCheck.dictionary(FastCheck.string({ maxLength: 20 }), bytes(20), { maxKeys: 2 }),
+  timestamp: FastCheck.nat()
+})
+
+it.effect.prop(
+  "all messages are there, however many are taken at a time",
+  [
+    FastCheck.array(FastCheck.array(record, { minLength: 1, maxLength: 40 }), { maxLength: 4 }),
+    FastCheck.nat(60),
+    FastCheck.integer({ min: 1, max: 50 })
+  ],
+  ([batches, skipped, atOnce]) =>
+    Effect.promise(async () => {
+      const first = 1_000
+      const sent = batches.flat()
+      const from = first + Math.min(skipped, sent.length)
+      const subject = await fetched(await batchesOf(batches, first), from, first + 10)
+      expect(subject.left).toBe(sent.length - (from - first))
+      expect(subject.next).toBe(first + sent.length)
+      const taken = []
+      while (subject.left > 0) {
+        const before = subject.left
+        const some = subject.take(atOnce)
+        expect(some.length).toBe(Math.min(before, atOnce))
+        expect(subject.left).toBe(before - some.length)
+        taken.push(...some)
+      }
+      expect(subject.take(atOnce)).toEqual([])
+      expect(taken.map(({ headers, ...message }) => ({ ...message, headers: { ...headers } }))).toEqual(
+        sent.map((message, i) => ({
+          ...message,
+          headers: { ...message.headers },
+          topic: "orders",
+          partition: 3,
+          offset: first + i,
+          maybeDuplicate: i < 10,
+          deliveryCount: undefined
+        })).slice(from - first)
+      )
+    }),
+  { fastCheck: { numRuns: 20 } }
+)
+
+const small = (count: number): ReadonlyArray<WireRecord> =>
+  Array.from({ length: count }, (_, i) => ({ key: null, value: Buffer.alloc(300, i), headers: {}, timestamp: 0 }))
+
+it.effect("a message that is kept does not keep what came with it", () =>
+  Effect.promise(async () => {
+    const subject = await fetched(await batchesOf([small(1_000)], 0), 0)
+    for (const { value } of subject.take(1_000)) expect(value!.buffer.byteLength).toBeLessThanOrEqual(8_192)
+  }))
+
+it.effect("a partition's records that are kept do not keep those of the others", () =>
+  Effect.promise(async () => {
+    const answer = await batchesOf([small(1_000)], 0)
+    const part = (await batchesOf([small(10)], 0)).length
+    const all = Buffer.concat([await batchesOf([small(10)], 0), answer])
+    const subject = await fetched(all.subarray(0, part), 0)
+    all.fill(0)
+    expect(subject.take(10).map(({ value }) => value![0])).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+  }))
+
+it.effect("records that do not fill their batch are refused before any is taken", () =>
+  Effect.promise(async () => {
+    for (const [at, byte] of [[61, 0xff], [61, 0x00], [60, 11]] as const) {
+      const records = await batchesOf([small(10)], 0)
+      records[at] = byte
+      await expect(fetched(records, 0)).rejects.toThrow("orders[3] at offset 0 is damaged")
+    }
+  }))
