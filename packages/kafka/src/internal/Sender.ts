@@ -75,7 +75,11 @@ export const make = (
         while (leader.ready.size > 0) {
           const id = yield* Effect.either(prepare(leader))
           if (Either.isLeft(id)) { for (const queue of take(leader)) rest(queue, id.left) }
-          else for (const round of rounds(leader, id.right)) yield* send(leader, round)
+          else {
+            for (const round of rounds(leader, id.right)) yield* send(leader, round)
+            // Those who have their receipts publish again now, in company with what has come meanwhile.
+            yield* Effect.yieldNow()
+          }
         }
         leader.isSending = false
       }).pipe(
