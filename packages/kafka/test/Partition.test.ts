@@ -91,3 +91,24 @@ it.effect("a lane that takes more than was said gets all of it", () =>
     subject.accept(fetched(messages(0, 1_000), 1_000))
     expect(to.taken.map(({ offset }) => offset)).toEqual(Array.from({ length: 1_000 }, (_, i) => i))
   }))
+
+it.effect("of a fetch no more is made than is offered next, and gaps at its end count once all of it is taken", () =>
+  Effect.gen(function*() {
+    const room = { left: maxUnfinished }
+    const to = lane(room)
+    const subject = partition()
+    subject.open(to)
+    const rest = fetched(messages(0, 1_000), 1_005)
+    subject.accept(rest)
+    expect(rest.left).toBeGreaterThan(700)
+    expect(subject.canFetch).toBe(false)
+    room.left = Infinity
+    subject.assignment.resume()
+    yield* Effect.promise(() => Promise.resolve())
+    expect(rest.left).toBe(0)
+    expect(subject.canFetch).toBe(true)
+    expect(subject.tracker.watermark).toBe(0)
+    for (const message of to.taken) subject.assignment.finish(message)
+    expect(to.taken.length).toBe(1_000)
+    expect(subject.commit(false).offset).toBe(1_005)
+  }))

@@ -1,7 +1,7 @@
 /**
  * The seam around kafkajs: one connection to one broker that speaks Kafka's
  * protocol. Of kafkajs this package uses the connection (framing, SASL, TLS,
- * time limits of requests) and the codecs of the requests, and none of its loops:
+ * time limits of requests) and the codecs of most requests, and none of its loops:
  * its producer reuses sequence numbers after a lost answer, and its consumer joins
  * again without waiting for anybody, which can't be mended from outside. Another
  * client needs this module again and nothing else.
