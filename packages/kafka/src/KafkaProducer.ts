@@ -80,7 +80,7 @@ export const make = (
 
     const send = (topic: Topic, messages: ReadonlyArray<OutgoingMessage>, deadline: number) =>
       Effect.async<ReadonlyArray<Result>>((resume) => {
-        const at = clock.unsafeCurrentTimeMillis()
+        const at = Math.floor(clock.unsafeCurrentTimeMillis())
         const records = messages.map((message) => recordOf(message, at))
         const sizes = records.map(sizeOf)
         const results = messages.map((message, i) => refusal(topic.name, message, sizes[i]!, settings))
