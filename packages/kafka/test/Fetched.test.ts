@@ -1,5 +1,6 @@
 import { expect, it } from "@effect/vitest"
 import { Effect, FastCheck } from "effect"
+import { recordOf, sizeOf } from "../src/internal/outgoing.js"
 import * as Produce from "../src/internal/produce.js"
 import type { WireRecord } from "../src/internal/PublishQueue.js"
 import { decodeRecords } from "../src/internal/records.js"
@@ -115,4 +116,16 @@ it.effect("records that do not fill their batch are refused before any is taken"
       records[at] = byte
       await expect(fetched(records, 0)).rejects.toThrow("orders[3] at offset 0 is damaged")
     }
+  }))
+
+it.effect("a header may be named as what objects inherit from", () =>
+  Effect.promise(async () => {
+    const headers = Object.fromEntries([["__proto__", "kept"], ["other", Buffer.from("too")]])
+    const record = recordOf({ id: undefined, aggregateId: "a", key: null, value: null, headers, timestamp: 1 }, 0)
+    expect(sizeOf(record)).toBeGreaterThan(100)
+    const [message] = (await fetched(await batchesOf([[record]], 0), 0)).take(1)
+    expect(Object.entries(message!.headers).map(([name, value]) => [name, String(value)])).toEqual([
+      ["__proto__", "kept"],
+      ["other", "too"]
+    ])
   }))

@@ -32,7 +32,8 @@ export const sizeOf = ({ headers, key, value }: WireRecord): number => {
 }
 
 const headersOf = ({ headers }: OutgoingMessage): WireRecord["headers"] => {
-  const found: WireRecord["headers"] = {}
+  // Without a prototype: a header may be named "__proto__".
+  const found: WireRecord["headers"] = Object.create(null)
   for (const name in headers) {
     const value = headers[name]
     if (value === undefined) continue
