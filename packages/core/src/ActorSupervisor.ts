@@ -168,12 +168,16 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
  */
 export const layer = (options?: Options): Layer.Layer<ActorSupervisor> => Layer.scoped(ActorSupervisor, make(options))
 
+/** After so many operations a fiber asks whether it has run for long enough. */
+const askEvery = 16
+
 /**
  * Actors that are woken in one tick run in one task. Effect's default scheduler, which decides when a fiber has run for long
  * enough here too, has a queue and a promise for each fiber.
  */
 const together: Scheduler.Scheduler = {
-  shouldYield: (fiber) => Scheduler.defaultScheduler.shouldYield(fiber),
+  // It looks up the fiber's limit, 2,048 operations by default, which costs as much as a small operation.
+  shouldYield: (fiber) => fiber.currentOpCount % askEvery === 0 && Scheduler.defaultScheduler.shouldYield(fiber),
   scheduleTask: (task, priority) => Scheduler.defaultScheduler.scheduleTask(task, priority)
 }
 
