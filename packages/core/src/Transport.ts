@@ -126,8 +126,8 @@ export interface Assignment {
 export interface Lane {
   /**
    * Hands over messages in broker order, and answers how many of them, from the start, were
-   * taken. Fewer than all means that a bound is reached: the transport stops fetching, waits for
-   * `Assignment.resume` and offers the rest again. Synchronous; never throws.
+   * taken. Fewer than all means that a bound is reached, or that running handlers get on first: the transport stops
+   * fetching, waits for `Assignment.resume` and offers the rest again. Synchronous; never throws.
    */
   readonly offer: (messages: ReadonlyArray<IncomingMessage>) => number
   /**

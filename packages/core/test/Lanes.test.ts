@@ -16,6 +16,7 @@ interface Options {
   readonly maxUnfinished?: number
   readonly maxBytes?: number
   readonly maxSettledAhead?: number
+  readonly nextTurn?: (run: () => void) => void
 }
 
 /** The lanes of one subscription, on real actors whose handler the test writes. */
@@ -52,6 +53,7 @@ const setup = (make: "at-least-once" | "at-most-once", options: Options = {}) =>
       bytes: new Budget(options.maxBytes ?? 1_000_000),
       maxUnfinished: options.maxUnfinished ?? 1_000,
       settledAhead: new Budget(options.maxSettledAhead ?? 100),
+      nextTurn: options.nextTurn,
       fork: (effect: Effect.Effect<void>) => run(effect, { scope })
     }
     const assign = (partition = 0) => {
@@ -71,6 +73,75 @@ const close = (assignment: ScriptedAssignment, options: Parameters<Transport.Lan
   Effect.fork(assignment.close(options))
 
 const offsetsOf = (given: ReadonlyArray<Transport.IncomingMessage>) => given.map(({ offset }) => offset)
+
+describe("the pace of an at-least-once lane", () => {
+  it.scoped("while handlers wait, the event loop has its turn after every 64 messages, up to the bound", () =>
+    Effect.gen(function*() {
+      const turns: Array<() => void> = []
+      const { assign, probe } = yield* setup("at-least-once", {
+        maxUnfinished: 150,
+        nextTurn: (run) => void turns.push(run)
+      })
+      const gate = yield* Deferred.make<void>()
+      probe.handle = () => Deferred.await(gate)
+      const one = assign()
+      for (let i = 0; i < 200; i++) one.append(message(`a${i}`))
+      const taken: Array<number> = []
+      for (let i = 0; i < 4; i++) {
+        yield* settle
+        taken.push(200 - one.waiting)
+        turns.shift()?.()
+      }
+      expect(taken).toEqual([64, 128, 150, 150])
+      expect(turns).toEqual([])
+      yield* Deferred.succeed(gate, undefined)
+      yield* eventually("all are handled", () => {
+        turns.shift()?.()
+        return probe.ended.length === 200
+      })
+      expect(one.violations).toEqual([])
+    }))
+
+  it.scoped("no turn is waited for where handlers are through at once, and one is as soon as they aren't", () =>
+    Effect.gen(function*() {
+      const turns: Array<() => void> = []
+      const { assign, probe } = yield* setup("at-least-once", {
+        maxUnfinished: 4_000,
+        nextTurn: (run) => void turns.push(run)
+      })
+      const one = assign()
+      one.append(...Array.from({ length: 3_000 }, (_, i) => message(`a${i % 10}`)))
+      yield* eventually("all are handled", () => probe.ended.length === 3_000)
+      expect([turns.length, one.waiting]).toEqual([0, 0])
+      probe.handle = () => Effect.never
+      one.append(...Array.from({ length: 5_000 }, (_, i) => message(`b${i}`)))
+      yield* settle
+      const { waiting } = one
+      expect([turns.length, waiting > 3_000]).toEqual([1, true])
+      turns.shift()!()
+      yield* settle
+      expect([turns.length, waiting - one.waiting]).toEqual([1, 64])
+      expect(one.violations).toEqual([])
+    }))
+
+  it.scoped("what was refused for another reason meanwhile is resumed after the turn", () =>
+    Effect.gen(function*() {
+      const turns: Array<() => void> = []
+      const { assign, probe } = yield* setup("at-least-once", { nextTurn: (run) => void turns.push(run) })
+      const gate = yield* Deferred.make<void>()
+      probe.handle = () => Deferred.await(gate)
+      const one = assign()
+      one.append(...messages("a", 64))
+      yield* settle
+      one.append(message("b"))
+      yield* Deferred.succeed(gate, undefined)
+      yield* eventually("those that were taken are handled", () => probe.ended.length === 64)
+      expect([turns.length, one.waiting, one.resumes]).toEqual([1, 1, 0])
+      turns[0]!()
+      yield* eventually("all are handled", () => probe.ended.length === 65)
+      expect([one.resumes, ...one.violations]).toEqual([1])
+    }))
+})
 
 for (const kind of ["at-least-once", "at-most-once"] as const) {
   describe(`the bounds of an ${kind} lane`, () => {

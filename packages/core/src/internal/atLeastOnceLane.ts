@@ -5,6 +5,7 @@ import type { Assignment, IncomingMessage, Lane, LaneReport } from "../Transport
 import { type Budget, sizeOf } from "./budget.js"
 import { Condition } from "./condition.js"
 import type { Counters } from "./counters.js"
+import { Pace } from "./pace.js"
 import type { Router } from "./router.js"
 import type { Work, WorkLane } from "./work.js"
 
@@ -15,6 +16,8 @@ export interface LaneSettings {
   readonly counters: Counters
   readonly bytes: Budget
   readonly maxUnfinished: number
+  /** Runs something when the event loop has had its turn; undefined where all is taken at once. */
+  readonly nextTurn?: ((run: () => void) => void) | undefined
 }
 
 /**
@@ -36,7 +39,16 @@ export class AtLeastOnceLane implements Lane, WorkLane {
   private readonly drained = new Condition(() => this.unfinished === 0 || (this.dropping && this.inHand === 0))
   private readonly quiet = new Condition(() => this.inHand === 0)
 
-  constructor(private readonly assignment: Assignment, private readonly settings: LaneSettings) {}
+  private readonly pace: Pace
+
+  constructor(private readonly assignment: Assignment, private readonly settings: LaneSettings) {
+    this.pace = new Pace({
+      unfinished: () => this.unfinished,
+      most: settings.maxUnfinished,
+      nextTurn: settings.nextTurn,
+      resume: () => this.resume()
+    })
+  }
 
   get epoch(): number {
     return this.assignment.epoch
@@ -49,7 +61,7 @@ export class AtLeastOnceLane implements Lane, WorkLane {
     this.refused = false
     while (taken < messages.length) {
       const message = messages[taken]!
-      if (this.unfinished >= maxUnfinished) return this.refuse(taken)
+      if (this.unfinished >= maxUnfinished || this.pace.isOver) return this.refuse(taken)
       const size = this.head?.message === message ? this.head.size : sizeOf(message)
       if (!bytes.take(size, this.resume)) return this.refuse(taken)
       const work = this.head?.message === message ? this.head : router.route(message, this, size)
@@ -61,6 +73,7 @@ export class AtLeastOnceLane implements Lane, WorkLane {
       }
       this.head = undefined
       this.unfinished++
+      this.pace.took()
       counters.received++
       taken++
     }
@@ -113,7 +126,7 @@ export class AtLeastOnceLane implements Lane, WorkLane {
 
   /** Bytes and mailboxes call it when there may be room; it passes on one call for each refusal. */
   private readonly resume = (): void => {
-    if (!this.refused || this.closing) return
+    if (!this.refused || this.closing || this.pace.isOver) return
     this.refused = false
     this.assignment.resume()
   }

@@ -6,6 +6,7 @@ import * as LogLevel from "effect/LogLevel"
 import * as PubSub from "effect/PubSub"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Behaviour } from "../ActorSupervisor.js"
@@ -91,6 +92,7 @@ export const make = <E, R>(
       const source = yield* Scope.make()
       const mailboxes = yield* Scope.extend(dispatcher.open(name, behaviour), actors)
       const run = Runtime.runFork(yield* Effect.runtime<never>())
+      const scheduler = yield* FiberRef.get(FiberRef.currentScheduler)
       const lanes = new Set<Transport.Lane>()
       const settings = {
         mailboxes,
@@ -103,6 +105,7 @@ export const make = <E, R>(
         bytes: new Budget(config.maxBytes),
         maxUnfinished: config.maxUnfinished,
         settledAhead: new Budget(config.maxSettledAhead),
+        nextTurn: scheduler === Scheduler.defaultScheduler ? nextTurn : undefined,
         fork: (effect: Effect.Effect<void>) => run(Effect.interruptible(effect), { scope: actors })
       }
       const consumer: Transport.Consumer = {
@@ -179,6 +182,11 @@ export const make = <E, R>(
       }
     })
   )
+
+/** Where somebody else decides what runs when, the event loop's turns mean nothing. */
+const nextTurn = (run: () => void): void => {
+  setImmediate(run)
+}
 
 /** Exponential from `retryBase`, doubling up to `retryCap`, with jitter; without a number of times it never ends. */
 const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Schedule<unknown> => {

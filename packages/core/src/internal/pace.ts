@@ -1,0 +1,52 @@
+/** So many messages a lane takes at once whose handlers wait for something. */
+const step = 64
+
+/** @internal */
+export interface PaceOptions {
+  readonly unfinished: () => number
+  /** The most that is taken at once, which is where messages are finished as fast as they come. */
+  readonly most: number
+  readonly nextTurn: ((run: () => void) => void) | undefined
+  /** More can be taken. Called after each time that `isOver` became true. */
+  readonly resume: () => void
+}
+
+/**
+ * How many messages a lane takes before the event loop has its turn. While handlers wait, those whose wait is over go first:
+ * then as many run at once as the processor gets done, and the rest stays bytes at the transport. Taken all at once they would only wait
+ * longer, and live long enough for the garbage collector to copy each of them twice.
+ *
+ * @internal
+ */
+export class Pace {
+  /** Nothing is taken until `resume`. */
+  isOver = false
+  private taken = 0
+  private atOnce = step
+
+  constructor(private readonly options: PaceOptions) {}
+
+  took(): void {
+    this.taken++
+    if (this.taken < this.atOnce || this.options.nextTurn === undefined) return
+    this.isOver = true
+    // After the actors that were woken have run: where most handlers are through by then, nothing has to be waited for.
+    queueMicrotask(this.decide)
+  }
+
+  private readonly decide = (): void => {
+    const { most, nextTurn, unfinished } = this.options
+    if (unfinished() * 2 <= this.atOnce) {
+      this.atOnce = Math.min(most, this.atOnce * 2)
+      return this.goOn()
+    }
+    this.atOnce = step
+    nextTurn!(this.goOn)
+  }
+
+  private readonly goOn = (): void => {
+    this.isOver = false
+    this.taken = 0
+    this.options.resume()
+  }
+}
