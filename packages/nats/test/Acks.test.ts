@@ -27,7 +27,7 @@ describe("Acks", () => {
     } as unknown as Connection
     return { told, acks: new Acks(connection, 2_000), answer: () => waiting!.onReply({} as Msg) }
   }
-  const turn = Effect.promise(() => Promise.resolve())
+  const turn = Effect.promise(() => new Promise(setImmediate))
 
   it.effect("ask once in a while, and whoever waits for the answer has it asked for at once", () =>
     Effect.gen(function*() {

@@ -185,7 +185,9 @@ export const make = <E, R>(
 
 /** Where somebody else decides what runs when, the event loop's turns mean nothing. */
 const nextTurn = (run: () => void): void => {
-  setImmediate(run)
+  // Browsers have none.
+  if (typeof setImmediate === "function") setImmediate(run)
+  else setTimeout(run)
 }
 
 /** Exponential from `retryBase`, doubling up to `retryCap`, with jitter; without a number of times it never ends. */

@@ -1,8 +1,8 @@
 /**
- * Acknowledgements on their way. They are sent together at the end of the tick,
- * and from time to time the last of them asks for an answer: the server works them off in order, so
- * one answer confirms all before it. What is not confirmed is sent again after a
- * reconnect, for the client drops what it had buffered.
+ * Acknowledgements on their way. Those of one turn of the event loop are sent together (each timer, and so each handler
+ * that waited, is a tick of its own). From time to time the last of them asks for an answer: the server works them off in
+ * order, so one answer confirms all before it. What is not confirmed is sent again after a reconnect, for the client drops what it
+ * had buffered.
  */
 import * as Effect from "effect/Effect"
 import type { Msg } from "nats"
@@ -41,7 +41,7 @@ export class Acks {
     this.queued.push({ sequence, subject })
     if (this.isScheduled) return
     this.isScheduled = true
-    queueMicrotask(this.flush)
+    setImmediate(this.flush)
   }
 
   /** Succeeds when the server has confirmed all that was added so far. */

@@ -107,10 +107,12 @@ export class Intake {
     this.schedule()
   }
 
-  /** The lane has room again. */
+  /** The lane has room again. What finishes in one turn of the event loop makes room for one offer, not for one each. */
   resume(): void {
     this.isBlocked = false
-    this.schedule()
+    if (this.isScheduled) return
+    this.isScheduled = true
+    setImmediate(this.offer)
   }
 
   /** Offers nothing more; what the lane has not taken is left to come again. */
