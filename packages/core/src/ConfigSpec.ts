@@ -185,7 +185,8 @@ export const problems = (
       const { expected, type } = spec[path]!
       const what = expected(value)
       if (what === undefined) continue
-      const isShown = typeof value !== "object" && type !== "secret"
+      // Texts may hold secrets: addresses with a password, for example.
+      const isShown = typeof value !== "object" && !["secret", "text", "list"].includes(type)
       found.set(name, `${path}: expected ${what}${isShown ? `, got ${String(value)}` : ""}`)
     } else if (!paths.some((other) => other.startsWith(`${path}.`))) {
       found.set(name, `${path}: unknown setting`)

@@ -35,7 +35,10 @@ export interface Delivery {
   readonly headers: Headers
   /** Milliseconds since the epoch, by the broker or the publisher. */
   readonly timestamp: number
-  /** The message's bytes, as they came; `null` is Kafka's tombstone. */
+  /**
+   * The message's bytes, as they came; `null` is Kafka's tombstone. They may be a part of a larger buffer that other messages
+   * share: read and copy them, but don't write to them, and don't transfer `value.buffer`.
+   */
   readonly value: Uint8Array | null
 }
 

@@ -89,14 +89,25 @@ it.effect("headers that the broker's client can't write are text in one that it 
     )
     expect(tries).toBe(3)
     expect(headers["X-Dead-Letter-Offset"]).toBe("2")
-    expect(JSON.parse(String(headers["X-Dead-Letter-Headers"]))).toEqual([["Foo Bar", "ä\n"], ["bytes", "b"]])
+    expect(JSON.parse(String(headers["X-Dead-Letter-Headers"]))).toEqual([["Foo Bar", "ä\n", "second"], ["bytes", "b"]])
     const huge = yield* written(workOf({ "Foo Bar": "x".repeat(20_000) }), refuse)
     expect(huge.headers).not.toHaveProperty("X-Dead-Letter-Headers")
     expect(huge.headers["X-Dead-Letter-Topic"]).toBe("orders")
+    const large = new EventBusError.MessageTooLarge({ topic: "dead", size: 2, limit: 1 })
+    const narrow = yield* written(
+      workOf({ page: "x".repeat(1_000) }),
+      (message) => sizeOf(message) > 500 ? large : undefined
+    )
+    expect([narrow.tries, "X-Dead-Letter-Headers" in narrow.headers]).toEqual([4, false])
   }))
 
 it.effect("a message without a time has a dead letter without one", () =>
   Effect.gen(function*() {
     const { headers, timestamp } = yield* written(workOf({}, -1), () => undefined)
     expect([timestamp, headers["X-Dead-Letter-Timestamp"]]).toEqual([undefined, "-1"])
+    const nanos = yield* written(workOf({}, 1.7e18), () => undefined)
+    expect(nanos.timestamp).toBeUndefined()
+    const old = new EventBusError.PublishFailed({ topic: "dead", reason: "Rejected", outcome: "not-written" })
+    const late = yield* written(workOf({}, 5), (message) => message.timestamp === 5 ? old : undefined)
+    expect(late).toMatchObject({ tries: 3, timestamp: undefined })
   }))

@@ -6,6 +6,7 @@ import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { inject } from "vitest"
 import { Subject } from "../src/index.js"
 import * as T from "./fixture.js"
+import { wire } from "./wire.js"
 
 const servers = inject("natsServers")
 const timeout = Duration.seconds(10)
@@ -174,6 +175,28 @@ describe("Publishing", () => {
       yield* T.publish(service, topic, [T.message(3, "a")])
       const nc = yield* T.client(servers)
       assert.deepStrictEqual((yield* stored(nc, topic.name)).map(({ n }) => n), [0, 1, 3])
+    })))
+
+  it("a publish whose stream was missing is not written when it is interrupted before the stream is back", () =>
+    T.run(Effect.gen(function*() {
+      const way = yield* wire(servers[0]!)
+      const service = yield* T.transport([way.address], { requestTimeout: "500 millis" })
+      const topic = T.topic()
+      yield* T.publish(service, topic, [T.message(0, "a")])
+      const nc = yield* T.client(servers)
+      let lost = 0
+      way.toServer = (chunk) => {
+        if (!chunk.includes("$JS.API.STREAM.")) return chunk
+        lost++
+        return Buffer.alloc(0)
+      }
+      yield* Effect.promise(async () => (await nc.jetstreamManager()).streams.delete(Subject.toStream(topic.name)))
+      const fiber = yield* Effect.fork(service.publish(topic, [T.message(1, "a")], { timeout }))
+      yield* T.waitUntil("the stream is asked for", () => lost > 0)
+      yield* Fiber.interrupt(fiber)
+      way.toServer = (chunk) => chunk
+      yield* T.publish(service, topic, [T.message(2, "a")])
+      assert.deepStrictEqual((yield* stored(nc, topic.name)).map(({ n }) => n), [2])
     })))
 
   it("a publish that was interrupted fails nobody behind it, also when its time is over", () =>

@@ -157,7 +157,9 @@ describe("the oracles", () => {
           history.map((one) => one === entry ? { ...entry, maybeDuplicate: false } as Entry : one)
           : undefined
     )
-    caught("duplicates too-many", (entry, history) => isAgain(entry, history) ? history : undefined, { maxDuplicates: 0 })
+    caught("duplicates too-many", (entry, history) => isAgain(entry, history) ? history : undefined, {
+      maxDuplicates: 0
+    })
   })
 
   it("see that nothing moves while something is outstanding, and only then", () => {

@@ -44,7 +44,9 @@ export const publisher = (
 (topic: Transport.TopicSpec, work: Work, failure: EnvelopeFailure): Effect.Effect<void> => {
   const all = headers(work, failure)
   const { "X-Dead-Letter-Cause": _, ...withoutCause } = all
-  const publish = (letter: Headers.Headers) =>
+  // Kafka's −1 says that there is none, and foreign producers write nanoseconds.
+  const time = Number.isSafeInteger(work.timestamp) && work.timestamp >= 0 ? work.timestamp : undefined
+  const publish = (letter: Headers.Headers, timestamp?: number | undefined) =>
     Effect.flatMap(
       transport.publish(topic, [{
         // One message has one dead letter, however often its publishing is tried.
@@ -53,16 +55,17 @@ export const publisher = (
         key: work.key,
         value: work.value,
         headers: letter,
-        // Kafka's −1 says that there is none.
-        timestamp: work.timestamp >= 0 ? work.timestamp : undefined
+        timestamp
       }], { timeout }),
       (results) => results[0]!
     )
-  return publish(Headers.merge(work.headers, all)).pipe(
+  return publish(Headers.merge(work.headers, all), time).pipe(
     // The cause is the one part that can be missed where the original fits by a hair.
-    Effect.catchIf(isRefused, () => publish(Headers.merge(work.headers, withoutCause))),
-    // Foreign producers write headers that a client of this broker can't write, or as many as leave no room.
+    Effect.catchIf(isRefused, () => publish(Headers.merge(work.headers, withoutCause), time)),
+    // Foreign producers write headers that a client of this broker can't write, or as many as leave no room; and brokers
+    // refuse times that are too far from their own.
     Effect.catchIf(isRefused, () => publish({ ...withoutCause, ...asText(work.headers) })),
+    Effect.catchIf(isRefused, () => publish(withoutCause)),
     // It was written by an attempt whose answer was lost, in this process or before a crash.
     Effect.catchIf((error) => error._tag === "PublishFailed" && error.reason === "Duplicate", () => Effect.void),
     Effect.tapError((error) =>
@@ -75,10 +78,14 @@ export const publisher = (
   )
 }
 
-const isRefused = (error: PublishError): boolean => error._tag === "InvalidMessage" || error._tag === "MessageTooLarge"
+const isRefused = (error: PublishError): boolean =>
+  error._tag === "InvalidMessage" || error._tag === "MessageTooLarge" ||
+  (error._tag === "PublishFailed" && error.reason === "Rejected")
 
 const asText = (own: Headers.Headers): Headers.Headers => {
-  const text = escaped(JSON.stringify(Object.keys(own).map((name) => [name, Headers.get(own, name)])))
+  const values = (value: Headers.Headers[string]) =>
+    [value ?? []].flat().map((one) => Headers.valueToString(one as Headers.HeaderValue))
+  const text = escaped(JSON.stringify(Object.entries(own).map(([name, value]) => [name, ...values(value)])))
   return text.length > maxTextLength ? {} : { "X-Dead-Letter-Headers": text }
 }
 

@@ -139,6 +139,8 @@ export class Partition {
 
   /** Messages that are gone from the log, up to an offset, are not to be waited for. */
   skipTo(offset: number): void {
+    // What came by another way meanwhile is handled first; the next fetch finds out again.
+    if (!this.isEmpty) return
     this.tracker.advance(offset)
     this.fetchOffset = offset
     this.version++

@@ -98,7 +98,8 @@ const partOf = (partition: ProducePartition): Part => {
 const compress = async (part: Part, codec: Codec): Promise<Uint8Array> => {
   const writer = new Writer(Buffer.allocUnsafe(part.size))
   records(writer, part)
-  return codec.compress(writer.buffer)
+  // A codec may use its memory again for the next partition.
+  return Buffer.from(await codec.compress(writer.buffer))
 }
 
 const batch = (writer: Writer, part: Part, { compression, producerEpoch, producerId }: ProduceRequest): void => {

@@ -97,7 +97,8 @@ export const decodeRecords = async (
       const payload = records.subarray(at + HEADER, at + size)
       let readable: Buffer
       try {
-        readable = type === 0 ? payload : await Compression.decompress(codecs, type, payload)
+        // What a codec gives may be a piece of a larger buffer, or memory that it uses again; it is kept until its turn comes.
+        readable = type === 0 ? payload : Buffer.from(await Compression.decompress(codecs, type, payload))
       } catch (error) {
         // What comes before it can be handled.
         if (batches.length > 0) return made(baseOffset)

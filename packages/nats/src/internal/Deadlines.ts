@@ -9,6 +9,9 @@ export interface Waiting<T> extends Link<T> {
   readonly deadline: number
 }
 
+/** How long it rests after each look at all of them, in milliseconds: there may be thousands. */
+const rest = 10
+
 export class Deadlines<T extends Waiting<T>> {
   /** Those that wait, in the order in which they began to. */
   readonly waiting = new Chain<T>()
@@ -39,11 +42,11 @@ export class Deadlines<T extends Waiting<T>> {
 
   private readonly check = (): void => {
     const now = performance.now()
+    this.timerAt = Infinity
     // Whoever is told may take others out.
     for (const member of [...this.waiting]) if (member.deadline <= now) this.onDue(member)
-    this.timerAt = Infinity
     let next = Infinity
     for (const { deadline } of this.waiting) if (deadline < next) next = deadline
-    if (next < Infinity) this.setTimer(next)
+    if (next < Infinity) this.setTimer(Math.max(next, now + rest))
   }
 }

@@ -115,7 +115,12 @@ export class Outbox {
   /** The stream of a topic is there. */
   release(topic: TopicQueue): void {
     topic.isRecovering = false
-    for (const entry of [...topic.parked]) entry.moveTo(this.ready)
+    for (const entry of [...topic.parked]) {
+      if (entry.isDone) continue
+      // It is known not to be written, and nobody waits for it.
+      if (entry.call.isForgotten) this.abandon(entry.call)
+      else entry.moveTo(this.ready)
+    }
     this.pump()
   }
 
@@ -132,6 +137,10 @@ export class Outbox {
   /** Takes nothing more, and gives what is in flight a last chance. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
+    // Without a connection nothing is answered, and nobody waits for these.
+    if (!this.connection.isUp()) {
+      for (const call of [...this.calls.waiting]) if (call.isForgotten) this.abandon(call)
+    }
     const answered = Effect.async<void>((resume) => {
       if (this.sent.size === 0) return resume(Effect.void)
       this.onEmpty = () => resume(Effect.void)
@@ -221,6 +230,7 @@ export class Outbox {
 
   readonly onReply = (entry: Entry, reply: Msg | undefined): void => {
     this.leave(entry)
+    if (entry.isDone) return
     const topic = entry.topic
     if (reply === undefined) return this.fail(entry, "unknown")
     const sequence = sequenceOf(reply.data)
