@@ -46,7 +46,7 @@ export const publisher = (
   const { "X-Dead-Letter-Cause": _, ...withoutCause } = all
   // Kafka's −1 says that there is none, and foreign producers write nanoseconds.
   const time = Number.isSafeInteger(work.timestamp) && work.timestamp >= 0 ? work.timestamp : undefined
-  const publish = (letter: Headers.Headers, timestamp?: number | undefined) =>
+  const send = (letter: Headers.Headers, timestamp: number | undefined) =>
     Effect.flatMap(
       transport.publish(topic, [{
         // One message has one dead letter, however often its publishing is tried.
@@ -59,11 +59,13 @@ export const publisher = (
       }], { timeout }),
       (results) => results[0]!
     )
-  return publish(Headers.merge(work.headers, all), time).pipe(
+  const publish = (letter: Headers.Headers) =>
+    // Brokers refuse times that are too far from their own.
+    Effect.catchIf(send(letter, time), isRejected, (error) => time === undefined ? error : send(letter, undefined))
+  return publish(Headers.merge(work.headers, all)).pipe(
     // The cause is the one part that can be missed where the original fits by a hair.
-    Effect.catchIf(isRefused, () => publish(Headers.merge(work.headers, withoutCause), time)),
-    // Foreign producers write headers that a client of this broker can't write, or as many as leave no room; and brokers
-    // refuse times that are too far from their own.
+    Effect.catchIf(isRefused, () => publish(Headers.merge(work.headers, withoutCause))),
+    // Foreign producers write headers that a client of this broker can't write, or as many as leave no room.
     Effect.catchIf(isRefused, () => publish({ ...withoutCause, ...asText(work.headers) })),
     Effect.catchIf(isRefused, () => publish(withoutCause)),
     // It was written by an attempt whose answer was lost, in this process or before a crash.
@@ -78,9 +80,9 @@ export const publisher = (
   )
 }
 
-const isRefused = (error: PublishError): boolean =>
-  error._tag === "InvalidMessage" || error._tag === "MessageTooLarge" ||
-  (error._tag === "PublishFailed" && error.reason === "Rejected")
+const isRefused = (error: PublishError): boolean => error._tag === "InvalidMessage" || error._tag === "MessageTooLarge"
+
+const isRejected = (error: PublishError): boolean => error._tag === "PublishFailed" && error.reason === "Rejected"
 
 const asText = (own: Headers.Headers): Headers.Headers => {
   const values = (value: Headers.Headers[string]) =>
