@@ -1,6 +1,6 @@
 /** Writes a run's figures into `docs/performance.md`, and its chart beside it. */
 import { readFileSync, writeFileSync } from "node:fs"
-import { cpus, loadavg, totalmem } from "node:os"
+import { cpus, totalmem } from "node:os"
 import { fileURLToPath } from "node:url"
 import * as Report from "./Report.js"
 
@@ -11,23 +11,23 @@ const end = "<!-- figures end -->"
 const versionOf = (name: string): string =>
   JSON.parse(readFileSync(new URL(`../node_modules/${name}/package.json`, import.meta.url), "utf8")).version
 
-const machine = (command: string): string =>
+const machine = (command: string, processors: string): string =>
   `Measured on ${new Date().toISOString().slice(0, 10)} with \`${command}\` on ${cpus().length} × ${
     cpus()[0]?.model.trim() ?? "unknown"
   } (${Math.round(totalmem() / 2 ** 30)} GiB), Node ${process.version}, effect ${versionOf("effect")}, kafkajs ${
     versionOf("kafkajs")
   }, nats ${versionOf("nats")}, fastq ${versionOf("fastq")}, p-queue ${
     versionOf("p-queue")
-  }; brokers on the same machine, whose load was ${loadavg()[2]!.toFixed(1)} in the last
-quarter of an hour: above ${cpus().length + 2} something else ran on it, too, and only ratios mean something.`
+  }; brokers on the same machine${processors === "" ? "" : `; over the whole run ${processors} of their time`}.`
 
-export const write = (rows: ReadonlyArray<Report.Row>, command: string): void => {
+/** `processors` says what else was known about the machine. */
+export const write = (rows: ReadonlyArray<Report.Row>, command: string, processors: string): void => {
   const page = fileURLToPath(new URL("performance.md", docs))
   const text = readFileSync(page, "utf8")
   const from = text.indexOf(begin)
   const to = text.indexOf(end)
   if (from === -1 || to < from) throw new Error(`${page} has no place for the figures: ${begin} … ${end}`)
-  const figures = `${begin}\n${machine(command)}\n\n![Rates beside the raw clients](performance.svg)\n\n${
+  const figures = `${begin}\n${machine(command, processors)}\n\n![Rates beside the raw clients](performance.svg)\n\n${
     Report.markdown(rows)
   }\n`
   writeFileSync(page, text.slice(0, from) + figures + text.slice(to))

@@ -2,6 +2,7 @@
  * `npm run bench -- [--only kafka-noop,nats] [--systems ours] [--rounds 5] [--seconds 4]
  * [--steps 100000] [--json] [--docs] [--profile]`
  */
+import * as Processors from "@effect-eventbus/brokers/Processors"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
 import { parseArgs } from "node:util"
@@ -45,11 +46,13 @@ const options = Effect.try(() => {
 
 const main = Effect.gen(function*() {
   const { docs, json, run } = yield* options
+  const processors = Processors.watch()
   const rows = Report.rows(yield* Bench.run(run))
+  const use = Processors.describe(processors())
   const args = process.argv.slice(2)
   const command = args.length === 0 ? "npm run bench" : `npm run bench -- ${args.join(" ")}`
-  process.stdout.write(json ? `${Report.json(rows)}\n` : `${Report.table(rows)}\n\n${Report.goalTable(rows)}\n`)
-  if (docs) yield* Effect.try(() => Page.write(rows, command))
+  process.stdout.write(json ? `${Report.json(rows)}\n` : `${Report.table(rows)}\n\n${Report.goalTable(rows)}\n${use}\n`)
+  if (docs) yield* Effect.try(() => Page.write(rows, command, use))
   if (Report.faults(rows) > 0) process.exitCode = 1
 })
 

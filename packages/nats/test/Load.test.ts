@@ -1,3 +1,4 @@
+import * as Processors from "@effect-eventbus/brokers/Processors"
 import { EventBus, FailurePolicy, Topic } from "@effect-eventbus/core"
 import { assert, describe, it } from "@effect/vitest"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
@@ -45,6 +46,7 @@ describe("Load", () => {
         const sequences = new Map<string, number>()
         start = performance.now()
         let cpu = process.cpuUsage()
+        let processors = Processors.watch()
         let published = 0
         let publishedBefore: number | undefined
         let unresolved = 0
@@ -54,6 +56,7 @@ describe("Load", () => {
           if (publishedBefore === undefined && performance.now() - start > warmUp * 1_000) {
             publishedBefore = published
             cpu = process.cpuUsage()
+            processors = Processors.watch()
           }
           // A machine that has no time for more publishes less, and says so below.
           if (unresolved > perSecond / 10) continue
@@ -77,6 +80,7 @@ describe("Load", () => {
           )
         }
         const rate = published / seconds
+        const use = processors()
         yield* T.waitUntil("all are handled", () => handled === published || failures.length > 0)
         assert.deepStrictEqual(failures.map(({ message }) => message), [])
         const used = process.cpuUsage(cpu)
@@ -87,11 +91,13 @@ describe("Load", () => {
             `p99 ${at(0.99).toFixed(1)} ms, highest ${at(0.9999).toFixed(1)} ms; ` +
             `${
               Math.round((used.user + used.system) / (published - publishedBefore!))
-            } µs of this process's CPU for each`
+            } µs of this process's CPU for each; ${Processors.describe(use)}`
         )
         assert.strictEqual(disorder, 0)
-        // On a machine of its own the 99th percentile is below 10 ms. One that others keep busy says nothing about us, and
-        // where it stood still once for a moment, the 99th percentile says how long.
+        // A machine that others keep busy, or whose host takes its processors away, says nothing about us: then the 99th
+        // percentile is how long it stood still.
+        const isQuiet = use !== undefined && use.idle > 0.5 && use.stolen < 0.005
+        if (isQuiet) assert.isBelow(at(0.99), 10)
         if (rate > perSecond * 0.98) assert.isBelow(at(0.5), 250)
       }).pipe(Effect.provide(EventBus.layer.pipe(Layer.provide(NatsTransport.layer({ servers })))))
     ))
