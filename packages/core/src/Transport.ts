@@ -114,6 +114,13 @@ export interface Assignment {
    * for each refusal, from anywhere, and never from within `Lane.offer`.
    */
   readonly resume: () => void
+  /**
+   * Whether the partition certainly is nobody else's yet, by a monotonic clock of this process (rule 12). Asked before each handler of
+   * an at-least-once subscription starts, so that a process which was suspended starts none when it wakes up. Synchronous and cheap.
+   * After the first `false` nothing starts any more: the transport then has to close the lane. Left out where
+   * nobody else can have taken the partition before the lane is closed.
+   */
+  readonly isOwned?: (() => boolean) | undefined
 }
 
 /**

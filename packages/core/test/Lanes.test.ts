@@ -1,70 +1,11 @@
-import { ActorSupervisor, EventBusConfig, type Transport } from "@effect-eventbus/core"
+import type { Transport } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, Runtime, TestClock } from "effect"
-import { AtLeastOnceLane } from "../src/internal/atLeastOnceLane.js"
-import { AtMostOnceLane } from "../src/internal/atMostOnceLane.js"
-import { Budget } from "../src/internal/budget.js"
-import { Counters } from "../src/internal/counters.js"
-import { Router } from "../src/internal/router.js"
+import { Deferred, Duration, Effect, Fiber, TestClock } from "effect"
 import type { Work } from "../src/internal/work.js"
 import { eventually, settle } from "./Eventually.js"
-import { message, messages, ScriptedAssignment } from "./ScriptedAssignment.js"
-
-interface Options {
-  readonly mailboxCapacity?: number
-  readonly maxActors?: number
-  readonly maxUnfinished?: number
-  readonly maxBytes?: number
-  readonly maxSettledAhead?: number
-  readonly nextTurn?: (run: () => void) => void
-}
-
-/** The lanes of one subscription, on real actors whose handler the test writes. */
-const setup = (make: "at-least-once" | "at-most-once", options: Options = {}) =>
-  Effect.gen(function*() {
-    const probe = {
-      handle: (_: Work): Effect.Effect<void> => Effect.void,
-      started: [] as Array<number>,
-      ended: [] as Array<number>
-    }
-    const supervisor = yield* ActorSupervisor.make().pipe(
-      Effect.provide(EventBusConfig.layer({ mailboxCapacity: options.mailboxCapacity, maxActors: options.maxActors }))
-    )
-    const mailboxes = yield* supervisor.open<Work, never>("test", {
-      receive: (work) =>
-        Effect.suspend(() => {
-          if (!work.lane.begin(work)) return Effect.void
-          probe.started.push(work.offset)
-          return Effect.map(probe.handle(work), () => {
-            probe.ended.push(work.offset)
-            work.lane.finish(work)
-          })
-        }),
-      crashed: () => {},
-      giveUp: (work) => Effect.sync(() => work.lane.finish(work)),
-      interrupted: (work) => work.lane.interrupted(work)
-    })
-    const scope = yield* Effect.scope
-    const run = Runtime.runFork(yield* Effect.runtime<never>())
-    const settings = {
-      mailboxes,
-      counters: new Counters(),
-      router: new Router({ group: "g", codec: undefined, aggregateIdFromSubject: false }),
-      bytes: new Budget(options.maxBytes ?? 1_000_000),
-      maxUnfinished: options.maxUnfinished ?? 1_000,
-      settledAhead: new Budget(options.maxSettledAhead ?? 100),
-      nextTurn: options.nextTurn,
-      fork: (effect: Effect.Effect<void>) => run(effect, { scope })
-    }
-    const assign = (partition = 0) => {
-      const assignment = new ScriptedAssignment(partition)
-      assignment.lane = make === "at-least-once"
-        ? new AtLeastOnceLane(assignment, settings)
-        : new AtMostOnceLane(assignment, settings)
-      return assignment
-    }
-    return { probe, settings, assign, mailboxes, supervisor }
-  })
+import { setup } from "./LaneProbe.js"
+import type { ScriptedAssignment } from "./ScriptedAssignment.js"
+import { message, messages } from "./ScriptedAssignment.js"
 
 const closing = { deadline: Duration.seconds(10), finishQueued: true }
 const rebalance = { deadline: Duration.seconds(10), finishQueued: false }
@@ -73,75 +14,6 @@ const close = (assignment: ScriptedAssignment, options: Parameters<Transport.Lan
   Effect.fork(assignment.close(options))
 
 const offsetsOf = (given: ReadonlyArray<Transport.IncomingMessage>) => given.map(({ offset }) => offset)
-
-describe("the pace of an at-least-once lane", () => {
-  it.scoped("while handlers wait, the event loop has its turn after every 64 messages, up to the bound", () =>
-    Effect.gen(function*() {
-      const turns: Array<() => void> = []
-      const { assign, probe } = yield* setup("at-least-once", {
-        maxUnfinished: 150,
-        nextTurn: (run) => void turns.push(run)
-      })
-      const gate = yield* Deferred.make<void>()
-      probe.handle = () => Deferred.await(gate)
-      const one = assign()
-      for (let i = 0; i < 200; i++) one.append(message(`a${i}`))
-      const taken: Array<number> = []
-      for (let i = 0; i < 4; i++) {
-        yield* settle
-        taken.push(200 - one.waiting)
-        turns.shift()?.()
-      }
-      expect(taken).toEqual([64, 128, 150, 150])
-      expect(turns).toEqual([])
-      yield* Deferred.succeed(gate, undefined)
-      yield* eventually("all are handled", () => {
-        turns.shift()?.()
-        return probe.ended.length === 200
-      })
-      expect(one.violations).toEqual([])
-    }))
-
-  it.scoped("no turn is waited for where handlers are through at once, and one is as soon as they aren't", () =>
-    Effect.gen(function*() {
-      const turns: Array<() => void> = []
-      const { assign, probe } = yield* setup("at-least-once", {
-        maxUnfinished: 4_000,
-        nextTurn: (run) => void turns.push(run)
-      })
-      const one = assign()
-      one.append(...Array.from({ length: 3_000 }, (_, i) => message(`a${i % 10}`)))
-      yield* eventually("all are handled", () => probe.ended.length === 3_000)
-      expect([turns.length, one.waiting]).toEqual([0, 0])
-      probe.handle = () => Effect.never
-      one.append(...Array.from({ length: 5_000 }, (_, i) => message(`b${i}`)))
-      yield* settle
-      const { waiting } = one
-      expect([turns.length, waiting > 3_000]).toEqual([1, true])
-      turns.shift()!()
-      yield* settle
-      expect([turns.length, waiting - one.waiting]).toEqual([1, 64])
-      expect(one.violations).toEqual([])
-    }))
-
-  it.scoped("what was refused for another reason meanwhile is resumed after the turn", () =>
-    Effect.gen(function*() {
-      const turns: Array<() => void> = []
-      const { assign, probe } = yield* setup("at-least-once", { nextTurn: (run) => void turns.push(run) })
-      const gate = yield* Deferred.make<void>()
-      probe.handle = () => Deferred.await(gate)
-      const one = assign()
-      one.append(...messages("a", 64))
-      yield* settle
-      one.append(message("b"))
-      yield* Deferred.succeed(gate, undefined)
-      yield* eventually("those that were taken are handled", () => probe.ended.length === 64)
-      expect([turns.length, one.waiting, one.resumes]).toEqual([1, 1, 0])
-      turns[0]!()
-      yield* eventually("all are handled", () => probe.ended.length === 65)
-      expect([one.resumes, ...one.violations]).toEqual([1])
-    }))
-})
 
 for (const kind of ["at-least-once", "at-most-once"] as const) {
   describe(`the bounds of an ${kind} lane`, () => {
@@ -385,6 +257,50 @@ describe("an at-least-once lane", () => {
       yield* TestClock.adjust("10 seconds")
       expect(yield* Fiber.join(closer)).toEqual({ unfinished: 2, lost: 0 })
       yield* eventually("the other's are handled", () => second.finished.length === 2)
+    }))
+})
+
+describe("an at-least-once lane whose partition may be another's (rule 12)", () => {
+  it.scoped("starts nothing from then on, however long the transport takes to close it", () =>
+    Effect.gen(function*() {
+      const { assign, probe, settings } = yield* setup("at-least-once")
+      const gate = yield* Deferred.make<void>()
+      probe.handle = () => Deferred.await(gate)
+      const one = assign()
+      one.append(...messages("a", 3), ...messages("b", 3))
+      yield* eventually("both run", () => probe.started.length === 2)
+      one.owned = false
+      yield* Deferred.succeed(gate, undefined)
+      yield* eventually("what ran has ended", () => probe.ended.length === 2)
+      one.append(...messages("c", 3))
+      yield* settle
+      expect([probe.started.length, one.finished.length]).toEqual([2, 2])
+      // It was taken for another's too early: what was dropped meanwhile must not be overtaken.
+      one.owned = true
+      one.append(...messages("d", 1))
+      yield* settle
+      expect(probe.started).toHaveLength(2)
+      expect(yield* one.close(rebalance)).toEqual({ unfinished: 8, lost: 0 })
+      expect(settings.bytes.used).toBe(0)
+      expect(one.violations).toEqual([])
+    }))
+
+  it.scoped("makes no further attempt either, and closing does not wait for what is queued", () =>
+    Effect.gen(function*() {
+      const { assign, probe } = yield* setup("at-least-once")
+      const one = assign()
+      probe.handle = (work) =>
+        Effect.suspend(() => {
+          work.waiting = true
+          return Effect.flatMap(Effect.sleep("1 second"), () => work.lane.begin(work) ? Effect.void : Effect.interrupt)
+        })
+      one.append(...messages("a", 2))
+      yield* eventually("it waits", () => probe.started.length === 1)
+      one.owned = false
+      const closer = yield* close(one, closing)
+      yield* TestClock.adjust("1 second")
+      expect(yield* Fiber.join(closer)).toEqual({ unfinished: 2, lost: 0 })
+      expect(probe.ended).toEqual([])
     }))
 })
 

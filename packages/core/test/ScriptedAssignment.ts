@@ -14,6 +14,7 @@ export class ScriptedAssignment implements Transport.Assignment {
   readonly violations: Array<string> = []
   onSettle: (offsets: ReadonlyArray<number>) => Effect.Effect<void, EventBusError.SettlementFailed> = () => Effect.void
   closed = false
+  owned = true
   lane!: Transport.Lane
   /** What the partition still has. */
   private log: Array<Transport.IncomingMessage> = []
@@ -41,6 +42,8 @@ export class ScriptedAssignment implements Transport.Assignment {
     this.resumes++
     this.pump()
   }
+
+  readonly isOwned = () => this.owned
 
   /** Adds messages to the partition and offers what is there, as long as nothing was refused. */
   append(...messages: ReadonlyArray<Transport.IncomingMessage>): void {

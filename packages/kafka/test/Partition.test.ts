@@ -34,6 +34,7 @@ const partition = () =>
     onRoom: () => {},
     onCommit: () => {},
     atMostOnce: false,
+    isAlive: () => true,
     settle: () => Effect.void
   })
 

@@ -82,6 +82,7 @@ export class AtLeastOnceLane implements Lane, WorkLane {
 
   begin(work: Work): boolean {
     work.waiting = false
+    if (!this.dropping && this.assignment.isOwned?.() === false) this.dropping = true
     if (this.dropping) {
       this.release(work)
       return false

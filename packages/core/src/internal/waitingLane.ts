@@ -77,7 +77,8 @@ export class WaitingLane implements Lane {
             }))
           )
         ),
-      resume: () => this.goOn()
+      resume: () => this.goOn(),
+      isOwned: this.assignment.isOwned
     })
     this.goOn()
   }

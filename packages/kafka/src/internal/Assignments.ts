@@ -147,6 +147,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         atMostOnce: request.semantics === "at-most-once",
         onRoom: () => fetcher.wake(),
         onCommit: () => committer.notify(),
+        isAlive: () => membership.isAlive(),
         settle: (...args) => committer.settle(...args)
       })
       partition.committed = mark
@@ -298,6 +299,10 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       id: options.id,
       fenceAfterMs: settings.sessionTimeout - lastDrain,
       owned: () => [...partitions.keys()],
+      isRefusing: () => {
+        for (const { isRefusing } of partitions.values()) if (isRefusing) return true
+        return false
+      },
       plan: plan.assign,
       apply,
       ended: Effect.asVoid(Effect.timeoutOption(closedLanes(), lastDrain)),

@@ -32,6 +32,8 @@ export interface MembershipOptions {
   readonly fenceAfterMs: number
   /** The partitions it has. */
   readonly owned: () => ReadonlyArray<number>
+  /** One of them starts nothing any more, because there was no heartbeat for too long: it has to be given up. */
+  readonly isRefusing: () => boolean
   /** Who gets what; asked of the leader only. */
   readonly plan: (members: ReadonlyArray<Member>) => Effect.Effect<Assignments, KafkaFailure>
   /** Lets go of what it doesn't have any more, and begins with what is new; `true` when it let go of something. */
@@ -52,6 +54,8 @@ export interface Membership {
    * joins: it has told the leader what it owns, and whatever it began now would be given to another.
    */
   readonly generation: () => number
+  /** Whether the group certainly has not given its partitions to others yet. */
+  readonly isAlive: () => boolean
   /** Asks the coordinator, as a member: for the offsets of its group. */
   readonly ask: <A>(api: Api, payload: object) => Effect.Effect<A, KafkaFailure>
   /** Joins again, for the group to be balanced anew. */
@@ -272,6 +276,8 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       )
     )
 
+    const isSilent = () => now() - state.contact > options.fenceAfterMs
+
     const heartbeats = Effect.forever(Effect.zipRight(Effect.sleep(settings.heartbeatInterval), beat))
 
     /** Also when the process itself was asleep: the clock says so. */
@@ -281,7 +287,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
         return Effect.sleep(left < 0 ? FENCE_TICK_MS : Math.min(FENCE_TICK_MS, left + 1))
       }).pipe(
         Effect.zipRight(Effect.suspend(() =>
-          options.owned().length > 0 && now() - state.contact > options.fenceAfterMs
+          options.owned().length > 0 && (isSilent() || options.isRefusing())
             // Beside it, which has to look after what is begun meanwhile.
             ? Effect.fork(lose("no heartbeat was answered for too long", false))
             : Effect.void
@@ -326,8 +332,8 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
         Effect.zipRight(Effect.never)
       ),
       commit,
-      generation: () =>
-        state.isMember && !state.isJoining && now() - state.contact <= options.fenceAfterMs ? state.generation : -1,
+      generation: () => state.isMember && !state.isJoining && !isSilent() ? state.generation : -1,
+      isAlive: () => !isSilent(),
       ask: (api, payload) => ask("control", api, payload),
       rejoin,
       renew: Effect.zipRight(client.release(joinRole), Effect.sync(rejoin)),

@@ -32,6 +32,8 @@ export interface PartitionOptions {
   readonly onCommit: () => void
   /** Whether messages are settled before they are handled. */
   readonly atMostOnce: boolean
+  /** Whether the group certainly has not given it to others yet. */
+  readonly isAlive: () => boolean
   readonly settle: (
     partition: Partition,
     offsets: ReadonlyArray<number>
@@ -66,6 +68,8 @@ export class Partition {
   /** The last commit that the broker confirmed, this partition's mark at its beginning at first. */
   committed: { readonly offset: number; readonly metadata: string } | undefined
   bufferedBytes = 0
+  /** Its lane was told to start nothing any more. */
+  isRefusing = false
   /** Ascending; kept only where messages are settled before they are handled. */
   private readonly unsettled = new Set<number>()
   /** Where the log begins that has taken the place of this one. */
@@ -97,6 +101,11 @@ export class Partition {
       resume: () => {
         this.isRefused = false
         this.schedule()
+      },
+      isOwned: () => {
+        // What its lane then drops comes to nobody before the partition is given up.
+        if (!this.isRefusing && !options.isAlive()) this.isRefusing = true
+        return !this.isRefusing
       }
     }
   }

@@ -308,7 +308,8 @@ export class Session {
         if (this.assignment !== assignment) return
         limit.resumed()
         this.intake.resume()
-      }
+      },
+      isOwned: lease.isValid
     }
     this.assignment = assignment
     this.intake.lane = limit.guard(consumer.assigned(assignment))

@@ -56,7 +56,8 @@ export class FaultLane implements Lane {
         queueMicrotask(() => {
           this.laneRefused = false
           this.handOn()
-        })
+        }),
+      isOwned: assignment.isOwned
     })
   }
 

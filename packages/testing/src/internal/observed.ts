@@ -69,7 +69,8 @@ const observedAssignment = (inner: Transport.Assignment, group: Group, ledger: L
       settled(message)
     },
     settle: (messages) => Effect.tap(inner.settle(messages), () => Effect.sync(() => messages.forEach(settled))),
-    resume: () => inner.resume()
+    resume: () => inner.resume(),
+    isOwned: inner.isOwned
   }
 }
 
