@@ -44,9 +44,7 @@ export const publisher = (
 (topic: Transport.TopicSpec, work: Work, failure: EnvelopeFailure): Effect.Effect<void> => {
   const all = headers(work, failure)
   const { "X-Dead-Letter-Cause": _, ...withoutCause } = all
-  // Kafka's −1 says that there is none, and foreign producers write nanoseconds.
-  const time = Number.isSafeInteger(work.timestamp) && work.timestamp >= 0 ? work.timestamp : undefined
-  const send = (letter: Headers.Headers, timestamp: number | undefined) =>
+  const publish = (letter: Headers.Headers) =>
     Effect.flatMap(
       transport.publish(topic, [{
         // One message has one dead letter, however often its publishing is tried.
@@ -55,13 +53,11 @@ export const publisher = (
         key: work.key,
         value: work.value,
         headers: letter,
-        timestamp
+        // Its own time, as of publishing: retention goes by it, and would soon delete the dead letters of old events.
+        timestamp: undefined
       }], { timeout }),
       (results) => results[0]!
     )
-  const publish = (letter: Headers.Headers) =>
-    // Brokers refuse times that are too far from their own.
-    Effect.catchIf(send(letter, time), isRejected, (error) => time === undefined ? error : send(letter, undefined))
   return publish(Headers.merge(work.headers, all)).pipe(
     // The cause is the one part that can be missed where the original fits by a hair.
     Effect.catchIf(isRefused, () => publish(Headers.merge(work.headers, withoutCause))),
@@ -81,8 +77,6 @@ export const publisher = (
 }
 
 const isRefused = (error: PublishError): boolean => error._tag === "InvalidMessage" || error._tag === "MessageTooLarge"
-
-const isRejected = (error: PublishError): boolean => error._tag === "PublishFailed" && error.reason === "Rejected"
 
 const asText = (own: Headers.Headers): Headers.Headers => {
   const values = (value: Headers.Headers[string]) =>
