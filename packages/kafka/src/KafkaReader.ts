@@ -12,11 +12,11 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Client } from "./internal/Client.js"
-import { failure, KafkaFailure, reconnect } from "./internal/Client.js"
+import { failure, KafkaFailure, reconnect, unreadable } from "./internal/Client.js"
 import { upTo } from "./internal/monotonic.js"
 import * as Offsets from "./internal/Offsets.js"
 import type { FetchedPartition, FetchResponse } from "./internal/records.js"
-import { decodeRecords } from "./internal/records.js"
+import { bytesOf, decodeRecords, MAX_FACTOR } from "./internal/records.js"
 import { errorType } from "./internal/Wire.js"
 import type { Settings } from "./KafkaConfig.js"
 import { toInvalidConfiguration } from "./KafkaErrors.js"
@@ -31,9 +31,6 @@ import type { KafkaTopics } from "./KafkaTopics.js"
 export interface KafkaReader {
   readonly read: NonNullable<Service["read"]>
 }
-
-/** A batch that does not fit into so many times `fetchPartitionBytes` is not waited for. */
-const MAX_FACTOR = 1_024
 
 interface Cursor {
   readonly offset: number
@@ -151,7 +148,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
           partitions: [{
             partition,
             fetchOffset: cursor.offset,
-            maxBytes: settings.fetchPartitionBytes * cursor.factor
+            maxBytes: bytesOf(settings.fetchPartitionBytes, cursor.factor)
           }]
         }]
       }, settings.fetchMaxWait + settings.requestTimeout)
@@ -178,7 +175,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
   const pageOf = (fetched: FetchedPartition, { factor, offset }: Cursor, to: number) =>
     Effect.tryPromise({
       try: () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings.codecs),
-      catch: (cause) => new KafkaFailure({ type: "Client", sent: true, cause })
+      catch: unreadable
     }).pipe(
       Effect.filterOrFail(
         ({ next }) => next > offset || factor < MAX_FACTOR,

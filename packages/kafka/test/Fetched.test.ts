@@ -109,14 +109,65 @@ it.effect("a partition's records that are kept do not keep those of the others",
     expect(subject.take(10).map(({ value }) => value![0])).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
   }))
 
-it.effect("records that do not fill their batch are refused before any is taken", () =>
+it.effect("batches that are not what they say are refused before any of their records is taken", () =>
   Effect.promise(async () => {
-    for (const [at, byte] of [[61, 0xff], [61, 0x00], [60, 11]] as const) {
+    // One record of 300 bytes has a length of two bytes, then attributes, times, offset, key, value, headers.
+    for (
+      const [what, at, byte] of [
+        ["a record that is longer than the batch", 61, 0xff],
+        ["a record without bytes", 61, 0x00],
+        ["more records than there are", 60, 11],
+        ["fewer records than there are", 60, 9],
+        ["less than no records", 57, 0xff],
+        ["an offset below the first", 65, 0x01],
+        ["an offset above the last", 65, 0x16],
+        ["a key behind the record's end", 66, 0x7e],
+        ["a value behind the record's end", 67, 0xda],
+        ["headers that the record has no room for", 69 + 300, 0x02],
+        ["less than no headers", 69 + 300, 0x01],
+        ["a batch that ends before it begins", 8, 0xff],
+        ["a format that does not exist", 16, 3]
+      ] as const
+    ) {
       const records = await batchesOf([small(10)], 0)
       records[at] = byte
-      await expect(fetched(records, 0)).rejects.toThrow("orders[3] at offset 0 is damaged")
+      await expect(fetched(records, 0), what).rejects.toThrow("orders[3] at offset 0 is damaged")
     }
   }))
+
+it.effect("what comes before a damaged batch is there, and the next fetch begins with that", () =>
+  Effect.promise(async () => {
+    const records = await batchesOf([small(10), small(10)], 100)
+    const second = records.length / 2
+    records[second + 65] = 0x01
+    const subject = await fetched(records, 100)
+    expect(subject.take(20).map(({ offset }) => offset)).toEqual(Array.from({ length: 10 }, (_, i) => 100 + i))
+    expect(subject.next).toBe(110)
+    await expect(fetched(records.subarray(second), 110)).rejects.toMatchObject({ name: "DamagedRecords" })
+  }))
+
+it.effect.prop(
+  "whatever bytes of records are damaged: it is refused, or all messages are there in their order",
+  [
+    FastCheck.array(record, { minLength: 1, maxLength: 20 }),
+    FastCheck.array(FastCheck.tuple(FastCheck.nat(), FastCheck.integer({ min: 0, max: 255 })), {
+      minLength: 1,
+      maxLength: 3
+    })
+  ],
+  ([messages, changes]) =>
+    Effect.promise(async () => {
+      const records = await batchesOf([messages], 1_000)
+      for (const [at, byte] of changes) records[61 + at % (records.length - 61)] = byte
+      const subject = await fetched(records, 1_000).catch((error) => {
+        expect(error).toMatchObject({ name: "DamagedRecords" })
+      })
+      if (subject === undefined) return
+      const offsets = subject.take(Infinity).map(({ offset }) => offset)
+      expect(offsets).toEqual(messages.map((_, i) => 1_000 + i))
+    }),
+  { fastCheck: { numRuns: 300 } }
+)
 
 it.effect("a header may be named as what objects inherit from", () =>
   Effect.promise(async () => {

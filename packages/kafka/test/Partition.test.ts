@@ -113,3 +113,22 @@ it.effect("of a fetch no more is made than is offered next, and gaps at its end 
     expect(to.taken.length).toBe(1_000)
     expect(subject.commit(false).offset).toBe(1_005)
   }))
+
+it.effect("a lane that throws does not keep what comes after it from being offered", () =>
+  Effect.gen(function*() {
+    const to = lane({ left: Infinity })
+    let isBroken = true
+    const subject = partition()
+    subject.open({
+      ...to,
+      offer: (messages) => {
+        if (isBroken) throw new Error("broken")
+        return to.offer(messages)
+      }
+    })
+    expect(() => subject.accept(fetched(messages(0, 10), 10))).toThrow("broken")
+    isBroken = false
+    subject.assignment.resume()
+    yield* Effect.promise(() => Promise.resolve())
+    expect(to.taken.map(({ offset }) => offset)).toEqual(Array.from({ length: 10 }, (_, i) => i))
+  }))

@@ -33,6 +33,8 @@ export interface TcpProxy {
   readonly freeze: Effect.Effect<void>
   /** Ends `blackhole` and `freeze`; what was held goes on. */
   readonly flow: Effect.Effect<void>
+  /** What the server sends is given to this before it is carried on, which may change its bytes in place; `undefined` ends it. */
+  readonly alter: (change: ((chunk: Buffer) => void) | undefined) => Effect.Effect<void>
   /** Ends our side towards the clients: they read an end, and can still write. */
   readonly halfClose: Effect.Effect<void>
 }
@@ -61,8 +63,16 @@ class Pump {
   private readonly waiting: Array<{ readonly chunk: Buffer | null; readonly due: number }> = []
   private timer: NodeJS.Timeout | undefined
 
-  constructor(private readonly from: Socket, private readonly to: Socket, private readonly weather: Weather) {
-    from.on("data", (chunk: Buffer) => this.push(chunk))
+  constructor(
+    private readonly from: Socket,
+    private readonly to: Socket,
+    private readonly weather: Weather,
+    alter: (chunk: Buffer) => void = () => {}
+  ) {
+    from.on("data", (chunk: Buffer) => {
+      alter(chunk)
+      this.push(chunk)
+    })
     from.on("end", () => this.push(null))
     to.on("drain", () => this.run())
   }
@@ -119,6 +129,7 @@ export const make = (target: Target): Effect.Effect<TcpProxy, BrokerError, Scope
   Effect.gen(function*() {
     const weather: Weather = { refusing: false, held: false, delay: 0 }
     let received = 0
+    let alter: ((chunk: Buffer) => void) | undefined
     const links = new Set<Link>()
 
     const serve = (client: Socket) => {
@@ -135,7 +146,7 @@ export const make = (target: Target): Effect.Effect<TcpProxy, BrokerError, Scope
         client,
         server,
         weather: own,
-        pumps: [new Pump(client, server, own), new Pump(server, client, own)]
+        pumps: [new Pump(client, server, own), new Pump(server, client, own, (chunk) => alter?.(chunk))]
       }
       client.on("data", (chunk: Buffer) => {
         received += chunk.length
@@ -194,6 +205,10 @@ export const make = (target: Target): Effect.Effect<TcpProxy, BrokerError, Scope
         weather.held = false
         links.forEach((link) => delete link.weather.held)
       }),
+      alter: (change) =>
+        Effect.sync(() => {
+          alter = change
+        }),
       halfClose: Effect.sync(() => links.forEach(({ client }) => client.end()))
     }
   })

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { ConnectionState } from "../KafkaConnection.js"
+import { DamagedRecords } from "./Fetched.js"
 import type { Address, Api, Link, WireOptions } from "./Wire.js"
 import * as Wire from "./Wire.js"
 
@@ -39,6 +40,10 @@ export class KafkaFailure extends Data.TaggedError("KafkaFailure")<{
 /** The failure for an error code in an otherwise good answer. */
 export const failure = (api: Api, code: number): KafkaFailure =>
   new KafkaFailure({ type: Wire.errorType(code), sent: true, cause: `${api} was answered with error ${code}` })
+
+/** What was fetched can't be read. Damage may be of the way here, or of one replica: that is worth asking again. */
+export const unreadable = (cause: unknown): KafkaFailure =>
+  new KafkaFailure({ type: cause instanceof DamagedRecords ? "CORRUPT_MESSAGE" : "Client", sent: true, cause })
 
 export interface TopicMetadata {
   readonly topicErrorCode: number

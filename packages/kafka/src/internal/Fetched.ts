@@ -10,6 +10,8 @@ import { Reader } from "./Reader.js"
 export interface Batch {
   readonly records: Buffer
   readonly count: number
+  /** How many of them are not before the offset that was asked for. */
+  readonly wanted: number
   readonly baseOffset: number
   readonly baseTimestamp: number
   /** All records have this time instead of their own. */
@@ -40,7 +42,12 @@ export interface Fetched {
   readonly take: (max: number) => ReadonlyArray<IncomingMessage>
 }
 
-/** Fails where records do not fill their batch, so that taking them can't. */
+/** What a broker has sent, and can't have written like this. */
+export class DamagedRecords extends Error {
+  override readonly name = "DamagedRecords"
+}
+
+/** Of batches whose records have been counted: taking them can't fail. */
 export const make = (options: FetchedOptions): Fetched => new FetchedRecords(options)
 
 class FetchedRecords implements Fetched {
@@ -55,10 +62,9 @@ class FetchedRecords implements Fetched {
   constructor(private readonly options: FetchedOptions) {
     let bytes = 0
     for (const batch of options.batches) {
-      const count = countFrom(batch, options)
-      if (count === 0) continue
+      if (batch.wanted === 0) continue
       this.batches.push(batch)
-      this.left += count
+      this.left += batch.wanted
       bytes += batch.records.length
     }
     this.bytes = bytes
@@ -137,24 +143,38 @@ class FetchedRecords implements Fetched {
   }
 }
 
-/** How many records of a batch are at an offset or above. */
-const countFrom = ({ baseOffset, count, records }: Batch, { from, partition, topic }: FetchedOptions): number => {
+/**
+ * How many records of a batch are at an offset or above. It throws where they are not just what the batch says: whoever
+ * takes those would make something up, or miss what is there.
+ */
+export const countFrom = (records: Buffer, count: number, baseOffset: number, lastOffset: number, from: number) => {
   const reader = new Reader(records)
   let found = 0
+  let before = baseOffset - 1
   for (let left = count; left > 0; left--) {
     const size = reader.varint()
-    const begin = reader.at
-    if (!(size > 0 && begin + size <= records.length)) {
-      throw new Error(`A record batch of ${topic}[${partition}] at offset ${baseOffset} is damaged`)
+    const end = reader.at + size
+    if (!(size > 0 && end <= records.length)) throw new DamagedRecords("its records are longer than it is")
+    reader.skip(1) // attributes
+    reader.varint() // timestamp delta
+    const offset = baseOffset + reader.varint()
+    if (!(offset > before && offset <= lastOffset)) {
+      throw new DamagedRecords("its offsets do not ascend to its last one")
     }
-    if (baseOffset >= from) found++
-    else {
-      reader.skip(1)
-      reader.varint()
-      if (baseOffset + reader.varint() >= from) found++
+    before = offset
+    if (offset >= from) found++
+    reader.skipNullable() // key
+    reader.skipNullable() // value
+    let headers = reader.varint()
+    // Each has two lengths.
+    if (!(headers >= 0 && headers * 2 <= end - reader.at)) throw new DamagedRecords("a record has no such headers")
+    for (; headers > 0 && reader.at < end; headers--) {
+      if (reader.skipNullable() < 0) throw new DamagedRecords("a header has no name")
+      reader.skipNullable() // value
     }
-    reader.at = begin + size
+    if (headers !== 0 || reader.at !== end) throw new DamagedRecords("a record is not as long as it says")
   }
+  if (count < 0 || reader.at !== records.length) throw new DamagedRecords("it has not as many records as it says")
   return found
 }
 

@@ -9,12 +9,12 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
-import type { Client } from "./Client.js"
-import { failure, KafkaFailure } from "./Client.js"
+import type { Client, KafkaFailure } from "./Client.js"
+import { failure, unreadable } from "./Client.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
 import type { FetchedPartition, FetchResponse } from "./records.js"
-import { decodeRecords } from "./records.js"
+import { bytesOf, decodeRecords, MAX_FACTOR } from "./records.js"
 import { Signal } from "./Signal.js"
 import { errorType } from "./Wire.js"
 
@@ -130,7 +130,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
             partitions: wanted.map((partition) => ({
               partition: partition.id,
               fetchOffset: partition.fetchOffset,
-              maxBytes: settings.fetchPartitionBytes * partition.fetchFactor
+              maxBytes: bytesOf(settings.fetchPartitionBytes, partition.fetchFactor)
             }))
           }]
         }, settings.fetchMaxWait + settings.requestTimeout)
@@ -146,6 +146,15 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
           Effect.sync(() => {
             for (const partition of wanted) rest(partition, error)
           })
+        ),
+        // A mistake of ours, with one partition perhaps: it must not end the loop of all.
+        Effect.catchAllDefect((defect) =>
+          Effect.zipRight(
+            Effect.logError("Fetching broke down", defect),
+            Effect.sync(() => {
+              for (const partition of wanted) rest(partition, unreadable(defect))
+            })
+          )
         )
       )
 
@@ -159,9 +168,13 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       const from = partition.fetchOffset
       return Effect.tryPromise({
         try: () => decodeRecords(fetched, from, partition.options.duplicatesBelow, settings.codecs),
-        catch: (cause) => new KafkaFailure({ type: "Client", sent: true, cause })
+        catch: unreadable
       }).pipe(
-        // Nothing that is tried again will help: somebody has to see it.
+        Effect.filterOrFail(
+          ({ next }) => next > from || partition.fetchFactor < MAX_FACTOR,
+          () => unreadable("A batch is larger than can be fetched")
+        ),
+        // It may be that nothing that is tried again will help: somebody has to see it.
         Effect.tapError((error) =>
           Effect.logError("Records can't be read, and the partition stands still", error.message).pipe(
             Effect.annotateLogs({ topic, partition: partition.id, offset: from }),

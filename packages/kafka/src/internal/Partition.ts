@@ -253,15 +253,18 @@ export class Partition {
   private pump(): void {
     if (this.isPumping || !this.isOffering || this.lane === undefined) return
     this.isPumping = true
-    while (!this.isRefused && this.isOffering && this.fill()) {
-      const chunk = this.chunk()
-      if (chunk.length === 0) break
-      const taken = this.lane.offer(chunk)
-      this.outstanding += taken
-      this.head += taken
-      if (taken < chunk.length) this.isRefused = true
+    try {
+      while (!this.isRefused && this.isOffering && this.fill()) {
+        const chunk = this.chunk()
+        if (chunk.length === 0) break
+        const taken = this.lane.offer(chunk)
+        this.outstanding += taken
+        this.head += taken
+        if (taken < chunk.length) this.isRefused = true
+      }
+    } finally {
+      this.isPumping = false
     }
-    this.isPumping = false
     if (!this.isEmpty || !this.isOffering) return
     this.empty()
     if (this.canFetch) this.options.onRoom()

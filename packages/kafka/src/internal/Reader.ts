@@ -28,6 +28,12 @@ export class Reader {
     const length = this.varint()
     return length < 0 ? null : this.bytes(length)
   }
+  /** The length of what was skipped, below 0 where it is null. */
+  skipNullable(): number {
+    const length = this.varint()
+    if (length > 0) this.at += length
+    return length
+  }
   /** A zigzag number of up to 53 bits. */
   varint(): number {
     const { buffer } = this

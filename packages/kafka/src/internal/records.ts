@@ -68,6 +68,13 @@ const CONTROL = 0x20
 const LOG_APPEND_TIME = 0x08
 const COMPRESSED = 0x07
 
+/** A batch that does not fit into so many times `fetchPartitionBytes` is not waited for. */
+export const MAX_FACTOR = 1_024
+const MAX_INT32 = 0x7fffffff
+
+/** How many bytes of a partition to ask for, where a batch did not fit into what was asked for before. */
+export const bytesOf = (partitionBytes: number, factor: number): number => Math.min(MAX_INT32, partitionBytes * factor)
+
 /**
  * What was in the record batches of a partition from `from` on, without the messages of aborted transactions.
  */
@@ -78,39 +85,48 @@ export const decodeRecords = async (
   codecs: Codecs
 ): Promise<Fetched.Fetched> => {
   const { partition, topic } = fetched
+  const where = `${topic}[${partition}]`
   const records = owned(fetched.records)
   const batches: Array<Fetched.Batch> = []
-  const made = (next: number) => Fetched.make({ topic, partition, from, next, duplicatesBelow, batches })
   const isAborted = abortedFilter(fetched.aborted)
   let next = from
   let at = 0
-  while (records.length - at >= HEADER) {
-    const size = LENGTH_AT + 4 + records.readInt32BE(at + LENGTH_AT)
-    if (records.length - at < size) break
-    const magic = records.readInt8(at + MAGIC_AT)
-    if (magic !== 2) throw new Error(`Record format ${magic} of ${topic}[${partition}] is older than Kafka 0.11`)
-    const header = batchHeader(records, at)
-    next = Math.max(next, header.lastOffset + 1)
-    if (header.lastOffset >= from && !isAborted(header, records, at) && !header.isControl) {
-      const { attributes, baseOffset, baseTimestamp, count, maxTimestamp } = header
-      const type = attributes & COMPRESSED
-      const payload = records.subarray(at + HEADER, at + size)
-      let readable: Buffer
-      try {
-        // What a codec gives may be a piece of a larger buffer, or memory that it uses again; it is kept until its turn comes.
-        readable = type === 0 ? payload : Buffer.from(await Compression.decompress(codecs, type, payload))
-      } catch (error) {
-        // What comes before it can be handled.
-        if (batches.length > 0) return made(baseOffset)
-        throw error
+  try {
+    while (records.length - at >= HEADER) {
+      const size = LENGTH_AT + 4 + records.readInt32BE(at + LENGTH_AT)
+      const magic = records.readInt8(at + MAGIC_AT)
+      if (magic === 0 || magic === 1) throw new Error(`Record format ${magic} of ${where} is older than Kafka 0.11`)
+      if (magic !== 2) throw new Fetched.DamagedRecords(`there is no record format ${magic}`)
+      if (size < HEADER) throw new Fetched.DamagedRecords("it is shorter than its header")
+      if (records.length - at < size) break
+      const header = batchHeader(records, at)
+      if (header.lastOffset >= from && !isAborted(header, records, at) && !header.isControl) {
+        batches.push(await batchOf(header, records.subarray(at + HEADER, at + size), from, codecs))
       }
-      const appendTime = (attributes & LOG_APPEND_TIME) !== 0 ? maxTimestamp : undefined
-      batches.push({ records: readable, count, baseOffset, baseTimestamp, appendTime })
+      next = Math.max(next, header.lastOffset + 1)
+      at += size
     }
-    at += size
+  } catch (error) {
+    // What comes before it can be handled.
+    if (next === from) throw located(error, where, int64(records, at))
   }
-  return made(next)
+  return Fetched.make({ topic, partition, from, next, duplicatesBelow, batches })
 }
+
+const batchOf = async (header: BatchHeader, payload: Buffer, from: number, codecs: Codecs): Promise<Fetched.Batch> => {
+  const { attributes, baseOffset, baseTimestamp, count, lastOffset, maxTimestamp } = header
+  const type = attributes & COMPRESSED
+  // What a codec gives may be a piece of a larger buffer, or memory that it uses again; it is kept until its turn comes.
+  const records = type === 0 ? payload : Buffer.from(await Compression.decompress(codecs, type, payload))
+  const wanted = Fetched.countFrom(records, count, baseOffset, lastOffset, from)
+  const appendTime = (attributes & LOG_APPEND_TIME) !== 0 ? maxTimestamp : undefined
+  return { records, count, wanted, baseOffset, baseTimestamp, appendTime }
+}
+
+const located = (error: unknown, where: string, offset: number): unknown =>
+  error instanceof Fetched.DamagedRecords
+    ? new Fetched.DamagedRecords(`A record batch of ${where} at offset ${offset} is damaged: ${error.message}`)
+    : error
 
 /** What one partition keeps must not keep what others have got with the same answer. */
 const owned = (records: Buffer): Buffer =>
