@@ -19,13 +19,14 @@ const VALUE = "to be damaged"
 /** Changes a byte of the record with that value, so far before the value, on its way from the broker. */
 const damaging = (before: number, byte: number) => (chunk: Buffer): void => {
   const at = chunk.indexOf(VALUE)
-  if (at >= before) chunk[at - before] = byte
+  if (at >= 3) chunk[at - before] = byte
 }
 
 /** A record without a key: ..., offset delta, key's length, value's length, value, headers. */
 const damages = {
   "an offset below its batch's": damaging(3, 0x01),
-  "a key that ends behind its record": damaging(2, 0x7e)
+  "a key that ends behind its record": damaging(2, 0x7e),
+  "another text": damaging(-1, 0x20)
 }
 
 describe("records that are damaged on their way", () => {

@@ -1,5 +1,6 @@
 import { expect, it } from "@effect/vitest"
 import { Effect, FastCheck } from "effect"
+import { crc32c } from "../src/internal/crc32c.js"
 import { recordOf, sizeOf } from "../src/internal/outgoing.js"
 import * as Produce from "../src/internal/produce.js"
 import type { WireRecord } from "../src/internal/PublishQueue.js"
@@ -24,6 +25,12 @@ const batchesOf = async (batches: ReadonlyArray<ReadonlyArray<WireRecord>>, from
     encoded.push(batch)
   }
   return Buffer.concat(encoded)
+}
+
+/** With the checksum of what it is now, so that only what it says is wrong. */
+const sealed = (batch: Buffer): Buffer => {
+  batch.writeUInt32BE(crc32c(batch, 21, batch.length), 17)
+  return batch
 }
 
 const fetched = (records: Buffer, from: number, duplicatesBelow = 0) =>
@@ -131,7 +138,37 @@ it.effect("batches that are not what they say are refused before any of their re
     ) {
       const records = await batchesOf([small(10)], 0)
       records[at] = byte
-      await expect(fetched(records, 0), what).rejects.toThrow("orders[3] at offset 0 is damaged")
+      await expect(fetched(sealed(records), 0), what).rejects.toThrow("orders[3] at offset 0 is damaged")
+    }
+  }))
+
+it.effect.prop(
+  "the checksum is that of Castagnoli, wherever the bytes are in memory",
+  [FastCheck.uint8Array({ maxLength: 200 }), FastCheck.nat(40), FastCheck.nat(40)],
+  ([bytes, from, left]) =>
+    Effect.sync(() => {
+      const to = Math.max(from, bytes.length - left)
+      let expected = 0xffffffff
+      for (const byte of bytes.subarray(from, to)) {
+        expected ^= byte
+        for (let bit = 0; bit < 8; bit++) expected = (expected >>> 1) ^ (expected & 1 ? 0x82f63b78 : 0)
+      }
+      expect(crc32c(bytes, from, Math.min(to, bytes.length))).toBe(~expected >>> 0)
+      const shifted = Buffer.alloc(bytes.length + 3)
+      shifted.set(bytes, 3)
+      expect(crc32c(shifted.subarray(3), from, Math.min(to, bytes.length))).toBe(~expected >>> 0)
+      expect(crc32c(Buffer.from("123456789"), 0, 9)).toBe(0xe3069283)
+    })
+)
+
+it.effect("a batch whose checksum is another is refused, also where its records could be read", () =>
+  Effect.promise(async () => {
+    const whole = await batchesOf([small(10)], 0)
+    expect((await fetched(Buffer.from(whole), 0)).left).toBe(10)
+    for (let at = 17; at < whole.length; at++) {
+      const records = Buffer.from(whole)
+      records[at]! ^= 1
+      await expect(fetched(records, 0)).rejects.toThrow("orders[3] at offset 0 is damaged: its checksum is another")
     }
   }))
 
@@ -140,6 +177,7 @@ it.effect("what comes before a damaged batch is there, and the next fetch begins
     const records = await batchesOf([small(10), small(10)], 100)
     const second = records.length / 2
     records[second + 65] = 0x01
+    sealed(records.subarray(second))
     const subject = await fetched(records, 100)
     expect(subject.take(20).map(({ offset }) => offset)).toEqual(Array.from({ length: 10 }, (_, i) => 100 + i))
     expect(subject.next).toBe(110)
@@ -159,7 +197,7 @@ it.effect.prop(
     Effect.promise(async () => {
       const records = await batchesOf([messages], 1_000)
       for (const [at, byte] of changes) records[61 + at % (records.length - 61)] = byte
-      const subject = await fetched(records, 1_000).catch((error) => {
+      const subject = await fetched(sealed(records), 1_000).catch((error) => {
         expect(error).toMatchObject({ name: "DamagedRecords" })
       })
       if (subject === undefined) return

@@ -8,6 +8,7 @@
  */
 import type { Codecs } from "../Compression.js"
 import * as Compression from "../Compression.js"
+import { crc32c } from "./crc32c.js"
 import * as Fetched from "./Fetched.js"
 import { int64, Reader } from "./Reader.js"
 
@@ -63,6 +64,8 @@ const fetchedPartition = (reader: Reader, topic: string, version: number): Fetch
 const HEADER = 61
 const LENGTH_AT = 8
 const MAGIC_AT = 16
+const CRC_AT = 17
+const ATTRIBUTES_AT = 21
 const TRANSACTIONAL = 0x10
 const CONTROL = 0x20
 const LOG_APPEND_TIME = 0x08
@@ -99,6 +102,9 @@ export const decodeRecords = async (
       if (magic !== 2) throw new Fetched.DamagedRecords(`there is no record format ${magic}`)
       if (size < HEADER) throw new Fetched.DamagedRecords("it is shorter than its header")
       if (records.length - at < size) break
+      if (crc32c(records, at + ATTRIBUTES_AT, at + size) !== records.readUInt32BE(at + CRC_AT)) {
+        throw new Fetched.DamagedRecords("its checksum is another")
+      }
       const header = batchHeader(records, at)
       if (header.lastOffset >= from && !isAborted(header, records, at) && !header.isControl) {
         batches.push(await batchOf(header, records.subarray(at + HEADER, at + size), from, codecs))
@@ -145,7 +151,7 @@ interface BatchHeader {
 
 const batchHeader = (records: Buffer, at: number): BatchHeader => {
   const baseOffset = int64(records, at)
-  const attributes = records.readInt16BE(at + 21)
+  const attributes = records.readInt16BE(at + ATTRIBUTES_AT)
   return {
     baseOffset,
     lastOffset: baseOffset + records.readInt32BE(at + 23),
