@@ -138,10 +138,13 @@ export class PartitionQueue {
     this.lastFailure = undefined
   }
 
-  /** The batch was certainly not written: its entries wait again, before all others, and those nobody waits for are dropped. */
+  /**
+   * The batch was certainly not written: its entries that have no result yet wait again, before all others, and those
+   * nobody waits for are dropped.
+   */
   putBack(batch: Batch, alone: boolean): ReadonlyArray<Entry> {
     this.batch = undefined
-    const kept = batch.entries.filter((entry) => !entry.abandoned)
+    const kept = batch.entries.filter((entry) => !entry.abandoned && entry.stage !== "done")
     for (const entry of kept) entry.stage = "queued"
     this.waiting = [...kept, ...this.waiting.slice(this.head)]
     this.head = 0

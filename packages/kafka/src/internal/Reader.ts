@@ -24,6 +24,15 @@ export class Reader {
   string(): string {
     return this.text(Math.max(0, this.int16()))
   }
+  nullableString(): string | null {
+    const length = this.int16()
+    return length < 0 ? null : this.text(length)
+  }
+  array<A>(one: () => A): Array<A> {
+    const found: Array<A> = []
+    for (let count = this.int32(); count > 0; count--) found.push(one())
+    return found
+  }
   nullable(): Buffer | null {
     const length = this.varint()
     return length < 0 ? null : this.bytes(length)

@@ -14,7 +14,7 @@ import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Client.js"
 import { Outbox } from "./Outbox.js"
-import type { ProducePartition, ProduceRequest } from "./produce.js"
+import type { ProduceAnswer, ProducePartition, ProduceRequest, ProduceResponse, RecordError } from "./produce.js"
 import type { Batch, Entry, PartitionQueue, ProducerId } from "./PublishQueue.js"
 import { errorType } from "./Wire.js"
 
@@ -23,15 +23,6 @@ interface Leader {
   readonly id: number
   readonly ready: Set<PartitionQueue>
   isSending: boolean
-}
-
-interface ProduceResponse {
-  readonly topics: ReadonlyArray<{
-    readonly topicName: string
-    readonly partitions: ReadonlyArray<
-      { readonly partition: number; readonly errorCode: number; readonly baseOffset: string }
-    >
-  }>
 }
 
 const REQUEST_BYTES = 8 * 1024 * 1024
@@ -167,7 +158,7 @@ export const make = (
             for (const batch of batches) {
               batch.queue.inFlight = false
               const answer = answers.get(`${batch.queue.topic}/${batch.queue.partition}`)
-              if (answer !== undefined) conclude(batch, answer.errorCode, Number(answer.baseOffset))
+              if (answer !== undefined) conclude(batch, answer)
               else {rest(
                   batch.queue,
                   new KafkaFailure({ type: "Client", sent: true, cause: "no answer for a partition" })
@@ -189,15 +180,19 @@ export const make = (
 
     // ---- what the broker says of a batch ----
 
-    const conclude = (batch: Batch, code: number, baseOffset: number): void => {
-      const type = code === 0 ? "" : errorType(code)
-      if (type === "") return written(batch, baseOffset)
+    const conclude = (batch: Batch, { baseOffset, errorCode, recordErrors }: ProduceAnswer): void => {
+      const type = errorCode === 0 ? "" : errorType(errorCode)
+      if (type === "") return written(batch, Number(baseOffset))
       // A repetition that the broker knows, and of which it has forgotten the offset.
       if (type === "DUPLICATE_SEQUENCE_NUMBER") return written(batch, undefined)
-      const error = failure("Produce", code)
+      const error = failure("Produce", errorCode)
       if (retriable.has(type)) return rest(batch.queue, error)
       if (lostCount.has(type)) return renumber(batch, error)
-      if (!tooLarge.has(type)) return refuse(batch, () => toPublishError(batch.queue.topic, error))
+      if (!tooLarge.has(type)) {
+        // Of an earlier attempt, whose answer was lost, nobody knows.
+        if (batch.sent === 1 && refuseNamed(batch, type, recordErrors)) return
+        return refuse(batch, () => toPublishError(batch.queue.topic, error))
+      }
       // Which of them it was is found out by sending each alone.
       if (batch.entries.length > 1) {
         if (batch.sent > 1) forget(batch)
@@ -205,6 +200,19 @@ export const make = (
         return schedule(batch.queue)
       }
       refuse(batch, ({ size }) => new MessageTooLarge({ topic: batch.queue.topic, size, cause: error }))
+    }
+
+    /** The records for which the broker has written nothing of the batch: the others are sent without them, in their order. */
+    const refuseNamed = (batch: Batch, type: string, errors: ReadonlyArray<RecordError> = []): boolean => {
+      const named = errors.filter(({ index }) => batch.entries[index] !== undefined)
+      if (named.length === 0) return false
+      for (const { index, message } of named) {
+        const error = new KafkaFailure({ type, sent: true, cause: message ?? "the broker refuses this record" })
+        outbox.fail(batch.entries[index]!, toPublishError(batch.queue.topic, error))
+      }
+      putBack(batch, false)
+      schedule(batch.queue)
+      return true
     }
 
     const written = (batch: Batch, baseOffset: number | undefined): void => {

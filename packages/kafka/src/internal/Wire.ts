@@ -111,7 +111,9 @@ const link = (connection: Connection, versions: Versions): Link => {
       const call = own !== undefined && (versions[own.apiKey]?.maxVersion ?? -1) >= own.apiVersion
         ? requests.callOf(api, own, payload)
         : lookup(apiKeys[api]!, protocol.requests[api]!)(payload)
-      const encoded = await encode(api === "Produce" ? produceOf(call.request, payload) : call.request)
+      const encoded = await encode(
+        api === "Produce" && call.request.apiVersion < Produce.VERSION ? produceOf(call.request, payload) : call.request
+      )
       const decode = api === "Fetch"
         ? async (raw: Buffer) => decodeFetchResponse(raw, call.request.apiVersion)
         : call.response.decode
@@ -143,7 +145,7 @@ const encode = async (request: { readonly encode: () => Promise<unknown> }): Pro
   }
 }
 
-/** In the version that was agreed on; the answer is read by kafkajs. */
+/** In a version that kafkajs has, too: the answer is read by it. */
 const produceOf = ({ apiVersion }: { readonly apiVersion: number }, payload: object) => ({
   encode: async () => {
     if (apiVersion < Produce.MIN_VERSION) throw new Error("The broker is older than Kafka 0.11")
@@ -155,7 +157,8 @@ const produceOf = ({ apiVersion }: { readonly apiVersion: number }, payload: obj
 /** Where the broker speaks these versions, they are used. */
 const ownRequests: { readonly [api: string]: OwnRequest | undefined } = {
   IncrementalAlterConfigs: requests.incrementalAlterConfigs,
-  Metadata: requests.metadata
+  Metadata: requests.metadata,
+  Produce: requests.produce
 }
 
 interface Versions {
@@ -226,6 +229,7 @@ const makeLogger = (log: WireOptions["log"]): unknown =>
 
 const types = new Map(protocolErrors.errorCodes.map(({ code, type }) => [code, type]))
 const newerTypes = new Map([
+  [87, "INVALID_RECORD"],
   [90, "PRODUCER_FENCED"],
   [100, "UNKNOWN_TOPIC_ID"]
 ])

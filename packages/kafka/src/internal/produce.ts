@@ -1,11 +1,12 @@
 /**
- * Writes the request that publishes: its size is known before, so that it is written once. kafkajs's encoder makes
+ * Writes the request that publishes, and reads its answer. The request's size is known before, so that it is written once. kafkajs's encoder makes
  * several buffers for each record, which took more time than all the rest of publishing.
  */
 import type { Codec, Compression } from "../Compression.js"
 import { typeOf } from "../Compression.js"
 import { crc32c } from "./crc32c.js"
 import type { ProducerId, WireRecord } from "./PublishQueue.js"
+import { Reader } from "./Reader.js"
 
 export interface ProduceRequest extends ProducerId {
   readonly acks: number
@@ -22,8 +23,28 @@ export interface ProducePartition {
   readonly messages: ReadonlyArray<WireRecord>
 }
 
+export interface ProduceResponse {
+  readonly topics: ReadonlyArray<{ readonly topicName: string; readonly partitions: ReadonlyArray<ProduceAnswer> }>
+}
+
+/** What the broker says of a batch. */
+export interface ProduceAnswer {
+  readonly partition: number
+  readonly errorCode: number
+  readonly baseOffset: string
+  /** The records for which it is refused as a whole, by their index in it; brokers before 2.4 don't say. */
+  readonly recordErrors?: ReadonlyArray<RecordError> | undefined
+}
+
+export interface RecordError {
+  readonly index: number
+  readonly message: string | null
+}
+
 /** The first version with record batches of format 2 (Kafka 0.11). Up to version 8 only the answers differ. */
 export const MIN_VERSION = 3
+/** The first that names the records which are refused (Kafka 2.4). */
+export const VERSION = 8
 
 /** A batch's header, up to its records. */
 const HEADER = 61
@@ -64,6 +85,30 @@ export const encode = async (request: ProduceRequest): Promise<Buffer> => {
     }
   }
   return writer.buffer
+}
+
+/** The answer in version 8. */
+export const decode = (raw: Buffer): ProduceResponse & { readonly clientSideThrottleTime: number } => {
+  const reader = new Reader(raw)
+  const topics = reader.array(() => ({
+    topicName: reader.string(),
+    partitions: reader.array((): ProduceAnswer => {
+      const partition = reader.int32()
+      const errorCode = reader.int16()
+      const baseOffset = String(reader.int64())
+      reader.skip(16) // append time, log start
+      const recordErrors = reader.array(() => ({ index: reader.int32(), message: reader.nullableString() }))
+      const message = reader.nullableString()
+      return {
+        partition,
+        errorCode,
+        baseOffset,
+        recordErrors: recordErrors.map((error) => ({ ...error, message: error.message ?? message }))
+      }
+    })
+  }))
+  // By this name kafkajs's connection waits for as long.
+  return { topics, clientSideThrottleTime: reader.int32() }
 }
 
 /** The records of a batch, and how many bytes each of them has after its length. */

@@ -1,14 +1,16 @@
 /**
  * Requests in versions that kafkajs doesn't have: the metadata with the ids of
  * topics, by which one that was deleted and made again is told from what it was;
- * and changes of settings that leave the others alone.
+ * changes of settings that leave the others alone; and the answer to what is
+ * published that names the records which the broker refuses.
  */
 import Encoder from "kafkajs/src/protocol/encoder.js"
+import * as Produce from "./produce.js"
 
 export interface OwnRequest {
   readonly apiKey: number
   readonly apiVersion: number
-  readonly encode: (payload: never) => Buffer
+  readonly encode: (payload: never) => Buffer | Promise<Buffer>
   readonly decode: (raw: Buffer) => unknown
 }
 
@@ -18,7 +20,10 @@ export const callOf = (apiName: string, own: OwnRequest, payload: object) => ({
     apiKey: own.apiKey,
     apiVersion: own.apiVersion,
     apiName,
-    encode: () => Promise.resolve(new Encoder().writeBuffer(own.encode(payload as never)))
+    encode: async () => {
+      const body = await own.encode(payload as never)
+      return new Encoder(body.length).writeBuffer(body)
+    }
   },
   response: { decode: (raw: Buffer) => Promise.resolve(own.decode(raw)) }
 })
@@ -165,4 +170,11 @@ export const incrementalAlterConfigs: OwnRequest = {
     reader.int32() // one resource
     return { errorCode: reader.int16(), errorMessage: reader.text() }
   }
+}
+
+export const produce: OwnRequest = {
+  apiKey: 0,
+  apiVersion: Produce.VERSION,
+  encode: Produce.encode,
+  decode: Produce.decode
 }
