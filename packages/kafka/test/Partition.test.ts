@@ -2,6 +2,7 @@ import type { Transport } from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Fetched } from "../src/internal/Fetched.js"
+import type { PartitionOptions } from "../src/internal/Partition.js"
 import { Partition } from "../src/internal/Partition.js"
 
 const maxUnfinished = 10
@@ -19,7 +20,7 @@ const messages = (from: number, to: number): Array<Transport.IncomingMessage> =>
     deliveryCount: undefined
   }))
 
-const partition = () =>
+const partition = (more: Partial<PartitionOptions> = {}) =>
   new Partition({
     topic: "orders",
     topicId: undefined,
@@ -35,7 +36,8 @@ const partition = () =>
     onCommit: () => {},
     atMostOnce: false,
     isAlive: () => true,
-    settle: () => Effect.void
+    settle: () => Effect.void,
+    ...more
   })
 
 /** What a fetch has brought, made when it is taken. */
@@ -131,4 +133,31 @@ it.effect("a lane that throws does not keep what comes after it from being offer
     subject.assignment.resume()
     yield* Effect.promise(() => Promise.resolve())
     expect(to.taken.map(({ offset }) => offset)).toEqual(Array.from({ length: 10 }, (_, i) => i))
+  }))
+
+it.effect("what was finished before is committed when it is passed, also where nothing new comes with it", () =>
+  Effect.sync(() => {
+    const to = lane({ left: Infinity })
+    const subject = partition({ finished: [[5, 300], [302, 310]] })
+    subject.open(to)
+    const commit = () => {
+      expect(subject.needsCommit).toBe(true)
+      const one = subject.commit(false)
+      subject.confirm(one, [])
+      expect(subject.needsCommit).toBe(false)
+      return one.offset
+    }
+    subject.accept(fetched(messages(0, 5), 5))
+    for (const message of to.taken) subject.assignment.finish(message)
+    expect(commit()).toBe(5)
+    subject.accept(fetched(messages(5, 300), 302))
+    expect(commit()).toBe(302)
+    // Behind one that is not finished there is nothing to say.
+    subject.accept(fetched(messages(310, 311), 311))
+    expect(commit()).toBe(310)
+    subject.accept(fetched(messages(311, 312), 320))
+    expect(subject.needsCommit).toBe(false)
+    for (const message of to.taken) subject.assignment.finish(message)
+    expect(commit()).toBe(320)
+    expect(to.taken.map(({ offset }) => offset)).toEqual([0, 1, 2, 3, 4, 310, 311])
   }))

@@ -284,6 +284,14 @@ export class Partition {
 
   /** Makes the next messages where all that were made are taken; `false` where there are none. */
   private fill(): boolean {
+    const { watermark } = this.tracker
+    const isFilled = this.make()
+    // What was finished before, and gaps, are passed without anybody finishing them.
+    if (this.tracker.watermark > watermark) this.version++
+    return isFilled
+  }
+
+  private make(): boolean {
     while (this.head === this.buffer.length) {
       const { fetched } = this
       if (fetched === undefined) return false
