@@ -244,12 +244,18 @@ export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfigur
     subscribeTimeout: millis(options.subscribeTimeout, "30 seconds"),
     closeTimeout: millis(options.closeTimeout, "5 seconds")
   }
-  const issues = [...wrong.values(), ...problems(settings)]
+  const issues = [...wrong.values(), ...problems(settings, (...names) => !names.some((name) => wrong.has(name)))]
   return issues.length === 0 ? Effect.succeed(settings) : Effect.fail(new InvalidConfiguration({ issues }))
 }
 
-function* problems(settings: Settings): Iterable<string> {
-  if (settings.brokers.length === 0) yield "kafka.brokers: at least one broker is needed, as host:port"
+/** What is wrong by itself has a default here instead, of which nothing is said. */
+function* problems(
+  settings: Settings,
+  isAsGiven: (...names: ReadonlyArray<keyof Options>) => boolean
+): Iterable<string> {
+  if (settings.brokers.length === 0 && isAsGiven("brokers")) {
+    yield "kafka.brokers: at least one broker is needed, as host:port"
+  }
   for (const broker of settings.brokers) {
     const { host, port } = parseAddress(broker)
     if (host === "" || !Number.isInteger(port) || port < 1 || port > 65_535) {
@@ -259,13 +265,13 @@ function* problems(settings: Settings): Iterable<string> {
   if (settings.replicationFactor === 0) {
     yield "kafka.replicationFactor: expected at least 1, or -1 for the broker's default"
   }
-  if (settings.heartbeatInterval * 2 > settings.sessionTimeout) {
+  if (settings.heartbeatInterval * 2 > settings.sessionTimeout && isAsGiven("heartbeatInterval", "sessionTimeout")) {
     yield "kafka.heartbeatInterval: has to be at most half of kafka.sessionTimeout"
   }
   if (settings.compression !== "none" && settings.codecs[settings.compression] === undefined) {
     yield `kafka.compression: there is no codec for "${settings.compression}": give one (option "codecs")`
   }
-  if (settings.batchBytes > settings.maxMessageBytes) {
+  if (settings.batchBytes > settings.maxMessageBytes && isAsGiven("batchBytes", "maxMessageBytes")) {
     yield "kafka.batchBytes: has to be at most kafka.maxMessageBytes, because the broker's limit is for a whole batch"
   }
   const positive = [

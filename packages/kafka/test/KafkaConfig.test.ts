@@ -98,6 +98,14 @@ describe("KafkaConfig", () => {
         expect.stringContaining("kafka.replicationFactor")
       ]
     })
+    const issuesOf = (options: object) =>
+      Effect.runPromise(Effect.flip(KafkaConfig.resolve(options as KafkaConfig.Options))).then(({ issues }) => issues)
+    expect(await issuesOf({ brokers: "a:1" })).toEqual([expect.stringContaining("kafka.brokers: expected a list")])
+    expect(await issuesOf({ brokers: [] })).toEqual(["kafka.brokers: at least one broker is needed, as host:port"])
+    expect(await issuesOf({})).toEqual(["kafka.brokers: at least one broker is needed, as host:port"])
+    expect(await issuesOf({ brokers: ["a:1"], sessionTimeout: "short", heartbeatInterval: "20 seconds" })).toEqual([
+      expect.stringContaining("kafka.sessionTimeout: expected a duration")
+    ])
     expect(await Effect.runPromise(fromEnv({ EVENTBUS_KAFKA_SASL_USERNAME: "user" }))).toMatchObject({
       left: { issues: [expect.stringContaining("kafka.sasl"), expect.stringContaining("kafka.brokers")] }
     })
