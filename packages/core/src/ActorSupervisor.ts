@@ -11,6 +11,7 @@ import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as HashMap from "effect/HashMap"
@@ -124,6 +125,8 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
         "eventbus.subscription",
         name as unknown
       )
+      // None of their fibers has set it, so that one entry is enough for all.
+      const context = [[FiberId.none, subscriber.context]] as const
       // What all actors have in common is made once: with a million of them in turn, each one's own wrappers were most of what they cost.
       const run = Runtime.runFork(subscriber.pipe(
         // Whoever subscribes may be uninterruptible; the captured runtime remembers that.
@@ -145,12 +148,15 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
           run(effect, {
             // A fiber that follows a crash would run on the stack of the one before it, and so on.
             immediate: false,
-            updateRefs: (refs, fiberId) =>
-              FiberRefs.updateAs(refs, {
-                fiberId,
-                fiberRef: FiberRef.currentLogAnnotations,
-                value: HashMap.set(annotations, "eventbus.actor", key)
-              })
+            updateRefs: ({ locals }, fiberId) =>
+              FiberRefs.unsafeMake(
+                new Map(locals)
+                  .set(FiberRef.currentContext, context)
+                  .set(FiberRef.currentLogAnnotations, [[
+                    fiberId,
+                    HashMap.set(annotations, "eventbus.actor", key as unknown)
+                  ]])
+              )
           })
       })
       yield* Effect.addFinalizer(() => actors.shutdown)

@@ -1,6 +1,6 @@
 import { ActorSupervisor, EventBusConfig } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, type Fiber, FiberRef, Schedule, Scope, TestClock } from "effect"
+import { Cause, Deferred, Effect, Exit, type Fiber, FiberRef, Schedule, Scheduler, Scope, TestClock } from "effect"
 import { eventually, settle } from "./Eventually.js"
 
 interface Message {
@@ -90,6 +90,54 @@ describe("ActorSupervisor", () => {
         )
       }
       expect(most).toBe(3)
+    }))
+
+  it.scoped("takes up a message that comes between its last look into the mailbox and its wait", () =>
+    Effect.gen(function*() {
+      // A fiber may have to yield before any of its operations: here so many of them after its first message.
+      const left = new Map<unknown, number>()
+      const held: Array<() => void> = []
+      const yielding: Scheduler.Scheduler = {
+        shouldYield: (fiber) => {
+          const operations = left.get(fiber) ?? -1
+          if (operations >= 0) left.set(fiber, operations - 1)
+          return operations === 0 ? 0 : false
+        },
+        scheduleTask: (task, priority, fiber) => {
+          if (left.get(fiber) === -1) held.push(task)
+          else Scheduler.defaultScheduler.scheduleTask(task, priority)
+        }
+      }
+      const probe = new Probe()
+      const supervisor = yield* Effect.provide(ActorSupervisor.make(), EventBusConfig.layer({}))
+      const actors = yield* Effect.withScheduler(supervisor.open("test", probe.behaviour), yielding)
+      const heldAfter: Array<number> = []
+      for (let i = 0; i < 80; i++) {
+        const operations = i >> 2
+        const both = (i & 1) === 1
+        const [early, late] = [`early${i}-`, `late${i}-`]
+        probe.handle = ({ key, n }) =>
+          Effect.withFiberRuntime((fiber) => {
+            if (n === 0 && (both || key === early)) left.set(fiber, operations)
+            return Effect.void
+          })
+        for (const key of (i & 2) === 0 ? [early, late] : [late, early]) actors.offer(key, m(key, 0), never)
+        yield* eventually(
+          "the first of both are in hand",
+          () => probe.of(early).length > 0 && probe.of(late).length > 0
+        )
+        yield* settle
+        if (held.length === (both ? 2 : 1)) heldAfter.push(operations)
+        actors.offer(early, m(early, 1), never)
+        left.clear()
+        for (const task of held.splice(0)) task()
+        yield* settle
+        actors.offer(late, m(late, 1), never)
+        for (const key of [early, late]) {
+          yield* eventually(`${key} has handled both`, () => probe.of(key).length === 4)
+        }
+      }
+      expect(heldAfter.slice(0, 8)).toEqual([0, 0, 0, 0, 1, 1, 1, 1])
     }))
 
   it.scoped("refuses what does not fit into a mailbox, and says once for each who was refused that there is room", () =>

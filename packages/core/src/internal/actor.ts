@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Behaviour } from "../ActorSupervisor.js"
 import { ChurningMap } from "../ChurningMap.js"
@@ -117,6 +118,15 @@ export interface Settings<M, R> {
  */
 export class ActorMap<M, R> {
   private readonly actors = new ChurningMap<string, Actor<M, R>>()
+  /** The actor whose fiber is about to wait. */
+  private waiting: Actor<M, R> | undefined
+  /** How the fiber of an idle actor waits: one effect for all, as each one's own would be a tenth of what an idle actor takes. */
+  private readonly wait = Effect.async<void>((resume) => {
+    const actor = this.waiting
+    this.waiting = undefined
+    // The fiber may have yielded since it looked into the mailbox, and others may have come here meanwhile: then it looks again.
+    if (actor === undefined || !actor.waitsWith(resume)) resume(Effect.void)
+  })
 
   constructor(readonly population: Population, readonly settings: Settings<M, R>) {}
 
@@ -138,6 +148,12 @@ export class ActorMap<M, R> {
 
   live(): number {
     return this.actors.size
+  }
+
+  /** The effect by which an actor's fiber waits for a message, to be run next. */
+  waitOf(actor: Actor<M, R>): Effect.Effect<void> {
+    this.waiting = actor
+    return this.wait
   }
 
   remove(actor: Actor<M, R>): void {
@@ -181,16 +197,13 @@ class Actor<M, R> implements Mortal {
   private readonly loop: Effect.Effect<void, never, R>
 
   constructor(readonly key: string, private readonly owner: ActorMap<M, R>) {
-    const { behaviour } = owner.settings
-    const wait = Effect.async<void>((resume) => {
-      this.wake = resume
-    })
     this.loop = Effect.whileLoop({
       while: () => !this.stopped,
       body: (): Effect.Effect<void, never, R> => {
-        if (this.next === this.mailbox.length) return wait
+        if (this.next === this.mailbox.length) return this.owner.waitOf(this)
         this.inHand = true
         const message = this.current()
+        const { behaviour } = this.owner.settings
         return this.givingUp === undefined ? behaviour.receive(message) : behaviour.giveUp(message, this.givingUp)
       },
       step: () => {
@@ -232,6 +245,14 @@ class Actor<M, R> implements Mortal {
     if (!this.awake()) fiber.unsafeInterruptAsFork(FiberId.none)
   }
 
+  /** Whether its fiber is the one that runs now, and has nothing to do: it is to be resumed by this. */
+  waitsWith(resume: (effect: Effect.Effect<void>) => void): boolean {
+    if (this.stopped || this.next < this.mailbox.length) return false
+    if (Option.getOrUndefined(Fiber.getCurrentFiber()) !== this.fiber) return false
+    this.wake = resume
+    return true
+  }
+
   stop(): Fiber.RuntimeFiber<void> {
     this.stopped = true
     return this.fiber
@@ -254,7 +275,7 @@ class Actor<M, R> implements Mortal {
     // A fiber that ended waits for nothing any more.
     this.wake = undefined
     this.fiber = this.owner.settings.fork(this.key, effect)
-    this.fiber.addObserver((exit) => this.ended(exit))
+    this.fiber.addObserver(this.ended.bind(this))
   }
 
   private done(): void {
