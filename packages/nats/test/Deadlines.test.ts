@@ -84,6 +84,26 @@ describe("Deadlines", () => {
     assert.deepStrictEqual(due, [])
   })
 
+  it("sets no timer after its end, whoever is added then, or while one is told", () => {
+    const { add, deadlines, due } = make()
+    add("a", 100)
+    deadlines.end()
+    add("b", 50)
+    assert.strictEqual(vi.getTimerCount(), 0)
+    const told: Array<string> = []
+    const other: Deadlines<Member> = new Deadlines((member) => {
+      told.push(member.name)
+      other.end()
+    })
+    const now = performance.now()
+    other.add(new Member("c", now + 100))
+    other.add(new Member("d", now + 300))
+    vi.advanceTimersByTime(1_000)
+    assert.deepStrictEqual(told, ["c"])
+    assert.deepStrictEqual(due, [])
+    assert.strictEqual(vi.getTimerCount(), 0)
+  })
+
   it("goes on where one that is due takes others out", () => {
     const due: Array<string> = []
     const deadlines: Deadlines<Member> = new Deadlines((member) => {

@@ -17,6 +17,7 @@ export class Deadlines<T extends Waiting<T>> {
   readonly waiting = new Chain<T>()
   private timer: NodeJS.Timeout | undefined
   private timerAt = Infinity
+  private hasEnded = false
 
   constructor(private readonly onDue: (member: T) => void) {}
 
@@ -29,12 +30,14 @@ export class Deadlines<T extends Waiting<T>> {
     this.waiting.remove(member)
   }
 
-  /** There will be no deadlines any more. */
+  /** Nobody is told any more, nor is a timer set for who is added later. */
   end(): void {
+    this.hasEnded = true
     clearTimeout(this.timer)
   }
 
   private setTimer(at: number): void {
+    if (this.hasEnded) return
     clearTimeout(this.timer)
     this.timerAt = at
     this.timer = setTimeout(this.check, Math.max(1, Math.ceil(at - performance.now())))

@@ -41,9 +41,10 @@ export class Outbox {
 
   private readonly listener = { onReconnect: () => this.resend(() => true) }
 
-  /** Sends the call's messages, each as soon as it may be sent. */
+  /** Sends the call's messages, each as soon as it may be sent; none when the outbox was closed since it was looked at. */
   send(call: Call): void {
     this.calls.add(call)
+    if (this.isClosed) return this.failRest(call)
     for (const entry of call.entries) this.add(entry)
     this.pump()
   }
@@ -150,14 +151,16 @@ export class Outbox {
         this.connection.listeners.delete(this.listener)
         clearInterval(this.timer)
         this.calls.end()
-        for (const call of [...this.calls.waiting]) {
-          for (const entry of call.entries) {
-            if (!entry.isDone) this.fail(entry, entry.token === undefined ? "not-written" : "unknown")
-          }
-        }
+        for (const call of [...this.calls.waiting]) this.failRest(call)
       }))
     )
   })
+
+  private failRest(call: Call): void {
+    for (const entry of call.entries) {
+      if (!entry.isDone) this.fail(entry, entry.token === undefined ? "not-written" : "unknown")
+    }
+  }
 
   private fail(entry: Entry, outcome: "unknown" | "not-written"): void {
     this.finish(
