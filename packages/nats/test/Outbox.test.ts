@@ -1,16 +1,19 @@
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
-import { Effect, Either, Exit, Fiber } from "effect"
+import { Duration, Effect, Either, Exit, Fiber, TestClock } from "effect"
 import { encode } from "../src/internal/HeaderCodec.js"
 import { Outbox } from "../src/internal/Outbox.js"
 import { Call, Entry, TopicQueue } from "../src/internal/Outgoing.js"
 import { resolve } from "../src/NatsConfig.js"
-import { fakeConnection } from "./fakeConnection.js"
+import * as NatsPublisher from "../src/NatsPublisher.js"
+import type { NatsStreams } from "../src/NatsStreams.js"
+import { fakeConnection, reconnect } from "./fakeConnection.js"
 import * as T from "./fixture.js"
 
 const settings = Either.getOrThrow(resolve({}))
 
 const scene = () => {
-  const { answer, connection, sent } = fakeConnection()
+  const fake = fakeConnection()
+  const { answer, connection, sent } = fake
   const outbox = new Outbox(connection, settings, () => {})
   const topic = new TopicQueue({ name: "orders", kind: "envelope" }, () => "")
   /** A call with messages of these aggregates, and what it is answered. */
@@ -26,7 +29,7 @@ const scene = () => {
     call.resume = () => answers++
     return { call, answers: () => answers, results: () => call.answers.map(inWords) }
   }
-  return { answer, call, outbox, sent }
+  return { answer, call, fake, outbox, sent }
 }
 
 /** The sequence, or what went wrong. */
@@ -36,6 +39,9 @@ const inWords = (result: Call["answers"][number]) =>
       error._tag === "PublishFailed" ? `${error.reason}, ${error.outcome}: ${String(error.cause)}` : error._tag,
     onRight: ({ offset }) => offset
   })
+
+/** Everybody gets as far as possible without time. */
+const turn = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
 const closed = "Unreachable, not-written: the transport was closed"
 
@@ -72,4 +78,118 @@ describe("Outbox", () => {
     assert.lengthOf(sent, 1)
     assert.strictEqual(vi.getTimerCount(), 0)
   })
+
+  it("a second answer to a message is ignored: it answers no other one, nor changes the first", () => {
+    const { answer, call, outbox, sent } = scene()
+    const both = call("a", "a")
+    outbox.send(both.call)
+    const again = [0, 1].map((index) => both.call.entries[index]!)
+    answer(sent[0]!.reply, { stream: "orders", seq: 7 })
+    assert.lengthOf(sent, 2)
+    answer(sent[0]!.reply, { stream: "orders", seq: 8, duplicate: true })
+    again[0]!.onReply({ data: Buffer.from(`{"stream":"orders","seq":9}`) } as never)
+    assert.strictEqual(both.answers(), 0)
+    answer(sent[1]!.reply, { stream: "orders", seq: 10 })
+    for (const entry of again) entry.onReply(undefined)
+    assert.strictEqual(both.answers(), 1)
+    assert.deepStrictEqual(both.results(), [7, 10])
+  })
+
+  it("a message that can't be sent fails once, also where no answers can come any more", async () => {
+    const { call, fake, outbox } = scene()
+    fake.connection.replies.end()
+    fake.closed = new Error("closed")
+    const one = call("a", "b")
+    outbox.send(one.call)
+    const failed = ["Unreachable, not-written: Error: closed", "Unreachable, not-written: Error: closed"]
+    assert.deepStrictEqual(one.results(), failed)
+    // Now everybody is told who expected an answer.
+    await Promise.resolve()
+    assert.deepStrictEqual(one.results(), failed)
+    assert.strictEqual(one.answers(), 1)
+  })
+})
+
+describe("Closing without a connection", () => {
+  /** The transport's `publish`, and how to close it. */
+  const publisher = Effect.gen(function*() {
+    const fake = fakeConnection()
+    const stream = { name: "orders", created: "now", last: 0, replicas: 1 }
+    const streams = {
+      get: () => Effect.succeed(stream),
+      refresh: () => Effect.succeed(stream)
+    } as unknown as NatsStreams
+    const { close, value } = yield* T.scoped(NatsPublisher.make(fake.connection, streams, settings))
+    const publish = (...aggregates: ReadonlyArray<string>) =>
+      Effect.map(
+        value(
+          { name: "orders", kind: "envelope" },
+          aggregates.map((aggregate, n) => T.message(n, aggregate)),
+          { timeout: Duration.minutes(1) }
+        ),
+        (results) => results.map(inWords)
+      )
+    return { close, fake, publish }
+  })
+
+  it.scoped("does not wait for what nobody waits for any more, and sends nothing of it", () =>
+    Effect.gen(function*() {
+      const { close, fake, publish } = yield* publisher
+      // One is sent, the other one waits for it.
+      const sent = yield* Effect.fork(publish("a"))
+      yield* turn
+      const waiting = yield* Effect.fork(publish("a", "a"))
+      yield* turn
+      fake.isUp = false
+      yield* Fiber.interruptAll([sent, waiting])
+      // The clock stands still: this would wait for ever.
+      yield* close
+      reconnect(fake)
+      assert.lengthOf(fake.sent, 1)
+      assert.strictEqual(fake.listeners.size, 0)
+    }))
+
+  it.scoped("fails at once what was not sent, as unwritten", () =>
+    Effect.gen(function*() {
+      const { close, fake, publish } = yield* publisher
+      fake.isUp = false
+      const waiting = yield* Effect.fork(publish("a", "a", "b"))
+      yield* turn
+      yield* close
+      assert.deepStrictEqual(yield* Fiber.join(waiting), [closed, closed, closed])
+      assert.lengthOf(fake.sent, 0)
+    }))
+
+  it.scoped("waits no longer than the close timeout for what was sent and somebody waits for, which fails as unknown", () =>
+    Effect.gen(function*() {
+      const { close, fake, publish } = yield* publisher
+      const first = yield* Effect.fork(publish("a"))
+      yield* turn
+      const behind = yield* Effect.fork(publish("a"))
+      yield* turn
+      fake.isUp = false
+      const closing = yield* Effect.fork(close)
+      yield* TestClock.adjust(settings.closeTimeout - 1)
+      assert.isNull(closing.unsafePoll())
+      yield* TestClock.adjust(1)
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(yield* Fiber.join(first), ["Unreachable, unknown: the transport was closed"])
+      assert.deepStrictEqual(yield* Fiber.join(behind), [closed])
+      assert.lengthOf(fake.sent, 1)
+    }))
+
+  it.scoped("sends again what somebody waits for, and is done as soon as it is acknowledged, where the connection comes back", () =>
+    Effect.gen(function*() {
+      const { close, fake, publish } = yield* publisher
+      const first = yield* Effect.fork(publish("a"))
+      yield* turn
+      fake.isUp = false
+      const closing = yield* Effect.fork(close)
+      yield* turn
+      reconnect(fake)
+      assert.lengthOf(fake.sent, 2)
+      fake.answer(fake.sent[1]!.reply, { stream: "orders", seq: 3 })
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(yield* Fiber.join(first), [3])
+    }))
 })
