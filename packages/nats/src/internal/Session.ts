@@ -21,6 +21,7 @@ import { Intake } from "./Intake.js"
 import type { Lease, LeaseLost } from "./Lease.js"
 import type { OfferLimit } from "./OfferLimit.js"
 import { type Broken, expiry, Pull } from "./Pull.js"
+import { ResumePoint } from "./ResumePoint.js"
 import { settle } from "./Settlement.js"
 import * as TakeOver from "./TakeOver.js"
 
@@ -66,12 +67,7 @@ export class Session {
   private pull: Pull | undefined
   private stream: Stream | undefined
   private assignment: Assignment | undefined
-  /** Where to begin when the consumer is gone; undefined before it was ever there. */
-  private resumeFrom: number | undefined
-  /** What is below was acknowledged, as the server has said. */
-  private floor = 1
-  /** Whether all that was delivered up to the highest sequence is in hand or finished. */
-  private isComplete = false
+  private readonly resumePoint = new ResumePoint()
   /** How many requests in a row nothing has answered. */
   private unanswered = 0
   /** Whether it was found out which messages others may have offered. */
@@ -98,7 +94,7 @@ export class Session {
         settings,
         stream,
         this.options.config,
-        this.resumeFrom === undefined ? undefined : this.resumePosition(),
+        this.resumePoint.position(this.intake.highest, this.intake.held.keys()),
         () => Effect.void
       )
       if (!this.isInformed) {
@@ -107,8 +103,7 @@ export class Session {
         this.isInformed = true
       }
       this.stream = stream
-      this.floor = Math.max(this.floor, info.ack_floor.stream_seq + 1)
-      this.resumeFrom ??= this.floor
+      this.resumePoint.acknowledged(info.ack_floor.stream_seq)
       if (this.assignment === undefined) this.assign()
       return { stream, info }
     })
@@ -179,7 +174,7 @@ export class Session {
     const { durable } = this
     const expires = expiry(settings.leaseDuration)
     return Effect.gen(this, function*() {
-      this.isComplete = false
+      this.resumePoint.isComplete = false
       this.acks.forgetAbove(opened.info.delivered.stream_seq)
       yield* bounded(this.acks.confirmed, settings.requestTimeout)
       const gap = { seen: false }
@@ -196,7 +191,7 @@ export class Session {
               onMessage: (message, position, reply) => {
                 if (this.intake.receive(message, position, reply)) return
                 gap.seen = true
-                this.isComplete = false
+                this.resumePoint.isComplete = false
                 if (!isRecovering) breakWith({ reason: "Gap" })
               },
               onEnd: () => isRecovering ? onEnd.current?.() : this.pullMore(),
@@ -229,8 +224,7 @@ export class Session {
       isRecovering = false
       if (result !== "Alone") return
       if (gap.seen) return breakWith({ reason: "Gap" })
-      this.isComplete = true
-      this.resumeFrom = Math.max(this.resumeFrom ?? 1, opened.info.delivered.stream_seq + 1)
+      this.resumePoint.recovered(opened.info.delivered.stream_seq)
     })
   }
 
@@ -268,14 +262,6 @@ export class Session {
   private get prefetch(): number {
     const { request, settings, sharers } = this.options
     return Math.max(1, Math.min(Math.ceil(settings.prefetchMessages / sharers()), request.maxUnfinished))
-  }
-
-  /** The first sequence that is not known to be finished. */
-  private resumePosition(): number {
-    if (!this.isComplete) return this.floor
-    let lowest = Math.max(this.resumeFrom ?? 1, this.intake.highest + 1)
-    for (const sequence of this.intake.held.keys()) if (sequence < lowest) lowest = sequence
-    return lowest
   }
 
   private assign(): void {
@@ -389,9 +375,7 @@ export class Session {
       this.intake.reset()
       this.acks.clear()
       this.intake.offeredBefore = handled
-      this.resumeFrom = 1
-      this.floor = 1
-      this.isComplete = false
+      this.resumePoint.startOver()
       this.unanswered = 0
     })
   }
