@@ -218,7 +218,7 @@ export class Session {
         expires,
         config: this.options.config,
         onEnd,
-        unconfirmed: () => this.acks.size,
+        acks: this.acks,
         gap
       })
       isRecovering = false

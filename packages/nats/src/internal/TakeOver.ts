@@ -10,6 +10,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { NatsRequestFailed } from "../NatsErrors.js"
+import type { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
@@ -26,6 +27,9 @@ const maxRounds = 50
 
 /** How often in a row nothing of what is outstanding may come. */
 const maxFruitless = 3
+
+/** How often it is asked again what is outstanding while handlers finish some of it. */
+const maxLooks = 20
 
 /** How many messages one request brings back. */
 const maxBatch = 500
@@ -48,8 +52,7 @@ export interface Context {
   readonly config: ConsumerConfig
   /** Resolved when the request under way has ended. */
   readonly onEnd: { current: (() => void) | undefined }
-  /** How many acknowledgements the server has not confirmed. */
-  readonly unconfirmed: () => number
+  readonly acks: Pick<Acks, "confirmed" | "size">
   /** Whether deliveries were missing since it was last looked at. */
   readonly gap: { seen: boolean }
 }
@@ -80,15 +83,11 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
       const refused = missing.length <= maxAnswered && (yield* answer(context, info, missing, nak))
       if (!refused) yield* expire(context, info)
       yield* drain(context, info.num_ack_pending)
-      // What there is here is counted before the server is asked: handlers go on, and finish some of it meanwhile.
-      const inHand = Array.from(intake.held.keys())
-      const unconfirmed = context.unconfirmed()
-      info = yield* inspect(context)
+      const looked = yield* look(context)
+      info = looked.info
       intake.expected = info.delivered.consumer_seq + 1
-      const { ack_floor: floor, delivered, num_ack_pending } = info
-      const known = inHand.filter((sequence) => sequence > floor.stream_seq && sequence <= delivered.stream_seq)
       // What a dead reader's request has swallowed, or the server did not give back, is refused again.
-      if (!context.gap.seen && num_ack_pending <= known.length + unconfirmed) break
+      if (!context.gap.seen && looked.isInHand) break
       fruitless = context.gap.seen || intake.recovered > 0 ? 0 : fruitless + 1
     }
     return "Alone"
@@ -96,6 +95,28 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
 
 const inspect = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFailed> =>
   context.api.consumerInfo(context.stream, context.durable)
+
+/**
+ * Whether all that is outstanding is in hand. Handlers go on meanwhile: what they finish while the server is asked may be outstanding
+ * or not, and could stand for as many that are missing. Then it is asked again, when it has all acknowledgements.
+ */
+const look = (
+  context: Context,
+  looks = maxLooks
+): Effect.Effect<{ readonly info: ConsumerInfo; readonly isInHand: boolean }, NatsRequestFailed> =>
+  Effect.gen(function*() {
+    const { acks, intake } = context
+    yield* bounded(acks.confirmed, drainTimeout)
+    const before = Array.from(intake.held.keys())
+    const unconfirmed = acks.size
+    const info = yield* inspect(context)
+    const { ack_floor: floor, delivered, num_ack_pending: outstanding } = info
+    const isKnown = (sequence: number) => sequence > floor.stream_seq && sequence <= delivered.stream_seq
+    const known = before.filter(isKnown)
+    if (outstanding <= known.filter((sequence) => intake.held.has(sequence)).length) return { info, isInHand: true }
+    if (outstanding > known.length + unconfirmed || looks === 0) return { info, isInHand: false }
+    return yield* look(context, looks - 1)
+  })
 
 /** The requests of a dead reader end by themselves; those of a living one don't. */
 const aloneOrNot = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFailed> =>
