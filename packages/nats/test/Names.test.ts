@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Either, FastCheck as fc } from "effect"
 import { Subject } from "../src/index.js"
-import { SequenceSet } from "../src/internal/SequenceSet.js"
 
 describe("Subject", () => {
   it.prop("the names of streams and consumers lead back to topic and group", [
@@ -29,30 +28,5 @@ describe("Subject", () => {
       assert.isTrue(Either.isLeft(Subject.fromTopic(topic)), topic)
     }
     assert.isTrue(Either.isLeft(Subject.toDurable(" ", "a")))
-  })
-})
-
-describe("SequenceSet", () => {
-  it.prop("holds what was added, and nothing else", [fc.array(fc.integer({ min: 1, max: 60 }))], ([sequences]) => {
-    const set = new SequenceSet(1_000)
-    const model = new Set<number>()
-    for (const sequence of sequences) {
-      set.add(sequence)
-      model.add(sequence)
-    }
-    for (let sequence = 0; sequence <= 61; sequence++) {
-      assert.strictEqual(set.has(sequence), model.has(sequence))
-      let next = sequence
-      while (model.has(next)) next++
-      assert.strictEqual(set.next(sequence), next)
-    }
-  })
-
-  it("forgets the lowest at its bound, and joins neighbours", () => {
-    const set = new SequenceSet(2)
-    for (const sequence of [1, 3, 5, 6]) set.add(sequence)
-    assert.deepStrictEqual([1, 3, 5, 6].map((sequence) => set.has(sequence)), [false, true, true, true])
-    set.add(4)
-    assert.strictEqual(set.ranges, 1)
   })
 })
