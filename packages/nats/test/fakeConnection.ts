@@ -11,10 +11,16 @@ export const fakeConnection = () => {
     /** Undefined: the client is open. What it throws when something is sent over it. */
     closed: undefined as Error | undefined,
     sent: [] as Array<Frame>,
+    /** What goes through the client's own way: where it is to be answered. */
+    published: [] as Array<{ readonly subject: string; readonly reply: string | undefined }>,
     listeners: new Set<Listener>()
   }
   const client = {
     isClosed: () => scene.closed !== undefined,
+    publish: (subject: string, _: Uint8Array, options: { readonly reply?: string } = {}) => {
+      if (scene.closed !== undefined) throw scene.closed
+      scene.published.push({ subject, reply: options.reply })
+    },
     subscribe: (_: string, options: { readonly callback: typeof callback }) => callback = options.callback
   } as unknown as NatsConnection
   const connection = {
@@ -31,8 +37,11 @@ export const fakeConnection = () => {
       }
     }
   } as unknown as Connection
-  const answer = (subject: string, body: object) =>
-    callback(null, { subject, data: Buffer.from(JSON.stringify(body)) } as unknown as Msg)
+  /** Without a body as the server answers acknowledgements. */
+  const answer = (subject: string, body?: object) => {
+    const data = body === undefined ? new Uint8Array(0) : Buffer.from(JSON.stringify(body))
+    callback(null, { subject, data } as unknown as Msg)
+  }
   return Object.assign(scene, { answer, connection })
 }
 

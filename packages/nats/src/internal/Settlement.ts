@@ -38,9 +38,9 @@ export const settle = (
     }
     const attempt = () => {
       if (!connection.isUp()) return
-      forgetReplies()
-      for (const held of waiting.keys()) {
-        const token = connection.replies.expect({
+      for (const [held, expected] of waiting) {
+        // An answer to an earlier attempt is as good, and may be on its way.
+        const token = expected ?? connection.replies.expect({
           onReply: (answer) => {
             if (answer === undefined) return fail("the connection is closed", false)
             if (isNoResponders(answer)) return fail("the consumer is not there", true)
