@@ -154,6 +154,8 @@ interface Fetched {
   readonly messages: ReadonlyArray<Msg>
   /** All that there was, or all that was asked for. */
   readonly isComplete: boolean
+  /** The next one is larger than what was asked for. */
+  readonly isTooSmall: boolean
 }
 
 let serial = 0
@@ -191,7 +193,8 @@ class Reader {
   private readonly page = (next: number) =>
     Effect.gen(this, function*() {
       const consumer = this.consumer ??= yield* this.open(next)
-      const fetched = yield* this.fetch(consumer.name)
+      const first = yield* this.fetch(consumer.name, batch)
+      const fetched = first.isTooSmall ? yield* this.fetch(consumer.name, 1) : first
       const messages: Array<IncomingMessage> = []
       let isInOrder = true
       let isAtEnd = false
@@ -242,17 +245,17 @@ class Reader {
   private readonly fetchSubject = (consumer: string) =>
     `${this.settings.apiPrefix}.CONSUMER.MSG.NEXT.${this.stream.name}.${consumer}`
 
-  /** One request that does not wait: what is there, or an end at once. */
-  private readonly fetch = (consumer: string): Effect.Effect<Fetched> =>
+  /** One request that does not wait: what is there, or an end at once. A single message may be of any size. */
+  private readonly fetch = (consumer: string, count: number): Effect.Effect<Fetched> =>
     Effect.async((resume) => {
       const { connection } = this
       const messages: Array<Msg> = []
       const inbox = `${connection.inbox}.b${serial++}`
-      const end = (isComplete: boolean) => {
+      const end = (isComplete: boolean, isFull = false) => {
         clearTimeout(timer)
         subscription.unsubscribe()
         connection.listeners.delete(listener)
-        resume(Effect.succeed({ messages, isComplete }))
+        resume(Effect.succeed({ messages, isComplete, isTooSmall: isFull && messages.length === 0 }))
       }
       const listener = { onDisconnect: () => end(false) }
       const timer = setTimeout(() => end(false), silence)
@@ -262,11 +265,12 @@ class Reader {
           timer.refresh()
           if (message.subject !== inbox) {
             messages.push(message)
-            if (messages.length === batch) end(true)
+            if (messages.length === count) end(true)
           } else {
             // 404 and 408: nothing more is there. 409 with bytes: they are used up. All else breaks it.
             const { code = 0, description = "" } = message.headers ?? {}
-            if (code !== 100) end(code === 404 || code === 408 || code === 409 && /size exceeds/i.test(description))
+            const isFull = code === 409 && /size exceeds/i.test(description)
+            if (code !== 100) end(code === 404 || code === 408 || isFull, isFull)
           }
         }
       })
@@ -275,7 +279,9 @@ class Reader {
       try {
         connection.client.publish(
           this.fetchSubject(consumer),
-          new TextEncoder().encode(JSON.stringify({ batch, no_wait: true, max_bytes: maxBytes })),
+          new TextEncoder().encode(
+            JSON.stringify({ batch: count, no_wait: true, ...(count === 1 ? {} : { max_bytes: maxBytes }) })
+          ),
           { reply: inbox }
         )
       } catch {

@@ -28,6 +28,8 @@ const encoder = new TextEncoder()
 export class Pull {
   /** How many messages the request under way can still bring. */
   open = 0
+  /** How many it was made for. */
+  batch = 0
   /** How many messages it has brought. */
   received = 0
   /** Whether anything ever came, be it a heartbeat. */
@@ -37,6 +39,7 @@ export class Pull {
   /** When the server was last heard. */
   heardAt = 0
   private serial = 0
+  private isLimited = false
   private hasHeartbeat = false
   private readonly inbox: string
   private readonly subscription: Subscription
@@ -58,8 +61,15 @@ export class Pull {
     })
   }
 
-  request(options: { readonly batch: number; readonly maxBytes?: number; readonly noWait?: boolean }): void {
-    this.open = options.batch
+  /** Whether the next message is larger than the request allowed. There can be such: the server's limit was lowered, or others have a higher one. */
+  get isTooSmall(): boolean {
+    return this.isFull && this.isLimited && this.received === 0
+  }
+
+  /** What was larger than the request before allowed comes alone, whatever its size: the same request would be answered so for ever. */
+  request(options: { readonly batch: number; readonly maxBytes: number; readonly noWait?: boolean }): void {
+    this.isLimited = !this.isTooSmall
+    this.open = this.batch = this.isLimited ? options.batch : 1
     this.received = 0
     this.isFull = false
     this.heardAt = performance.now()
@@ -67,11 +77,11 @@ export class Pull {
     this.serial++
     const { expires } = this
     const request = {
-      batch: options.batch,
+      batch: this.batch,
       ...(options.noWait === true
         ? { no_wait: true }
         : { expires: expires * 1e6, idle_heartbeat: Math.round(expires / 3) * 1e6 }),
-      ...(options.maxBytes === undefined ? {} : { max_bytes: options.maxBytes })
+      ...(this.isLimited ? { max_bytes: options.maxBytes } : {})
     }
     try {
       this.connection.client.publish(this.subject, encoder.encode(JSON.stringify(request)), {

@@ -189,7 +189,7 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
       if (Option.isNone(answered)) {
         return yield* new NatsRequestFailed({ subject: pull.subject, reason: "Timeout" })
       }
-      if (pull.received === 0 || pull.received < batch && !pull.isFull) return
+      if (!pull.isTooSmall && (pull.received === 0 || pull.received < pull.batch && !pull.isFull)) return
     }
   })
 
