@@ -47,7 +47,7 @@ describe.each(T.versions)("A message larger than the server takes now, on %s", (
       assert.isBelow(requests(), 20)
     })))
 
-  // 2.9 passes over what does not fit, so that it comes when its ack wait is over.
+  // 2.9 passes over what does not fit and is to come again.
   if (version === "2.9") return
   it("comes back in its turn after a take-over", () =>
     T.run(Effect.gen(function*() {
