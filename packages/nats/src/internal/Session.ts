@@ -228,14 +228,16 @@ export class Session {
     })
   }
 
-  private untilAlone(
-    opened: Opened,
-    breakWith: (reason: Broken) => void
-  ): Effect.Effect<void, NatsRequestFailed> {
+  private untilAlone(opened: Opened, breakWith: (reason: Broken) => void): Effect.Effect<void> {
     const { api } = this.options
     return Effect.suspend(() => api.consumerInfo(opened.stream.name, this.durable)).pipe(
+      Effect.map((info) => info.num_waiting <= (this.pull !== undefined && this.pull.open > 0 ? 1 : 0)),
+      // Nobody else would ask again.
+      Effect.catchAll((failure) =>
+        Effect.as(Effect.logDebug("The readers of the consumer could not be counted", failure.message), false)
+      ),
       Effect.delay(sharedCheck),
-      Effect.repeat({ until: (info) => info.num_waiting <= (this.pull !== undefined && this.pull.open > 0 ? 1 : 0) }),
+      Effect.repeat({ until: (isAlone) => isAlone }),
       Effect.map(() => breakWith({ reason: "Alone" }))
     )
   }
