@@ -151,6 +151,10 @@ export const spec = {
     description:
       "Bytes that a fetch brings, and that a subscription keeps for partitions that take no more at the moment."
   }),
+  "kafka.checkCrcs": ConfigSpec.boolean({
+    default: "true",
+    description: "Whether the checksum of each record batch is checked before it is read; about 1 ms per MiB."
+  }),
   "kafka.groups": ConfigSpec.literal("per-topic", "shared")({
     default: "per-topic",
     description:
@@ -222,6 +226,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     fetchMaxWait: values["kafka.fetchMaxWait"],
     fetchPartitionBytes: values["kafka.fetchPartitionBytes"],
     fetchBytes: values["kafka.fetchBytes"],
+    checkCrcs: values["kafka.checkCrcs"],
     groups: values["kafka.groups"],
     commitInterval: values["kafka.commitInterval"],
     commitMessages: values["kafka.commitMessages"],

@@ -174,7 +174,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
 
   const pageOf = (fetched: FetchedPartition, { factor, offset }: Cursor, to: number) =>
     Effect.tryPromise({
-      try: () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings.codecs),
+      try: () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings),
       catch: unreadable
     }).pipe(
       Effect.filterOrFail(

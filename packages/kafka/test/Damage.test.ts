@@ -31,9 +31,22 @@ const damages = {
 
 describe("records that are damaged on their way", () => {
   const cluster = ownCluster({ proxied: true })
-  const connect = () => transport({ brokers: cluster().bootstrap, subscribeTimeout: Duration.seconds(2) })
+  const connect = (more: Parameters<typeof transport>[0] = {}) =>
+    transport({ brokers: cluster().bootstrap, subscribeTimeout: Duration.seconds(2), ...more })
   const alter = (change: ((chunk: Buffer) => void) | undefined) => cluster().proxies[0]!.alter(change)
   const altered = (change: (chunk: Buffer) => void) => Effect.acquireRelease(alter(change), () => alter(undefined))
+
+  it.scopedLive("without checksums, what still can be read is taken for what it is", () =>
+    Effect.gen(function*() {
+      const service = yield* connect({ checkCrcs: false })
+      const topic = spec()
+      yield* published(service, topic, [message(undefined, VALUE)])
+      yield* altered(damages["another text"])
+      const { consumer, values } = finishing()
+      yield* service.subscribe(request(topic), consumer)
+      yield* eventually("it arrives", () => values().length === 1)
+      expect(values()).toEqual(["t  be damaged"])
+    }), 30_000)
 
   for (const [what, damage] of Object.entries(damages)) {
     it.scopedLive(

@@ -33,7 +33,7 @@ const sealed = (batch: Buffer): Buffer => {
   return batch
 }
 
-const fetched = (records: Buffer, from: number, duplicatesBelow = 0) =>
+const fetched = (records: Buffer, from: number, duplicatesBelow = 0, checkCrcs = true) =>
   decodeRecords(
     {
       topic: "orders",
@@ -46,7 +46,7 @@ const fetched = (records: Buffer, from: number, duplicatesBelow = 0) =>
     },
     from,
     duplicatesBelow,
-    {}
+    { checkCrcs, codecs: {} }
   )
 
 const bytes = (maxLength: number) => FastCheck.uint8Array({ maxLength }).map((bytes) => Buffer.from(bytes))
@@ -170,6 +170,10 @@ it.effect("a batch whose checksum is another is refused, also where its records 
       records[at]! ^= 1
       await expect(fetched(records, 0)).rejects.toThrow("orders[3] at offset 0 is damaged: its checksum is another")
     }
+    whole[whole.length - 2]! ^= 1
+    expect((await fetched(whole, 0, 0, false)).left).toBe(10)
+    whole[61] = 0xff
+    await expect(fetched(whole, 0, 0, false)).rejects.toThrow("is damaged: its records are longer than it is")
   }))
 
 it.effect("what comes before a damaged batch is there, and the next fetch begins with that", () =>

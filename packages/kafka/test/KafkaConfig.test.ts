@@ -22,6 +22,7 @@ describe("KafkaConfig", () => {
       EVENTBUS_KAFKA_TLS_ENABLED: "true",
       EVENTBUS_KAFKA_TOPICS: "validate",
       EVENTBUS_KAFKA_GROUPS: "shared",
+      EVENTBUS_KAFKA_CHECK_CRCS: "false",
       EVENTBUS_KAFKA_TOPIC_PARTITIONERS: "orders=sarama-fnv1a, clicks=murmur2",
       EVENTBUS_KAFKA_REPLICATION_FACTOR: "-1",
       EVENTBUS_KAFKA_TOPIC_DEFAULTS_PARTITIONS: "12",
@@ -40,6 +41,7 @@ describe("KafkaConfig", () => {
       tls: {},
       topics: "validate",
       groups: "shared",
+      checkCrcs: false,
       topicPartitioners: { orders: "sarama-fnv1a", clicks: "murmur2" },
       sessionTimeout: 6_000,
       heartbeatInterval: 600

@@ -167,7 +167,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       if (fetched.records.length === 0) return Effect.void
       const from = partition.fetchOffset
       return Effect.tryPromise({
-        try: () => decodeRecords(fetched, from, partition.options.duplicatesBelow, settings.codecs),
+        try: () => decodeRecords(fetched, from, partition.options.duplicatesBelow, settings),
         catch: unreadable
       }).pipe(
         Effect.filterOrFail(

@@ -8,6 +8,7 @@
  */
 import type { Codecs } from "../Compression.js"
 import * as Compression from "../Compression.js"
+import type { Settings } from "../KafkaConfig.js"
 import { crc32c } from "./crc32c.js"
 import * as Fetched from "./Fetched.js"
 import { int64, Reader } from "./Reader.js"
@@ -85,7 +86,7 @@ export const decodeRecords = async (
   fetched: FetchedPartition,
   from: number,
   duplicatesBelow: number,
-  codecs: Codecs
+  { checkCrcs, codecs }: Pick<Settings, "checkCrcs" | "codecs">
 ): Promise<Fetched.Fetched> => {
   const { partition, topic } = fetched
   const where = `${topic}[${partition}]`
@@ -102,7 +103,7 @@ export const decodeRecords = async (
       if (magic !== 2) throw new Fetched.DamagedRecords(`there is no record format ${magic}`)
       if (size < HEADER) throw new Fetched.DamagedRecords("it is shorter than its header")
       if (records.length - at < size) break
-      if (crc32c(records, at + ATTRIBUTES_AT, at + size) !== records.readUInt32BE(at + CRC_AT)) {
+      if (checkCrcs && crc32c(records, at + ATTRIBUTES_AT, at + size) !== records.readUInt32BE(at + CRC_AT)) {
         throw new Fetched.DamagedRecords("its checksum is another")
       }
       const header = batchHeader(records, at)
