@@ -51,7 +51,18 @@ export interface Spread {
 }
 
 /** Gives the next step's aggregate and its sequence, the same ones each time (mulberry32 with a fixed seed). */
-export const steps = ({ aggregates, hot = 0, inTurn = false }: Spread) => {
+export const steps = (spread: Spread): () => { readonly aggregate: number; readonly sequence: number } =>
+  spread.inTurn === true ? turns(spread) : draws(spread)
+
+const turns = ({ aggregates }: Spread) => {
+  let turn = 0
+  return () => {
+    const position = turn++
+    return { aggregate: position % aggregates, sequence: Math.floor(position / aggregates) }
+  }
+}
+
+const draws = ({ aggregates, hot = 0 }: Spread) => {
   const sequences = new Int32Array(aggregates)
   let seed = 42
   let turn = 0
@@ -61,11 +72,9 @@ export const steps = ({ aggregates, hot = 0, inTurn = false }: Spread) => {
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
     return ((t ^ (t >>> 14)) >>> 0) % below
   }
-  return (): { readonly aggregate: number; readonly sequence: number } => {
+  return () => {
     const position = turn++
-    const aggregate = inTurn
-      ? position % aggregates
-      : hot === 0
+    const aggregate = hot === 0
       ? random(aggregates)
       : position % 2 === 0
       ? random(hot)

@@ -53,9 +53,11 @@ const fibers = (meter: Meter) =>
 export const steady = (workload: Steady, job: Job): Effect.Effect<Measurement> =>
   Effect.gen(function*() {
     const total = Math.min(workload.steps, job.steps)
+    const { aggregates, inTurn } = workload.spread
     const meter = new Meter({
-      aggregates: workload.spread.aggregates,
+      aggregates,
       total,
+      most: inTurn === true ? Math.ceil(total / aggregates) : undefined,
       warmUpMs: 0,
       windowMs: Infinity
     })

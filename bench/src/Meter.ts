@@ -6,6 +6,8 @@ export interface MeterOptions {
   readonly aggregates: number
   /** What there is to handle; when it is handled the measurement ends early. */
   readonly total: number
+  /** The most steps of one aggregate, where it is known: what waits for each takes no more memory than that needs. */
+  readonly most?: number | undefined
   readonly warmUpMs: number
   readonly windowMs: number
 }
@@ -28,7 +30,7 @@ export interface Reading {
 const askEvery = 16
 
 export class Meter {
-  private readonly next: Int32Array
+  private readonly next: Uint8Array | Int32Array
   private readonly running: Uint8Array
   private started = 0
   private handled = 0
@@ -48,7 +50,8 @@ export class Meter {
   })
 
   constructor(private readonly options: MeterOptions) {
-    this.next = new Int32Array(options.aggregates)
+    // A byte holds what comes after the last one, too.
+    this.next = new (options.most !== undefined && options.most <= 255 ? Uint8Array : Int32Array)(options.aggregates)
     this.running = new Uint8Array(options.aggregates)
   }
 

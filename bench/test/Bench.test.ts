@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import { afterAll, describe, expect, inject, it } from "vitest"
 import { goals } from "../src/Goals.js"
 import type { Job } from "../src/Job.js"
+import { steps } from "../src/Load.js"
 import * as Measure from "../src/Measure.js"
 import { Meter } from "../src/Meter.js"
 import { clean as cleanKafka } from "../src/systems/KafkaRaw.js"
@@ -58,8 +59,8 @@ describe("each workload runs with each of its systems, is complete and in order"
   })
 })
 
-describe("the meter", () => {
-  const meter = (total: number) => new Meter({ aggregates: 3, total, warmUpMs: 0, windowMs: Infinity })
+describe.each([["numbers", undefined], ["bytes", 255]])("the meter in %s", (_, most) => {
+  const meter = (total: number) => new Meter({ aggregates: 3, total, most, warmUpMs: 0, windowMs: Infinity })
 
   const run = (of: Meter, ...steps: ReadonlyArray<readonly [number, number]>) => {
     for (const [aggregate, sequence] of steps) {
@@ -71,6 +72,13 @@ describe("the meter", () => {
 
   it("finds nothing wrong with aggregates that are in order", () => {
     expect(run(meter(4), [0, 0], [1, 0], [0, 1], [2, 0])).toMatchObject({ handled: 4, violations: 0, lost: 0 })
+  })
+
+  it("knows the last of as many as a byte holds from one that comes again", () => {
+    const all = Array.from({ length: 255 }, (_, sequence) => [0, sequence] as const)
+    expect(run(meter(255), ...all)).toMatchObject({ handled: 255, violations: 0, lost: 0 })
+    expect(run(meter(256), ...all, [0, 0]).violations).toBe(1)
+    expect(run(meter(256), ...all, [0, 254]).violations).toBe(1)
   })
 
   it("sees what is overtaken", () => {
@@ -92,6 +100,15 @@ describe("the meter", () => {
     overlapping.finish(0)
     overlapping.finish(0)
     expect(overlapping.read().violations).toBe(1)
+  })
+})
+
+describe("steps in turn", () => {
+  it("go from one aggregate to the next, and round again", () => {
+    const next = steps({ aggregates: 3, inTurn: true })
+    expect(Array.from({ length: 7 }, () => Object.values(next()))).toEqual(
+      [[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1], [0, 2]]
+    )
   })
 })
 
