@@ -16,7 +16,7 @@ import { failure, KafkaFailure, reconnect, unreadable } from "./internal/Client.
 import { upTo } from "./internal/monotonic.js"
 import * as Offsets from "./internal/Offsets.js"
 import type { FetchedPartition, FetchResponse } from "./internal/records.js"
-import { bytesOf, decodeRecords, MAX_FACTOR } from "./internal/records.js"
+import { bytesOf, decodeRecords, MAX_FACTOR, tooLarge } from "./internal/records.js"
 import { errorType } from "./internal/Wire.js"
 import type { Settings } from "./KafkaConfig.js"
 import { toInvalidConfiguration } from "./KafkaErrors.js"
@@ -179,7 +179,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
     }).pipe(
       Effect.filterOrFail(
         ({ next }) => next > offset || factor < MAX_FACTOR,
-        () => new KafkaFailure({ type: "Client", sent: true, cause: "A batch is larger than can be fetched" })
+        () => unreadable(tooLarge(fetched.topic, fetched.partition, offset))
       ),
       Effect.map((fetched): Page => {
         const { next } = fetched

@@ -78,7 +78,7 @@ export class WaitingLane implements Lane {
           )
         ),
       resume: () => this.goOn(),
-      isOwned: this.assignment.isOwned
+      isOwned: () => this.assignment.isOwned?.() !== false
     })
     this.goOn()
   }

@@ -205,7 +205,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       forget(gone)
     })
 
-    const lost: MembershipOptions["lost"] = (why, isOver) =>
+    const lost: MembershipOptions["lost"] = (why, leftMs) =>
       Effect.suspend(() => {
         const gone = [...partitions.values()]
         if (gone.length === 0) return Effect.void
@@ -216,7 +216,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         }
         return Effect.logWarning("The group was lost; what is running is finished or interrupted").pipe(
           Effect.annotateLogs({ why, partitions: gone.map(({ id }) => id).join(",") }),
-          Effect.zipRight(close(gone, isOver ? 0 : lastDrain)),
+          Effect.zipRight(close(gone, Math.min(leftMs, lastDrain))),
           Effect.zipRight(Effect.sync(() => forget(gone)))
         )
       })

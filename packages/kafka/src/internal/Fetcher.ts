@@ -14,7 +14,7 @@ import { failure, unreadable } from "./Client.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
 import type { FetchedPartition, FetchResponse } from "./records.js"
-import { bytesOf, decodeRecords, MAX_FACTOR } from "./records.js"
+import { bytesOf, decodeRecords, MAX_FACTOR, tooLarge } from "./records.js"
 import { Signal } from "./Signal.js"
 import { errorType } from "./Wire.js"
 
@@ -172,7 +172,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       }).pipe(
         Effect.filterOrFail(
           ({ next }) => next > from || partition.fetchFactor < MAX_FACTOR,
-          () => unreadable("A batch is larger than can be fetched")
+          () => unreadable(tooLarge(topic, partition.id, from))
         ),
         // It may be that nothing that is tried again will help: somebody has to see it.
         Effect.tapError((error) =>

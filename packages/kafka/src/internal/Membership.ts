@@ -40,8 +40,8 @@ export interface MembershipOptions {
   readonly apply: (partitions: ReadonlyArray<number>, generation: number) => Effect.Effect<boolean, KafkaFailure>
   /** Waits until what was lost has ended here, as long as the session may last: no other can have it before. */
   readonly ended: Effect.Effect<void>
-  /** The group is about to give the partitions to others; or, where it is over, may have done so. */
-  readonly lost: (why: string, isOver: boolean) => Effect.Effect<void>
+  /** The group is about to give the partitions to others, in so many milliseconds at the earliest; at 0 it may have done so. */
+  readonly lost: (why: string, leftMs: number) => Effect.Effect<void>
 }
 
 export interface Membership {
@@ -217,18 +217,18 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       while (!state.needsJoin) yield* wake.wait
     })
 
-    const lose = (why: string, isOver: boolean) =>
+    const lose = (why: string, leftMs: number) =>
       Effect.suspend(() => {
         state.isMember = false
         state.joined = -1
-        return Effect.zipRight(options.lost(why, isOver), Effect.sync(rejoin))
+        return Effect.zipRight(options.lost(why, leftMs), Effect.sync(rejoin))
       })
 
     const recover = (error: KafkaFailure): Effect.Effect<void, KafkaFailure> => {
       if (error.type === "REBALANCE_IN_PROGRESS") return Effect.void
       if (kickedOut.has(error.type)) {
         if (error.type !== "ILLEGAL_GENERATION") state.memberId = ""
-        return lose(error.type, true)
+        return lose(error.type, 0)
       }
       if (toInvalidConfiguration(error) === undefined) return Effect.fail(error)
       // Whoever subscribes hears of it, and ends this.
@@ -265,7 +265,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       if (notCoordinator.has(type)) state.coordinator = undefined
       if (!kickedOut.has(type)) return
       if (type !== "ILLEGAL_GENERATION") state.memberId = ""
-      yield* lose(type, true)
+      yield* lose(type, 0)
     }).pipe(
       Effect.catchAll((error) =>
         Effect.zipRight(
@@ -289,7 +289,10 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
         Effect.zipRight(Effect.suspend(() =>
           options.owned().length > 0 && (isSilent() || options.isRefusing())
             // Beside it, which has to look after what is begun meanwhile.
-            ? Effect.fork(lose("no heartbeat was answered for too long", false))
+            ? Effect.fork(lose(
+              "no heartbeat was answered for too long",
+              Math.max(0, state.contact + settings.sessionTimeout - now())
+            ))
             : Effect.void
         ))
       )

@@ -79,6 +79,12 @@ const MAX_INT32 = 0x7fffffff
 /** How many bytes of a partition to ask for, where a batch did not fit into what was asked for before. */
 export const bytesOf = (partitionBytes: number, factor: number): number => Math.min(MAX_INT32, partitionBytes * factor)
 
+/** A batch's length is not under its checksum. */
+export const tooLarge = (topic: string, partition: number, offset: number): Fetched.DamagedRecords =>
+  new Fetched.DamagedRecords(
+    `The record batch of ${topic}[${partition}] at offset ${offset} says that it is larger than can be fetched`
+  )
+
 /**
  * What was in the record batches of a partition from `from` on, without the messages of aborted transactions.
  */

@@ -57,7 +57,7 @@ export class FaultLane implements Lane {
           this.laneRefused = false
           this.handOn()
         }),
-      isOwned: assignment.isOwned
+      isOwned: () => assignment.isOwned?.() !== false
     })
   }
 

@@ -70,7 +70,7 @@ const observedAssignment = (inner: Transport.Assignment, group: Group, ledger: L
     },
     settle: (messages) => Effect.tap(inner.settle(messages), () => Effect.sync(() => messages.forEach(settled))),
     resume: () => inner.resume(),
-    isOwned: inner.isOwned
+    isOwned: () => inner.isOwned?.() !== false
   }
 }
 
