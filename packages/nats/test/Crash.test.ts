@@ -32,7 +32,7 @@ describe.each(T.versions)("After a crash on %s", (version) => {
           writeFileSync(file, "")
           const lines = () => readFileSync(file, "utf8").split("\n").slice(0, -1)
           const child = yield* T.child("holding.ts", servers[0]!, topic.name, String(capacity), file)
-          yield* T.waitUntil("it works", () => lines().length > 1_000 || child.code() !== undefined)
+          yield* T.waitUntil("it works", () => lines().length > 2_000 || child.code() !== undefined)
           assert.strictEqual(child.errors(), "")
           child.kill()
           yield* T.waitUntil("it is dead", () => child.code() !== undefined)
@@ -58,7 +58,8 @@ describe.each(T.versions)("After a crash on %s", (version) => {
         const again = offsets.filter((offset) => finished.has(offset)).length
         const redelivered = consumer.taken.filter(({ deliveryCount = 1 }) => deliveryCount > 1).length
         assert.isAbove(redelivered, 100)
-        // What was under way in a turn of the event loop: many, where the process had to wait for its turn.
+        // What was finished in the turn of the event loop that a kill broke off: up to all that was in hand, where the process had to
+        // wait for its turn. That is four fifths of 900 and of 1,500.
         assert.isBelow(again, finished.size / 2)
         T.assertNoViolations(consumer)
         console.log(
