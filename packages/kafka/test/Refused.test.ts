@@ -1,11 +1,9 @@
 import type { Transport } from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
 import { Duration, Effect, Either } from "effect"
-import type { Client } from "../src/internal/Client.js"
 import { KafkaFailure } from "../src/internal/Client.js"
-import type { ProduceAnswer, ProduceRequest } from "../src/internal/produce.js"
-import * as KafkaConfig from "../src/KafkaConfig.js"
-import * as KafkaProducer from "../src/KafkaProducer.js"
+import type { ProduceAnswer } from "../src/internal/produce.js"
+import { producerOf } from "./fakeBroker.js"
 import { eventually, finishing, message, published, request, spec, transport } from "./Harness.js"
 
 const timeout = Duration.seconds(15)
@@ -54,37 +52,17 @@ const producer = (answers: Array<Partial<ProduceAnswer> | KafkaFailure>) =>
     const sent: Array<ReadonlyArray<string>> = []
     const ids: Array<string> = []
     const sequences: Array<number> = []
-    const never = () => Effect.never
-    let producers = 0
-    const client: Client = {
-      addresses: [],
-      connect: () => Effect.void,
-      metadata: never,
-      coordinator: never,
-      release: () => Effect.void,
-      call: <A>(_: unknown, __: unknown, api: string, payload: object) => {
-        if (api === "InitProducerId") {
-          return Effect.succeed({ errorCode: 0, producerId: String(producers++), producerEpoch: 0 } as A)
-        }
-        const { producerId, topicData: [topic] } = payload as ProduceRequest
-        const { firstSequence, messages, partition } = topic!.partitions[0]!
-        sent.push(messages.map(({ value }) => String(value)))
-        ids.push(producerId)
-        sequences.push(firstSequence)
-        const answer = answers.shift()!
-        if (answer instanceof KafkaFailure) return Effect.fail(answer)
-        const partitions = [{ partition, errorCode: 0, baseOffset: "0", ...answer }]
-        return Effect.succeed({ topics: [{ topicName: topic!.topic, partitions }] } as A)
-      }
-    }
     const topic = spec("orders", 1)
-    const known = { name: topic.name, id: undefined, leaders: [1], at: 0 }
-    const made = yield* KafkaProducer.make(client, {
-      ensure: () => Effect.succeed(known),
-      refresh: () => Effect.succeed(known),
-      known: () => known,
-      isReady: () => true
-    }, yield* KafkaConfig.resolve({ brokers: ["none:1"] }))
+    const made = yield* producerOf(topic, ({ producerId, topicData: [data] }) => {
+      const { firstSequence, messages, partition } = data!.partitions[0]!
+      sent.push(messages.map(({ value }) => String(value)))
+      ids.push(producerId)
+      sequences.push(firstSequence)
+      const answer = answers.shift()!
+      if (answer instanceof KafkaFailure) return Effect.fail(answer)
+      const partitions = [{ partition, errorCode: 0, baseOffset: "0", ...answer }]
+      return Effect.succeed({ topics: [{ topicName: data!.topic, partitions }] })
+    })
     const publish = (values: ReadonlyArray<string>) => made.publish(topic, values.map(messageOf), { timeout })
     return { ids, publish, sent, sequences }
   })
