@@ -221,6 +221,54 @@ export interface SubscribeRequest {
 }
 
 /**
+ * One partition of a running subscription, as its transport sees it now. Times are milliseconds since the epoch.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PartitionStatus {
+  readonly topic: string
+  readonly partition: number
+  readonly epoch: number
+  /** The next offset that the transport will offer. */
+  readonly position: number
+  /** The lowest offset that is not finished; all below it are. */
+  readonly watermark: number
+  /** The offset that the next published message will get, as far as the transport knows; `undefined` while it does not. */
+  readonly end: number | undefined
+  /** When `position` or `watermark` moved last, or the partition was assigned. */
+  readonly movedAt: number
+}
+
+/**
+ * Something that has been failing since a time and is tried again: a commit, a fetch, a lease.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Problem {
+  /** What fails, and what it means for the user. No payload and no secret. */
+  readonly message: string
+  /** Milliseconds since the epoch. */
+  readonly since: number
+}
+
+/**
+ * A running subscription, as its transport sees it now.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SourceStatus {
+  /** Whether the transport has a connection to a broker that serves this subscription. */
+  readonly isConnected: boolean
+  /** The partitions that this subscription owns now. */
+  readonly partitions: ReadonlyArray<PartitionStatus>
+  /** What is failing now. Empty where all is well. */
+  readonly problems: ReadonlyArray<Problem>
+}
+
+/**
  * A running subscription. It ends with the scope it was made in: then the transport settles what is
  * finished, with the broker's confirmation, and leaves the group.
  *
@@ -230,6 +278,13 @@ export interface SubscribeRequest {
 export interface Source {
   /** Stops fetching for good: when it has returned, nothing more is offered. Assignments stay and can finish messages. */
   readonly stop: Effect.Effect<void>
+  /** How the subscription stands now: read from memory, without a request to the broker. Left out where the transport can't tell. */
+  readonly status?: Effect.Effect<SourceStatus> | undefined
+  /**
+   * Ends with the error when the subscription breaks for good after it stood; what the transport repairs by itself is no such
+   * break. It never succeeds. Left out where a subscription can't break.
+   */
+  readonly failed?: Effect.Effect<never, SubscribeError> | undefined
 }
 
 /**
