@@ -62,7 +62,8 @@ const rankOf = (name: string): number => {
   return ranks.get(name.toLowerCase()) ?? headerNames.length
 }
 
-const decoder = new TextDecoder()
+// A key that begins with a byte order mark is another key than the one without.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
 /**
  * The aggregate id that a message's key is, if it is one.

@@ -12,12 +12,10 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as ParseResult from "effect/ParseResult"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as ActorSupervisor from "./ActorSupervisor.js"
 import * as Dispatcher from "./Dispatcher.js"
-import { EnvelopeCodec } from "./EnvelopeCodec.js"
+import * as EnvelopeCodec from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
 import { AlreadySubscribed, BusClosed, InvalidConfiguration, SubscribeFailed } from "./EventBusError.js"
 import type { PublishError, SubscribeError } from "./EventBusError.js"
@@ -25,6 +23,7 @@ import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import * as Checks from "./internal/checks.js"
 import { Condition } from "./internal/condition.js"
 import * as Handler from "./internal/handler.js"
+import * as Incoming from "./internal/incoming.js"
 import * as Outgoing from "./internal/outgoing.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
@@ -184,7 +183,7 @@ export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const dispatcher = yield* Dispatcher.Dispatcher
   const config = yield* EventBusConfig
-  const codec = yield* EnvelopeCodec
+  const codec = yield* EnvelopeCodec.EnvelopeCodec
   const clock = yield* Effect.clock
   const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
@@ -253,7 +252,7 @@ export const make = Effect.gen(function*() {
       const group = options.group ?? config.group
       return yield* Effect.acquireUseRelease(
         register(topic.name, group),
-        (entry) => start(entry, topic, handlerOf(topic, handler, options), options),
+        (entry) => start(entry, topic, handlerOf(topic, codec, handler, options), options),
         // It keeps its place until it is closed; one that could not be made has none.
         (entry, exit) => Exit.isFailure(exit) ? Effect.sync(() => registry.remove(entry)) : Effect.void
       )
@@ -269,7 +268,7 @@ export const make = Effect.gen(function*() {
       const onClosed = Effect.sync(() => registry.remove(entry))
       const former = yield* joined(topic, entry.group, options)
       const subscription = yield* Internal.make(
-        { transport: former?.transport ?? transport, dispatcher, codec, config, onClosed },
+        { transport: former?.transport ?? transport, dispatcher, config, onClosed },
         topic.spec,
         handler,
         options
@@ -347,9 +346,9 @@ export const make = Effect.gen(function*() {
         Effect.sync(() => replays++),
         () =>
           InternalReplay.run(
-            { transport, dispatcher, codec, config },
+            { transport, dispatcher, config },
             topic.spec,
-            handlerOf(topic, handler, options),
+            handlerOf(topic, codec, handler, options),
             options
           ).pipe(
             Effect.raceFirst(Effect.zipRight(closing.await, new BusClosed({ topic: topic.name }))),
@@ -418,17 +417,12 @@ const only = (results: ReadonlyArray<Either.Either<Receipt, PublishError>>): Eff
 
 const handlerOf = <E, R>(
   topic: AnyTopic,
+  codec: EnvelopeCodec.Service,
   handler: AnyHandler<E, R>,
   options: CommonOptions
-): Handler.Handler<E, R> => {
-  const handle = handler as (event: never, delivery: unknown) => Effect.Effect<unknown, E, R>
-  if (topic.kind === "plain") {
-    return Handler.make((work) => Either.right(work.value ?? new Uint8Array(0)), handle, options)
-  }
-  const decode = Schema.decodeUnknownEither(topic.schema)
-  return Handler.make(
-    (work) => Either.mapLeft(decode(work.envelope.payload), ParseResult.TreeFormatter.formatErrorSync),
-    handle,
+): Handler.Handler<E, R> =>
+  Handler.make(
+    Incoming.make(topic, codec, options),
+    handler as (event: never, delivery: unknown) => Effect.Effect<unknown, E, R>,
     options
   )
-}

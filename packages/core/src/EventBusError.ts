@@ -317,10 +317,15 @@ export class ReplayUnsupported extends Data.TaggedError("ReplayUnsupported")<{
  * @category errors
  */
 export class DecodeError extends Data.TaggedError("DecodeError")<{
-  readonly reason: "Empty" | "Utf8" | "Json" | "Field" | "Payload"
-  /** What is wrong, in words; for `Field` it names the field. */
+  /**
+   * `Empty`, `Utf8` and `Json`: the value has no bytes, is no text, or is no JSON object. `Field`: a field of the envelope is missing or wrong.
+   * `Payload`: the payload does not fit the topic's schema. `Codec`: a codec of one's own threw, or answered no envelope.
+   */
+  readonly reason: "Empty" | "Utf8" | "Json" | "Field" | "Payload" | "Codec"
+  /** What is wrong, in words and without any value of the payload; for `Field` it names the field. */
   readonly issue: string
   readonly position?: Position | undefined
+  /** For `Payload` the Schema's ParseError, whose `issue` has the values; for `Codec` what was thrown. For programs: no log of the bus shows it. */
   readonly cause?: unknown
 }> {
   /** @since 0.1.0 */

@@ -6,10 +6,11 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import type { DecodeError, HandlerTimeout, Position } from "./EventBusError.js"
 import type { FailurePolicy } from "./FailurePolicy.js"
+import { describeCause } from "./internal/describeCause.js"
 
 /**
  * The handling of an at-least-once message has been given up (or, with `hold`, goes on at the cap).
@@ -40,7 +41,7 @@ export class EnvelopeFailure<E = unknown> extends Data.TaggedError("EnvelopeFail
     return `${
       describe(this.position)
     } was not handled after ${this.attempts} attempts and ${this.restarts} restarts; ${done}: ${
-      Cause.pretty(this.cause)
+      describeCause(this.cause)
     }`
   }
 }
@@ -60,7 +61,7 @@ export class PlainFailure<E = unknown> extends Data.TaggedError("PlainFailure")<
   /** @since 0.1.0 */
   declare readonly cause: Cause.Cause<E | HandlerTimeout | DecodeError>
   override get message() {
-    return `${describe(this.position)} was not handled and will not come again: ${Cause.pretty(this.cause)}`
+    return `${describe(this.position)} was not handled and will not come again: ${describeCause(this.cause)}`
   }
 }
 

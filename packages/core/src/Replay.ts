@@ -4,10 +4,11 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import type { BusClosed, HandlerTimeout, Position, ReadError, ReplayUnsupported } from "./EventBusError.js"
+import { describeCause } from "./internal/describeCause.js"
 import type { ReadFrom, ReadTo } from "./Transport.js"
 
 /**
@@ -67,7 +68,7 @@ export class ReplayFailed<E = unknown> extends Data.TaggedError("ReplayFailed")<
   declare readonly cause: Cause.Cause<E | HandlerTimeout>
   override get message() {
     const { offset, partition, topic } = this.position
-    return `The replay ended at ${topic}[${partition}]@${offset}, whose handler failed: ${Cause.pretty(this.cause)}`
+    return `The replay ended at ${topic}[${partition}]@${offset}, whose handler failed: ${describeCause(this.cause)}`
   }
 }
 

@@ -17,6 +17,10 @@ export * as ConfigSpec from "./ConfigSpec.js"
 /**
  * @since 0.1.0
  */
+export * as DeadLetter from "./DeadLetter.js"
+/**
+ * @since 0.1.0
+ */
 export * as Delivery from "./Delivery.js"
 /**
  * @since 0.1.0

@@ -33,7 +33,8 @@ const workOf = (headers: Headers.Headers, timestamp = 5) =>
 /** Publishes the dead letter of a message to a broker that refuses some messages; what was written, and how many tries it took. */
 const written = (
   work: Work,
-  refuse: (message: Transport.OutgoingMessage) => EventBusError.PublishError | undefined
+  refuse: (message: Transport.OutgoingMessage) => EventBusError.PublishError | undefined,
+  cause: Cause.Cause<unknown> = Cause.fail("c".repeat(100))
 ) =>
   Effect.gen(function*() {
     let tries = 0
@@ -55,7 +56,7 @@ const written = (
       attempts: 1,
       restarts: 0,
       policy: FailurePolicy.drop,
-      cause: Cause.fail("c".repeat(100))
+      cause
     })
     yield* DeadLetter.publisher(transport, Duration.seconds(1), Schedule.recurs(3))(dead, work, failure)
     return { tries, ...found! }
@@ -107,5 +108,33 @@ it.effect("a dead letter is as old as its publishing, or retention would soon de
     for (const time of [5, -1, 1.7e18]) {
       const { headers, timestamp } = yield* written(workOf({}, time), () => undefined)
       expect([timestamp, headers["X-Dead-Letter-Timestamp"]]).toEqual([undefined, String(time)])
+    }
+  }))
+
+it.effect("whatever an error is called and says, what the bus adds has a bound, and no letter is refused because of it", () =>
+  Effect.gen(function*() {
+    const tooLarge = new EventBusError.MessageTooLarge({ topic: "dead", size: 2, limit: 1 })
+    for (const error of [{ _tag: "T".repeat(1_100_000) }, new Error("x".repeat(1_100_000)), "x".repeat(1_100_000)]) {
+      const { headers } = yield* written(workOf({}), () => undefined, Cause.fail(error))
+      expect(JSON.stringify(headers).length).toBeLessThan(3_000)
+    }
+    // Ever less is tried: without the cause, with the headers as text, without them, the position, nothing.
+    for (
+      const [limit, names, tries] of [
+        [2_000, ["page", "X-Dead-Letter-Topic", "X-Dead-Letter-Error"], 2],
+        [1_000, ["X-Dead-Letter-Topic", "X-Dead-Letter-Error", "X-Dead-Letter-Attempts"], 4],
+        [150, ["X-Dead-Letter-Topic", "X-Dead-Letter-Partition", "X-Dead-Letter-Offset"], 5],
+        [10, [], 6]
+      ] as const
+    ) {
+      const letter = yield* written(
+        workOf({ page: "p".repeat(900) }),
+        (message) => sizeOf(message) > limit ? tooLarge : undefined,
+        Cause.fail({ _tag: "T".repeat(1_000), message: "x".repeat(10_000) })
+      )
+      expect(letter.tries).toBe(tries)
+      expect(Object.keys(letter.headers)).toEqual(expect.arrayContaining([...names]))
+      expect(letter.value).toEqual(new Uint8Array([1]))
+      if (limit === 10) expect(letter.headers).toEqual({})
     }
   }))

@@ -1,9 +1,10 @@
-import { ActorSupervisor, EventBusConfig } from "@effect-eventbus/core"
+import { ActorSupervisor, EnvelopeCodec, EventBusConfig, Topic } from "@effect-eventbus/core"
 import { Effect, Runtime } from "effect"
 import { AtLeastOnceLane } from "../src/internal/atLeastOnceLane.js"
 import { AtMostOnceLane } from "../src/internal/atMostOnceLane.js"
 import { Budget } from "../src/internal/budget.js"
 import { Counters } from "../src/internal/counters.js"
+import * as Incoming from "../src/internal/incoming.js"
 import { Router } from "../src/internal/router.js"
 import type { Work } from "../src/internal/work.js"
 import { ScriptedAssignment } from "./ScriptedAssignment.js"
@@ -47,7 +48,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
     const settings = {
       mailboxes,
       counters: new Counters(),
-      router: new Router({ group: "g", codec: undefined, aggregateIdFromSubject: false }),
+      router: new Router({ group: "g", incoming: Incoming.make(Topic.plain("orders"), EnvelopeCodec.json, {}) }),
       bytes: new Budget(options.maxBytes ?? 1_000_000),
       maxUnfinished: options.maxUnfinished ?? 1_000,
       settledAhead: new Budget(options.maxSettledAhead ?? 100),

@@ -1,6 +1,7 @@
-import { AggregateId, EnvelopeCodec, Headers, Partitioner, type Transport } from "@effect-eventbus/core"
+import { AggregateId, EnvelopeCodec, Headers, Partitioner, Topic, type Transport } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck } from "effect"
+import * as Incoming from "../src/internal/incoming.js"
 import { Router } from "../src/internal/router.js"
 
 const encoder = new TextEncoder()
@@ -20,19 +21,6 @@ const message = (given: Partial<Transport.IncomingMessage>): Transport.IncomingM
 })
 
 const lane = { begin: () => true, finish: () => {}, interrupted: () => {}, epoch: 1 }
-
-const body = (aggregateId: string) =>
-  bytes(JSON.stringify({
-    event_id: "e",
-    aggregate_id: aggregateId,
-    event_type: "t",
-    event_version: 1,
-    timestamp: "2026-11-21T09:30:00Z",
-    payload: 1
-  }))
-
-const router = (kind: "envelope" | "plain", aggregateIdFromSubject = false) =>
-  new Router({ group: "g", codec: kind === "envelope" ? EnvelopeCodec.json : undefined, aggregateIdFromSubject })
 
 describe("AggregateId", () => {
   it.prop("is 1 to 256 of the allowed characters and nothing else", [
@@ -112,44 +100,8 @@ describe("Headers", () => {
 })
 
 describe("Router", () => {
-  it("asks the body, then headers, then the key, then the subject where that is wanted", () => {
-    const all = {
-      value: body("from-body"),
-      headers: { "aggregate-id": "from-header" },
-      key: bytes("from-key"),
-      topic: "orders.from-subject"
-    }
-    const route = (given: Partial<Transport.IncomingMessage>, fromSubject = true) =>
-      router("envelope", fromSubject).route(message({ ...all, ...given }), lane, 1).aggregateId
-    expect(route({})).toBe("from-body")
-    expect(route({ value: bytes("junk") })).toBe("from-header")
-    expect(route({ value: bytes("junk"), headers: {} })).toBe("from-key")
-    expect(route({ value: bytes("junk"), headers: {}, key: null })).toBe("from-subject")
-    expect(route({ value: bytes("junk"), headers: {}, key: null }, false)).toBeUndefined()
-  })
-
-  it("does not look into the bytes of plain messages", () => {
-    const work = router("plain").route(message({ value: body("from-body"), key: bytes("from-key") }), lane, 1)
-    expect(work.aggregateId).toBe("from-key")
-    expect(work.envelope).toBeUndefined()
-    expect(work.undecodable).toBeUndefined()
-  })
-
-  it("keeps an undecodable envelope's own aggregate id before a header's", () => {
-    const broken = bytes(
-      JSON.stringify({ ...JSON.parse(new TextDecoder().decode(body("from-body"))), event_version: 0 })
-    )
-    const work = router("envelope").route(
-      message({ value: broken, headers: { "X-Aggregate-ID": "from-header" } }),
-      lane,
-      1
-    )
-    expect(work.aggregateId).toBe("from-body")
-    expect(work.undecodable).toMatchObject({ reason: "Field", position: { topic: "orders", partition: 0, offset: 0 } })
-  })
-
   it("spreads messages without an aggregate id evenly over 256 mailboxes that no aggregate can have", () => {
-    const one = router("plain")
+    const one = new Router({ group: "g", incoming: Incoming.make(Topic.plain("orders"), EnvelopeCodec.json, {}) })
     const counts = new Map<string, number>()
     for (let i = 0; i < 256 * 40; i++) {
       const { aggregateId, mailbox } = one.route(message({}), lane, 1)

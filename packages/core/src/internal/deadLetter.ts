@@ -1,34 +1,50 @@
-import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
+import { headerNames as names } from "../DeadLetter.js"
 import type { PublishError } from "../EventBusError.js"
 import type { EnvelopeFailure } from "../Failure.js"
 import * as Headers from "../Headers.js"
 import type * as Transport from "../Transport.js"
-import type { Work } from "./work.js"
+import { describeCause, nameOf } from "./describeCause.js"
+import * as Safely from "./safely.js"
 
 /** A cause in a header is for people; brokers limit headers. */
 const maxCauseLength = 2_000
+
+/** An error's name and a group's are users' text. A topic's is bounded by its broker. */
+const maxNameLength = 256
+const maxTopicLength = 2_048
 
 /** What can't be headers of the dead letter is text in one of them, if it is no longer than so many characters. */
 const maxTextLength = 16_384
 
 /**
- * The headers that a dead letter gets beside its own: where it came from, and why it was given up.
+ * What a dead letter is made from.
  *
  * @internal
  */
-export const headers = (work: Work, failure: EnvelopeFailure): Headers.Headers => ({
-  "X-Dead-Letter-Topic": work.topic,
-  "X-Dead-Letter-Partition": String(work.partition),
-  "X-Dead-Letter-Offset": String(work.offset),
-  "X-Dead-Letter-Timestamp": String(work.timestamp),
-  "X-Dead-Letter-Group": work.group,
-  "X-Dead-Letter-Attempts": String(failure.attempts),
-  "X-Dead-Letter-Restarts": String(failure.restarts),
-  "X-Dead-Letter-Error": errorTag(failure.cause),
-  "X-Dead-Letter-Cause": oneLine(Cause.pretty(failure.cause)).slice(0, maxCauseLength)
+export interface Original {
+  readonly message: Transport.IncomingMessage
+  readonly group: string
+  readonly aggregateId: string | undefined
+}
+
+/** Where the message stood: what a letter has as long as anything fits beside the original. */
+const positionHeaders = ({ message }: Original): Headers.Headers => ({
+  [names.topic]: Safely.cut(message.topic, maxTopicLength),
+  [names.partition]: String(message.partition),
+  [names.offset]: String(message.offset)
+})
+
+/** All but the cause. Each has a bound, so that together they have one. */
+const shortHeaders = (original: Original, failure: EnvelopeFailure): Headers.Headers => ({
+  ...positionHeaders(original),
+  [names.timestamp]: String(original.message.timestamp),
+  [names.group]: Safely.cut(original.group, maxNameLength),
+  [names.attempts]: String(failure.attempts),
+  [names.restarts]: String(failure.restarts),
+  [names.error]: oneLine(nameOf(failure.cause)).slice(0, maxNameLength)
 })
 
 /**
@@ -41,33 +57,29 @@ export const publisher = (
   timeout: Duration.Duration,
   retry: Schedule.Schedule<unknown, PublishError>
 ) =>
-(topic: Transport.TopicSpec, work: Work, failure: EnvelopeFailure): Effect.Effect<void> => {
-  const all = headers(work, failure)
-  const { "X-Dead-Letter-Cause": _, ...withoutCause } = all
-  const publish = (letter: Headers.Headers) =>
+(topic: Transport.TopicSpec, original: Original, failure: EnvelopeFailure): Effect.Effect<void> => {
+  const { aggregateId, group, message } = original
+  const publish = (headers: Headers.Headers) =>
     Effect.flatMap(
       transport.publish(topic, [{
         // One message has one dead letter, however often its publishing is tried.
-        id: `${work.topic}/${work.partition}/${work.offset}/${work.group}`,
-        aggregateId: work.aggregateId,
-        key: work.key,
-        value: work.value,
-        headers: letter,
+        id: `${message.topic}/${message.partition}/${message.offset}/${group}`,
+        aggregateId,
+        key: message.key,
+        value: message.value,
+        headers,
         // Its own time, as of publishing: retention goes by it, and would soon delete the dead letters of old events.
         timestamp: undefined
       }], { timeout }),
       (results) => results[0]!
     )
-  return publish(Headers.merge(work.headers, all)).pipe(
-    // The cause is the one part that can be missed where the original fits by a hair.
-    Effect.catchIf(isRefused, () => publish(Headers.merge(work.headers, withoutCause))),
-    // Foreign producers write headers that a client of this broker can't write, or as many as leave no room.
-    Effect.catchIf(isRefused, () => publish({ ...withoutCause, ...asText(work.headers) })),
-    Effect.catchIf(isRefused, () => publish(withoutCause)),
+  return smallerAndSmaller(original, failure, publish).pipe(
     // It was written by an attempt whose answer was lost, in this process or before a crash.
     Effect.catchIf((error) => error._tag === "PublishFailed" && error.reason === "Duplicate", () => Effect.void),
     Effect.tapError((error) =>
-      Effect.logError(`A dead letter could not be published and is tried again. ${error.message}`)
+      Effect.logError(
+        `A dead letter could not be published and is tried again. ${Safely.cut(error.message, maxCauseLength)}`
+      )
     ),
     Effect.retry(retry),
     Effect.asVoid,
@@ -76,24 +88,45 @@ export const publisher = (
   )
 }
 
+/** Whatever the bus adds must not be why a letter is refused: what is refused is tried with less, down to the message by itself. */
+const smallerAndSmaller = <A>(
+  original: Original,
+  failure: EnvelopeFailure,
+  publish: (headers: Headers.Headers) => Effect.Effect<A, PublishError>
+): Effect.Effect<A, PublishError> =>
+  Effect.suspend(() => {
+    const own = original.message.headers
+    const short = shortHeaders(original, failure)
+    const position = positionHeaders(original)
+    const cause = oneLine(describeCause(failure.cause)).slice(0, maxCauseLength)
+    return publish(Headers.merge(own, { ...short, [names.cause]: cause })).pipe(
+      // The cause is the one part that can be missed where the original fits by a hair.
+      Effect.catchIf(isRefused, () => publish(Headers.merge(own, short))),
+      // Foreign producers write headers that a client of this broker can't write, or as many as leave no room.
+      Effect.catchIf(isRefused, () => publish({ ...short, ...asText(own) })),
+      Effect.catchIf(isRefused, () => publish(short)),
+      Effect.catchIf(isRefused, () => publish(position)),
+      Effect.catchIf(isRefused, () =>
+        Effect.tap(publish(Headers.empty), () => {
+          const { offset, partition, topic } = original.message
+          return Effect.logWarning(
+            `The dead letter of ${topic}[${partition}]@${offset} has neither its position nor its headers: there was no room`
+          )
+        }))
+    )
+  })
+
 const isRefused = (error: PublishError): boolean => error._tag === "InvalidMessage" || error._tag === "MessageTooLarge"
 
 const asText = (own: Headers.Headers): Headers.Headers => {
   const values = (value: Headers.Headers[string]) =>
     [value ?? []].flat().map((one) => Headers.valueToString(one as Headers.HeaderValue))
   const text = escaped(JSON.stringify(Object.entries(own).map(([name, value]) => [name, ...values(value)])))
-  return text.length > maxTextLength ? {} : { "X-Dead-Letter-Headers": text }
+  return text.length > maxTextLength ? {} : { [names.headers]: text }
 }
 
 const escaped = (json: string): string =>
   json.replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`)
-
-const errorTag = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
-  if (typeof error !== "object" || error === null) return typeof error
-  if ("_tag" in error && typeof error._tag === "string") return oneLine(error._tag)
-  return error instanceof Error ? oneLine(error.name) : "object"
-}
 
 /** Printable ASCII on one line: the safest header value on every broker. */
 const oneLine = (text: string): string => text.replace(/\s+/g, " ").replace(/[^\x20-\x7e]/g, "?").trim()

@@ -1,8 +1,10 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { DecodeError, HandlerTimeout } from "../EventBusError.js"
+import { type DecodeError, HandlerTimeout } from "../EventBusError.js"
 import type { CommonOptions } from "../Subscription.js"
+import type { Incoming } from "./incoming.js"
+import * as UserCode from "./userCode.js"
 import type { Work } from "./work.js"
 
 /**
@@ -12,17 +14,19 @@ import type { Work } from "./work.js"
  * @internal
  */
 export interface Handler<E, R> {
+  readonly incoming: Incoming
   readonly decode: (work: Work) => DecodeError | undefined
   readonly run: (work: Work) => Effect.Effect<unknown, E | HandlerTimeout, R>
 }
 
 /** @internal */
 export const make = <E, R>(
-  decodeEvent: (work: Work) => Either.Either<unknown, unknown>,
+  incoming: Incoming,
   handle: (event: never, work: Work) => Effect.Effect<unknown, E, R>,
   options: CommonOptions
 ): Handler<E, R> => {
-  let run = (work: Work): Effect.Effect<unknown, E | HandlerTimeout, R> => handle(work.event as never, work)
+  let run = (work: Work): Effect.Effect<unknown, E | HandlerTimeout, R> =>
+    UserCode.call(() => handle(work.event as never, work))
   if (options.handlerTimeout !== undefined) {
     const timeout = Duration.decode(options.handlerTimeout)
     const untimed = run
@@ -38,19 +42,13 @@ export const make = <E, R>(
     run = (work) => permits.withPermits(1)(Effect.suspend(() => unlimited(work)))
   }
   return {
+    incoming,
     run,
     decode: (work) => {
       if (work.isDecoded) return undefined
       if (work.undecodable !== undefined) return work.undecodable
-      const event = decodeEvent(work)
-      if (Either.isLeft(event)) {
-        return new DecodeError({
-          reason: "Payload",
-          issue: event.left instanceof Error ? event.left.message : String(event.left),
-          position: work.position,
-          cause: event.left
-        })
-      }
+      const event = incoming.event(work.envelope, work.message)
+      if (Either.isLeft(event)) return event.left
       work.event = event.right
       work.isDecoded = true
       return undefined

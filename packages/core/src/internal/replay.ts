@@ -35,7 +35,7 @@ export const run = <E, R>(
   options: Options
 ): Effect.Effect<Report, ReplayFailed<E> | ReplayUnsupported | ReadError, R | Scope.Scope> =>
   Effect.gen(function*() {
-    const { codec, config, dispatcher, transport } = environment
+    const { config, dispatcher, transport } = environment
     if (transport.read === undefined) {
       return yield* new ReplayUnsupported({ topic: topic.name, transport: transport.name })
     }
@@ -57,11 +57,7 @@ export const run = <E, R>(
       drained.changed()
     }
     const lane: WorkLane = { epoch: 0, begin: () => failure === undefined, finish: release, interrupted: release }
-    const router = new Router({
-      group,
-      codec: topic.kind === "envelope" ? codec : undefined,
-      aggregateIdFromSubject: options.aggregateIdFromSubject ?? false
-    })
+    const router = new Router({ group, incoming: handler.incoming })
 
     const failed = (work: Work, cause: Cause.Cause<E | HandlerTimeout>): Effect.Effect<void> => {
       failure ??= new ReplayFailed<E>({

@@ -11,7 +11,6 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Behaviour } from "../ActorSupervisor.js"
 import type * as Dispatcher from "../Dispatcher.js"
-import type * as EnvelopeCodec from "../EnvelopeCodec.js"
 import type * as EventBusConfig from "../EventBusConfig.js"
 import { InvalidConfiguration } from "../EventBusError.js"
 import type { SubscribeError } from "../EventBusError.js"
@@ -26,8 +25,10 @@ import { AtMostOnceLane } from "./atMostOnceLane.js"
 import { Budget } from "./budget.js"
 import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
+import { describeCause } from "./describeCause.js"
 import type { Handler } from "./handler.js"
 import { Router } from "./router.js"
+import * as UserCode from "./userCode.js"
 import type { Work } from "./work.js"
 
 /** How many failures wait for a slow reader of `failures`, before the oldest are left out. */
@@ -37,7 +38,6 @@ const failuresCapacity = 1_024
 export interface Environment {
   readonly transport: Transport.Service
   readonly dispatcher: Dispatcher.Service
-  readonly codec: EnvelopeCodec.Service
   readonly config: EventBusConfig.Service
   /** Runs when the subscription has been closed, by whomever. */
   readonly onClosed: Effect.Effect<void>
@@ -97,11 +97,7 @@ export const make = <E, R>(
       const settings = {
         mailboxes,
         counters,
-        router: new Router({
-          group,
-          codec: topic.kind === "envelope" ? environment.codec : undefined,
-          aggregateIdFromSubject: options.aggregateIdFromSubject ?? false
-        }),
+        router: new Router({ group, incoming: handler.incoming }),
         bytes: new Budget(config.maxBytes),
         maxUnfinished: config.maxUnfinished,
         settledAhead: new Budget(config.maxSettledAhead),
@@ -205,9 +201,11 @@ const reporter =
   (failure: One): Effect.Effect<void, never, R> =>
     logged(failure).pipe(
       Effect.zipRight(PubSub.publish(failures, failure)),
-      Effect.zipRight(onFailure === undefined ? Effect.void : Effect.suspend(() => onFailure(failure))),
+      Effect.zipRight(
+        onFailure === undefined ? Effect.void : Effect.suspend(() => UserCode.call(() => onFailure(failure)))
+      ),
       // A report that breaks, or interrupts itself, must not run the message again, nor end its actor.
-      Effect.catchAllCause((cause) => Effect.logError("onFailure died", cause)),
+      Effect.catchAllCause((cause) => Effect.logError(`onFailure died: ${describeCause(cause)}`)),
       Effect.asVoid
     )
 

@@ -1,0 +1,169 @@
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import * as AggregateId from "../AggregateId.js"
+import type { Envelope } from "../Envelope.js"
+import type * as EnvelopeCodec from "../EnvelopeCodec.js"
+import { DecodeError, type Position } from "../EventBusError.js"
+import type { EnvelopeTopic, PlainTopic } from "../Topic.js"
+import type { IncomingMessage } from "../Transport.js"
+import * as MailboxKey from "./mailboxKey.js"
+import * as ParseIssue from "./parseIssue.js"
+import * as Safely from "./safely.js"
+
+/**
+ * What is known of a message when it is taken.
+ *
+ * @internal
+ */
+export interface Read {
+  readonly aggregateId: string | undefined
+  /** What it is ordered by: its aggregate id, else its key, or what its codec read. Undefined for a message in no order. */
+  readonly mailbox: string | undefined
+  readonly envelope: Envelope | undefined
+  readonly undecodable: DecodeError | undefined
+  /** It has no value, and its topic is one of envelopes: it says that something was deleted. */
+  readonly isTombstone: boolean
+}
+
+/**
+ * How a subscription's messages are read. Neither function throws: bytes are data, and codecs are users' code.
+ *
+ * @internal
+ */
+export interface Incoming {
+  /** Reads what a message is ordered by, when it is taken. The payload is not looked at. */
+  readonly read: (message: IncomingMessage) => Read
+  /** What the handler is called with, when the message's turn has come. */
+  readonly event: (envelope: Envelope | undefined, message: IncomingMessage) => Either.Either<unknown, DecodeError>
+}
+
+/** @internal */
+export const make = (
+  topic: EnvelopeTopic<unknown, unknown> | PlainTopic,
+  codec: EnvelopeCodec.Service,
+  options: { readonly aggregateIdFromSubject?: boolean | undefined }
+): Incoming => {
+  const fromSubject = options.aggregateIdFromSubject === true
+  const idOf = (message: IncomingMessage): string | undefined =>
+    AggregateId.fromHeaders(message.headers) ?? AggregateId.fromKey(message.key) ??
+      (fromSubject ? AggregateId.fromSubject(message.topic) : undefined)
+
+  if (topic.kind === "plain") {
+    return {
+      read: (message) => ordered(message, idOf(message), undefined, undefined, undefined, false),
+      event: (_, message) => Either.right(message.value ?? empty)
+    }
+  }
+  return {
+    read: (message) => {
+      if (message.value === null) return ordered(message, idOf(message), undefined, undefined, undefined, true)
+      const decoded = decode(codec, message)
+      if (decoded instanceof DecodeError) {
+        return ordered(message, idOf(message), undefined, undefined, decoded, false)
+      }
+      const { envelope, id, undecodable } = decoded
+      return ordered(message, AggregateId.isValid(id) ? id : idOf(message), id, envelope, undecodable, false)
+    },
+    event: eventOf(topic)
+  }
+}
+
+const empty = new Uint8Array(0)
+
+const ordered = (
+  message: IncomingMessage,
+  aggregateId: string | undefined,
+  /** What the codec read. */
+  id: string | undefined,
+  envelope: Envelope | undefined,
+  undecodable: DecodeError | undefined,
+  isTombstone: boolean
+): Read => ({
+  aggregateId,
+  mailbox: aggregateId ?? (id !== undefined && id !== ""
+    ? MailboxKey.ofForeignId(id)
+    : message.key === null
+    ? undefined
+    : MailboxKey.ofKey(message.key)),
+  envelope,
+  undecodable,
+  isTombstone
+})
+
+const positionOf = ({ offset, partition, topic }: IncomingMessage): Position => ({ topic, partition, offset })
+
+interface Decoded {
+  readonly id: string | undefined
+  readonly envelope: Envelope | undefined
+  readonly undecodable: DecodeError | undefined
+}
+
+/** Asks the codec, and believes nothing that it answers. */
+const decode = (codec: EnvelopeCodec.Service, message: IncomingMessage): Decoded | DecodeError => {
+  try {
+    const decoded = codec.decode(message.value, message.headers)
+    if (Either.isRight(decoded)) {
+      const envelope = decoded.right
+      const issue = issueOf(envelope)
+      return issue === undefined
+        ? { id: envelope.aggregateId, envelope, undecodable: undefined }
+        : codecError(message, `the codec answered no envelope: ${issue}`)
+    }
+    const { aggregateId, error } = decoded.left
+    const { cause, issue, reason } = error
+    return {
+      id: typeof aggregateId === "string" ? aggregateId : undefined,
+      envelope: undefined,
+      undecodable: new DecodeError({ reason, issue: String(issue), cause, position: positionOf(message) })
+    }
+  } catch (cause) {
+    // What it threw may have the value in its message, as JSON's SyntaxError has.
+    return codecError(message, `the codec threw (${Safely.nameOf(cause)}), or answered no Either`, cause)
+  }
+}
+
+/** What later code relies on, whatever the codec. */
+const issueOf = (envelope: Envelope): string | undefined => {
+  const { aggregateId, eventId, eventType, eventVersion, timestamp } = envelope
+  return typeof aggregateId !== "string"
+    ? "aggregateId is no string"
+    : typeof eventType !== "string"
+    ? "eventType is no string"
+    : typeof eventId !== "string"
+    ? "eventId is no string"
+    : typeof eventVersion !== "number"
+    ? "eventVersion is no number"
+    : typeof timestamp !== "string"
+    ? "timestamp is no string"
+    : undefined
+}
+
+const codecError = (message: IncomingMessage, issue: string, cause?: unknown): DecodeError =>
+  new DecodeError({ reason: "Codec", issue, cause, position: positionOf(message) })
+
+const eventOf = (topic: EnvelopeTopic<unknown, unknown>): Incoming["event"] => {
+  const decodePayload = Schema.decodeUnknownEither(topic.schema)
+  return (envelope, message) => {
+    if (envelope === undefined) {
+      return Either.left(
+        new DecodeError({ reason: "Empty", issue: "it has no value", position: positionOf(message) })
+      )
+    }
+    let payload: unknown
+    try {
+      payload = envelope.payload
+    } catch (cause) {
+      return Either.left(codecError(message, `the payload can't be read (${Safely.nameOf(cause)})`, cause))
+    }
+    return Either.mapLeft(
+      decodePayload(payload),
+      ({ issue }) =>
+        new DecodeError({
+          reason: "Payload",
+          issue: `the payload does not fit the topic's schema: ${ParseIssue.format(issue)}`,
+          position: positionOf(message),
+          cause: new ParseIssue.DiscreetParseError({ issue })
+        })
+    )
+  }
+}
