@@ -8,6 +8,7 @@ import type { Subject } from "./conformance/Bench.js"
 import { bounds } from "./conformance/bounds.js"
 import { failures } from "./conformance/failures.js"
 import { garbage } from "./conformance/garbage.js"
+import { keysOrder } from "./conformance/keys.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
 import { presubscription } from "./conformance/presubscription.js"
@@ -29,6 +30,7 @@ export type {
 export const suite = (subject: Subject): void => {
   describe(`the delivery contract on ${subject.name}`, () => {
     order(subject)
+    keysOrder(subject)
     settlement(subject)
     failures(subject)
     bounds(subject)
