@@ -13,24 +13,25 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as ActorSupervisor from "./ActorSupervisor.js"
-import * as Dispatcher from "./Dispatcher.js"
 import * as EnvelopeCodec from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
 import { AlreadySubscribed, BusClosed, InvalidConfiguration, SubscribeFailed } from "./EventBusError.js"
 import type { PublishError, SubscribeError } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
+import * as Handler from "./internal/attempt.js"
 import * as Checks from "./internal/checks.js"
 import { Condition } from "./internal/condition.js"
-import * as Handler from "./internal/handler.js"
 import * as Incoming from "./internal/incoming.js"
+import { Mailboxes } from "./internal/mailboxes.js"
 import * as Outgoing from "./internal/outgoing.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
 import * as Internal from "./internal/subscription.js"
+import { Observer } from "./Observer.js"
 import type * as Presubscription from "./Presubscription.js"
 import type * as Replay from "./Replay.js"
+import { Strategy } from "./Strategy.js"
 import type {
   AnyOptions,
   CommonOptions,
@@ -40,6 +41,7 @@ import type {
   PlainOptions,
   Subscription
 } from "./Subscription.js"
+import * as Supervisor from "./Supervisor.js"
 import type {
   EnvelopeHandler,
   EnvelopeMessage,
@@ -174,15 +176,16 @@ type AnyMessage = EnvelopeMessage<unknown> | PlainMessage
 type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown, E, R>
 
 /**
- * A bus on the provided transport and dispatcher. When its scope ends, its subscriptions are closed and publishing ends.
+ * A bus on the provided transport, under the provided supervisor. When its scope ends, its subscriptions are closed and publishing ends.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
-  const dispatcher = yield* Dispatcher.Dispatcher
   const config = yield* EventBusConfig
+  const observer = yield* Observer
+  const mailboxes = new Mailboxes(yield* Supervisor.Supervisor, yield* Strategy, config.mailboxCapacity)
   const codec = yield* EnvelopeCodec.EnvelopeCodec
   const clock = yield* Effect.clock
   const registry = new Registry()
@@ -261,14 +264,14 @@ export const make = Effect.gen(function*() {
   const start = <E, R>(
     entry: Entry,
     topic: AnyTopic,
-    handler: Handler.Handler<E, R>,
+    handler: Handler.Handler<E>,
     options: Internal.Options<E, R>
   ) =>
     Effect.gen(function*() {
       const onClosed = Effect.sync(() => registry.remove(entry))
       const former = yield* joined(topic, entry.group, options)
       const subscription = yield* Internal.make(
-        { transport: former?.transport ?? transport, dispatcher, config, onClosed },
+        { transport: former?.transport ?? transport, mailboxes, observer, config, onClosed },
         topic.spec,
         handler,
         options
@@ -346,7 +349,7 @@ export const make = Effect.gen(function*() {
         Effect.sync(() => replays++),
         () =>
           InternalReplay.run(
-            { transport, dispatcher, config },
+            { transport, mailboxes, observer, config },
             topic.spec,
             handlerOf(topic, codec, handler, options),
             options
@@ -362,6 +365,8 @@ export const make = Effect.gen(function*() {
       )
     })
 
+  // Slots that subscriptions share end after them.
+  yield* Effect.addFinalizer(() => mailboxes.shutdown)
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
       isClosed = true
@@ -387,24 +392,22 @@ export const make = Effect.gen(function*() {
 })
 
 /**
- * A bus with an actor per aggregate, on the provided transport.
+ * A bus on the provided transport. What is provided below it counts: `EventBusConfig`, `EnvelopeCodec`, `Strategy`, `Observer`.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<EventBus, never, Transport> = Layer.scoped(EventBus, make).pipe(
-  Layer.provide(Dispatcher.layerActorPerAggregate),
-  Layer.provide(ActorSupervisor.layer())
+  Layer.provide(Supervisor.layer())
 )
 
 /**
- * A bus with a dispatcher of your choice, on the provided transport. `Dispatcher.layerActorPerAggregate` and
- * `ActorSupervisor.layer({ restart })` together are what `layer` has, with another schedule of restarts.
+ * A bus under a supervisor of your choice: `Supervisor.layer({ restart })` is what `layer` has, with another schedule of restarts.
  *
  * @since 0.1.0
  * @category layers
  */
-export const layerDispatcher: Layer.Layer<EventBus, never, Transport | Dispatcher.Dispatcher> = Layer.scoped(
+export const layerSupervised: Layer.Layer<EventBus, never, Transport | Supervisor.Supervisor> = Layer.scoped(
   EventBus,
   make
 )
@@ -419,10 +422,5 @@ const handlerOf = <E, R>(
   topic: AnyTopic,
   codec: EnvelopeCodec.Service,
   handler: AnyHandler<E, R>,
-  options: CommonOptions
-): Handler.Handler<E, R> =>
-  Handler.make(
-    Incoming.make(topic, codec, options),
-    handler as (event: never, delivery: unknown) => Effect.Effect<unknown, E, R>,
-    options
-  )
+  options: CommonOptions & Pick<EnvelopeOptions<E, R>, "onTombstone">
+): Handler.Handler<E> => Handler.make(Incoming.make(topic, codec, options), handler, options, options.onTombstone)

@@ -1,10 +1,6 @@
 /**
  * @since 0.1.0
  */
-export * as ActorSupervisor from "./ActorSupervisor.js"
-/**
- * @since 0.1.0
- */
 export * as AggregateId from "./AggregateId.js"
 /**
  * @since 0.1.0
@@ -22,10 +18,6 @@ export * as DeadLetter from "./DeadLetter.js"
  * @since 0.1.0
  */
 export * as Delivery from "./Delivery.js"
-/**
- * @since 0.1.0
- */
-export * as Dispatcher from "./Dispatcher.js"
 /**
  * @since 0.1.0
  */
@@ -69,6 +61,10 @@ export * as MemoryTransport from "./MemoryTransport.js"
 /**
  * @since 0.1.0
  */
+export * as Observer from "./Observer.js"
+/**
+ * @since 0.1.0
+ */
 export * as OffsetTracker from "./OffsetTracker.js"
 /**
  * @since 0.1.0
@@ -89,7 +85,15 @@ export * as Replay from "./Replay.js"
 /**
  * @since 0.1.0
  */
+export * as Strategy from "./Strategy.js"
+/**
+ * @since 0.1.0
+ */
 export * as Subscription from "./Subscription.js"
+/**
+ * @since 0.1.0
+ */
+export * as Supervisor from "./Supervisor.js"
 /**
  * @since 0.1.0
  */

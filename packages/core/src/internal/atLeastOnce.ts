@@ -1,177 +1,172 @@
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import type { Behaviour } from "../ActorSupervisor.js"
-import type { DecodeError, HandlerTimeout } from "../EventBusError.js"
+import type { DecodeError, HandlerTimeout, UnknownEventType } from "../EventBusError.js"
 import { EnvelopeFailure } from "../Failure.js"
-import type { DeadLetter, FailurePolicy, OnError } from "../FailurePolicy.js"
+import type { DeadLetter, FailurePolicy, OnError, UnknownTypePolicy } from "../FailurePolicy.js"
 import type { TopicSpec } from "../Transport.js"
-import type { Counters } from "./counters.js"
-import type { Handler } from "./handler.js"
-import type { Work } from "./work.js"
+import { gone, type Handler } from "./attempt.js"
+import type { Behaviour, Flight } from "./flight.js"
+import { endScope, type Host } from "./home.js"
 
 /** @internal */
-export interface Settings<E, R> {
-  readonly handler: Handler<E, R>
-  readonly counters: Counters
+export interface Settings<E> {
+  readonly handler: Handler<E>
   readonly onExhausted: FailurePolicy
+  readonly onUnknownType: UnknownTypePolicy | undefined
   readonly onError: OnError<E>
   readonly retry: Schedule.Schedule<unknown, E | HandlerTimeout>
   readonly holdInterval: Duration.Duration
   /** Publishes to the dead-letter topic until the broker has confirmed it. */
-  readonly deadLetter: (topic: TopicSpec, work: Work, failure: EnvelopeFailure<E>) => Effect.Effect<void>
-  readonly report: (failure: EnvelopeFailure<E>) => Effect.Effect<void, never, R>
+  readonly deadLetter: (topic: TopicSpec, flight: Flight, failure: EnvelopeFailure<E>) => Effect.Effect<void>
+  readonly report: (failure: EnvelopeFailure<E>) => Effect.Effect<void>
 }
 
 /**
- * The behaviour of an actor whose messages are settled after they are finished: a typed failure is retried in
- * place, a defect ends the fiber and the message is run again, and what outlives both goes the policy's way.
+ * How messages are handled that are settled after they are finished: a typed failure is retried in place, a defect ends the
+ * fiber and the message is run again, and what outlives both goes the policy's way.
  *
  * @internal
  */
-export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> => {
-  const { counters, handler } = settings
-
-  const letGo = (work: Work): void => {
-    if (work.held) counters.held--
-    work.held = false
-  }
-
-  const finished = (work: Work): void => {
-    letGo(work)
-    work.lane.finish(work)
-  }
-
-  /** Asked before each start of the handler, the first and those after a wait: the lane may be closing. */
-  const begins = (work: Work): boolean => {
-    const goesOn = work.lane.begin(work)
-    if (!goesOn) letGo(work)
-    return goesOn
-  }
-
-  const succeeded = (work: Work) => {
-    counters.handled++
-    finished(work)
-    return Effect.void
-  }
-
-  const attempt = (work: Work): Effect.Effect<void, never, R> => {
-    work.attempt++
-    if (work.attempt > 1) counters.retried++
-    if (work.crashed) {
-      work.crashed = false
-      work.restarts++
-    }
-    return Effect.matchCauseEffect(handler.run(work), {
-      onFailure: (cause) => failed(work, cause),
-      onSuccess: () => succeeded(work)
+export const behaviour = <E>(settings: Settings<E>): Behaviour => {
+  const attempt = (flight: Flight, host: Host): Effect.Effect<void> =>
+    Effect.matchCauseEffect(settings.handler.run(flight), {
+      onFailure: (cause) => after(flight, host, Exit.failCause(cause)),
+      onSuccess: (value) => after(flight, host, Exit.succeed(value))
     })
-  }
 
-  const failed = (work: Work, cause: Cause.Cause<E | HandlerTimeout>): Effect.Effect<void, never, R> => {
+  /** What the attempt has opened is released before anything follows. */
+  const after = (flight: Flight, host: Host, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> =>
+    host.scope === undefined
+      ? ended(flight, host, exit)
+      : Effect.zipRight(endScope(host, exit), Effect.suspend(() => ended(flight, host, exit)))
+
+  const ended = (flight: Flight, host: Host, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> => {
+    if (Exit.isSuccess(exit)) {
+      if (exit.value !== gone) flight.end("handled")
+      return Effect.void
+    }
+    if (flight.undecodable !== undefined) return unreadable(flight, host, flight.undecodable)
+    const { cause } = exit
     const error = Cause.failureOption(cause)
     // A defect, or a handler that interrupted itself, is the supervisor's concern. A typed failure may
     // come together with the interruption of what ran beside it.
     if (Option.isNone(error) || Option.isSome(Cause.dieOption(cause))) {
       return Effect.failCause(Cause.stripFailures(cause))
     }
-    work.lastCause = cause
+    flight.lastCause = cause
     const decision = settings.onError(error.value)
-    if (decision._tag !== "Retry") return giveUp(work, cause, decision)
-    return retry(work, cause, error.value)
+    return decision._tag === "Retry"
+      ? retry(flight, host, cause, error.value)
+      : giveUp(flight, host, cause, decision)
   }
 
   // Neither of the two waits inside a generator: one that never ends would grow the fiber's stack with each attempt.
   const retry = (
-    work: Work,
+    flight: Flight,
+    host: Host,
     cause: Cause.Cause<E | HandlerTimeout>,
     error: E | HandlerTimeout
-  ): Effect.Effect<void, never, R> => {
-    if (work.held) return holdOn(work)
-    if (!begins(work)) return Effect.void
-    return Effect.flatMap(retryDriver(work), (driver) => {
-      work.waiting = true
+  ): Effect.Effect<void> => {
+    if (flight.isHeld) return holdOn(flight, host)
+    if (!flight.goesOn()) return Effect.void
+    return Effect.flatMap(retryDriver(flight), (driver) => {
+      flight.wait()
       return Effect.flatMap(Effect.isSuccess(driver.next(error)), (goesOn) => {
-        work.waiting = false
-        if (!goesOn) return giveUp(work, cause, settings.onExhausted)
-        return begins(work) ? attempt(work) : Effect.void
+        if (!goesOn) return giveUp(flight, host, cause, settings.onExhausted)
+        return flight.begin() ? attempt(flight, host) : Effect.void
       })
     })
   }
 
-  const retryDriver = (work: Work): Effect.Effect<Schedule.ScheduleDriver<unknown, E | HandlerTimeout>> =>
-    work.retry === undefined
-      ? Effect.tap(Schedule.driver(settings.retry), (driver) => Effect.sync(() => work.retry = driver as Work["retry"]))
-      : Effect.succeed(work.retry as Schedule.ScheduleDriver<unknown, E | HandlerTimeout>)
+  const retryDriver = (flight: Flight): Effect.Effect<Schedule.ScheduleDriver<unknown, E | HandlerTimeout>> =>
+    flight.retry === undefined
+      ? Effect.tap(
+        Schedule.driver(settings.retry),
+        (driver) => Effect.sync(() => flight.retry = driver as Flight["retry"])
+      )
+      : Effect.succeed(flight.retry as Schedule.ScheduleDriver<unknown, E | HandlerTimeout>)
 
-  const holdOn = (work: Work): Effect.Effect<void, never, R> =>
+  const holdOn = (flight: Flight, host: Host): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (!begins(work)) return Effect.void
-      work.waiting = true
-      return Effect.flatMap(Effect.sleep(settings.holdInterval), () => begins(work) ? attempt(work) : Effect.void)
+      if (!flight.goesOn()) return Effect.void
+      flight.hold()
+      return Effect.flatMap(
+        Effect.sleep(settings.holdInterval),
+        () => flight.begin() ? start(flight, host) : Effect.void
+      )
     })
 
   const giveUp = (
-    work: Work,
-    cause: Cause.Cause<E | HandlerTimeout | DecodeError>,
+    flight: Flight,
+    host: Host,
+    cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>,
     policy: FailurePolicy
-  ): Effect.Effect<void, never, R> =>
-    Effect.gen(function*() {
-      work.waiting = false
+  ): Effect.Effect<void> =>
+    Effect.suspend(() => {
       const failure = new EnvelopeFailure<E>({
-        position: work.position,
-        group: work.group,
-        aggregateId: work.aggregateId,
-        attempts: work.attempt,
-        restarts: work.restarts,
+        position: flight.position,
+        group: flight.group,
+        aggregateId: flight.aggregateId,
+        attempts: flight.attempt,
+        restarts: flight.restarts,
         policy,
         cause
       })
-      if (policy._tag === "Hold") {
-        if (!work.held) {
-          work.held = true
-          counters.held++
-          yield* settings.report(failure)
+      const reported = Effect.suspend(() => {
+        flight.report()
+        return settings.report(failure)
+      })
+      switch (policy._tag) {
+        case "Hold": {
+          if (flight.isHeld) return holdOn(flight, host)
+          flight.willHold()
+          return Effect.zipRight(reported, holdOn(flight, host))
         }
-        return yield* holdOn(work)
+        case "DeadLetter": {
+          flight.deadLetter()
+          return settings.deadLetter(policy.spec, flight, failure).pipe(
+            Effect.zipRight(reported),
+            Effect.map(() => flight.end("dead-lettered"))
+          )
+        }
+        case "Drop":
+          return Effect.map(reported, () => flight.end("dropped"))
       }
-      if (policy._tag === "DeadLetter") {
-        work.waiting = true
-        yield* settings.deadLetter(policy.spec, work, failure)
-        work.waiting = false
-        counters.deadLettered++
-      } else {
-        counters.dropped++
-      }
-      yield* settings.report(failure)
-      finished(work)
     })
 
-  const undecodable = (work: Work, error: DecodeError) => {
-    if (work.lastCause === undefined) counters.undecodable++
-    work.lastCause = Cause.fail(error)
-    return giveUp(work, Cause.fail(error), bytesPolicy(settings.onExhausted))
+  const unreadable = (flight: Flight, host: Host, error: DecodeError | UnknownEventType): Effect.Effect<void> => {
+    const { counters } = flight.carrier.subscriber
+    const isFirst = flight.lastCause === undefined
+    flight.lastCause = Cause.fail(error)
+    if (error._tag === "DecodeError") {
+      if (isFirst) counters.undecodable++
+      return giveUp(flight, host, Cause.fail(error), bytesPolicy(settings.onExhausted))
+    }
+    if (isFirst) counters.unknownType++
+    const policy = settings.onUnknownType ?? settings.onExhausted
+    return policy._tag === "Skip" ? skipped(flight) : giveUp(flight, host, Cause.fail(error), policy)
+  }
+
+  const skipped = (flight: Flight) => Effect.sync(() => flight.end("skipped"))
+
+  /** The message's turn has come. */
+  const start = (flight: Flight, host: Host): Effect.Effect<void> => {
+    if (flight.isTombstone) {
+      if (flight.attempt === 0) flight.carrier.subscriber.counters.tombstones++
+      return settings.handler.handlesTombstones ? attempt(flight, host) : skipped(flight)
+    }
+    const error = settings.handler.decode(flight)
+    return error === undefined ? attempt(flight, host) : unreadable(flight, host, error)
   }
 
   return {
-    receive: (work) => {
-      if (!begins(work)) return Effect.void
-      const error = handler.decode(work)
-      return error === undefined ? attempt(work) : undecodable(work, error)
-    },
-    crashed: (work, cause) => {
-      work.crashed = true
-      work.waiting = true
-      work.lastCause = cause
-      counters.restarted++
-    },
-    giveUp: (work, cause) => work.held ? holdOn(work) : giveUp(work, cause, settings.onExhausted),
-    interrupted: (work) => {
-      letGo(work)
-      work.lane.interrupted(work)
-    }
+    receive: (flight, host) => flight.begin() ? start(flight, host) : Effect.void,
+    giveUp: (flight, cause, host) =>
+      flight.isHeld ? holdOn(flight, host) : giveUp(flight, host, cause, settings.onExhausted)
   }
 }
 

@@ -1,68 +1,82 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import type { Behaviour } from "../ActorSupervisor.js"
-import type { DecodeError, HandlerTimeout } from "../EventBusError.js"
+import * as Exit from "effect/Exit"
+import type { DecodeError, HandlerTimeout, UnknownEventType } from "../EventBusError.js"
 import { PlainFailure } from "../Failure.js"
-import type { Counters } from "./counters.js"
-import type { Handler } from "./handler.js"
-import type { Work } from "./work.js"
+import type { Skip } from "../FailurePolicy.js"
+import { gone, type Handler } from "./attempt.js"
+import type { Behaviour, Flight } from "./flight.js"
+import { endScope, type Host } from "./home.js"
 
 /** @internal */
-export interface Settings<E, R> {
-  readonly handler: Handler<E, R>
-  readonly counters: Counters
-  readonly report: (failure: PlainFailure<E>) => Effect.Effect<void, never, R>
+export interface Settings<E> {
+  readonly handler: Handler<E>
+  readonly onUnknownType: Skip | undefined
+  readonly report: (failure: PlainFailure<E>) => Effect.Effect<void>
 }
 
 /**
- * The behaviour of an actor whose messages are settled before they are handled: whatever
- * goes wrong is counted and reported, and the next message has its turn.
+ * How messages are handled that are settled before: whatever goes wrong is counted and reported, and the next
+ * message has its turn.
  *
  * @internal
  */
-export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> => {
-  const { counters, handler } = settings
-
-  const failed = (work: Work, cause: Cause.Cause<E | HandlerTimeout | DecodeError>) => {
-    counters.failed++
-    return settings.report(
-      new PlainFailure<E>({ position: work.position, group: work.group, aggregateId: work.aggregateId, cause })
+export const behaviour = <E>(settings: Settings<E>): Behaviour => {
+  const failed = (flight: Flight, cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>): Effect.Effect<void> => {
+    flight.report()
+    return Effect.map(
+      settings.report(
+        new PlainFailure<E>({ position: flight.position, group: flight.group, aggregateId: flight.aggregateId, cause })
+      ),
+      () => flight.end("failed")
     )
   }
 
-  const finished = (work: Work) => Effect.sync(() => work.lane.finish(work))
+  const unreadable = (flight: Flight, error: DecodeError | UnknownEventType): Effect.Effect<void> => {
+    const { counters } = flight.carrier.subscriber
+    if (error._tag === "DecodeError") counters.undecodable++
+    else counters.unknownType++
+    return error._tag === "UnknownEventType" && settings.onUnknownType !== undefined
+      ? skipped(flight)
+      : failed(flight, Cause.fail(error))
+  }
+
+  const skipped = (flight: Flight) => Effect.sync(() => flight.end("skipped"))
+
+  const ended = (flight: Flight, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> => {
+    if (Exit.isSuccess(exit)) {
+      if (exit.value !== gone) flight.end("handled")
+      return Effect.void
+    }
+    if (flight.undecodable !== undefined) return unreadable(flight, flight.undecodable)
+    const { cause } = exit
+    // Only a typed failure ends here; a defect ends the fiber.
+    return Cause.isFailure(cause) && !Cause.isDie(cause)
+      ? failed(flight, cause)
+      : Effect.failCause(Cause.stripFailures(cause))
+  }
+
+  const after = (flight: Flight, host: Host, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> =>
+    host.scope === undefined
+      ? ended(flight, exit)
+      : Effect.zipRight(endScope(host, exit), Effect.suspend(() => ended(flight, exit)))
 
   return {
-    receive: (work) => {
+    receive: (flight, host) => {
       // The fiber died of this message: the next one only reports it.
-      if (work.lastCause !== undefined) {
-        return Effect.zipRight(failed(work, work.lastCause as Cause.Cause<never>), finished(work))
+      if (flight.lastCause !== undefined) return failed(flight, flight.lastCause as Cause.Cause<never>)
+      if (!flight.begin()) return Effect.void
+      if (flight.isTombstone) {
+        flight.carrier.subscriber.counters.tombstones++
+        if (!settings.handler.handlesTombstones) return skipped(flight)
       }
-      if (!work.lane.begin(work)) return Effect.void
-      const error = handler.decode(work)
-      if (error !== undefined) {
-        counters.undecodable++
-        return Effect.zipRight(failed(work, Cause.fail(error)), finished(work))
-      }
-      work.attempt++
-      return Effect.matchCauseEffect(handler.run(work), {
-        onFailure: (cause) =>
-          // Only a typed failure ends here; a defect ends the fiber.
-          Cause.isFailure(cause) && !Cause.isDie(cause)
-            ? Effect.zipRight(failed(work, cause), finished(work))
-            : Effect.failCause(Cause.stripFailures(cause)),
-        onSuccess: () => {
-          counters.handled++
-          work.lane.finish(work)
-          return Effect.void
-        }
+      const error = settings.handler.decode(flight)
+      if (error !== undefined) return unreadable(flight, error)
+      return Effect.matchCauseEffect(settings.handler.run(flight), {
+        onFailure: (cause) => after(flight, host, Exit.failCause(cause)),
+        onSuccess: (value) => after(flight, host, Exit.succeed(value))
       })
     },
-    crashed: (work, cause) => {
-      counters.restarted++
-      work.lastCause = cause
-    },
-    giveUp: (work, cause) => Effect.zipRight(failed(work, cause), finished(work)),
-    interrupted: (work) => work.lane.interrupted(work)
+    giveUp: (flight, cause) => failed(flight, cause)
   }
 }

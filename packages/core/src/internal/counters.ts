@@ -1,5 +1,7 @@
+import type { FlightView, Outcome, State } from "../Observer.js"
+
 /**
- * What a subscription counts. Plain fields: they are written for every message.
+ * What a subscription counts, as flights go from state to state. Plain fields: they are written for every message.
  *
  * @internal
  */
@@ -12,6 +14,25 @@ export class Counters {
   dropped = 0
   held = 0
   undecodable = 0
+  unknownType = 0
+  tombstones = 0
   failed = 0
   lost = 0
+
+  transition(flight: FlightView & { readonly isHeld: boolean }, from: State | undefined): void {
+    if (from === undefined) this.received++
+    else if (flight.state === "ended") {
+      if (flight.isHeld) this.held--
+      const field = fields[flight.outcome!]
+      if (field !== undefined) this[field]++
+    }
+  }
+}
+
+const fields: { readonly [O in Outcome]?: "handled" | "deadLettered" | "dropped" | "failed" | "lost" } = {
+  handled: "handled",
+  "dead-lettered": "deadLettered",
+  dropped: "dropped",
+  failed: "failed",
+  lost: "lost"
 }

@@ -1,21 +1,22 @@
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Behaviour } from "../ActorSupervisor.js"
 import { InvalidConfiguration, ReplayUnsupported } from "../EventBusError.js"
-import type { HandlerTimeout, ReadError } from "../EventBusError.js"
+import type { DecodeError, HandlerTimeout, ReadError, UnknownEventType } from "../EventBusError.js"
 import type { Options, Report } from "../Replay.js"
 import { ReplayFailed } from "../Replay.js"
 import type * as Transport from "../Transport.js"
-import { Budget, sizeOf } from "./budget.js"
-import { Condition } from "./condition.js"
-import type { Handler } from "./handler.js"
-import { Router } from "./router.js"
+import { gone, type Handler } from "./attempt.js"
+import { Counters } from "./counters.js"
+import type { Behaviour, Flight, Subscriber } from "./flight.js"
+import { endScope, Home } from "./home.js"
+import { Intake } from "./intake.js"
+import { Quota } from "./quota.js"
 import type { Environment } from "./subscription.js"
-import type { Work, WorkLane } from "./work.js"
 
 /** How many partitions are read at once: each holds what its broker sent last. */
 const partitionsAtOnce = 8
@@ -23,135 +24,168 @@ const partitionsAtOnce = 8
 /** What handlers see as the group of a replayed message. */
 const group = "replay"
 
+/** What a replay counts, and its first failure, which ends it. */
+interface State<E> {
+  readonly report: { -readonly [K in keyof Report]: Report[K] }
+  readonly ended: Deferred.Deferred<never, ReplayFailed<E>>
+  failure: ReplayFailed<E> | undefined
+}
+
 /**
- * Reads what is asked for, has it handled by actors of its own, and ends when all is done or one has failed.
+ * Reads what is asked for, has it handled by slots of its own, and ends when all is done or one has failed.
  *
  * @internal
  */
 export const run = <E, R>(
   environment: Omit<Environment, "onClosed">,
   topic: Transport.TopicSpec,
-  handler: Handler<E, R>,
+  handler: Handler<E>,
   options: Options
 ): Effect.Effect<Report, ReplayFailed<E> | ReplayUnsupported | ReadError, R | Scope.Scope> =>
   Effect.gen(function*() {
-    const { config, dispatcher, transport } = environment
+    const { config, mailboxes, observer, transport } = environment
     if (transport.read === undefined) {
       return yield* new ReplayUnsupported({ topic: topic.name, transport: transport.name })
     }
     const found = yield* transport.read({ topic, from: options.from ?? "earliest", to: options.to ?? "now" })
     const partitions = yield* wanted(topic.name, found, options.partitions)
-
-    const report = { read: 0, handled: 0, skipped: 0, undecodable: 0 }
-    const firstFailure = yield* Deferred.make<never, ReplayFailed<E>>()
-    let failure: ReplayFailed<E> | undefined
-    const messages = new Budget(config.maxUnfinished)
-    const bytes = new Budget(config.maxBytes)
-    const drained = new Condition(() => messages.used === 0)
-
-    const release = (work: Work): void => {
-      if (work.released) return
-      work.released = true
-      bytes.give(work.size)
-      messages.give(1)
-      drained.changed()
+    const state: State<E> = {
+      report: { read: 0, handled: 0, skipped: 0, undecodable: 0, unknownType: 0, tombstones: 0 },
+      ended: yield* Deferred.make<never, ReplayFailed<E>>(),
+      failure: undefined
     }
-    const lane: WorkLane = { epoch: 0, begin: () => failure === undefined, finish: release, interrupted: release }
-    const router = new Router({ group, incoming: handler.incoming })
-
-    const failed = (work: Work, cause: Cause.Cause<E | HandlerTimeout>): Effect.Effect<void> => {
-      failure ??= new ReplayFailed<E>({
-        position: work.position,
-        aggregateId: work.aggregateId,
-        report: { ...report },
-        cause
-      })
-      release(work)
-      return Effect.asVoid(Deferred.fail(firstFailure, failure))
+    const name = `${topic.name}/${group}`
+    const { turns } = mailboxes.supervisor
+    const subscriber: Subscriber = {
+      name,
+      group,
+      semantics: "at-least-once",
+      behaviour: behaviourOf(handler, state),
+      home: new Home(yield* Effect.runtime<R>(), name),
+      counters: new Counters(),
+      observer,
+      time: () => turns.time()
     }
-
-    const behaviour: Behaviour<Work, R> = {
-      receive: (work) => {
-        if (!lane.begin(work)) return Effect.sync(() => release(work))
-        const error = handler.decode(work)
-        if (error !== undefined) {
-          report.undecodable++
-          release(work)
-          return Effect.logWarning(`Left out of the replay: ${error.message}`)
-        }
-        work.attempt++
-        // Suspended, because a handler can throw before it returns its effect.
-        return Effect.matchCauseEffect(Effect.suspend(() => handler.run(work)), {
-          onFailure: (cause) => failed(work, cause),
-          onSuccess: () => {
-            report.handled++
-            release(work)
-            return Effect.void
-          }
-        })
-      },
-      // Nothing that a handler does ends the fiber: what does is a fault of a Schema's or of ours.
-      crashed: () => {},
-      giveUp: (work, cause) => failed(work, cause),
-      interrupted: release
+    const book = mailboxes.open(subscriber)
+    yield* Effect.addFinalizer(() => book.shutdown)
+    const settings = {
+      subscriber,
+      mailboxes: book,
+      incoming: handler.incoming,
+      bytes: new Quota(config.maxBytes),
+      concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency),
+      // The bound holds for all partitions that are read at once.
+      maxUnfinished: Math.max(1, Math.floor(config.maxUnfinished / Math.min(partitionsAtOnce, partitions.length || 1))),
+      nextTurn: undefined,
+      settleFirst: undefined
     }
-    const mailboxes = yield* dispatcher.open(`${topic.name}/${group}`, behaviour)
-
-    /** What is to be handled; nothing for a message of another aggregate. */
-    const admit = (message: Transport.IncomingMessage): Work | undefined => {
-      report.read++
-      const work = router.route(message, lane, sizeOf(message))
-      if (options.aggregateId === undefined || work.aggregateId === options.aggregateId) return work
-      report.skipped++
-      return undefined
-    }
-
-    const offer = (work: Work, onRoom: () => void): boolean => {
-      if (!messages.take(1, onRoom)) return false
-      if (!bytes.take(work.size, onRoom)) {
-        messages.give(1)
-        return false
-      }
-      if (mailboxes.offer(work.mailbox, work, onRoom)) return true
-      bytes.give(work.size)
-      messages.give(1)
+    const isWanted = (message: Transport.IncomingMessage): boolean => {
+      state.report.read++
+      if (options.aggregateId === undefined) return true
+      if (handler.incoming.read(message).aggregateId === options.aggregateId) return true
+      state.report.skipped++
       return false
     }
-
-    /** Puts messages into their mailboxes, and waits wherever there is no room. */
-    const takeAll = (all: ReadonlyArray<Transport.IncomingMessage>) =>
-      Effect.async<void>((resume) => {
-        let next = 0
-        let isOver = false
-        let waiting: Work | undefined
-        const goOn = (): void => {
-          while (!isOver && next < all.length) {
-            waiting ??= admit(all[next]!)
-            if (waiting !== undefined && !offer(waiting, wake)) return
-            waiting = undefined
-            next++
-          }
-          if (!isOver) resume(Effect.void)
-          isOver = true
-        }
-        // Not at once: whoever makes room is in the middle of something, and may be this very offer.
-        const wake = (): void => queueMicrotask(goOn)
-        goOn()
-        return Effect.sync(() => {
-          isOver = true
-        })
-      })
-
-    const all = Effect.forEach(
-      partitions,
-      (partition) => Stream.runForEachChunk(partition.messages, (chunk) => takeAll(Chunk.toReadonlyArray(chunk))),
-      { concurrency: partitionsAtOnce, discard: true }
-    ).pipe(
-      Effect.zipRight(drained.wait),
-      Effect.flatMap(() => failure === undefined ? Effect.succeed<Report>({ ...report }) : Effect.fail(failure))
+    const readOne = (partition: Transport.ReadPartition) => {
+      const reading = new Reading(topic.name, partition.partition, () => state.failure === undefined)
+      const lane = reading.lane = new Intake(reading, settings)
+      return Stream.runForEachChunk(
+        partition.messages,
+        (chunk) => reading.takeAll(Chunk.toReadonlyArray(chunk).filter(isWanted))
+      ).pipe(
+        Effect.zipRight(lane.close({ deadline: config.closeDeadline, finishQueued: true, untilDone: true }))
+      )
+    }
+    const all = Effect.forEach(partitions, readOne, { concurrency: partitionsAtOnce, discard: true }).pipe(
+      Effect.flatMap(() =>
+        state.failure === undefined ? Effect.succeed<Report>({ ...state.report }) : Effect.fail(state.failure)
+      )
     )
-    return yield* Effect.raceFirst(all, Deferred.await(firstFailure))
+    return yield* Effect.raceFirst(all, Deferred.await(state.ended))
   })
+
+/** What a lane of a replay has instead of a transport's assignment: nothing is settled. */
+class Reading implements Transport.Assignment {
+  readonly epoch = 0
+  lane!: Transport.Lane
+  private goOn: (() => void) | undefined
+
+  constructor(readonly topic: string, readonly partition: number, readonly isOwned: () => boolean) {}
+
+  readonly finish = (): void => {}
+  readonly settle = (): Effect.Effect<void> => Effect.void
+  // Not at once: whoever makes room is in the middle of something.
+  readonly resume = (): void => queueMicrotask(() => this.goOn?.())
+
+  /** Offers messages, and waits wherever there is no room. */
+  takeAll(all: ReadonlyArray<Transport.IncomingMessage>): Effect.Effect<void> {
+    return Effect.async<void>((resume) => {
+      let rest = all
+      this.goOn = () => {
+        rest = rest.slice(this.lane.offer(rest))
+        // A replay that has failed takes nothing more, and is about to end.
+        if (rest.length > 0) return
+        this.goOn = undefined
+        resume(Effect.void)
+      }
+      this.goOn()
+      return Effect.sync(() => {
+        this.goOn = undefined
+      })
+    })
+  }
+}
+
+/** Nothing is tried again: the first failure ends the replay, and what can't be read is left out. */
+const behaviourOf = <E>(handler: Handler<E>, state: State<E>): Behaviour => {
+  const { report } = state
+
+  const failed = (flight: Flight, cause: Cause.Cause<E | HandlerTimeout>): Effect.Effect<void> => {
+    state.failure ??= new ReplayFailed<E>({
+      position: flight.position,
+      aggregateId: flight.aggregateId,
+      report: { ...report },
+      cause
+    })
+    flight.end("failed")
+    return Effect.asVoid(Deferred.fail(state.ended, state.failure))
+  }
+
+  const leftOut = (flight: Flight, which: "undecodable" | "unknownType" | "tombstones"): void => {
+    report[which]++
+    flight.end("skipped")
+  }
+
+  const unreadable = (flight: Flight, error: DecodeError | UnknownEventType): Effect.Effect<void> => {
+    leftOut(flight, error._tag === "DecodeError" ? "undecodable" : "unknownType")
+    return Effect.logWarning(`Left out of the replay: ${error.message}`)
+  }
+
+  const ended = (flight: Flight, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> => {
+    if (Exit.isFailure(exit)) {
+      return flight.undecodable === undefined ? failed(flight, exit.cause) : unreadable(flight, flight.undecodable)
+    }
+    if (exit.value === gone) return Effect.void
+    report.handled++
+    flight.end("handled")
+    return Effect.void
+  }
+
+  return {
+    receive: (flight, host) => {
+      if (!flight.begin()) return Effect.void
+      if (flight.isTombstone) return Effect.sync(() => leftOut(flight, "tombstones"))
+      const error = handler.decode(flight)
+      if (error !== undefined) return unreadable(flight, error)
+      return Effect.flatMap(Effect.exit(Effect.suspend(() => handler.run(flight))), (exit) =>
+        host.scope === undefined
+          ? ended(flight, exit)
+          : Effect.zipRight(endScope(host, exit), Effect.suspend(() => ended(flight, exit))))
+    },
+    // Nothing that a handler does ends the fiber: what does is a fault of a Schema's, of a finalizer's or of ours.
+    giveUp: (flight, cause) => failed(flight, cause)
+  }
+}
 
 const wanted = (
   topic: string,

@@ -1,6 +1,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as LogLevel from "effect/LogLevel"
 import * as PubSub from "effect/PubSub"
@@ -9,27 +10,35 @@ import * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Behaviour } from "../ActorSupervisor.js"
-import type * as Dispatcher from "../Dispatcher.js"
 import type * as EventBusConfig from "../EventBusConfig.js"
 import { InvalidConfiguration } from "../EventBusError.js"
 import type { SubscribeError } from "../EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
-import type { AtLeastOnceOptions, AtMostOnceOptions, CloseReport, Subscription } from "../Subscription.js"
+import type * as Observer from "../Observer.js"
+import type {
+  AtLeastOnceOptions,
+  AtMostOnceOptions,
+  CloseReport,
+  EnvelopeAtMostOnceOptions,
+  EnvelopeOptions,
+  Subscription
+} from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
-import { AtLeastOnceLane } from "./atLeastOnceLane.js"
 import * as AtMostOnce from "./atMostOnce.js"
-import { AtMostOnceLane } from "./atMostOnceLane.js"
-import { Budget } from "./budget.js"
+import type { Handler } from "./attempt.js"
 import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
 import { describeCause } from "./describeCause.js"
-import type { Handler } from "./handler.js"
-import { Router } from "./router.js"
+import type { Behaviour, Subscriber } from "./flight.js"
+import { Home } from "./home.js"
+import { Intake, type IntakeSettings } from "./intake.js"
+import type { Mailboxes } from "./mailboxes.js"
+import { Quota } from "./quota.js"
+import { SettleFirst } from "./settleFirst.js"
+import { afterEvents } from "./turn.js"
 import * as UserCode from "./userCode.js"
-import type { Work } from "./work.js"
 
 /** How many failures wait for a slow reader of `failures`, before the oldest are left out. */
 const failuresCapacity = 1_024
@@ -37,7 +46,8 @@ const failuresCapacity = 1_024
 /** @internal */
 export interface Environment {
   readonly transport: Transport.Service
-  readonly dispatcher: Dispatcher.Service
+  readonly mailboxes: Mailboxes
+  readonly observer: Observer.Service
   readonly config: EventBusConfig.Service
   /** Runs when the subscription has been closed, by whomever. */
   readonly onClosed: Effect.Effect<void>
@@ -45,24 +55,86 @@ export interface Environment {
 
 /** @internal */
 export type Options<E, R> =
-  | AtLeastOnceOptions<E, R> & { readonly semantics: "at-least-once" }
-  | AtMostOnceOptions<E, R> & { readonly semantics: "at-most-once" }
+  | (
+    & AtLeastOnceOptions<E, R>
+    & Pick<EnvelopeOptions<E, R>, "onUnknownType" | "onTombstone">
+    & { readonly semantics: "at-least-once" }
+  )
+  | (
+    & AtMostOnceOptions<E, R>
+    & Pick<EnvelopeAtMostOnceOptions<E, R>, "onUnknownType" | "onTombstone">
+    & { readonly semantics: "at-most-once" }
+  )
+
+/** What a subscription reports. */
+type Reports<E> = PubSub.PubSub<EnvelopeFailure<E> | PlainFailure<E>>
+
+/** How its messages are handled. */
+const behaviourOf = <E, R>(
+  { config, transport }: Environment,
+  handler: Handler<E>,
+  options: Options<E, R>,
+  failures: Reports<E>
+): Behaviour => {
+  const report = reporter(failures)
+  return options.semantics === "at-least-once"
+    ? AtLeastOnce.behaviour<E>({
+      handler,
+      onExhausted: options.onExhausted,
+      onUnknownType: options.onUnknownType,
+      onError: options.onError ?? (() => FailurePolicy.retry),
+      retry: options.retry ?? backoff(config, config.retryTimes),
+      holdInterval: config.holdInterval,
+      deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config)),
+      report: report(options.onFailure)
+    })
+    : AtMostOnce.behaviour<E>({ handler, onUnknownType: options.onUnknownType, report: report(options.onFailure) })
+}
+
+/** What its lanes share: the bounds, and where flights go. */
+const intakeOf = <E, R>(
+  { config, mailboxes }: Environment,
+  subscriber: Subscriber,
+  handler: Handler<E>,
+  options: Options<E, R>,
+  scheduler: Scheduler.Scheduler,
+  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+): IntakeSettings => {
+  const { name, observer } = subscriber
+  const told = (bound: "bytes" | "settledAhead" | "concurrency") => (isReached: boolean) =>
+    observer.event?.({ _tag: "Bound", bound, subscription: name, isReached })
+  const book = mailboxes.open(subscriber)
+  const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
+  return {
+    subscriber,
+    mailboxes: book,
+    incoming: handler.incoming,
+    bytes: new Quota(config.maxBytes, told("bytes")),
+    concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency, told("concurrency")),
+    maxUnfinished: config.maxUnfinished,
+    // Where somebody else decides what runs when, the event loop's turns mean nothing.
+    nextTurn: scheduler === Scheduler.defaultScheduler ? afterEvents : undefined,
+    settleFirst: options.semantics === "at-least-once"
+      ? undefined
+      : (intake, assignment) => new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, fork })
+  }
+}
 
 /**
- * Puts a subscription together: lanes that the transport fills, mailboxes, and actors
- * with the behaviour that the semantics asks for. It runs until it is closed, or its scope ends.
+ * Puts a subscription together: lanes that the transport fills, mailboxes, and slots that handle as the semantics
+ * asks for. It runs until it is closed, or its scope ends.
  *
  * @internal
  */
 export const make = <E, R>(
   environment: Environment,
   topic: Transport.TopicSpec,
-  handler: Handler<E, R>,
+  handler: Handler<E>,
   options: Options<E, R>
 ): Effect.Effect<Subscription<EnvelopeFailure<E> | PlainFailure<E>>, SubscribeError, R | Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
-      const { config, dispatcher, transport } = environment
+      const { config, mailboxes, observer, transport } = environment
       const group = options.group ?? config.group
       const name = `${topic.name}/${group}`
       if (typeof options.startFrom === "object" && transport.capabilities.startAt !== true) {
@@ -72,43 +144,35 @@ export const make = <E, R>(
         })
       }
       const counters = new Counters()
-      const failures = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
-      const report = reporter(failures)
-      const behaviour: Behaviour<Work, R> = options.semantics === "at-least-once"
-        ? AtLeastOnce.behaviour<E, R>({
-          handler,
-          counters,
-          onExhausted: options.onExhausted,
-          onError: options.onError ?? (() => FailurePolicy.retry),
-          retry: options.retry ?? backoff(config, config.retryTimes),
-          holdInterval: config.holdInterval,
-          deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config)),
-          report: report(options.onFailure)
-        })
-        : AtMostOnce.behaviour<E, R>({ handler, counters, report: report(options.onFailure) })
-
-      // Actors and the transport's subscription live in scopes of their own: closing needs an order.
-      const actors = yield* Scope.make()
+      const failures: Reports<E> = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
+      // Slots and the transport's subscription live in scopes of their own: closing needs an order.
+      const slots = yield* Scope.make()
       const source = yield* Scope.make()
-      const mailboxes = yield* Scope.extend(dispatcher.open(name, behaviour), actors)
       const run = Runtime.runFork(yield* Effect.runtime<never>())
-      const scheduler = yield* FiberRef.get(FiberRef.currentScheduler)
-      const lanes = new Set<Transport.Lane>()
-      const settings = {
-        mailboxes,
+      const { turns } = mailboxes.supervisor
+      const subscriber: Subscriber = {
+        name,
+        group,
+        semantics: options.semantics,
+        behaviour: behaviourOf(environment, handler, options, failures),
+        home: new Home(yield* Effect.runtime<R>(), name),
         counters,
-        router: new Router({ group, incoming: handler.incoming }),
-        bytes: new Budget(config.maxBytes),
-        maxUnfinished: config.maxUnfinished,
-        settledAhead: new Budget(config.maxSettledAhead),
-        nextTurn: scheduler === Scheduler.defaultScheduler ? nextTurn : undefined,
-        fork: (effect: Effect.Effect<void>) => run(Effect.interruptible(effect), { scope: actors })
+        observer,
+        time: () => turns.time()
       }
+      const settings = intakeOf(
+        environment,
+        subscriber,
+        handler,
+        options,
+        yield* FiberRef.get(FiberRef.currentScheduler),
+        (effect) => run(Effect.interruptible(effect), { scope: slots })
+      )
+      yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
+      const lanes = new Set<Transport.Lane>()
       const consumer: Transport.Consumer = {
         assigned: (assignment) => {
-          const lane = options.semantics === "at-least-once"
-            ? new AtLeastOnceLane(assignment, settings)
-            : new AtMostOnceLane(assignment, settings)
+          const lane = new Intake(assignment, settings)
           const tracked: Transport.Lane = {
             offer: (messages) => lane.offer(messages),
             close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(tracked)))
@@ -128,7 +192,7 @@ export const make = <E, R>(
       }, consumer)).pipe(
         Scope.extend(source),
         Effect.onExit((exit) =>
-          Exit.isFailure(exit) ? Effect.zipRight(Scope.close(source, exit), Scope.close(actors, exit)) : Effect.void
+          Exit.isFailure(exit) ? Effect.zipRight(Scope.close(source, exit), Scope.close(slots, exit)) : Effect.void
         )
       )
 
@@ -148,7 +212,7 @@ export const make = <E, R>(
       }).pipe(
         // Also where the transport broke: what can be closed is closed.
         Effect.ensuring(Effect.suspend(() => Scope.close(source, Exit.void))),
-        Effect.ensuring(Effect.suspend(() => Scope.close(actors, Exit.void))),
+        Effect.ensuring(Effect.suspend(() => Scope.close(slots, Exit.void))),
         Effect.ensuring(PubSub.shutdown(failures)),
         Effect.ensuring(environment.onClosed),
         Effect.tap(({ lost, unfinished }) =>
@@ -173,18 +237,11 @@ export const make = <E, R>(
         topic: topic.name,
         group,
         failures: Stream.fromPubSub(failures),
-        stats: Effect.sync(() => ({ ...counters, actors: mailboxes.live() })),
+        stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
         close
       }
     })
   )
-
-/** Where somebody else decides what runs when, the event loop's turns mean nothing. */
-const nextTurn = (run: () => void): void => {
-  // Browsers have none.
-  if (typeof setImmediate === "function") setImmediate(run)
-  else setTimeout(run)
-}
 
 /** Exponential from `retryBase`, doubling up to `retryCap`, with jitter; without a number of times it never ends. */
 const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Schedule<unknown> => {
@@ -198,11 +255,12 @@ const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Sched
 const reporter =
   <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(failures: PubSub.PubSub<F>) =>
   <One extends F, R>(onFailure: ((failure: One) => Effect.Effect<unknown, never, R>) | undefined) =>
-  (failure: One): Effect.Effect<void, never, R> =>
+  // It runs in the subscription's home, which has what it needs.
+  (failure: One): Effect.Effect<void> =>
     logged(failure).pipe(
       Effect.zipRight(PubSub.publish(failures, failure)),
       Effect.zipRight(
-        onFailure === undefined ? Effect.void : Effect.suspend(() => UserCode.call(() => onFailure(failure)))
+        onFailure === undefined ? Effect.void : Effect.suspend(() => UserCode.call(() => onFailure(failure) as Effect.Effect<unknown>))
       ),
       // A report that breaks, or interrupts itself, must not run the message again, nor end its actor.
       Effect.catchAllCause((cause) => Effect.logError(`onFailure died: ${describeCause(cause)}`)),

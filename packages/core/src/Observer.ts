@@ -1,0 +1,176 @@
+/**
+ * Eyes on a bus: a small synchronous service that is told each transition of each message and each event at a bound,
+ * a connection or an assignment. Statistics, order checks, metrics and traces are implementations of it. With nobody
+ * looking it costs nothing.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Layer from "effect/Layer"
+import type { Semantics } from "./Transport.js"
+
+/**
+ * Where a flight is: one message between the moment a lane takes it and the moment the broker need not deliver it again.
+ * `settling`: the broker is asked to settle it before it is handled (at-most-once). `queued`: it is in a mailbox.
+ * `running`: its handler runs. `waiting`: for a retry, a restart or a permit. `held`: the policy is `hold`, and its next attempt comes
+ * after a wait. `dead-lettering`: its dead letter is being published. `ended`: for good; `outcome` says how.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type State = "settling" | "queued" | "running" | "waiting" | "held" | "dead-lettering" | "ended"
+
+/**
+ * How a flight ended. `unfinished`: it is not settled, and comes again. `lost`: it was settled before and was not handled.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Outcome =
+  | "handled"
+  | "dead-lettered"
+  | "dropped"
+  | "skipped"
+  | "failed"
+  | "unfinished"
+  | "lost"
+
+/**
+ * What the observer sees of a flight. It changes with the next transition: copy what is to be kept.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface FlightView {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  readonly group: string
+  readonly epoch: number
+  readonly semantics: Semantics
+  readonly aggregateId: string | undefined
+  readonly maybeDuplicate: boolean
+  readonly state: State
+  /** When this state began, in milliseconds since the epoch, exact to about 10 ms. */
+  readonly since: number
+  /** When the lane took it. */
+  readonly takenAt: number
+  /** How often its handler was started. */
+  readonly attempt: number
+  /** How often its actor was restarted for it. */
+  readonly restarts: number
+  /** How it ended; undefined until then. */
+  readonly outcome: Outcome | undefined
+}
+
+/**
+ * What else is told.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Event =
+  | {
+    /** A bound has been reached, and somebody waits for room; or nobody waits any more. */
+    readonly _tag: "Bound"
+    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "mailbox"
+    /** The subscription, as `topic/group`; undefined for a bound of the whole bus. */
+    readonly subscription: string | undefined
+    readonly isReached: boolean
+  }
+  | {
+    /** A partition was given to a subscription, or taken away. */
+    readonly _tag: "Assigned" | "Revoked"
+    readonly topic: string
+    readonly group: string
+    readonly partition: number
+    readonly epoch: number
+  }
+  | {
+    /** An actor was started again after a defect. */
+    readonly _tag: "Restarted"
+    readonly flight: FlightView
+  }
+  | {
+    /** Messages were published, or not. */
+    readonly _tag: "Published"
+    readonly topic: string
+    readonly succeeded: number
+    readonly failed: number
+    /** How long it took, in milliseconds. */
+    readonly duration: number
+  }
+  | {
+    /** The transport's connection changed. */
+    readonly _tag: "Connection"
+    readonly transport: string
+    readonly state: string
+  }
+  | {
+    /** The broker has confirmed that it need not deliver messages again. `position`: all below it, where positions are settled. */
+    readonly _tag: "Settled"
+    readonly topic: string
+    readonly group: string
+    readonly partition: number
+    readonly messages: number
+    readonly position: number | undefined
+  }
+
+/**
+ * Both functions run in the middle of the work: they have to be quick and must not throw. What they throw is ignored
+ * after one warning.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  /** A flight went from one state to the next. `from` is undefined when its lane has just taken it. */
+  readonly transition?: ((flight: FlightView, from: State | undefined) => void) | undefined
+  readonly event?: ((event: Event) => void) | undefined
+}
+
+/**
+ * The observer of a bus and of its transport. Default: nobody looks. Provide it below both.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class Observer extends Context.Reference<Observer>()("@effect-eventbus/core/Observer", {
+  defaultValue: (): Service => none
+}) {}
+
+/**
+ * Nobody looks.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const none: Service = {}
+
+/**
+ * Several observers as one. Each is told all, in the order given.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const combine = (...observers: ReadonlyArray<Service>): Service => {
+  const transitions = observers.flatMap(({ transition }) => transition === undefined ? [] : [transition])
+  const events = observers.flatMap(({ event }) => event === undefined ? [] : [event])
+  return {
+    transition: transitions.length === 0 ? undefined : (flight, from) => {
+      for (const transition of transitions) transition(flight, from)
+    },
+    event: events.length === 0 ? undefined : (one) => {
+      for (const event of events) event(one)
+    }
+  }
+}
+
+/**
+ * An observer beside those that are provided already.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (observer: Service): Layer.Layer<Observer> =>
+  Layer.function(Observer, Observer, (others) => others === none ? observer : combine(others, observer))

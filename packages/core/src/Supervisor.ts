@@ -1,0 +1,157 @@
+/**
+ * The supervisor of a bus: it starts slots, starts them again by a schedule when a handler dies, ends idle ones and caps how
+ * many live. A slot is one fiber with one bounded mailbox that runs one task at a time. The supervisor knows nothing of brokers, of
+ * aggregates, or of what a task means: a `Strategy` says which slot an aggregate's messages go to.
+ *
+ * The mailbox is a plain bounded array and not Effect's `Queue`: taking from a `Queue` makes a `Deferred` each time the fiber
+ * waits, which made a message ten times as expensive.
+ *
+ * @since 0.1.0
+ */
+import type * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import { EventBusConfig } from "./EventBusConfig.js"
+import type { Home, Host } from "./internal/home.js"
+import { Population } from "./internal/population.js"
+import { Quota, type Share, type Waiter } from "./internal/quota.js"
+import { Slot, Yard } from "./internal/slot.js"
+import { Turns } from "./internal/turn.js"
+import { Observer } from "./Observer.js"
+
+/**
+ * Something that a slot runs. The bus makes its messages tasks.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Task {
+  /** Where it runs. */
+  readonly home: Home
+  /** Handles it. It has no typed failure; a defect ends the slot's fiber. */
+  readonly run: (host: Host) => Effect.Effect<void>
+  /** The fiber ended while it handled this task. The next one begins with it again. */
+  readonly crashed: (cause: Cause.Cause<never>) => void
+  /** The restart schedule has ended for it: handles it for the last time. A defect here is one more crash. */
+  readonly giveUp: (cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
+  /** It was in hand when it was interrupted, or in the mailbox when its slot ended. */
+  readonly interrupted: () => void
+  /** The slot has done with it, whatever became of it. */
+  readonly left: () => void
+}
+
+/**
+ * What a slot is made of.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SlotOptions {
+  /** For logs. */
+  readonly name: string
+  /** Where it begins to run: that of its first task. */
+  readonly home: Home
+  /** Tasks in its mailbox, the one in hand included. */
+  readonly capacity: number
+  /** When it is started again after a defect; undefined: never, so that a task whose handler dies is given up at once. */
+  readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
+  /** The place that `admit` has given to it. */
+  readonly place: Share
+  /** It has ended. */
+  readonly onEnd: (slot: Slot) => void
+}
+
+/**
+ * Starts slots and counts them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  /** The schedule of restarts that slots have where their strategy names none. */
+  readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>>
+  /** The turns of the event loop, which is also the clock of what slots run. */
+  readonly turns: Turns
+  /** One more user of the places that live slots take. */
+  readonly places: () => Share
+  /** Whether one more slot may live; idle ones make room. `false`: the waiter is woken when a place is reserved for it. */
+  readonly admit: (places: Share, waiter: Waiter) => boolean
+  /** Starts a slot, which has been admitted. */
+  readonly start: (options: SlotOptions) => Slot
+  /** How many slots live under this supervisor. */
+  readonly live: () => number
+}
+
+/**
+ * The supervisor of a bus; `EventBus.layer` has one.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class Supervisor extends Context.Tag("@effect-eventbus/core/Supervisor")<Supervisor, Service>() {}
+
+/**
+ * When slots are started again; everything else comes from `EventBusConfig`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /**
+   * When, and how often for one message, a slot is started again. Each slot runs its own copy,
+   * which begins anew with each message that gets through. A schedule that throws has ended.
+   * Default: `restartTimes` (3) restarts, from `restartBase` (100 ms) doubling, with jitter.
+   */
+  readonly restart?: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
+}
+
+/**
+ * A supervisor that ends idle slots as long as the scope lives.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.fnUntraced(function*(options?: Options) {
+  const config = yield* EventBusConfig
+  const observer = yield* Observer
+  const turns = new Turns(yield* Effect.clock)
+  const quota = new Quota(
+    config.maxActors,
+    (isReached) => observer.event?.({ _tag: "Bound", bound: "actors", subscription: undefined, isReached })
+  )
+  const population = new Population(quota, () => turns.monotonic())
+  const yard = new Yard(population, turns)
+  // Forks take over the region's interruptibility, and a layer may be built in an uninterruptible one.
+  yield* Effect.forkScoped(Effect.interruptible(reap(population, turns, config.actorIdleTimeout)))
+  return Supervisor.of({
+    restart: options?.restart ?? Schedule.exponential(config.restartBase, 2).pipe(
+      Schedule.jittered,
+      Schedule.intersect(Schedule.recurs(config.restartTimes))
+    ),
+    turns,
+    places: () => quota.share(),
+    admit: (places, waiter) => population.admit(places, waiter),
+    start: (options) => new Slot(yard, options),
+    live: () => population.live
+  })
+})
+
+/**
+ * The supervisor that `EventBus.layer` uses.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options?: Options): Layer.Layer<Supervisor> => Layer.scoped(Supervisor, make(options))
+
+/** Ends slots that have been idle for long; the list is in the order in which they became idle. */
+const reap = (population: Population, turns: Turns, timeout: Duration.Duration): Effect.Effect<never> =>
+  Effect.suspend(() => {
+    const longest = Duration.toMillis(timeout)
+    const now = turns.monotonic()
+    const oldest = population.endIdleSince(now - longest)
+    return Effect.sleep(Math.max(oldest === undefined ? longest : oldest + longest - now, 1))
+  }).pipe(Effect.forever)

@@ -1,0 +1,122 @@
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import type { Delivery } from "../Delivery.js"
+import { type DecodeError, HandlerTimeout, type UnknownEventType } from "../EventBusError.js"
+import type { CommonOptions } from "../Subscription.js"
+import type { Flight } from "./flight.js"
+import type { Incoming } from "./incoming.js"
+import { Waiter } from "./quota.js"
+import * as UserCode from "./userCode.js"
+
+/**
+ * A user's handler with what surrounds each start of it: the event is decoded, once, when the message's turn has come; the time
+ * and the number of running handlers are limited where that is asked for.
+ *
+ * @internal
+ */
+export interface Handler<E> {
+  readonly incoming: Incoming
+  /** Whether there is somebody for a tombstone. */
+  readonly handlesTombstones: boolean
+  /** Why there is no event. Where a Schema needs an effect, `run` finds that out. */
+  readonly decode: (flight: Flight) => DecodeError | UnknownEventType | undefined
+  /**
+   * Starts the handler. It answers `gone` when the flight ended while it waited for its permit. A failure of the decoding is in
+   * `flight.undecodable`, too.
+   */
+  readonly run: (flight: Flight) => Effect.Effect<unknown, E | HandlerTimeout>
+}
+
+/** @internal */
+export const gone: unique symbol = Symbol.for("@effect-eventbus/core/gone")
+
+/**
+ * `R` is what the handler needs: it runs in the subscription's `Home`, which has it.
+ *
+ * @internal
+ */
+export const make = <E, R>(
+  incoming: Incoming,
+  handle: (event: never, delivery: never) => Effect.Effect<unknown, E, R>,
+  options: CommonOptions,
+  onTombstone?: (delivery: Delivery) => Effect.Effect<unknown, E, R>
+): Handler<E> => {
+  const start = (flight: Flight): Effect.Effect<unknown, E> => {
+    flight.started()
+    if (flight.isTombstone) return called(() => onTombstone!(flight.delivery()))
+    return flight.decoding === undefined
+      ? called(() => handle(flight.event as never, flight.delivery() as never))
+      : Effect.flatMap(decoded<E>(flight, flight.decoding), (event) =>
+        called(() => handle(event as never, flight.delivery() as never)))
+  }
+  const timed = options.handlerTimeout === undefined ? start : limited(start, Duration.decode(options.handlerTimeout))
+  return {
+    incoming,
+    handlesTombstones: onTombstone !== undefined,
+    run: options.concurrency === undefined ? timed : permitted(timed),
+    decode: (flight) => {
+      if (flight.isDecoded || flight.isTombstone || flight.decoding !== undefined) return undefined
+      if (flight.undecodable !== undefined) return flight.undecodable
+      const event = incoming.event(flight.envelope, flight.message)
+      if (!Either.isEither(event)) {
+        flight.decoding = event
+        return undefined
+      }
+      if (Either.isLeft(event)) return event.left
+      flight.event = event.right
+      flight.isDecoded = true
+      return undefined
+    }
+  }
+}
+
+type Run<E> = (flight: Flight) => Effect.Effect<unknown, E>
+
+const called = <E, R>(f: () => Effect.Effect<unknown, E, R>): Effect.Effect<unknown, E> =>
+  UserCode.call(f) as Effect.Effect<unknown, E>
+
+const decoded = <E>(flight: Flight, decoding: NonNullable<Flight["decoding"]>): Effect.Effect<unknown, E> =>
+  Effect.matchEffect(decoding, {
+    onFailure: (error) => {
+      flight.undecodable = error
+      // The behaviour looks there first.
+      return Effect.fail(error as never)
+    },
+    onSuccess: (event) => {
+      flight.event = event
+      flight.isDecoded = true
+      flight.decoding = undefined
+      return Effect.succeed(event)
+    }
+  })
+
+const limited = <E>(run: Run<E>, timeout: Duration.Duration): Run<E | HandlerTimeout> => (flight) =>
+  Effect.timeoutFail(Effect.suspend(() => run(flight)), {
+    duration: timeout,
+    onTimeout: () => new HandlerTimeout({ position: flight.position, timeout })
+  })
+
+/** A permit is asked for before the flight is asked whether it may begin: the partition may be taken away while it waits. */
+const permitted = <E>(run: Run<E>): Run<E> => (flight) => {
+  const share = flight.carrier.permits!
+  let wake: (() => void) | undefined
+  const waiter = new Waiter(() => wake!())
+  const acquire = Effect.async<void>((resume) => {
+    wake = () => resume(Effect.void)
+    if (share.take(1, waiter)) return resume(Effect.void)
+    flight.wait()
+  }).pipe(
+    Effect.onExit((exit) => Exit.isFailure(exit) ? Effect.sync(() => share.cancel(waiter)) : Effect.void)
+  )
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(restore(acquire), () => {
+      // What was reserved while it waited.
+      if (waiter.granted > 0) share.take(1, waiter)
+      const release = Effect.sync(() => share.give(1))
+      if (flight.state !== "running" && !flight.begin()) return Effect.as(release, gone)
+      return Effect.ensuring(restore(Effect.suspend(() => run(flight))), release)
+    })
+  )
+}

@@ -1,0 +1,299 @@
+import type * as Cause from "effect/Cause"
+import type * as Effect from "effect/Effect"
+import type * as Schedule from "effect/Schedule"
+import type { Delivery, EnvelopeDelivery } from "../Delivery.js"
+import type { Envelope } from "../Envelope.js"
+import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
+import type * as Observer from "../Observer.js"
+import type { Task } from "../Supervisor.js"
+import type { IncomingMessage, Semantics } from "../Transport.js"
+import type { Counters } from "./counters.js"
+import type { Home, Host } from "./home.js"
+import type { Read } from "./incoming.js"
+import type { Mailbox } from "./mailboxes.js"
+import type { Share } from "./quota.js"
+
+/**
+ * Where flights may go from each state. Nothing follows `ended`.
+ *
+ * @internal
+ */
+export const transitions: { readonly [From in Observer.State]: ReadonlyArray<Observer.State> } = {
+  settling: ["queued", "ended"],
+  queued: ["running", "ended"],
+  running: ["waiting", "held", "dead-lettering", "ended"],
+  waiting: ["running", "held", "dead-lettering", "ended"],
+  held: ["running", "ended"],
+  "dead-lettering": ["running", "waiting", "ended"],
+  ended: []
+}
+
+/**
+ * What a flight's handling means: what its slot does with it.
+ *
+ * @internal
+ */
+export interface Behaviour {
+  readonly receive: (flight: Flight, host: Host) => Effect.Effect<void>
+  /** The restarts for it have ended. */
+  readonly giveUp: (flight: Flight, cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
+}
+
+/**
+ * The subscription that a flight belongs to. Slots may be shared by several, so each flight carries its own.
+ *
+ * @internal
+ */
+export interface Subscriber {
+  /** `topic/group`. */
+  readonly name: string
+  readonly group: string
+  readonly semantics: Semantics
+  readonly behaviour: Behaviour
+  readonly home: Home
+  readonly counters: Counters
+  readonly observer: Observer.Service
+  /** Milliseconds since the epoch. */
+  readonly time: () => number
+}
+
+/**
+ * The lane that has taken a flight.
+ *
+ * @internal
+ */
+export interface Carrier {
+  readonly subscriber: Subscriber
+  readonly epoch: number
+  /** What the handlers of this lane take of the subscription's `concurrency`; undefined where that is unbounded. */
+  readonly permits: Share | undefined
+  /** Whether a handler of this lane may start now. */
+  readonly mayBegin: () => boolean
+  /** A slot has the flight in hand, which had been queued. */
+  readonly begun: (flight: Flight) => void
+  /** It is held from now on. */
+  readonly holds: (flight: Flight) => void
+  /** It has ended; `from` is the state it was in. */
+  readonly ended: (flight: Flight, from: Observer.State) => void
+}
+
+/**
+ * One message between the moment a lane takes it and the moment the broker need not deliver it again. All that changes on
+ * its way, and all its transitions, are here.
+ *
+ * @internal
+ */
+export class Flight implements Observer.FlightView, Task {
+  state: Observer.State
+  since: number
+  readonly takenAt: number
+  outcome: Observer.Outcome | undefined
+  attempt = 0
+  /** How often its handler was started again after a crash: the crash that ends in giving up is none. */
+  restarts = 0
+  /** The policy is `hold`, and its retries have ended: it is held between its attempts. */
+  isHeld = false
+  /** Its actor's fiber died with it in hand, and its handler was not started since. */
+  hasCrashed = false
+  lastCause: Cause.Cause<unknown> | undefined
+  retry: Schedule.ScheduleDriver<unknown, never> | undefined
+  /** What the handler is called with, once it is decoded. */
+  event: unknown = undefined
+  isDecoded = false
+  /** The event, where finding it out needs an effect. */
+  decoding: Effect.Effect<unknown, DecodeError | UnknownEventType> | undefined
+  /** The mailbox's key; undefined for a message without any, which takes its turn among slots when it is dispatched. */
+  readonly key: string | undefined
+  readonly aggregateId: string | undefined
+  /** The envelope of a message that is one. */
+  readonly envelope: Envelope | undefined
+  undecodable: DecodeError | UnknownEventType | undefined
+  readonly isTombstone: boolean
+  /** The aggregate's mailbox, from dispatching on. */
+  mailbox: Mailbox | undefined
+
+  constructor(
+    readonly message: IncomingMessage,
+    readonly carrier: Carrier,
+    read: Read,
+    /** In bytes. */
+    readonly size: number,
+    state: "settling" | "queued"
+  ) {
+    this.key = read.mailbox
+    this.aggregateId = read.aggregateId
+    this.envelope = read.envelope
+    this.undecodable = read.undecodable
+    this.isTombstone = read.isTombstone
+    this.state = state
+    this.takenAt = this.since = carrier.subscriber.time()
+    this.told(undefined)
+  }
+
+  get topic(): string {
+    return this.message.topic
+  }
+  get partition(): number {
+    return this.message.partition
+  }
+  get offset(): number {
+    return this.message.offset
+  }
+  get maybeDuplicate(): boolean {
+    return this.message.maybeDuplicate
+  }
+  get group(): string {
+    return this.carrier.subscriber.group
+  }
+  get semantics(): Semantics {
+    return this.carrier.subscriber.semantics
+  }
+  get epoch(): number {
+    return this.carrier.epoch
+  }
+  get position(): Position {
+    return { topic: this.topic, partition: this.partition, offset: this.offset }
+  }
+
+  /** What a handler gets: plain data, which does not change afterwards. */
+  delivery(): Delivery | EnvelopeDelivery {
+    const { aggregateId, attempt, carrier, envelope, message } = this
+    const delivery = {
+      topic: message.topic,
+      partition: message.partition,
+      offset: message.offset,
+      group: carrier.subscriber.group,
+      epoch: carrier.epoch,
+      maybeDuplicate: message.maybeDuplicate,
+      deliveryCount: message.deliveryCount,
+      attempt,
+      aggregateId,
+      key: message.key,
+      headers: message.headers,
+      timestamp: message.timestamp,
+      value: message.value
+    }
+    return envelope === undefined ? delivery : { ...delivery, envelope }
+  }
+
+  // ----- transitions
+
+  /** The broker has confirmed its settlement: it goes to its mailbox. */
+  settled(): void {
+    this.to("queued")
+  }
+
+  /**
+   * Its handler is about to start: at first, again after a wait. `false`: its lane lets nothing start any more, and the
+   * flight has ended.
+   */
+  begin(): boolean {
+    if (!this.carrier.mayBegin()) {
+      this.giveBack()
+      return false
+    }
+    this.to("running")
+    return true
+  }
+
+  /** One more start of its handler. */
+  started(): void {
+    if (++this.attempt > 1) this.carrier.subscriber.counters.retried++
+    if (!this.hasCrashed) return
+    this.hasCrashed = false
+    this.restarts++
+  }
+
+  /** Nothing of the user's runs until it begins again. */
+  wait(): void {
+    this.to("waiting")
+  }
+
+  /** Whether its lane lets handlers start; if not, it has ended. To be asked before a wait that would be in vain. */
+  goesOn(): boolean {
+    if (this.carrier.mayBegin()) return true
+    this.giveBack()
+    return false
+  }
+
+  /** From now on no attempt is its last one. */
+  willHold(): void {
+    if (!this.isHeld) this.carrier.subscriber.counters.held++
+    this.isHeld = true
+    this.carrier.holds(this)
+  }
+
+  /** It waits for its next attempt. */
+  hold(): void {
+    this.to("held")
+  }
+
+  /** The user's code runs again, for a report of how it ends. */
+  report(): void {
+    this.to("running")
+  }
+
+  deadLetter(): void {
+    this.to("dead-lettering")
+  }
+
+  end(outcome: Observer.Outcome): void {
+    const { state } = this
+    if (state === "ended") return
+    this.outcome = outcome
+    this.to("ended")
+    this.carrier.ended(this, state)
+  }
+
+  /** It was not handled: what is settled already is lost, the rest comes again. */
+  giveBack(): void {
+    this.end(this.semantics === "at-most-once" && this.state !== "settling" ? "lost" : "unfinished")
+  }
+
+  private to(state: Observer.State): void {
+    const from = this.state
+    if (from === state) return
+    this.state = state
+    const { carrier } = this
+    this.since = carrier.subscriber.time()
+    if (from === "queued" && state !== "ended") carrier.begun(this)
+    this.told(from)
+  }
+
+  private told(from: Observer.State | undefined): void {
+    const { counters, observer } = this.carrier.subscriber
+    counters.transition(this, from)
+    if (observer.transition !== undefined) observer.transition(this, from)
+  }
+
+  // ----- what its slot does with it
+
+  get home(): Home {
+    return this.carrier.subscriber.home
+  }
+
+  run(host: Host): Effect.Effect<void> {
+    return this.carrier.subscriber.behaviour.receive(this, host)
+  }
+
+  crashed(cause: Cause.Cause<never>): void {
+    this.hasCrashed = true
+    this.lastCause = cause
+    const { counters, observer } = this.carrier.subscriber
+    counters.restarted++
+    if (observer.event !== undefined) observer.event({ _tag: "Restarted", flight: this })
+    if (this.state !== "ended") this.to("waiting")
+  }
+
+  giveUp(cause: Cause.Cause<never>, host: Host): Effect.Effect<void> {
+    return this.carrier.subscriber.behaviour.giveUp(this, cause, host)
+  }
+
+  interrupted(): void {
+    this.giveBack()
+  }
+
+  left(): void {
+    this.mailbox?.left()
+  }
+}

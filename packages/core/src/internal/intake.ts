@@ -1,0 +1,263 @@
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Observer from "../Observer.js"
+import type { Assignment, IncomingMessage, Lane, LaneReport } from "../Transport.js"
+import { Condition } from "./condition.js"
+import { type Carrier, Flight, type Subscriber } from "./flight.js"
+import type { Incoming } from "./incoming.js"
+import type { AddressBook } from "./mailboxes.js"
+import { Pace } from "./pace.js"
+import { type Quota, type Share, Waiter } from "./quota.js"
+import { sizeOf } from "./size.js"
+
+/**
+ * What the lanes of a subscription share.
+ *
+ * @internal
+ */
+export interface IntakeSettings {
+  readonly subscriber: Subscriber
+  readonly mailboxes: AddressBook
+  readonly incoming: Incoming
+  readonly bytes: Quota
+  /** How many handlers run at once; undefined: as many as there are messages in hand. */
+  readonly concurrency: Quota | undefined
+  /** Unfinished messages of one partition. */
+  readonly maxUnfinished: number
+  /** Runs something when the event loop has had its turn; undefined where all is taken at once. */
+  readonly nextTurn: ((run: () => void) => void) | undefined
+  /** Makes the stage in which messages are settled before they go to their mailboxes; undefined: they are settled when they are finished. */
+  readonly settleFirst: ((intake: Intake, assignment: Assignment) => Stage) | undefined
+}
+
+/**
+ * A stage between taking a message and its mailbox.
+ *
+ * @internal
+ */
+export interface Stage {
+  readonly add: (flight: Flight) => void
+  /** The lane closes; with `finishes` what was taken still goes through. */
+  readonly close: (finishes: boolean) => void
+  /** Waits until what may still go through has gone. */
+  readonly ended: Effect.Effect<void>
+  /** Ends it, whatever waits. */
+  readonly stop: Effect.Effect<void>
+  /** A flight has ended that had gone through. */
+  readonly left: (flight: Flight) => void
+  /** What has not gone through yet. */
+  readonly drain: () => ReadonlyArray<Flight>
+}
+
+/**
+ * One partition's messages on their way to the mailboxes and back: bounds what is unfinished, and tells the assignment
+ * what has finished.
+ *
+ * @internal
+ */
+export class Intake implements Lane, Carrier {
+  private unfinished = 0
+  /** Flights that slots have in hand. */
+  private inHand = 0
+  /** Flights that ended without being finished. */
+  private left = 0
+  private lost = 0
+  private refused = false
+  private closing = false
+  /** Nothing more begins. */
+  private dropping = false
+  /** A flight that found no room in its mailbox; it is offered again first. */
+  private head: Flight | undefined
+  private isFull = false
+  private readonly held = new Set<Flight>()
+  private readonly bytes: Share
+  private readonly stage: Stage | undefined
+  readonly permits: Share | undefined
+  private readonly forBytes = new Waiter(() => this.resume())
+  private readonly forMailbox = new Waiter(() => this.resume())
+  private readonly drained = new Condition(() => this.dropping ? this.inHand === 0 : this.isWorkedOff)
+  private readonly quiet = new Condition(() => this.inHand === 0)
+  private readonly pace: Pace
+
+  constructor(private readonly assignment: Assignment, private readonly settings: IntakeSettings) {
+    this.bytes = settings.bytes.share()
+    this.permits = settings.concurrency?.share()
+    this.pace = new Pace({
+      unfinished: () => this.unfinished,
+      most: settings.maxUnfinished,
+      nextTurn: settings.nextTurn,
+      resume: () => this.resume()
+    })
+    this.stage = settings.settleFirst?.(this, assignment)
+    this.tell("Assigned")
+  }
+
+  get subscriber(): Subscriber {
+    return this.settings.subscriber
+  }
+
+  get epoch(): number {
+    return this.assignment.epoch
+  }
+
+  offer(messages: ReadonlyArray<IncomingMessage>): number {
+    if (this.closing) return 0
+    let taken = 0
+    this.refused = false
+    while (taken < messages.length) {
+      if (!this.take(messages[taken]!)) {
+        this.refused = true
+        break
+      }
+      taken++
+    }
+    return taken
+  }
+
+  private take(message: IncomingMessage): boolean {
+    if (this.pace.isOver) return false
+    const flight = this.head?.message === message ? this.head : this.flightOf(message)
+    if (flight === undefined) return false
+    if (this.stage === undefined && !this.settings.mailboxes.offer(flight, this.forMailbox)) {
+      this.head = flight
+      return false
+    }
+    this.head = undefined
+    this.pace.took()
+    this.stage?.add(flight)
+    return true
+  }
+
+  /** Undefined: a bound is reached. */
+  private flightOf(message: IncomingMessage): Flight | undefined {
+    this.forgetHead()
+    const { incoming, maxUnfinished } = this.settings
+    if (this.unfinished >= maxUnfinished) {
+      this.full(true)
+      return undefined
+    }
+    const size = sizeOf(message)
+    if (!this.bytes.take(size, this.forBytes)) return undefined
+    this.unfinished++
+    return new Flight(message, this, incoming.read(message), size, this.stage === undefined ? "queued" : "settling")
+  }
+
+  /** The flight that had no room: the transport has it still. */
+  private forgetHead(): void {
+    const { head } = this
+    if (head === undefined) return
+    this.head = undefined
+    this.settings.mailboxes.cancel(this.forMailbox)
+    head.giveBack()
+    this.left--
+  }
+
+  // ----- what flights ask and tell
+
+  mayBegin(): boolean {
+    if (!this.dropping && this.assignment.isOwned?.() === false) this.dropping = true
+    return !this.dropping
+  }
+
+  begun(): void {
+    this.inHand++
+  }
+
+  ended(flight: Flight, from: Observer.State): void {
+    this.unfinished--
+    if (flight.isHeld) this.held.delete(flight)
+    if (flight.outcome === "unfinished") this.left++
+    else if (flight.outcome === "lost") this.lost++
+    else if (this.stage === undefined) this.assignment.finish(flight.message)
+    if (from !== "queued" && from !== "settling") this.inHand--
+    this.bytes.give(flight.size)
+    if (from !== "settling") this.stage?.left(flight)
+    if (this.isFull) this.full(false)
+    if (this.refused) this.resume()
+    if (!this.closing) return
+    this.quiet.changed()
+    this.drained.changed()
+  }
+
+  holds(flight: Flight): void {
+    this.held.add(flight)
+    if (this.closing) this.drained.changed()
+  }
+
+  /** The stage before the mailboxes has broken: nothing more is taken, and the transport is going to close the lane. */
+  breakOff(): void {
+    this.closing = true
+  }
+
+  // ----- closing
+
+  /** With `untilDone` the deadline counts for nothing: a replay ends when all is handled. */
+  close(options: {
+    readonly deadline: Duration.Duration
+    readonly finishQueued: boolean
+    readonly untilDone?: boolean
+  }): Effect.Effect<LaneReport> {
+    return Effect.gen(this, function*() {
+      this.closing = true
+      this.forgetHead()
+      this.settings.mailboxes.cancel(this.forMailbox)
+      this.bytes.cancel(this.forBytes)
+      this.stage?.close(options.finishQueued)
+      if (options.finishQueued) {
+        const worked = Effect.zipRight(this.stage?.ended ?? Effect.void, this.drained.wait)
+        yield* options.untilDone === true
+          ? worked
+          : Effect.timeoutOption(Effect.interruptible(worked), options.deadline)
+        this.dropping = true
+      } else {
+        this.dropping = true
+        this.interrupt((flight) => flight.state !== "running")
+        yield* this.quiet.waitFor(options.deadline)
+      }
+      if (this.stage !== undefined) yield* this.stage.stop
+      this.interrupt(() => true)
+      yield* this.quiet.wait
+      for (const flight of this.stage?.drain() ?? []) flight.giveBack()
+      for (const flight of this.settings.mailboxes.queued((flight) => flight.carrier === this)) flight.giveBack()
+      this.drained.changed()
+      this.bytes.end()
+      this.permits?.end()
+      this.tell("Revoked")
+      return { unfinished: this.left, lost: this.lost }
+    })
+  }
+
+  /** All is finished but what is held, and what waits behind it: that would not be finished before the deadline either. */
+  private get isWorkedOff(): boolean {
+    if (this.unfinished === 0) return true
+    if (this.held.size === 0) return false
+    const slots = new Set(Array.from(this.held, (flight) => flight.mailbox!.slot))
+    let blocked = 0
+    for (const slot of slots) blocked += slot.count((task) => (task as Flight).carrier === this)
+    return blocked === this.unfinished
+  }
+
+  private interrupt(which: (flight: Flight) => boolean): void {
+    this.settings.mailboxes.interrupt((flight) => flight.carrier === this && which(flight))
+  }
+
+  /** Room has been reserved for the lane, or one of its bounds is no longer reached. One call for each refusal goes on to the transport. */
+  private resume(): void {
+    if (!this.refused || this.closing || this.pace.isOver) return
+    this.refused = false
+    this.assignment.resume()
+  }
+
+  private full(isReached: boolean): void {
+    if (this.isFull === isReached) return
+    this.isFull = isReached
+    const { name, observer } = this.subscriber
+    observer.event?.({ _tag: "Bound", bound: "unfinished", subscription: name, isReached })
+  }
+
+  private tell(_tag: "Assigned" | "Revoked"): void {
+    const { group, observer } = this.subscriber
+    const { epoch, partition, topic } = this.assignment
+    observer.event?.({ _tag, topic, group, partition, epoch })
+  }
+}

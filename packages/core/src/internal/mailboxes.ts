@@ -1,0 +1,187 @@
+import * as Effect from "effect/Effect"
+import { ChurningMap } from "../ChurningMap.js"
+import type * as Strategy from "../Strategy.js"
+import type * as Supervisor from "../Supervisor.js"
+import type { Flight, Subscriber } from "./flight.js"
+import type { Share, Waiter } from "./quota.js"
+import type { Slot } from "./slot.js"
+
+/** How many mailboxes the messages without a key share. */
+const keyless = 256
+
+/**
+ * What is known of an active aggregate of one subscription: how many of its flights are waiting or in hand, and which slot they go to. It is empty
+ * when that number is 0: then it may move to another slot.
+ *
+ * @internal
+ */
+export class Mailbox {
+  size = 0
+
+  constructor(readonly key: string, readonly slot: Slot, private readonly owner: AddressBook) {}
+
+  /** One of its flights has left the slot. */
+  left(): void {
+    this.size--
+    if (this.size === 0) this.owner.emptied(this)
+  }
+}
+
+/**
+ * The mailboxes of a bus: each active aggregate's record, and the slots that all subscriptions share where the strategy has a
+ * fixed number of them.
+ *
+ * @internal
+ */
+export class Mailboxes {
+  private readonly shared = new Map<number, Slot>()
+  private readonly sharedPlaces: Share
+
+  constructor(
+    readonly supervisor: Supervisor.Service,
+    readonly strategy: Strategy.Service,
+    private readonly defaultCapacity: number
+  ) {
+    this.sharedPlaces = supervisor.places()
+  }
+
+  /** The mailboxes of one subscription. */
+  open(subscriber: Subscriber): AddressBook {
+    return new AddressBook(this, subscriber)
+  }
+
+  get capacity(): number {
+    return this.strategy.capacity ?? this.defaultCapacity
+  }
+
+  /** Starts a slot for a place that was admitted. */
+  start(name: string, subscriber: Subscriber, place: Share, onEnd: (slot: Slot) => void): Slot {
+    const { restart } = this.strategy
+    return this.supervisor.start({
+      name,
+      home: subscriber.home,
+      capacity: this.capacity,
+      restart: restart === "never" ? undefined : restart ?? this.supervisor.restart,
+      place,
+      onEnd
+    })
+  }
+
+  /** A slot that several subscriptions share; undefined where there is no place for it. */
+  sharedSlot(key: string, subscriber: Subscriber, waiter: Waiter): Slot | undefined {
+    const { slots } = this.strategy
+    if (slots === "per-aggregate") return undefined
+    const index = slots.slotOf(key)
+    const found = this.shared.get(index)
+    if (found !== undefined) return found
+    if (!this.supervisor.admit(this.sharedPlaces, waiter)) return undefined
+    const slot = this.start(`${this.strategy.name}-${index}`, subscriber, this.sharedPlaces, () => {
+      if (this.shared.get(index) === slot) this.shared.delete(index)
+    })
+    this.shared.set(index, slot)
+    return slot
+  }
+
+  /** The waiter waits for no place among the shared slots. */
+  cancelShared(waiter: Waiter): void {
+    this.sharedPlaces.cancel(waiter)
+  }
+
+  /** Ends the shared slots. The bus has closed its subscriptions before. */
+  readonly shutdown: Effect.Effect<void> = Effect.suspend(() => stopAll(this.shared.values()))
+}
+
+/**
+ * The mailboxes of one subscription by their keys.
+ *
+ * @internal
+ */
+export class AddressBook {
+  private readonly mailboxes = new ChurningMap<string, Mailbox>()
+  private readonly places: Share
+  /** Keys of messages without a key whose mailboxes are empty, so that idle slots are used first. */
+  private readonly free: Array<string> = Array.from({ length: keyless }, (_, i) => ` rr-${i}`)
+  private nextKeyless = 0
+
+  constructor(private readonly owner: Mailboxes, private readonly subscriber: Subscriber) {
+    this.places = owner.supervisor.places()
+  }
+
+  /** Puts a flight into its mailbox. `false`: there is no room, and the waiter is woken when some is reserved for it. */
+  offer(flight: Flight, waiter: Waiter): boolean {
+    const key = flight.key ?? this.keylessKey()
+    let mailbox = this.mailboxes.get(key)
+    const slot = mailbox?.slot ?? this.slotFor(key, waiter)
+    if (slot === undefined) return false
+    if (waiter.room !== undefined && waiter.room !== slot) waiter.room.cancel(waiter)
+    if (!slot.offer(flight, waiter)) return false
+    if (mailbox === undefined) this.mailboxes.set(key, mailbox = new Mailbox(key, slot, this))
+    mailbox.size++
+    flight.mailbox = mailbox
+    if (flight.key === undefined) this.takeKeyless(key)
+    return true
+  }
+
+  /** The waiter waits no more. */
+  cancel(waiter: Waiter): void {
+    if (this.isShared) this.owner.cancelShared(waiter)
+    else this.places.cancel(waiter)
+    waiter.room?.cancel(waiter)
+  }
+
+  interrupt(which: (flight: Flight) => boolean): void {
+    for (const slot of this.slots()) slot.interrupt((task) => which(task as Flight))
+  }
+
+  /** The flights that wait in mailboxes, in their order. */
+  queued(which: (flight: Flight) => boolean): ReadonlyArray<Flight> {
+    return this.slots().flatMap((slot) => slot.waiting().filter((task) => which(task as Flight)) as Array<Flight>)
+  }
+
+  /** How many actors of this subscription live. */
+  live(): number {
+    return this.isShared ? this.slots().length : this.places.used
+  }
+
+  slots(): ReadonlyArray<Slot> {
+    return Array.from(new Set(Array.from(this.mailboxes.values(), ({ slot }) => slot)))
+  }
+
+  /** A mailbox has become empty. That of an actor of its own is kept as long as the actor lives. */
+  emptied(mailbox: Mailbox): void {
+    if (mailbox.key.startsWith(" rr-")) this.free.push(mailbox.key)
+    if (this.isShared) this.mailboxes.delete(mailbox.key)
+  }
+
+  /** Its subscription ends, and with it the slots that are its own. */
+  readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.map(this.isShared ? Effect.void : stopAll(this.slots()), () => this.places.end())
+  )
+
+  get isShared(): boolean {
+    return this.owner.strategy.slots !== "per-aggregate"
+  }
+
+  private slotFor(key: string, waiter: Waiter): Slot | undefined {
+    if (this.isShared) return this.owner.sharedSlot(key, this.subscriber, waiter)
+    if (!this.owner.supervisor.admit(this.places, waiter)) return undefined
+    return this.owner.start(key, this.subscriber, this.places, this.ended)
+  }
+
+  private readonly ended = (slot: Slot): void => {
+    this.mailboxes.delete(slot.name)
+  }
+
+  /** The key of a message that has none: one whose mailbox is empty, else the next one. The space can't stand in an aggregate id. */
+  private keylessKey(): string {
+    return this.free[0] ?? ` rr-${this.nextKeyless}`
+  }
+
+  private takeKeyless(key: string): void {
+    if (this.free[0] === key) this.free.shift()
+    else this.nextKeyless = (this.nextKeyless + 1) % keyless
+  }
+}
+
+const stopAll = (slots: Iterable<Slot>): Effect.Effect<void> =>
+  Effect.forEach(Array.from(slots), ({ stop }) => stop, { concurrency: "unbounded", discard: true })

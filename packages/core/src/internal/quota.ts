@@ -1,0 +1,234 @@
+/**
+ * A bound that several users share: bytes, live actors, settled messages, running handlers. Whoever asks first is served first,
+ * and room is reserved for whoever waits first, so that no user keeps a bound for itself. A quarter of the bound is
+ * divided among the users as their minimum share: where it is large enough, a user whose share is free passes those who wait for more than theirs.
+ *
+ * @internal
+ */
+export class Quota {
+  used = 0
+  /** What each share may take whatever the others hold. */
+  private minimum = 0
+  /** The sum of what the shares have not used of their minimum. */
+  private kept = 0
+  private readonly shares = new Set<Share>()
+  /** The shares with waiters, the one whose turn is next first. */
+  private readonly queue: Array<Share> = []
+
+  /** `onBound` is told when a user has to wait and nobody did, and when nobody waits any more. */
+  constructor(readonly max: number, private readonly onBound?: (isReached: boolean) => void) {}
+
+  /** One more user. */
+  share(): Share {
+    const share = new Share(this)
+    this.shares.add(share)
+    this.divide()
+    return share
+  }
+
+  /** How many users wait. */
+  get waiting(): number {
+    return this.queue.length
+  }
+
+  /** Whether a share that does not wait can have an amount now. What exceeds the whole bound fits when nothing else is used. */
+  fits(share: Share, amount: number): boolean {
+    return this.room(share, amount) >= amount || (this.used === 0 && this.queue.length === 0)
+  }
+
+  /** How much of an amount a share that does not wait can have now. */
+  room(share: Share, amount: number): number {
+    const free = this.max - this.used
+    const unused = Math.max(0, this.minimum - share.used)
+    const own = Math.min(free, unused)
+    // Those who wait go first, but for the minimum share. A waiter that needs even that room is not passed.
+    const most = this.queue.length === 0
+      ? Math.max(own, free - (this.kept - unused))
+      : this.isPassable
+      ? own
+      : 0
+    return Math.max(0, Math.min(amount, most))
+  }
+
+  /** For `Share` only. */
+  changed(share: Share, by: number): void {
+    const unused = Math.max(0, this.minimum - share.used)
+    share.used += by
+    this.used += by
+    // One that has ended keeps nothing for itself.
+    if (!share.isEnded) this.kept += Math.max(0, this.minimum - share.used) - unused
+  }
+
+  /** For `Share` only. */
+  queued(share: Share): void {
+    this.queue.push(share)
+    if (this.queue.length === 1) this.onBound?.(true)
+  }
+
+  /** For `Share` only. */
+  left(share: Share): void {
+    const index = this.queue.indexOf(share)
+    if (index === -1) return
+    this.queue.splice(index, 1)
+    if (this.queue.length === 0) this.onBound?.(false)
+  }
+
+  /** For `Share` only. */
+  ended(share: Share): void {
+    if (!this.shares.delete(share)) return
+    this.left(share)
+    this.divide()
+    this.serve()
+  }
+
+  /** Reserves room for those who wait, in their order, and wakes them. */
+  serve(): void {
+    for (let i = 0; i < this.queue.length;) {
+      const share = this.queue[i]!
+      const isFirst = i === 0
+      if (!this.fitsWaiting(share, isFirst)) {
+        // Behind the first one only a minimum share can be served.
+        if (this.minimum === 0) return
+        i++
+        continue
+      }
+      this.queue.splice(i, 1)
+      const waiter = share.next()!
+      this.changed(share, waiter.wanted)
+      waiter.granted = waiter.wanted
+      if (share.hasWaiters) this.queue.push(share)
+      else if (this.queue.length === 0) this.onBound?.(false)
+      waiter.wake()
+      i = 0
+    }
+  }
+
+  private fitsWaiting(share: Share, isFirst: boolean): boolean {
+    const amount = share.wanted
+    if (isFirst && this.used === 0) return true
+    const free = this.max - this.used
+    const unused = Math.max(0, this.minimum - share.used)
+    if (amount <= Math.min(free, unused)) return isFirst || this.isPassable
+    return isFirst && amount <= free - (this.kept - unused)
+  }
+
+  /** Whether the first one who waits gets its room even if all others use their minimum share. */
+  private get isPassable(): boolean {
+    return this.queue[0]!.wanted <= this.max - this.minimum * this.shares.size
+  }
+
+  private divide(): void {
+    this.minimum = this.shares.size === 0 ? 0 : Math.floor(this.max / 4 / this.shares.size)
+    this.kept = 0
+    for (const share of this.shares) this.kept += Math.max(0, this.minimum - share.used)
+  }
+}
+
+/**
+ * Somebody who waits for room. It waits for one amount at a time.
+ *
+ * @internal
+ */
+export class Waiter {
+  wanted = 0
+  /** What has been reserved for it, and not been taken yet. */
+  granted = 0
+  /** The mailbox in which it waits for room, or has some. */
+  room: { readonly cancel: (waiter: Waiter) => void } | undefined
+
+  /** `wake` is called once when what was asked for is reserved: it then has to ask again, or to cancel. */
+  constructor(readonly wake: () => void) {}
+}
+
+/**
+ * One user of a quota.
+ *
+ * @internal
+ */
+export class Share {
+  used = 0
+  isEnded = false
+  private readonly waiters: Array<Waiter> = []
+
+  constructor(private readonly quota: Quota) {}
+
+  get hasWaiters(): boolean {
+    return this.waiters.length > 0
+  }
+
+  /** What its first waiter asks for. */
+  get wanted(): number {
+    return this.waiters[0]!.wanted
+  }
+
+  /** Takes an amount. `false`: there is no room for it, and the waiter is woken when there is. */
+  take(amount: number, waiter: Waiter): boolean {
+    if (this.takeReserved(amount, waiter)) return true
+    if (this.waiters.length === 0 && this.quota.fits(this, amount)) {
+      this.quota.changed(this, amount)
+      return true
+    }
+    this.wait(amount, waiter)
+    return false
+  }
+
+  /** Takes as much of an amount as there is room for. 0: the waiter is woken when there is some. */
+  takeUpTo(amount: number, waiter: Waiter): number {
+    const reserved = Math.min(waiter.granted, amount)
+    if (waiter.granted > 0) this.takeReserved(reserved, waiter)
+    const more = this.waiters.length === 0 ? this.quota.room(this, amount - reserved) : 0
+    if (more > 0) this.quota.changed(this, more)
+    if (reserved + more === 0) this.wait(1, waiter)
+    return reserved + more
+  }
+
+  give(amount: number): void {
+    if (amount === 0) return
+    this.quota.changed(this, -amount)
+    if (this.quota.waiting > 0) this.quota.serve()
+  }
+
+  /** The waiter waits no more, and needs nothing of what was reserved for it. */
+  cancel(waiter: Waiter): void {
+    const { granted } = waiter
+    waiter.granted = 0
+    if (granted > 0) return this.give(granted)
+    const index = this.waiters.indexOf(waiter)
+    if (index === -1) return
+    this.waiters.splice(index, 1)
+    if (this.waiters.length === 0) this.quota.left(this)
+    // It may have been the one that others had to wait for.
+    this.quota.serve()
+  }
+
+  /** Nobody takes from it any more. What it holds is given back as before. */
+  end(): void {
+    this.isEnded = true
+    this.waiters.length = 0
+    this.quota.ended(this)
+  }
+
+  /** For `Quota` only: the waiter that is served. */
+  next(): Waiter | undefined {
+    return this.waiters.shift()
+  }
+
+  private takeReserved(amount: number, waiter: Waiter): boolean {
+    const { granted } = waiter
+    if (granted === 0) return false
+    waiter.granted = 0
+    if (granted < amount) {
+      this.give(granted)
+      return false
+    }
+    this.give(granted - amount)
+    return true
+  }
+
+  private wait(amount: number, waiter: Waiter): void {
+    waiter.wanted = amount
+    if (this.waiters.includes(waiter)) return
+    this.waiters.push(waiter)
+    if (this.waiters.length === 1) this.quota.queued(this)
+  }
+}

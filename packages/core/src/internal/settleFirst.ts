@@ -1,0 +1,148 @@
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import { SettlementFailed } from "../EventBusError.js"
+import type { Assignment } from "../Transport.js"
+import type { Flight } from "./flight.js"
+import type { Intake, Stage } from "./intake.js"
+import type { AddressBook } from "./mailboxes.js"
+import { type Quota, type Share, Waiter } from "./quota.js"
+
+/** @internal */
+export interface Settings {
+  readonly mailboxes: AddressBook
+  /** What is settled and not yet handled, of all lanes of the subscription: what a kill can lose. */
+  readonly settledAhead: Quota
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+}
+
+const settleRetry = Schedule.exponential("100 millis").pipe(
+  Schedule.union(Schedule.spaced("5 seconds")),
+  Schedule.jittered
+)
+
+/**
+ * The stage of messages that are settled before they are handled (at-most-once): they wait here, some of them are settled together,
+ * and when the broker has confirmed it they go to their mailboxes.
+ *
+ * @internal
+ */
+export class SettleFirst implements Stage {
+  /** Taken, and not settled. */
+  private readonly waiting: Array<Flight> = []
+  /** Settled, and not in their mailboxes yet. */
+  private undispatched: Array<Flight> = []
+  private isClosing = false
+  /** Closing, and what was taken is to be settled and handled before. */
+  private isFinishing = false
+  /** The deadline of closing is over. What is lost now gives no room to settle more, which would be lost as well. */
+  private isOver = false
+  private readonly ahead: Share
+  private readonly mayGoOn: Effect.Latch = Effect.unsafeMakeLatch(false)
+  private readonly waiter = new Waiter(() => this.mayGoOn.unsafeOpen())
+  private readonly forMailbox = new Waiter(() => this.dispatchMore?.())
+  private dispatchMore: (() => void) | undefined
+  private readonly pump: Fiber.RuntimeFiber<void>
+
+  constructor(
+    private readonly intake: Intake,
+    private readonly assignment: Assignment,
+    private readonly settings: Settings
+  ) {
+    this.ahead = settings.settledAhead.share()
+    this.pump = settings.fork(this.run)
+  }
+
+  add(flight: Flight): void {
+    this.waiting.push(flight)
+    // A lane that waits for room is woken by it.
+    if (this.waiting.length === 1) this.mayGoOn.unsafeOpen()
+  }
+
+  left(): void {
+    if (!this.isOver) this.ahead.give(1)
+  }
+
+  close(finishes: boolean): void {
+    this.isClosing = true
+    this.isFinishing = finishes
+    this.mayGoOn.unsafeOpen()
+  }
+
+  get ended(): Effect.Effect<void> {
+    return Effect.asVoid(Fiber.await(this.pump))
+  }
+
+  readonly stop: Effect.Effect<void> = Effect.suspend(() => {
+    this.isOver = this.isFinishing
+    this.isFinishing = false
+    this.ahead.cancel(this.waiter)
+    this.settings.mailboxes.cancel(this.forMailbox)
+    return Effect.zipRight(Fiber.interrupt(this.pump), Effect.sync(() => this.ahead.end()))
+  })
+
+  drain(): ReadonlyArray<Flight> {
+    return [...this.waiting.splice(0), ...this.undispatched.splice(0)]
+  }
+
+  private get goesOn(): boolean {
+    return !this.isClosing || (this.isFinishing && this.waiting.length > 0)
+  }
+
+  private readonly run: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.whileLoop({
+      while: () => this.goesOn,
+      body: () => this.settleSome,
+      step: () => {}
+    })
+  )
+
+  private readonly settleSome: Effect.Effect<void> = Effect.suspend(() => {
+    this.mayGoOn.unsafeClose()
+    const count = this.waiting.length === 0 ? 0 : this.ahead.takeUpTo(this.waiting.length, this.waiter)
+    if (count === 0) return this.goesOn ? this.mayGoOn.await : Effect.void
+    return this.settle(this.waiting.slice(0, count)).pipe(
+      // Whatever happens, an interruption included: the room that was taken is used or given back.
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          if (Exit.isFailure(exit)) return this.ahead.give(count)
+          this.undispatched = this.waiting.splice(0, count)
+          for (const flight of this.undispatched) flight.settled()
+        })
+      ),
+      Effect.matchEffect({
+        // The partition is gone, or the lane closes: the messages stay unsettled and come again elsewhere.
+        onFailure: () =>
+          Effect.sync(() => {
+            this.close(false)
+            this.intake.breakOff()
+          }),
+        onSuccess: () => this.dispatch
+      })
+    )
+  })
+
+  private settle(flights: ReadonlyArray<Flight>): Effect.Effect<void, SettlementFailed> {
+    const { partition, topic } = this.assignment
+    return this.assignment.settle(flights.map((flight) => flight.message)).pipe(
+      // A transport that breaks must not stop the lane in silence.
+      Effect.catchAllDefect((cause) => new SettlementFailed({ topic, partition, isRetryable: true, cause })),
+      Effect.tapError((error) => Effect.logWarning(error.message)),
+      Effect.retry({ schedule: settleRetry, while: (error) => error.isRetryable && this.goesOn })
+    )
+  }
+
+  /** Puts what is settled into the mailboxes, and waits where one has no room. */
+  private readonly dispatch: Effect.Effect<void> = Effect.async<void>((resume) => {
+    const more = this.dispatchMore = (): void => {
+      for (let flight = this.undispatched[0]; flight !== undefined; flight = this.undispatched[0]) {
+        if (flight.state !== "ended" && !this.settings.mailboxes.offer(flight, this.forMailbox)) return
+        this.undispatched.shift()
+      }
+      this.dispatchMore = undefined
+      resume(Effect.void)
+    }
+    more()
+  })
+}

@@ -1,0 +1,299 @@
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import type * as FiberRefs from "effect/FiberRefs"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { SlotOptions, Task } from "../Supervisor.js"
+import { endScope, type Home, type Host } from "./home.js"
+import type { Population } from "./population.js"
+import type { Share, Waiter } from "./quota.js"
+import type { Turns } from "./turn.js"
+
+/** When so many tasks that are done stand before the rest of a mailbox, and are half of it, they are cut off. */
+const cutAt = 64
+
+/**
+ * What the slots of a supervisor share.
+ *
+ * @internal
+ */
+export class Yard {
+  /** The slot whose fiber is about to wait. */
+  private waiting: Slot | undefined
+  /** How the fiber of an idle slot waits: one effect for all, as each one's own would be a tenth of what an idle slot takes. */
+  private readonly wait = Effect.async<void>((resume) => {
+    const slot = this.waiting
+    this.waiting = undefined
+    // The fiber may have yielded since it looked into the mailbox, and others may have come here meanwhile: then it looks again.
+    if (slot === undefined || !slot.waitsWith(resume)) resume(Effect.void)
+  })
+
+  constructor(readonly population: Population, readonly turns: Turns) {}
+
+  /** The effect by which a slot's fiber waits for a task, to be run next. */
+  waitOf(slot: Slot): Effect.Effect<void> {
+    this.waiting = slot
+    return this.wait
+  }
+}
+
+/**
+ * An actor: one fiber and one bounded mailbox, which runs one task at a time. The fiber changes with each restart, the rest stays. It
+ * knows nothing of aggregates and nothing of brokers.
+ *
+ * @internal
+ */
+export class Slot implements Host {
+  idleSince = 0
+  /** Its neighbours in the list of those that are idle; undefined where it isn't in it. */
+  older: Slot | Ends | undefined
+  younger: Slot | Ends | undefined
+  scope: Scope.CloseableScope | undefined
+  /**
+   * The mailbox, which survives the fiber: what is before `next` is done, what is at `next` may be in hand. A plain
+   * array, bounded by `offer`: each of `Queue`'s takes by a fiber that waits makes a Deferred, which was most of the cost of a message.
+   */
+  private tasks: Array<Task | undefined> = []
+  private next = 0
+  /** Set while the fiber waits for a task. */
+  private wake: ((effect: Effect.Effect<void>) => void) | undefined
+  private inHand = false
+  private isStopped = false
+  private interrupting: Task | undefined
+  private restarts: Schedule.ScheduleDriver<unknown, Cause.Cause<never>> | undefined
+  private givingUp: Cause.Cause<never> | undefined
+  /** Those who wait for room in the mailbox, in their order; room is reserved for those at the front. */
+  private waiters: Array<Waiter> | undefined
+  private reserved: Set<Waiter> | undefined
+  private fiber!: Fiber.RuntimeFiber<void>
+  private home: Home
+  /** The FiberRefs with which each attempt begins. */
+  private refs!: FiberRefs.FiberRefs
+  private isTouched = false
+  private readonly loop: Effect.Effect<void>
+
+  constructor(private readonly yard: Yard, private readonly options: SlotOptions) {
+    this.home = options.home
+    this.loop = Effect.whileLoop({
+      while: () => !this.isStopped,
+      body: (): Effect.Effect<void> => {
+        if (this.isTouched) return this.renew
+        if (this.next === this.tasks.length) return this.yard.waitOf(this)
+        if (this.yard.turns.isOver()) return this.yard.turns.next
+        const task = this.current()
+        if (task.home !== this.home) return this.moveTo(task.home)
+        this.inHand = true
+        return this.givingUp === undefined ? task.run(this) : task.giveUp(this.givingUp, this)
+      },
+      step: () => {
+        if (this.fiber.getFiberRefs() !== this.refs) this.isTouched = true
+        if (this.inHand) this.done()
+      }
+    })
+    this.run(this.loop)
+  }
+
+  get name(): string {
+    return this.options.name
+  }
+
+  get place(): Share {
+    return this.options.place
+  }
+
+  /** How many tasks it has, the one in hand included. */
+  get size(): number {
+    return this.tasks.length - this.next
+  }
+
+  /** Puts a task behind the others. `false`: the mailbox is full, and the waiter is woken when there is room for it. */
+  offer(task: Task, waiter: Waiter): boolean {
+    const { size } = this
+    if (this.reserved?.delete(waiter) !== true && size + (this.reserved?.size ?? 0) >= this.options.capacity) {
+      this.waiters ??= []
+      if (!this.waiters.includes(waiter)) this.waiters.push(waiter)
+      waiter.room = this
+      return false
+    }
+    waiter.room = undefined
+    if (size === 0) this.yard.population.becameBusy(this)
+    this.tasks.push(task)
+    this.awake()
+    return true
+  }
+
+  /** The waiter waits no more, and needs no room that was reserved for it. */
+  cancel(waiter: Waiter): void {
+    waiter.room = undefined
+    const index = this.waiters?.indexOf(waiter) ?? -1
+    if (index !== -1) this.waiters!.splice(index, 1)
+    if (this.reserved?.delete(waiter) === true) this.serve()
+  }
+
+  /** What is in the mailbox and not in hand. */
+  waiting(): ReadonlyArray<Task> {
+    return this.tasks.slice(this.inHand ? this.next + 1 : this.next) as ReadonlyArray<Task>
+  }
+
+  count(which: (task: Task) => boolean): number {
+    let count = 0
+    for (let i = this.next; i < this.tasks.length; i++) if (which(this.tasks[i]!)) count++
+    return count
+  }
+
+  /** Interrupts the task in hand if it is such a one, and goes on with the one after it. */
+  interrupt(which: (task: Task) => boolean): void {
+    if (this.isStopped || !this.inHand || this.interrupting !== undefined) return
+    const task = this.current()
+    if (!which(task)) return
+    this.interrupting = task
+    this.fiber.unsafeInterruptAsFork(FiberId.none)
+  }
+
+  /** Ends an idle slot. */
+  end(): void {
+    this.isStopped = true
+    this.options.onEnd(this)
+    this.yard.population.ended(this)
+    // Those who waited for room here find another slot.
+    for (const waiter of this.waiters?.splice(0) ?? []) waiter.wake()
+    // Its loop ends by itself: an interruption costs several times as much, and slots may come and go by the thousand a second.
+    if (!this.awake()) this.fiber.unsafeInterruptAsFork(FiberId.none)
+  }
+
+  /** Ends it with what is in its mailbox. */
+  readonly stop: Effect.Effect<void> = Effect.suspend(() => {
+    this.isStopped = true
+    this.yard.population.becameBusy(this)
+    return this.interrupted
+  })
+
+  private get interrupted(): Effect.Effect<void> {
+    const { fiber } = this
+    return Effect.flatMap(Fiber.interrupt(fiber), () => {
+      // A fiber that released what an attempt had opened may have followed it.
+      if (this.fiber !== fiber) return this.interrupted
+      for (; this.next < this.tasks.length; this.next++) this.tasks[this.next]!.interrupted()
+      this.options.onEnd(this)
+      this.yard.population.ended(this)
+      return Effect.void
+    })
+  }
+
+  /** Whether its fiber is the one that runs now, and has nothing to do: it is to be resumed by this. */
+  waitsWith(resume: (effect: Effect.Effect<void>) => void): boolean {
+    if (this.isStopped || this.next < this.tasks.length) return false
+    if (Option.getOrUndefined(Fiber.getCurrentFiber()) !== this.fiber) return false
+    this.wake = resume
+    return true
+  }
+
+  /** Resumes the fiber where it waits for a task. */
+  private awake(): boolean {
+    const { wake } = this
+    if (wake === undefined) return false
+    this.wake = undefined
+    wake(Effect.void)
+    return true
+  }
+
+  private current(): Task {
+    return this.tasks[this.next]!
+  }
+
+  private run(effect: Effect.Effect<void>): void {
+    // A fiber that ended waits for nothing any more.
+    this.wake = undefined
+    this.isTouched = false
+    this.fiber = this.home.fork(this, effect)
+    this.refs = this.fiber.getFiberRefs()
+    this.fiber.addObserver((exit) => this.ended(exit))
+  }
+
+  /** What an attempt has set is not seen by the next one. */
+  private readonly renew: Effect.Effect<void> = Effect.suspend(() => {
+    this.isTouched = false
+    return Effect.updateFiberRefs(() => this.refs)
+  })
+
+  /** The next task belongs to another subscription. */
+  private moveTo(home: Home): Effect.Effect<void> {
+    this.home = home
+    return Effect.updateFiberRefs((fiberId) => this.refs = home.refs(this, fiberId))
+  }
+
+  private done(): void {
+    const task = this.current()
+    this.inHand = false
+    this.tasks[this.next++] = undefined
+    this.restarts = undefined
+    this.givingUp = undefined
+    if (this.next === this.tasks.length) {
+      this.tasks.length = 0
+      this.next = 0
+      if (!this.isStopped) this.yard.population.becameIdle(this)
+    } else if (this.next >= cutAt && this.next * 2 >= this.tasks.length) {
+      this.tasks.splice(0, this.next)
+      this.next = 0
+    }
+    task.left()
+    if (this.waiters !== undefined) this.serve()
+  }
+
+  private serve(): void {
+    const waiter = this.waiters?.shift()
+    if (waiter === undefined) return
+    this.reserved ??= new Set()
+    this.reserved.add(waiter)
+    waiter.wake()
+  }
+
+  private ended(exit: Exit.Exit<void>): void {
+    if (this.scope === undefined) return this.goOn(exit)
+    // What the attempt had opened is released first.
+    this.fiber = this.home.fork(this, Effect.uninterruptible(endScope(this, exit)))
+    this.fiber.addObserver(() => this.goOn(exit))
+  }
+
+  private goOn(exit: Exit.Exit<void>): void {
+    // Stopping interrupts what is left by itself.
+    if (this.isStopped) return
+    const target = this.interrupting
+    this.interrupting = undefined
+    if (target !== undefined && this.inHand && this.current() === target) {
+      target.interrupted()
+      this.done()
+      return this.run(this.loop)
+    }
+    // The target was done just before the interruption arrived: whatever is in hand now was not meant.
+    if (Exit.isSuccess(exit) || target !== undefined) return this.run(this.loop)
+    if (this.inHand) this.current().crashed(exit.cause)
+    this.run(this.restart(exit.cause))
+  }
+
+  /** Waits as the schedule says and goes on; when it has ended for the task in hand, that task is given up. */
+  private restart(cause: Cause.Cause<never>): Effect.Effect<void> {
+    return Effect.gen(this, function*() {
+      const { restart } = this.options
+      let goesOn = false
+      if (restart !== undefined) {
+        const driver = this.restarts ??= yield* Schedule.driver(restart)
+        // A schedule that throws has ended, too.
+        goesOn = yield* Effect.exit(driver.next(cause)).pipe(Effect.map(Exit.isSuccess))
+        if (!goesOn) this.restarts = undefined
+      }
+      if (!goesOn && this.inHand) this.givingUp = cause
+      yield* this.loop
+    })
+  }
+}
+
+/** The node of the list of idle slots itself: the oldest comes after it, the youngest before it. */
+export interface Ends {
+  older: Slot | Ends
+  younger: Slot | Ends
+}
