@@ -247,6 +247,9 @@ export const make = Effect.gen(function*() {
       const issues = Checks.issuesOf(options)
       if (options.semantics === "at-least-once") {
         issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onExhausted))
+        if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
+          issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
+        }
       }
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group
@@ -419,10 +422,11 @@ const handlerOf = <E, R>(
   topic: AnyTopic,
   codec: EnvelopeCodec.Service,
   handler: AnyHandler<E, R>,
-  options: CommonOptions
+  options: CommonOptions & Pick<EnvelopeOptions<E, R>, "onTombstone">
 ): Handler.Handler<E, R> =>
   Handler.make(
     Incoming.make(topic, codec, options),
     handler as (event: never, delivery: unknown) => Effect.Effect<unknown, E, R>,
-    options
+    options,
+    options.onTombstone
   )

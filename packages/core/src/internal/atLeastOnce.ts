@@ -4,9 +4,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Behaviour } from "../ActorSupervisor.js"
-import type { DecodeError, HandlerTimeout } from "../EventBusError.js"
+import type { DecodeError, HandlerTimeout, UnknownEventType } from "../EventBusError.js"
 import { EnvelopeFailure } from "../Failure.js"
-import type { DeadLetter, FailurePolicy, OnError } from "../FailurePolicy.js"
+import type { DeadLetter, FailurePolicy, OnError, UnknownTypePolicy } from "../FailurePolicy.js"
 import type { TopicSpec } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Handler } from "./handler.js"
@@ -17,6 +17,7 @@ export interface Settings<E, R> {
   readonly handler: Handler<E, R>
   readonly counters: Counters
   readonly onExhausted: FailurePolicy
+  readonly onUnknownType: UnknownTypePolicy | undefined
   readonly onError: OnError<E>
   readonly retry: Schedule.Schedule<unknown, E | HandlerTimeout>
   readonly holdInterval: Duration.Duration
@@ -77,6 +78,7 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
     if (Option.isNone(error) || Option.isSome(Cause.dieOption(cause))) {
       return Effect.failCause(Cause.stripFailures(cause))
     }
+    if (work.undecodable !== undefined) return unreadable(work, work.undecodable)
     work.lastCause = cause
     const decision = settings.onError(error.value)
     if (decision._tag !== "Retry") return giveUp(work, cause, decision)
@@ -110,12 +112,12 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
     Effect.suspend(() => {
       if (!begins(work)) return Effect.void
       work.waiting = true
-      return Effect.flatMap(Effect.sleep(settings.holdInterval), () => begins(work) ? attempt(work) : Effect.void)
+      return Effect.flatMap(Effect.sleep(settings.holdInterval), () => begins(work) ? start(work) : Effect.void)
     })
 
   const giveUp = (
     work: Work,
-    cause: Cause.Cause<E | HandlerTimeout | DecodeError>,
+    cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>,
     policy: FailurePolicy
   ): Effect.Effect<void, never, R> =>
     Effect.gen(function*() {
@@ -149,17 +151,30 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
       finished(work)
     })
 
-  const undecodable = (work: Work, error: DecodeError) => {
-    if (work.lastCause === undefined) counters.undecodable++
+  const unreadable = (work: Work, error: DecodeError | UnknownEventType): Effect.Effect<void, never, R> => {
+    const isFirst = work.lastCause === undefined
     work.lastCause = Cause.fail(error)
-    return giveUp(work, Cause.fail(error), bytesPolicy(settings.onExhausted))
+    if (error._tag === "DecodeError") {
+      if (isFirst) counters.undecodable++
+      return giveUp(work, Cause.fail(error), bytesPolicy(settings.onExhausted))
+    }
+    if (isFirst) counters.unknownType++
+    const policy = settings.onUnknownType ?? settings.onExhausted
+    return policy._tag === "Skip" ? Effect.sync(() => finished(work)) : giveUp(work, Cause.fail(error), policy)
+  }
+
+  const start = (work: Work): Effect.Effect<void, never, R> => {
+    if (work.isTombstone) {
+      if (work.attempt === 0) counters.tombstones++
+      return handler.handlesTombstones ? attempt(work) : Effect.sync(() => finished(work))
+    }
+    const error = handler.decode(work)
+    return error === undefined ? attempt(work) : unreadable(work, error)
   }
 
   return {
     receive: (work) => {
-      if (!begins(work)) return Effect.void
-      const error = handler.decode(work)
-      return error === undefined ? attempt(work) : undecodable(work, error)
+      return begins(work) ? start(work) : Effect.void
     },
     crashed: (work, cause) => {
       work.crashed = true

@@ -1,8 +1,9 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { Behaviour } from "../ActorSupervisor.js"
-import type { DecodeError, HandlerTimeout } from "../EventBusError.js"
+import type { DecodeError, HandlerTimeout, UnknownEventType } from "../EventBusError.js"
 import { PlainFailure } from "../Failure.js"
+import type { Skip } from "../FailurePolicy.js"
 import type { Counters } from "./counters.js"
 import type { Handler } from "./handler.js"
 import type { Work } from "./work.js"
@@ -11,6 +12,7 @@ import type { Work } from "./work.js"
 export interface Settings<E, R> {
   readonly handler: Handler<E, R>
   readonly counters: Counters
+  readonly onUnknownType: Skip | undefined
   readonly report: (failure: PlainFailure<E>) => Effect.Effect<void, never, R>
 }
 
@@ -23,7 +25,7 @@ export interface Settings<E, R> {
 export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> => {
   const { counters, handler } = settings
 
-  const failed = (work: Work, cause: Cause.Cause<E | HandlerTimeout | DecodeError>) => {
+  const failed = (work: Work, cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>) => {
     counters.failed++
     return settings.report(
       new PlainFailure<E>({ position: work.position, group: work.group, aggregateId: work.aggregateId, cause })
@@ -32,6 +34,14 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
 
   const finished = (work: Work) => Effect.sync(() => work.lane.finish(work))
 
+  const unreadable = (work: Work, error: DecodeError | UnknownEventType): Effect.Effect<void, never, R> => {
+    if (error._tag === "DecodeError") counters.undecodable++
+    else counters.unknownType++
+    return error._tag === "UnknownEventType" && settings.onUnknownType !== undefined
+      ? finished(work)
+      : Effect.zipRight(failed(work, Cause.fail(error)), finished(work))
+  }
+
   return {
     receive: (work) => {
       // The fiber died of this message: the next one only reports it.
@@ -39,18 +49,21 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
         return Effect.zipRight(failed(work, work.lastCause as Cause.Cause<never>), finished(work))
       }
       if (!work.lane.begin(work)) return Effect.void
-      const error = handler.decode(work)
-      if (error !== undefined) {
-        counters.undecodable++
-        return Effect.zipRight(failed(work, Cause.fail(error)), finished(work))
+      if (work.isTombstone) {
+        counters.tombstones++
+        if (!handler.handlesTombstones) return finished(work)
       }
+      const error = handler.decode(work)
+      if (error !== undefined) return unreadable(work, error)
       work.attempt++
       return Effect.matchCauseEffect(handler.run(work), {
-        onFailure: (cause) =>
+        onFailure: (cause) => {
+          if (work.undecodable !== undefined) return unreadable(work, work.undecodable)
           // Only a typed failure ends here; a defect ends the fiber.
-          Cause.isFailure(cause) && !Cause.isDie(cause)
+          return Cause.isFailure(cause) && !Cause.isDie(cause)
             ? Effect.zipRight(failed(work, cause), finished(work))
-            : Effect.failCause(Cause.stripFailures(cause)),
+            : Effect.failCause(Cause.stripFailures(cause))
+        },
         onSuccess: () => {
           counters.handled++
           work.lane.finish(work)

@@ -12,6 +12,8 @@ export class Counters {
   dropped = 0
   held = 0
   undecodable = 0
+  unknownType = 0
+  tombstones = 0
   failed = 0
   lost = 0
 }

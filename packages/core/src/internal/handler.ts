@@ -1,7 +1,8 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { type DecodeError, HandlerTimeout } from "../EventBusError.js"
+import type { Delivery } from "../Delivery.js"
+import { type DecodeError, HandlerTimeout, type UnknownEventType } from "../EventBusError.js"
 import type { CommonOptions } from "../Subscription.js"
 import type { Incoming } from "./incoming.js"
 import * as UserCode from "./userCode.js"
@@ -15,7 +16,10 @@ import type { Work } from "./work.js"
  */
 export interface Handler<E, R> {
   readonly incoming: Incoming
-  readonly decode: (work: Work) => DecodeError | undefined
+  /** Whether there is somebody for a tombstone. */
+  readonly handlesTombstones: boolean
+  readonly decode: (work: Work) => DecodeError | UnknownEventType | undefined
+  /** Where a Schema needs an effect, its failure is in `work.undecodable`, too. */
   readonly run: (work: Work) => Effect.Effect<unknown, E | HandlerTimeout, R>
 }
 
@@ -23,10 +27,29 @@ export interface Handler<E, R> {
 export const make = <E, R>(
   incoming: Incoming,
   handle: (event: never, work: Work) => Effect.Effect<unknown, E, R>,
-  options: CommonOptions
+  options: CommonOptions,
+  onTombstone?: (delivery: Delivery) => Effect.Effect<unknown, E, R>
 ): Handler<E, R> => {
   let run = (work: Work): Effect.Effect<unknown, E | HandlerTimeout, R> =>
-    UserCode.call(() => handle(work.event as never, work))
+    work.isTombstone
+      ? UserCode.call(() => onTombstone!(work))
+      : work.decoding === undefined
+      ? UserCode.call(() => handle(work.event as never, work))
+      : decodeFirst(work, work.decoding)
+  const decodeFirst = (work: Work, decoding: NonNullable<Work["decoding"]>) =>
+    Effect.matchEffect(decoding, {
+      onFailure: (error) => {
+        work.undecodable = error
+        // The behaviour looks there first.
+        return Effect.fail(error as never)
+      },
+      onSuccess: (event) => {
+        work.event = event
+        work.isDecoded = true
+        work.decoding = undefined
+        return UserCode.call(() => handle(event as never, work))
+      }
+    })
   if (options.handlerTimeout !== undefined) {
     const timeout = Duration.decode(options.handlerTimeout)
     const untimed = run
@@ -44,10 +67,15 @@ export const make = <E, R>(
   return {
     incoming,
     run,
+    handlesTombstones: onTombstone !== undefined,
     decode: (work) => {
-      if (work.isDecoded) return undefined
+      if (work.isDecoded || work.isTombstone || work.decoding !== undefined) return undefined
       if (work.undecodable !== undefined) return work.undecodable
       const event = incoming.event(work.envelope, work.message)
+      if (!Either.isEither(event)) {
+        work.decoding = event
+        return undefined
+      }
       if (Either.isLeft(event)) return event.left
       work.event = event.right
       work.isDecoded = true

@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Behaviour } from "../ActorSupervisor.js"
 import { InvalidConfiguration, ReplayUnsupported } from "../EventBusError.js"
-import type { HandlerTimeout, ReadError } from "../EventBusError.js"
+import type { DecodeError, HandlerTimeout, ReadError, UnknownEventType } from "../EventBusError.js"
 import type { Options, Report } from "../Replay.js"
 import { ReplayFailed } from "../Replay.js"
 import type * as Transport from "../Transport.js"
@@ -42,7 +42,7 @@ export const run = <E, R>(
     const found = yield* transport.read({ topic, from: options.from ?? "earliest", to: options.to ?? "now" })
     const partitions = yield* wanted(topic.name, found, options.partitions)
 
-    const report = { read: 0, handled: 0, skipped: 0, undecodable: 0 }
+    const report = { read: 0, handled: 0, skipped: 0, undecodable: 0, unknownType: 0, tombstones: 0 }
     const firstFailure = yield* Deferred.make<never, ReplayFailed<E>>()
     let failure: ReplayFailed<E> | undefined
     const messages = new Budget(config.maxUnfinished)
@@ -70,19 +70,27 @@ export const run = <E, R>(
       return Effect.asVoid(Deferred.fail(firstFailure, failure))
     }
 
+    const leftOut = (work: Work, which: "undecodable" | "unknownType" | "tombstones"): void => {
+      report[which]++
+      release(work)
+    }
+
+    const unreadable = (work: Work, error: DecodeError | UnknownEventType): Effect.Effect<void> => {
+      leftOut(work, error._tag === "DecodeError" ? "undecodable" : "unknownType")
+      return Effect.logWarning(`Left out of the replay: ${error.message}`)
+    }
+
     const behaviour: Behaviour<Work, R> = {
       receive: (work) => {
         if (!lane.begin(work)) return Effect.sync(() => release(work))
+        if (work.isTombstone) return Effect.sync(() => leftOut(work, "tombstones"))
         const error = handler.decode(work)
-        if (error !== undefined) {
-          report.undecodable++
-          release(work)
-          return Effect.logWarning(`Left out of the replay: ${error.message}`)
-        }
+        if (error !== undefined) return unreadable(work, error)
         work.attempt++
         // Suspended, because a handler can throw before it returns its effect.
         return Effect.matchCauseEffect(Effect.suspend(() => handler.run(work)), {
-          onFailure: (cause) => failed(work, cause),
+          onFailure: (cause) =>
+            work.undecodable === undefined ? failed(work, cause) : unreadable(work, work.undecodable),
           onSuccess: () => {
             report.handled++
             release(work)

@@ -17,7 +17,7 @@ export class Router {
   constructor(private readonly options: { readonly group: string; readonly incoming: Incoming }) {}
 
   route(message: IncomingMessage, lane: WorkLane, size: number): Work {
-    const { aggregateId, envelope, mailbox, undecodable } = this.options.incoming.read(message)
+    const { aggregateId, envelope, isTombstone, mailbox, undecodable } = this.options.incoming.read(message)
     return new Work(
       message,
       lane,
@@ -27,7 +27,8 @@ export class Router {
       // A handler gets an envelope only where the topic has them and this one could be read.
       envelope as Envelope,
       undecodable,
-      size
+      size,
+      isTombstone
     )
   }
 

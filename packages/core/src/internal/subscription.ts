@@ -16,7 +16,14 @@ import { InvalidConfiguration } from "../EventBusError.js"
 import type { SubscribeError } from "../EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
-import type { AtLeastOnceOptions, AtMostOnceOptions, CloseReport, Subscription } from "../Subscription.js"
+import type {
+  AtLeastOnceOptions,
+  AtMostOnceOptions,
+  CloseReport,
+  EnvelopeAtMostOnceOptions,
+  EnvelopeOptions,
+  Subscription
+} from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import { AtLeastOnceLane } from "./atLeastOnceLane.js"
@@ -45,8 +52,16 @@ export interface Environment {
 
 /** @internal */
 export type Options<E, R> =
-  | AtLeastOnceOptions<E, R> & { readonly semantics: "at-least-once" }
-  | AtMostOnceOptions<E, R> & { readonly semantics: "at-most-once" }
+  | (
+    & AtLeastOnceOptions<E, R>
+    & Pick<EnvelopeOptions<E, R>, "onUnknownType" | "onTombstone">
+    & { readonly semantics: "at-least-once" }
+  )
+  | (
+    & AtMostOnceOptions<E, R>
+    & Pick<EnvelopeAtMostOnceOptions<E, R>, "onUnknownType" | "onTombstone">
+    & { readonly semantics: "at-most-once" }
+  )
 
 /**
  * Puts a subscription together: lanes that the transport fills, mailboxes, and actors
@@ -79,13 +94,19 @@ export const make = <E, R>(
           handler,
           counters,
           onExhausted: options.onExhausted,
+          onUnknownType: options.onUnknownType,
           onError: options.onError ?? (() => FailurePolicy.retry),
           retry: options.retry ?? backoff(config, config.retryTimes),
           holdInterval: config.holdInterval,
           deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config)),
           report: report(options.onFailure)
         })
-        : AtMostOnce.behaviour<E, R>({ handler, counters, report: report(options.onFailure) })
+        : AtMostOnce.behaviour<E, R>({
+          handler,
+          counters,
+          onUnknownType: options.onUnknownType,
+          report: report(options.onFailure)
+        })
 
       // Actors and the transport's subscription live in scopes of their own: closing needs an order.
       const actors = yield* Scope.make()

@@ -1,8 +1,9 @@
 import type * as Cause from "effect/Cause"
+import type * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type { Delivery } from "../Delivery.js"
 import type { Envelope } from "../Envelope.js"
-import type { DecodeError, Position } from "../EventBusError.js"
+import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
 import type { IncomingMessage } from "../Transport.js"
 
 /**
@@ -41,6 +42,8 @@ export class Work implements Delivery {
   event: unknown = undefined
   isDecoded = false
   lastCause: Cause.Cause<unknown> | undefined
+  /** The event, where finding it out needs an effect. */
+  decoding: Effect.Effect<unknown, DecodeError | UnknownEventType> | undefined
 
   constructor(
     readonly message: IncomingMessage,
@@ -51,8 +54,9 @@ export class Work implements Delivery {
     readonly aggregateId: string | undefined,
     /** The envelope of a message that is one. */
     readonly envelope: Envelope,
-    readonly undecodable: DecodeError | undefined,
-    readonly size: number
+    public undecodable: DecodeError | UnknownEventType | undefined,
+    readonly size: number,
+    readonly isTombstone = false
   ) {}
 
   get topic(): string {
