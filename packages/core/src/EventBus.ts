@@ -250,6 +250,9 @@ export const make = Effect.gen(function*() {
       const issues = Checks.issuesOf(options)
       if (options.semantics === "at-least-once") {
         issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onExhausted))
+        if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
+          issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
+        }
       }
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group

@@ -339,6 +339,30 @@ export class DecodeError extends Data.TaggedError("DecodeError")<{
 }
 
 /**
+ * The topic's Schema does not know the event's type: a newer version of the application published it. The bytes are in order. What happens
+ * then is `onUnknownType` of the subscription.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class UnknownEventType extends Data.TaggedError("UnknownEventType")<{
+  readonly position: Position
+  readonly eventType: string
+  readonly eventVersion: number
+}> {
+  /** @since 0.1.0 */
+  readonly [TypeId]: TypeId = TypeId
+  /** @since 0.1.0 */
+  readonly isRetryable = false
+  override get message() {
+    const type = this.eventType.length > 100 ? `${this.eventType.slice(0, 99)}…` : this.eventType
+    return `The event ${
+      at(this.position)
+    } has the type "${type}" (version ${this.eventVersion}), which the topic's Schema does not know`
+  }
+}
+
+/**
  * A handler took longer than the subscription's `handlerTimeout` and was
  * interrupted. It counts as a typed failure: it is retried.
  *
@@ -411,4 +435,5 @@ export type EventBusError =
   | ReplayUnsupported
   | SettlementFailed
   | DecodeError
+  | UnknownEventType
   | HandlerTimeout

@@ -8,7 +8,7 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
-import type { DecodeError, HandlerTimeout, Position } from "./EventBusError.js"
+import type { DecodeError, HandlerTimeout, Position, UnknownEventType } from "./EventBusError.js"
 import type { FailurePolicy } from "./FailurePolicy.js"
 import { describeCause } from "./internal/describeCause.js"
 
@@ -31,7 +31,7 @@ export class EnvelopeFailure<E = unknown> extends Data.TaggedError("EnvelopeFail
   readonly cause: Cause.Cause<unknown>
 }> {
   /** @since 0.1.0 */
-  declare readonly cause: Cause.Cause<E | HandlerTimeout | DecodeError>
+  declare readonly cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>
   override get message() {
     const done = {
       DeadLetter: (policy: FailurePolicy) => `it was dead-lettered to "${(policy as { topic: string }).topic}"`,
@@ -59,7 +59,7 @@ export class PlainFailure<E = unknown> extends Data.TaggedError("PlainFailure")<
   readonly cause: Cause.Cause<unknown>
 }> {
   /** @since 0.1.0 */
-  declare readonly cause: Cause.Cause<E | HandlerTimeout | DecodeError>
+  declare readonly cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>
   override get message() {
     return `${describe(this.position)} was not handled and will not come again: ${describeCause(this.cause)}`
   }

@@ -46,6 +46,16 @@ export interface Drop {
 }
 
 /**
+ * Count it and go on. Nothing is reported, because nothing failed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Skip {
+  readonly _tag: "Skip"
+}
+
+/**
  * Try again by the subscription's retry schedule; when that ends, do what `onExhausted` says.
  *
  * @since 0.1.0
@@ -62,6 +72,15 @@ export interface Retry {
  * @category models
  */
 export type FailurePolicy = DeadLetter | Hold | Drop
+
+/**
+ * What a subscriber can choose for an event whose type the topic's Schema does not know. With `hold` the aggregate waits until a version of
+ * the application that knows the type takes over.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type UnknownTypePolicy = Skip | DeadLetter | Hold
 
 /**
  * What a subscriber can choose for one typed failure.
@@ -100,6 +119,14 @@ export const hold = (options: { readonly undecodable: DeadLetter | Drop }): Hold
  * @category policies
  */
 export const drop: Drop = { _tag: "Drop" }
+
+/**
+ * Counts the event and goes on; for `onUnknownType`.
+ *
+ * @since 0.1.0
+ * @category policies
+ */
+export const skip: Skip = { _tag: "Skip" }
 
 /**
  * Tries again by the subscription's schedule; for `onError`.

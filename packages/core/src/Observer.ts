@@ -6,6 +6,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Semantics } from "./Transport.js"
 
@@ -173,4 +174,7 @@ export const combine = (...observers: ReadonlyArray<Service>): Service => {
  * @category layers
  */
 export const layer = (observer: Service): Layer.Layer<Observer> =>
-  Layer.function(Observer, Observer, (others) => others === none ? observer : combine(others, observer))
+  Layer.effect(
+    Observer,
+    Effect.map(Observer, (others) => others === none ? observer : combine(others, observer))
+  )

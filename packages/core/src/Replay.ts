@@ -49,6 +49,10 @@ export interface Report {
   readonly skipped: number
   /** Messages that could not be decoded. Each is logged and passed over. */
   readonly undecodable: number
+  /** Events of a type that the topic's Schema does not know. Each is logged and passed over. */
+  readonly unknownType: number
+  /** Tombstones on a topic of envelopes, which are passed over. */
+  readonly tombstones: number
 }
 
 /**

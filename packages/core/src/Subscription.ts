@@ -7,9 +7,10 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
+import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
-import type { FailurePolicy, OnError } from "./FailurePolicy.js"
+import type { FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
 import type { StartFrom } from "./Transport.js"
 
 /**
@@ -55,6 +56,10 @@ export interface Stats {
   readonly held: number
   /** Messages that could not be decoded. */
   readonly undecodable: number
+  /** Events of a type that the topic's Schema does not know, whatever was done about them. */
+  readonly unknownType: number
+  /** Tombstones on a topic of envelopes: given to `onTombstone`, or skipped where there is none. */
+  readonly tombstones: number
   /** At-most-once messages whose handler failed. */
   readonly failed: number
   /** At-most-once messages that were settled and not handled, because closing ran out of time. */
@@ -124,6 +129,14 @@ export interface AtMostOnceOptions<E, R> extends CommonOptions {
 }
 
 /**
+ * Handles a tombstone. The delivery's `key` or `aggregateId` says what was deleted.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type TombstoneHandler<E, R> = (delivery: Delivery) => Effect.Effect<unknown, E, R>
+
+/**
  * What envelopes get by default.
  *
  * @since 0.1.0
@@ -131,6 +144,13 @@ export interface AtMostOnceOptions<E, R> extends CommonOptions {
  */
 export interface EnvelopeOptions<E, R = never> extends AtLeastOnceOptions<E, R> {
   readonly semantics?: "at-least-once" | undefined
+  /**
+   * What happens to an event whose type the topic's Schema does not know, because a newer version of the application published it.
+   * Default: what `onExhausted` says, at once.
+   */
+  readonly onUnknownType?: UnknownTypePolicy | undefined
+  /** Handles a tombstone, a message without a value: something was deleted. It is run as the handler is. Default: tombstones are counted and skipped. */
+  readonly onTombstone?: TombstoneHandler<NoInfer<E>, R> | undefined
 }
 
 /**
@@ -141,6 +161,10 @@ export interface EnvelopeOptions<E, R = never> extends AtLeastOnceOptions<E, R> 
  */
 export interface EnvelopeAtMostOnceOptions<E, R = never> extends AtMostOnceOptions<E, R> {
   readonly semantics: "at-most-once"
+  /** What happens to an event whose type the topic's Schema does not know. Default: it counts as failed, and is reported. */
+  readonly onUnknownType?: Skip | undefined
+  /** Handles a tombstone, a message without a value: something was deleted. It is run as the handler is. Default: tombstones are counted and skipped. */
+  readonly onTombstone?: TombstoneHandler<NoInfer<E>, R> | undefined
 }
 
 /**

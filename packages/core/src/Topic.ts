@@ -6,7 +6,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
@@ -14,6 +13,7 @@ import type { Metadata } from "./Envelope.js"
 import { EventBus } from "./EventBus.js"
 import type { SubscribeError } from "./EventBusError.js"
 import type { Headers } from "./Headers.js"
+import * as EventTypes from "./internal/eventTypes.js"
 import type {
   EnvelopeAtMostOnceOptions,
   EnvelopeOptions,
@@ -36,6 +36,8 @@ export interface EnvelopeTopic<A, I = unknown> {
   readonly schema: Schema.Schema<A, I>
   /** The `event_type` of a payload that is published. */
   readonly eventType: (payload: A) => string
+  /** The event types that the schema knows, where the topic names them; else they are the `_tag`s of the schema, as far as it has such. */
+  readonly eventTypes: ReadonlyArray<string> | undefined
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
   readonly toLayer: {
     <E, R, R2 = never>(
@@ -130,6 +132,22 @@ export interface Options {
 }
 
 /**
+ * What can be said of a topic of envelopes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EnvelopeTopicOptions<A> extends Options {
+  /** The `event_type` of a payload. Default: its `_tag`. */
+  readonly eventType?: ((payload: A) => string) | undefined
+  /**
+   * The event types that the schema knows: those that `eventType` answers. An event of another type then is of an unknown type, which is no
+   * garbage (`onUnknownType` of a subscription). Default: the `_tag`s of the schema where these are the event types, else nothing is known.
+   */
+  readonly eventTypes?: ReadonlyArray<string> | undefined
+}
+
+/**
  * A topic of envelopes: define it once, and use the value to publish and to subscribe. The event type is the payload's `_tag`, or what `eventType` says: payloads without a `_tag` need it.
  *
  * @since 0.1.0
@@ -138,16 +156,16 @@ export interface Options {
 export const envelope = <A, I>(
   name: string,
   schema: Schema.Schema<A, I>,
-  ...[options]: A extends { readonly _tag: string }
-    ? [options?: Options & { readonly eventType?: ((payload: A) => string) | undefined }]
-    : [options: Options & { readonly eventType: (payload: A) => string }]
+  ...[options]: A extends { readonly _tag: string } ? [options?: EnvelopeTopicOptions<A>]
+    : [options: EnvelopeTopicOptions<A> & { readonly eventType: (payload: A) => string }]
 ): EnvelopeTopic<A, I> => {
   const topic: EnvelopeTopic<A, I> = {
     kind: "envelope",
     name,
     spec: { name, kind: "envelope", partitions: options?.partitions },
     schema,
-    eventType: options?.eventType ?? tagOf,
+    eventType: options?.eventType ?? EventTypes.tagOf,
+    eventTypes: options?.eventTypes,
     toLayer: <E, R>(
       handler: EnvelopeHandler<A, E, R>,
       options: EnvelopeOptions<E, R> | EnvelopeAtMostOnceOptions<E, R>
@@ -179,7 +197,3 @@ export const plain = (name: string, options?: Options): PlainTopic => {
   }
   return topic
 }
-
-// A payload without a tag has an `eventType` by its type; blank is refused when it is published.
-const tagOf = (payload: unknown): string =>
-  Predicate.hasProperty(payload, "_tag") && typeof payload._tag === "string" ? payload._tag : ""

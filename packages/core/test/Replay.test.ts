@@ -34,7 +34,7 @@ describe("replay", () => {
             deliveries.add(JSON.stringify([epoch, group, maybeDuplicate]))
           })
       )
-      expect(report).toEqual({ read: 1_000, handled: 1_000, skipped: 0, undecodable: 0 })
+      expect(report).toEqual({ read: 1_000, handled: 1_000, skipped: 0, undecodable: 0, unknownType: 0, tombstones: 0 })
       expect(seen.size).toBe(10)
       for (const one of seen.values()) expect(one).toEqual(Array.from({ length: 100 }, (_, n) => n))
       expect([...deliveries]).toEqual([`[0,"replay",true]`])
@@ -62,7 +62,7 @@ describe("replay", () => {
   it.scoped("of an empty topic, or of nothing, ends at once", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
-      const nothing = { read: 0, handled: 0, skipped: 0, undecodable: 0 }
+      const nothing = { read: 0, handled: 0, skipped: 0, undecodable: 0, unknownType: 0, tombstones: 0 }
       expect(yield* bus.replay(Spread, () => Effect.void)).toEqual(nothing)
       yield* publish(1)
       const offsets = { 0: 2, 1: 2, 2: 2 }
@@ -98,7 +98,7 @@ describe("replay", () => {
       const { handler, started } = recorder()
       const report = yield* bus.replay(Spread, handler, { aggregateId: "a3" })
       expect(started).toEqual(Array.from({ length: 20 }, (_, n) => n))
-      expect(report).toEqual({ read: 200, handled: 20, skipped: 180, undecodable: 0 })
+      expect(report).toEqual({ read: 200, handled: 20, skipped: 180, undecodable: 0, unknownType: 0, tombstones: 0 })
     }).pipe(provideBus()))
 
   it.scoped("ends with the first handler that fails, typed, and interrupts the others", () =>
@@ -160,7 +160,14 @@ describe("replay", () => {
       yield* bus.publish(Orders, placed("a", 1))
       yield* bus.publish(RawOrders, { body: "neither", aggregateId: "b" })
       const { handler, started } = recorder()
-      expect(yield* bus.replay(Orders, handler)).toEqual({ read: 3, handled: 1, skipped: 0, undecodable: 2 })
+      expect(yield* bus.replay(Orders, handler)).toEqual({
+        read: 3,
+        handled: 1,
+        skipped: 0,
+        undecodable: 2,
+        unknownType: 0,
+        tombstones: 0
+      })
       expect(yield* bus.replay(Orders, handler, { aggregateId: "a" })).toEqual({
         read: 3,
         handled: 1,

@@ -177,7 +177,14 @@ describe("bus.replay", () => {
       const subscription = yield* bus.subscribe(topic, note(handled), { onExhausted: FailurePolicy.drop })
       yield* bus.publishAll(topic, Array.from({ length: 700 }, (_, i) => event(i)))
       const replayed = new Map<string, Array<number>>()
-      expect(yield* bus.replay(topic, note(replayed))).toEqual({ read: 700, handled: 700, skipped: 0, undecodable: 0 })
+      expect(yield* bus.replay(topic, note(replayed))).toEqual({
+        read: 700,
+        handled: 700,
+        skipped: 0,
+        undecodable: 0,
+        unknownType: 0,
+        tombstones: 0
+      })
       expect(replayed.size).toBe(7)
       for (const one of replayed.values()) expect(one).toEqual(range(0, 100))
       const one = new Map<string, Array<number>>()

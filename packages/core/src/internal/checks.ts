@@ -38,13 +38,14 @@ export const issuesOf = (options: CommonOptions): Array<string> => {
 export const policyIssues = (
   transport: Transport,
   topic: TopicSpec,
-  policy: FailurePolicy | undefined
+  policy: FailurePolicy | undefined,
+  option = "onExhausted"
 ): ReadonlyArray<string> => {
   if (policy === undefined) return ["onExhausted is missing: choose FailurePolicy.deadLetter, hold or drop"]
   const chosen = policy._tag === "Hold" ? policy.undecodable : policy
   if (chosen._tag !== "DeadLetter") return []
   return chosen.topic === topic.name || transport.covers?.(topic, chosen.spec) === true
-    ? [`onExhausted: "${topic.name}" covers "${chosen.topic}", so the subscription would read its own dead letters`]
+    ? [`${option}: "${topic.name}" covers "${chosen.topic}", so the subscription would read its own dead letters`]
     : []
 }
 

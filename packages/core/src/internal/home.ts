@@ -68,9 +68,10 @@ export class Home {
   private readonly runFork: ReturnType<typeof Runtime.runFork<never>>
   private readonly context: readonly [readonly [FiberId.Single, Context.Context<never>]]
   private readonly annotations: HashMap.HashMap<string, unknown>
-  private readonly locals: ReadonlyMap<FiberRef.FiberRef<unknown>, ReadonlyArray<readonly [FiberId.Single, unknown]>>
+  private readonly locals: FiberRefs.FiberRefs["locals"]
 
-  constructor(subscriber: Runtime.Runtime<unknown>, name: string) {
+  /** `subscriber` is the runtime of whoever subscribes: it has what the handlers need. */
+  constructor(subscriber: Runtime.Runtime<never>, name: string) {
     const context = Context.omit(Tracer.ParentSpan)(subscriber.context as Context.Context<Tracer.ParentSpan>)
     // None of the fibers has set it, so that one entry is enough for all.
     this.context = [[FiberId.none, Context.add(context, Scope.Scope, attemptScope) as Context.Context<never>]]
@@ -80,7 +81,7 @@ export class Home {
       name as unknown
     )
     // Each fiber has its own of these, and would keep the subscriber's behind them.
-    const runtime = (subscriber as Runtime.Runtime<never>).pipe(
+    const runtime = subscriber.pipe(
       // Whoever subscribes may be uninterruptible; the captured runtime remembers that.
       Runtime.enableRuntimeFlag(RuntimeFlags.Interruption),
       Runtime.deleteFiberRef(FiberRef.currentContext),
@@ -100,9 +101,9 @@ export class Home {
   /** The FiberRefs with which each attempt on this host begins. */
   refs(host: Host, fiberId: FiberId.Runtime): FiberRefs.FiberRefs {
     return FiberRefs.unsafeMake(
-      new Map(this.locals)
+      new Map<unknown, unknown>(this.locals)
         .set(FiberRef.currentContext, this.context)
-        .set(currentHost as FiberRef.FiberRef<unknown>, [[FiberId.none, host]])
+        .set(currentHost, [[FiberId.none, host]])
         .set(FiberRef.currentLogAnnotations, [[
           fiberId,
           HashMap.set(this.annotations, "eventbus.actor", host.name as unknown)

@@ -1,14 +1,17 @@
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Schema from "effect/Schema"
+import * as ParseResult from "effect/ParseResult"
 import * as AggregateId from "../AggregateId.js"
 import type { Envelope } from "../Envelope.js"
 import type * as EnvelopeCodec from "../EnvelopeCodec.js"
-import { DecodeError, type Position } from "../EventBusError.js"
+import { DecodeError, type Position, UnknownEventType } from "../EventBusError.js"
 import type { EnvelopeTopic, PlainTopic } from "../Topic.js"
 import type { IncomingMessage } from "../Transport.js"
+import * as EventTypes from "./eventTypes.js"
 import * as MailboxKey from "./mailboxKey.js"
 import * as ParseIssue from "./parseIssue.js"
 import * as Safely from "./safely.js"
+import * as UserCode from "./userCode.js"
 
 /**
  * What is known of a message when it is taken.
@@ -33,9 +36,17 @@ export interface Read {
 export interface Incoming {
   /** Reads what a message is ordered by, when it is taken. The payload is not looked at. */
   readonly read: (message: IncomingMessage) => Read
-  /** What the handler is called with, when the message's turn has come. */
-  readonly event: (envelope: Envelope | undefined, message: IncomingMessage) => Either.Either<unknown, DecodeError>
+  /**
+   * What the handler is called with, when the message's turn has come. An effect where the topic's Schema needs one, for asynchronous
+   * work: then it belongs to the attempt, before the handler. A Schema that throws is an effect that dies.
+   */
+  readonly event: (envelope: Envelope | undefined, message: IncomingMessage) => Decoding
 }
+
+/** @internal */
+export type Decoding =
+  | Either.Either<unknown, DecodeError | UnknownEventType>
+  | Effect.Effect<unknown, DecodeError | UnknownEventType>
 
 /** @internal */
 export const make = (
@@ -142,12 +153,20 @@ const codecError = (message: IncomingMessage, issue: string, cause?: unknown): D
   new DecodeError({ reason: "Codec", issue, cause, position: positionOf(message) })
 
 const eventOf = (topic: EnvelopeTopic<unknown, unknown>): Incoming["event"] => {
-  const decodePayload = Schema.decodeUnknownEither(topic.schema)
+  // It answers an Either where it can.
+  const decodePayload = ParseResult.decodeUnknown(topic.schema)
+  const known = EventTypes.of(topic)
+  const misfit = (envelope: Envelope, payload: unknown, message: IncomingMessage, issue: ParseResult.ParseIssue) =>
+    known !== undefined && EventTypes.isUnknown(known, envelope, payload)
+      ? unknownType(envelope, message)
+      : payloadError(message, issue)
+  // No closure where all is well: it runs for every message.
   return (envelope, message) => {
     if (envelope === undefined) {
-      return Either.left(
-        new DecodeError({ reason: "Empty", issue: "it has no value", position: positionOf(message) })
-      )
+      return Either.left(new DecodeError({ reason: "Empty", issue: "it has no value", position: positionOf(message) }))
+    }
+    if (known?.isNamed === true && !known.types.has(envelope.eventType)) {
+      return Either.left(unknownType(envelope, message))
     }
     let payload: unknown
     try {
@@ -155,15 +174,29 @@ const eventOf = (topic: EnvelopeTopic<unknown, unknown>): Incoming["event"] => {
     } catch (cause) {
       return Either.left(codecError(message, `the payload can't be read (${Safely.nameOf(cause)})`, cause))
     }
-    return Either.mapLeft(
-      decodePayload(payload),
-      ({ issue }) =>
-        new DecodeError({
-          reason: "Payload",
-          issue: `the payload does not fit the topic's schema: ${ParseIssue.format(issue)}`,
-          position: positionOf(message),
-          cause: new ParseIssue.DiscreetParseError({ issue })
-        })
-    )
+    try {
+      const decoded = decodePayload(payload) as
+        | Either.Either<unknown, ParseResult.ParseIssue>
+        | Effect.Effect<unknown, ParseResult.ParseIssue>
+      if (!Either.isEither(decoded)) {
+        return Effect.mapError(decoded, (issue) => misfit(envelope, payload, message, issue))
+      }
+      return Either.isLeft(decoded)
+        ? Either.left(misfit(envelope, payload, message, decoded.left))
+        : decoded as Either.Right<never, unknown>
+    } catch (thrown) {
+      return Effect.die(UserCode.wrapped(thrown))
+    }
   }
 }
+
+const unknownType = ({ eventType, eventVersion }: Envelope, message: IncomingMessage): UnknownEventType =>
+  new UnknownEventType({ position: positionOf(message), eventType, eventVersion })
+
+const payloadError = (message: IncomingMessage, issue: ParseResult.ParseIssue): DecodeError =>
+  new DecodeError({
+    reason: "Payload",
+    issue: `the payload does not fit the topic's schema: ${ParseIssue.format(issue)}`,
+    position: positionOf(message),
+    cause: new ParseIssue.DiscreetParseError({ issue })
+  })

@@ -3,6 +3,7 @@ import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { InvalidConfiguration, ReplayUnsupported } from "../EventBusError.js"
@@ -61,7 +62,7 @@ export const run = <E, R>(
       group,
       semantics: "at-least-once",
       behaviour: behaviourOf(handler, state),
-      home: new Home(yield* Effect.runtime<R>(), name),
+      home: new Home((yield* Effect.runtime<R>()) as Runtime.Runtime<never>, name),
       counters: new Counters(),
       observer,
       time: () => turns.time()

@@ -155,7 +155,7 @@ export const make = <E, R>(
         group,
         semantics: options.semantics,
         behaviour: behaviourOf(environment, handler, options, failures),
-        home: new Home(yield* Effect.runtime<R>(), name),
+        home: new Home((yield* Effect.runtime<R>()) as Runtime.Runtime<never>, name),
         counters,
         observer,
         time: () => turns.time()

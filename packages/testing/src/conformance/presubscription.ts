@@ -129,7 +129,7 @@ export const presubscription = (subject: Subject): void => {
         }
         let live = 0
         yield* bus.subscribe(topic, () => Effect.sync(() => live++), orDrop)
-        const report = { handled: 100, read: 100, skipped: 0, undecodable: 0 }
+        const report = { handled: 100, read: 100, skipped: 0, undecodable: 0, unknownType: 0, tombstones: 0 }
         expect(yield* bus.replay(topic, handler)).toEqual(report)
         for (const one of seen.values()) expect(one).toEqual(range(0, 20))
         expect(yield* bus.replay(topic, handler, { aggregateId: "order-3" })).toMatchObject({ handled: 20 })
