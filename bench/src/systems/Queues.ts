@@ -1,5 +1,5 @@
 /** Queues by key, one step of a key at a time, and all steps handed to them by the same loop. */
-import { ActorSupervisor } from "@effect-eventbus/core"
+import { Supervisor } from "@effect-eventbus/core"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import fastq from "fastq"
@@ -41,19 +41,50 @@ const pQueues = (meter: Meter): Offer => {
 
 const actors = (meter: Meter) =>
   Effect.gen(function*() {
-    const supervisor = yield* ActorSupervisor.ActorSupervisor
-    const opened = yield* supervisor.open<Step, never>("bench", {
-      receive: effectful("none", meter),
-      crashed: () => {},
-      giveUp: () => Effect.void,
-      interrupted: () => {}
-    })
+    const supervisor = yield* Supervisor.Supervisor
+    const home = yield* Supervisor.home<never>("bench")
+    const handle = effectful("none", meter)
+    const place = supervisor.places()
+    const waiter = Supervisor.waiter(() => {})
+    const slots = new Map<string, ReturnType<Supervisor.Service["start"]>>()
+
+    class StepTask implements Supervisor.Task {
+      readonly home = home
+      constructor(private readonly step: Step) {}
+      run(): Effect.Effect<void> {
+        return handle(this.step)
+      }
+      crashed(): void {}
+      giveUp(): Effect.Effect<void> {
+        return Effect.void
+      }
+      interrupted(): void {}
+      left(): void {}
+    }
+
+    const slotOf = (key: string) => {
+      let slot = slots.get(key)
+      if (slot === undefined) {
+        if (!supervisor.admit(place, waiter)) throw new Error("Too many slots live")
+        slot = supervisor.start({
+          name: key,
+          home,
+          capacity: aheadOfKey,
+          restart: supervisor.restart,
+          place,
+          onEnd: () => slots.delete(key)
+        })
+        slots.set(key, slot)
+      }
+      return slot
+    }
     const offer: Offer = (key, step) => {
       // The feed is bounded so that it never fills a mailbox.
-      if (!opened.offer(key, step, () => {})) throw new Error("A mailbox is full")
+      if (!slotOf(key).offer(new StepTask(step), waiter)) throw new Error("A mailbox is full")
     }
+    yield* Effect.addFinalizer(() => Effect.forEach(Array.from(slots.values()), ({ stop }) => stop, { discard: true }))
     return offer
-  }).pipe(Effect.provide(ActorSupervisor.layer()))
+  }).pipe(Effect.provide(Supervisor.layer()))
 
 /** Feeds the queues until the meter has seen enough. */
 export const feed = async (offer: Offer, spread: Spread, total: number, meter: Meter): Promise<void> => {

@@ -13,11 +13,12 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import { EventBusConfig } from "./EventBusConfig.js"
-import type { Home, Host } from "./internal/home.js"
+import { Home, type Host } from "./internal/home.js"
 import { Population } from "./internal/population.js"
-import { Quota, type Share, type Waiter } from "./internal/quota.js"
+import { Quota, type Share, Waiter } from "./internal/quota.js"
 import { Slot, Yard } from "./internal/slot.js"
 import { Turns } from "./internal/turn.js"
 import { Observer } from "./Observer.js"
@@ -146,6 +147,23 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
  * @category layers
  */
 export const layer = (options?: Options): Layer.Layer<Supervisor> => Layer.scoped(Supervisor, make(options))
+
+/**
+ * Where tasks run: with the services, the logger and the FiberRefs of the fiber that makes it, without its spans.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const home = <R>(name: string): Effect.Effect<Home, never, R> =>
+  Effect.map(Effect.runtime<R>(), (runtime) => new Home(runtime as Runtime.Runtime<never>, name))
+
+/**
+ * Somebody who waits for room, one thing at a time; `wake` is called once when it is reserved.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const waiter = (wake: () => void): Waiter => new Waiter(wake)
 
 /** Ends slots that have been idle for long; the list is in the order in which they became idle. */
 const reap = (population: Population, turns: Turns, timeout: Duration.Duration): Effect.Effect<never> =>

@@ -4,35 +4,28 @@ import { expect, it } from "@effect/vitest"
 import { Cause, Duration, Effect, Either, Schedule } from "effect"
 import { EnvelopeFailure } from "../src/Failure.js"
 import * as DeadLetter from "../src/internal/deadLetter.js"
-import { Work } from "../src/internal/work.js"
 
 const dead = { name: "dead", kind: "envelope" as const }
 
-const workOf = (headers: Headers.Headers, timestamp = 5) =>
-  new Work(
-    {
-      topic: "orders",
-      partition: 1,
-      offset: 2,
-      key: null,
-      value: new Uint8Array([1]),
-      headers,
-      timestamp,
-      maybeDuplicate: false,
-      deliveryCount: undefined
-    },
-    { epoch: 1, begin: () => true, finish: () => undefined, interrupted: () => undefined },
-    "group",
-    "a",
-    "a",
-    undefined as never,
-    undefined,
-    1
-  )
+const workOf = (headers: Headers.Headers, timestamp = 5) => ({
+  group: "group",
+  aggregateId: "a",
+  message: {
+    topic: "orders",
+    partition: 1,
+    offset: 2,
+    key: null,
+    value: new Uint8Array([1]),
+    headers,
+    timestamp,
+    maybeDuplicate: false,
+    deliveryCount: undefined
+  }
+})
 
 /** Publishes the dead letter of a message to a broker that refuses some messages; what was written, and how many tries it took. */
 const written = (
-  work: Work,
+  work: DeadLetter.Original,
   refuse: (message: Transport.OutgoingMessage) => EventBusError.PublishError | undefined,
   cause: Cause.Cause<unknown> = Cause.fail("c".repeat(100))
 ) =>
@@ -50,7 +43,7 @@ const written = (
         })
     } as unknown as Transport.Service
     const failure = new EnvelopeFailure({
-      position: work.position,
+      position: work.message,
       group: "group",
       aggregateId: "a",
       attempts: 1,

@@ -1,12 +1,13 @@
-import { ActorSupervisor, EnvelopeCodec, EventBusConfig, Topic } from "@effect-eventbus/core"
+import { EnvelopeCodec, EventBusConfig, Observer, Strategy, Supervisor, Topic } from "@effect-eventbus/core"
 import { Effect, Runtime } from "effect"
-import { AtLeastOnceLane } from "../src/internal/atLeastOnceLane.js"
-import { AtMostOnceLane } from "../src/internal/atMostOnceLane.js"
-import { Budget } from "../src/internal/budget.js"
 import { Counters } from "../src/internal/counters.js"
+import type { Flight, Subscriber } from "../src/internal/flight.js"
+import { Home } from "../src/internal/home.js"
 import * as Incoming from "../src/internal/incoming.js"
-import { Router } from "../src/internal/router.js"
-import type { Work } from "../src/internal/work.js"
+import { Intake } from "../src/internal/intake.js"
+import { Mailboxes } from "../src/internal/mailboxes.js"
+import { Quota } from "../src/internal/quota.js"
+import { SettleFirst } from "../src/internal/settleFirst.js"
 import { ScriptedAssignment } from "./ScriptedAssignment.js"
 
 export interface Options {
@@ -16,51 +17,65 @@ export interface Options {
   readonly maxBytes?: number
   readonly maxSettledAhead?: number
   readonly nextTurn?: (run: () => void) => void
+  readonly observer?: Observer.Service
 }
 
-/** The lanes of one subscription, on real actors whose handler the test writes. */
+/** The lanes of one subscription, on real slots whose handler the test writes. */
 export const setup = (make: "at-least-once" | "at-most-once", options: Options = {}) =>
   Effect.gen(function*() {
     const probe = {
-      handle: (_: Work): Effect.Effect<void> => Effect.void,
+      handle: (_: Flight): Effect.Effect<void> => Effect.void,
       started: [] as Array<number>,
       ended: [] as Array<number>
     }
-    const supervisor = yield* ActorSupervisor.make().pipe(
+    const supervisor = yield* Supervisor.make().pipe(
       Effect.provide(EventBusConfig.layer({ mailboxCapacity: options.mailboxCapacity, maxActors: options.maxActors }))
     )
-    const mailboxes = yield* supervisor.open<Work, never>("test", {
-      receive: (work) =>
-        Effect.suspend(() => {
-          if (!work.lane.begin(work)) return Effect.void
-          probe.started.push(work.offset)
-          return Effect.map(probe.handle(work), () => {
-            probe.ended.push(work.offset)
-            work.lane.finish(work)
-          })
-        }),
-      crashed: () => {},
-      giveUp: (work) => Effect.sync(() => work.lane.finish(work)),
-      interrupted: (work) => work.lane.interrupted(work)
-    })
+    const subscriber: Subscriber = {
+      name: "topic/g",
+      group: "g",
+      semantics: make,
+      behaviour: {
+        receive: (flight) =>
+          Effect.suspend(() => {
+            if (!flight.begin()) return Effect.void
+            probe.started.push(flight.offset)
+            return Effect.map(probe.handle(flight), () => {
+              probe.ended.push(flight.offset)
+              flight.end("handled")
+            })
+          }),
+        giveUp: (flight) => Effect.sync(() => flight.end("dropped"))
+      },
+      home: new Home(yield* Effect.runtime<never>(), "topic/g"),
+      counters: new Counters(),
+      observer: options.observer ?? Observer.none,
+      time: () => supervisor.turns.time()
+    }
+    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, options.mailboxCapacity ?? 1_000)
+    const mailboxes = book.open(subscriber)
+    yield* Effect.addFinalizer(() => mailboxes.shutdown)
     const scope = yield* Effect.scope
     const run = Runtime.runFork(yield* Effect.runtime<never>())
+    const settledAhead = new Quota(options.maxSettledAhead ?? 100)
+    const fork = (effect: Effect.Effect<void>) => run(effect, { scope })
     const settings = {
+      subscriber,
       mailboxes,
-      counters: new Counters(),
-      router: new Router({ group: "g", incoming: Incoming.make(Topic.plain("orders"), EnvelopeCodec.json, {}) }),
-      bytes: new Budget(options.maxBytes ?? 1_000_000),
+      incoming: Incoming.make(Topic.plain("topic"), EnvelopeCodec.json, {}),
+      bytes: new Quota(options.maxBytes ?? 1_000_000),
+      concurrency: undefined,
       maxUnfinished: options.maxUnfinished ?? 1_000,
-      settledAhead: new Budget(options.maxSettledAhead ?? 100),
       nextTurn: options.nextTurn,
-      fork: (effect: Effect.Effect<void>) => run(effect, { scope })
+      settleFirst: make === "at-least-once"
+        ? undefined
+        : (intake: Intake, assignment: ScriptedAssignment | object) =>
+          new SettleFirst(intake, assignment as ScriptedAssignment, { mailboxes, settledAhead, fork })
     }
     const assign = (partition = 0) => {
       const assignment = new ScriptedAssignment(partition)
-      assignment.lane = make === "at-least-once"
-        ? new AtLeastOnceLane(assignment, settings)
-        : new AtMostOnceLane(assignment, settings)
+      assignment.lane = new Intake(assignment, settings)
       return assignment
     }
-    return { probe, settings, assign, mailboxes, supervisor }
+    return { probe, settings: { ...settings, settledAhead }, assign, mailboxes, supervisor }
   })

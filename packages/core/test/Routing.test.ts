@@ -1,8 +1,8 @@
-import { AggregateId, EnvelopeCodec, Headers, Partitioner, Topic, type Transport } from "@effect-eventbus/core"
+import { AggregateId, Headers, Partitioner, type Transport } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { FastCheck } from "effect"
-import * as Incoming from "../src/internal/incoming.js"
-import { Router } from "../src/internal/router.js"
+import { Effect, FastCheck } from "effect"
+import { eventually } from "./Eventually.js"
+import { setup } from "./LaneProbe.js"
 
 const encoder = new TextEncoder()
 const bytes = (text: string) => encoder.encode(text)
@@ -19,8 +19,6 @@ const message = (given: Partial<Transport.IncomingMessage>): Transport.IncomingM
   deliveryCount: undefined,
   ...given
 })
-
-const lane = { begin: () => true, finish: () => {}, interrupted: () => {}, epoch: 1 }
 
 describe("AggregateId", () => {
   it.prop("is 1 to 256 of the allowed characters and nothing else", [
@@ -99,20 +97,23 @@ describe("Headers", () => {
   })
 })
 
-describe("Router", () => {
-  it("spreads messages without an aggregate id evenly over 256 mailboxes that no aggregate can have", () => {
-    const one = new Router({ group: "g", incoming: Incoming.make(Topic.plain("orders"), EnvelopeCodec.json, {}) })
-    const counts = new Map<string, number>()
-    for (let i = 0; i < 256 * 40; i++) {
-      const { aggregateId, mailbox } = one.route(message({}), lane, 1)
-      if (aggregateId !== undefined || AggregateId.isValid(mailbox)) {
-        expect.fail(`it has the aggregate id ${aggregateId ?? mailbox}`)
+describe("messages without a key", () => {
+  it.scoped("go to idle slots first, and evenly to 256 mailboxes that no aggregate can have", () =>
+    Effect.gen(function*() {
+      const { assign, mailboxes, probe } = yield* setup("at-least-once", { maxUnfinished: 10_000 })
+      const used = new Map<string, number>()
+      probe.handle = (flight) => {
+        used.set(flight.mailbox!.key, (used.get(flight.mailbox!.key) ?? 0) + 1)
+        return Effect.never
       }
-      counts.set(mailbox, (counts.get(mailbox) ?? 0) + 1)
-    }
-    expect(counts.size).toBe(256)
-    expect(new Set(counts.values())).toEqual(new Set([40]))
-  })
+      const one = assign()
+      one.append(...Array.from({ length: 256 }, (_, offset) => message({ offset })))
+      yield* eventually("all are in hand", () => used.size === 256)
+      expect(new Set(used.values())).toEqual(new Set([1]))
+      expect(Array.from(used.keys()).filter(AggregateId.isValid)).toEqual([])
+      one.append(...Array.from({ length: 512 }, (_, offset) => message({ offset: offset + 256 })))
+      expect(new Set(mailboxes.slots().map(({ size }) => size))).toEqual(new Set([3]))
+    }))
 })
 
 describe("Partitioner", () => {

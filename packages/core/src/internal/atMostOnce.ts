@@ -22,7 +22,10 @@ export interface Settings<E> {
  * @internal
  */
 export const behaviour = <E>(settings: Settings<E>): Behaviour => {
-  const failed = (flight: Flight, cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>): Effect.Effect<void> => {
+  const failed = (
+    flight: Flight,
+    cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>
+  ): Effect.Effect<void> => {
     flight.report()
     return Effect.map(
       settings.report(

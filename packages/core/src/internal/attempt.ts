@@ -48,8 +48,10 @@ export const make = <E, R>(
     if (flight.isTombstone) return called(() => onTombstone!(flight.delivery()))
     return flight.decoding === undefined
       ? called(() => handle(flight.event as never, flight.delivery() as never))
-      : Effect.flatMap(decoded<E>(flight, flight.decoding), (event) =>
-        called(() => handle(event as never, flight.delivery() as never)))
+      : Effect.flatMap(
+        decoded<E>(flight, flight.decoding),
+        (event) => called(() => handle(event as never, flight.delivery() as never))
+      )
   }
   const timed = options.handlerTimeout === undefined ? start : limited(start, Duration.decode(options.handlerTimeout))
   return {

@@ -59,6 +59,15 @@ export const endScope = (host: Host, exit: Exit.Exit<unknown, unknown>): Effect.
 }
 
 /**
+ * The FiberRefs of a fiber as they stand: another object whenever one was set. `getFiberRefs` copies all of them at each call, which
+ * would be a tenth of what a message costs; where Effect has no such field, each attempt counts as one that has set something.
+ *
+ * @internal
+ */
+export const refsOf = (fiber: Fiber.RuntimeFiber<unknown>): FiberRefs.FiberRefs =>
+  (fiber as unknown as { readonly _fiberRefs?: FiberRefs.FiberRefs })._fiberRefs ?? fiber.getFiberRefs()
+
+/**
  * Where the attempts of a subscription run: with the services, the logger and the FiberRefs that stood when the subscription began,
  * without the spans of whoever subscribed. Each attempt begins with just these.
  *

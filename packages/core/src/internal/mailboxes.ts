@@ -140,7 +140,7 @@ export class AddressBook {
 
   /** How many actors of this subscription live. */
   live(): number {
-    return this.isShared ? this.slots().length : this.places.used
+    return this.isShared ? this.slots().length : this.mailboxes.size
   }
 
   slots(): ReadonlyArray<Slot> {

@@ -9,16 +9,13 @@ import type { Ends, Slot } from "./slot.js"
 export class Population {
   /** The idle ones in the order in which they became so, as a ring: each task takes its slot out and puts it back. */
   private readonly idle: Ends
+  live = 0
 
   constructor(private readonly quota: Quota, private readonly now: () => number) {
     const ends = {} as Ends
     ends.older = ends
     ends.younger = ends
     this.idle = ends
-  }
-
-  get live(): number {
-    return this.quota.used
   }
 
   /** Whether one more may live. `false`: the waiter is woken when there is room. */
@@ -47,7 +44,12 @@ export class Population {
     slot.younger = undefined
   }
 
+  began(): void {
+    this.live++
+  }
+
   ended(slot: Slot): void {
+    this.live--
     this.becameBusy(slot)
     slot.place.give(1)
   }

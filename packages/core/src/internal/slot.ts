@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { SlotOptions, Task } from "../Supervisor.js"
-import { endScope, type Home, type Host } from "./home.js"
+import { endScope, type Home, type Host, refsOf } from "./home.js"
 import type { Population } from "./population.js"
 import type { Share, Waiter } from "./quota.js"
 import type { Turns } from "./turn.js"
@@ -90,10 +90,12 @@ export class Slot implements Host {
         return this.givingUp === undefined ? task.run(this) : task.giveUp(this.givingUp, this)
       },
       step: () => {
-        if (this.fiber.getFiberRefs() !== this.refs) this.isTouched = true
-        if (this.inHand) this.done()
+        if (!this.inHand) return
+        if (refsOf(this.fiber) !== this.refs) this.isTouched = true
+        this.done()
       }
     })
+    yard.population.began()
     this.run(this.loop)
   }
 
@@ -210,7 +212,7 @@ export class Slot implements Host {
     this.wake = undefined
     this.isTouched = false
     this.fiber = this.home.fork(this, effect)
-    this.refs = this.fiber.getFiberRefs()
+    this.refs = refsOf(this.fiber)
     this.fiber.addObserver((exit) => this.ended(exit))
   }
 

@@ -112,8 +112,10 @@ const intakeOf = <E, R>(
     bytes: new Quota(config.maxBytes, told("bytes")),
     concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency, told("concurrency")),
     maxUnfinished: config.maxUnfinished,
-    // Where somebody else decides what runs when, the event loop's turns mean nothing.
-    nextTurn: scheduler === Scheduler.defaultScheduler ? afterEvents : undefined,
+    // What waits to be settled waits in bytes anyway. Where somebody else decides what runs when, the event loop's turns mean nothing.
+    nextTurn: options.semantics === "at-least-once" && scheduler === Scheduler.defaultScheduler
+      ? afterEvents
+      : undefined,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) => new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, fork })
@@ -252,20 +254,21 @@ const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Sched
   return times === undefined ? forever : Schedule.intersect(forever, Schedule.recurs(times))
 }
 
-const reporter =
-  <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(failures: PubSub.PubSub<F>) =>
-  <One extends F, R>(onFailure: ((failure: One) => Effect.Effect<unknown, never, R>) | undefined) =>
-  // It runs in the subscription's home, which has what it needs.
-  (failure: One): Effect.Effect<void> =>
-    logged(failure).pipe(
-      Effect.zipRight(PubSub.publish(failures, failure)),
-      Effect.zipRight(
-        onFailure === undefined ? Effect.void : Effect.suspend(() => UserCode.call(() => onFailure(failure) as Effect.Effect<unknown>))
-      ),
-      // A report that breaks, or interrupts itself, must not run the message again, nor end its actor.
-      Effect.catchAllCause((cause) => Effect.logError(`onFailure died: ${describeCause(cause)}`)),
-      Effect.asVoid
-    )
+const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(failures: PubSub.PubSub<F>) =>
+<One extends F, R>(onFailure: ((failure: One) => Effect.Effect<unknown, never, R>) | undefined) =>
+// It runs in the subscription's home, which has what it needs.
+(failure: One): Effect.Effect<void> =>
+  logged(failure).pipe(
+    Effect.zipRight(PubSub.publish(failures, failure)),
+    Effect.zipRight(
+      onFailure === undefined
+        ? Effect.void
+        : Effect.suspend(() => UserCode.call(() => onFailure(failure) as Effect.Effect<unknown>))
+    ),
+    // A report that breaks, or interrupts itself, must not run the message again, nor end its actor.
+    Effect.catchAllCause((cause) => Effect.logError(`onFailure died: ${describeCause(cause)}`)),
+    Effect.asVoid
+  )
 
 /** The message has the cause in it, which takes long to print: it is made only where it is logged. */
 const logged = (failure: Error): Effect.Effect<void> =>

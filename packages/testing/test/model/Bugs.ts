@@ -1,10 +1,10 @@
-import type { Dispatcher, Transport } from "@effect-eventbus/core"
+import type { Supervisor, Transport } from "@effect-eventbus/core"
 import { Effect } from "effect"
 
 /** A bug that is planted around the port, or around the mailboxes: nothing in the library has a switch for it. */
 export interface Bug {
   readonly transport?: (inner: Transport.Service) => Transport.Service
-  readonly dispatcher?: (inner: Dispatcher.Service) => Dispatcher.Service
+  readonly supervisor?: (inner: Supervisor.Service) => Supervisor.Service
 }
 
 type Wrap = (
@@ -119,19 +119,27 @@ export const dropOnFullMailbox = around((assignment, consumer) => {
 
 /** An actor that is started again begins with the message after the one that it died of. */
 export const restartLosesTheMessageInHand: Bug = {
-  dispatcher: (inner) => ({
+  supervisor: (inner) => ({
     ...inner,
-    open: (name, behaviour) => {
-      const died = new Set<unknown>()
-      return inner.open(name, {
-        ...behaviour,
-        crashed: (message, cause) => {
-          died.add(message)
-          behaviour.crashed(message, cause)
-        },
-        receive: (message) =>
-          died.has(message) ? Effect.sync(() => behaviour.interrupted(message)) : behaviour.receive(message)
-      })
+    start: (options) => {
+      const slot = inner.start(options)
+      const offer = slot.offer.bind(slot)
+      slot.offer = (task, waiter) => {
+        let isLost = false
+        const faulty: Supervisor.Task = {
+          home: task.home,
+          run: (host) => isLost ? Effect.sync(() => task.interrupted()) : task.run(host),
+          crashed: (cause) => {
+            isLost = true
+            task.crashed(cause)
+          },
+          giveUp: (cause, host) => task.giveUp(cause, host),
+          interrupted: () => task.interrupted(),
+          left: () => task.left()
+        }
+        return offer(faulty, waiter)
+      }
+      return slot
     }
   })
 }

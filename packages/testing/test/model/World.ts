@@ -1,12 +1,11 @@
 import {
-  ActorSupervisor,
-  Dispatcher,
   EventBus,
   EventBusConfig,
   FailurePolicy,
   Headers,
   MemoryBroker,
   MemoryTransport,
+  Supervisor,
   Topic,
   Transport
 } from "@effect-eventbus/core"
@@ -340,13 +339,12 @@ const connect = (
 const busOn = (transport: Transport.Service, { bound, bug }: Settings) =>
   Effect.gen(function*() {
     const config = Context.make(EventBusConfig.EventBusConfig, yield* configOf(bound))
-    const supervisor = yield* Effect.provide(ActorSupervisor.make(), config)
-    const dispatcher = Dispatcher.Dispatcher.of({ strategy: "actor-per-aggregate", open: supervisor.open })
+    const supervisor = yield* Effect.provide(Supervisor.make(), config)
     return yield* Effect.provide(
       EventBus.make,
       config.pipe(
         Context.add(Transport.Transport, transport),
-        Context.add(Dispatcher.Dispatcher, bug?.dispatcher?.(dispatcher) ?? dispatcher)
+        Context.add(Supervisor.Supervisor, bug?.supervisor?.(supervisor) ?? supervisor)
       )
     )
   })

@@ -1,6 +1,22 @@
-import { ActorSupervisor, EventBusConfig } from "@effect-eventbus/core"
+import { EventBusConfig, Strategy, Supervisor } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, type Fiber, FiberRef, Schedule, Scheduler, Scope, TestClock } from "effect"
+import {
+  Cause,
+  Deferred,
+  Effect,
+  Exit,
+  type Fiber,
+  FiberRef,
+  type Runtime,
+  Schedule,
+  Scheduler,
+  Scope,
+  TestClock
+} from "effect"
+import type { Flight, Subscriber } from "../src/internal/flight.js"
+import { Home } from "../src/internal/home.js"
+import { type Mailbox, Mailboxes } from "../src/internal/mailboxes.js"
+import { Waiter } from "../src/internal/quota.js"
 import { eventually, settle } from "./Eventually.js"
 
 interface Message {
@@ -8,31 +24,38 @@ interface Message {
   readonly n: number
 }
 
-/** Actors whose behaviour the test writes, with a record of what happened. */
+/** Tasks whose handling the test writes, with a record of what happened. */
 class Probe {
   readonly log: Array<string> = []
   readonly fibers = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
-  readonly gates = new Map<string, Deferred.Deferred<void>>()
   handle: (message: Message, times: number) => Effect.Effect<void> = () => Effect.void
   onGiveUp: (message: Message) => Effect.Effect<void> = () => Effect.void
   private readonly starts = new Map<string, number>()
 
-  readonly behaviour: ActorSupervisor.Behaviour<Message> = {
-    receive: (message) =>
-      Effect.withFiberRuntime((fiber) => {
-        this.fibers.add(fiber)
-        const name = `${message.key}${message.n}`
-        const times = (this.starts.get(name) ?? 0) + 1
-        this.starts.set(name, times)
-        this.log.push(`start ${name}`)
-        return Effect.tap(this.handle(message, times), () => Effect.sync(() => this.log.push(`end ${name}`)))
-      }),
-    crashed: (message) => void this.log.push(`crashed ${message.key}${message.n}`),
-    giveUp: (message, cause) => {
-      this.log.push(`giveUp ${message.key}${message.n} ${Cause.isDie(cause) ? "die" : "interrupt"}`)
-      return this.onGiveUp(message)
-    },
-    interrupted: (message) => void this.log.push(`interrupted ${message.key}${message.n}`)
+  task(key: string, message: Message, home: Home) {
+    const name = `${message.key}${message.n}`
+    const task = {
+      key,
+      message,
+      home,
+      mailbox: undefined as Mailbox | undefined,
+      run: () =>
+        Effect.withFiberRuntime<void>((fiber) => {
+          this.fibers.add(fiber)
+          const times = (this.starts.get(name) ?? 0) + 1
+          this.starts.set(name, times)
+          this.log.push(`start ${name}`)
+          return Effect.tap(this.handle(message, times), () => Effect.sync(() => this.log.push(`end ${name}`)))
+        }),
+      crashed: () => void this.log.push(`crashed ${name}`),
+      giveUp: (cause: Cause.Cause<never>) => {
+        this.log.push(`giveUp ${name} ${Cause.isDie(cause) ? "die" : "interrupt"}`)
+        return this.onGiveUp(message)
+      },
+      interrupted: () => void this.log.push(`interrupted ${name}`),
+      left: () => task.mailbox?.left()
+    }
+    return task
   }
 
   of(key: string): ReadonlyArray<string> {
@@ -44,6 +67,25 @@ class Probe {
   }
 }
 
+/** The mailboxes of one subscription under a supervisor. */
+const openUnder = (supervisor: Supervisor.Service, probe: Probe, capacity = 1_000, name = "test") =>
+  Effect.gen(function*() {
+    const home = new Home((yield* Effect.runtime<never>()) as Runtime.Runtime<never>, name)
+    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, capacity).open({ home } as Subscriber)
+    yield* Effect.addFinalizer(() => book.shutdown)
+    const waiters = new Map<() => void, Waiter>()
+    return {
+      offer: (key: string, message: Message, onRoom: () => void) => {
+        const waiter = waiters.get(onRoom) ?? new Waiter(onRoom)
+        waiters.set(onRoom, waiter)
+        return book.offer(probe.task(key, message, home) as unknown as Flight, waiter)
+      },
+      interrupt: (which: (message: Message) => boolean) =>
+        book.interrupt((flight) => which(flight.message as unknown as Message)),
+      live: () => book.live()
+    }
+  })
+
 const open = (
   probe: Probe,
   options: {
@@ -52,17 +94,17 @@ const open = (
   } = {}
 ) =>
   Effect.gen(function*() {
-    const supervisor = yield* ActorSupervisor.make(
+    const supervisor = yield* Supervisor.make(
       options.restart === undefined ? undefined : { restart: options.restart }
     )
-    const actors = yield* supervisor.open("test", probe.behaviour)
+    const actors = yield* openUnder(supervisor, probe, options.config?.mailboxCapacity)
     return { supervisor, actors }
   }).pipe(Effect.provide(EventBusConfig.layer(options.config ?? {})))
 
 const never = () => {}
 const m = (key: string, n: number): Message => ({ key, n })
 
-describe("ActorSupervisor", () => {
+describe("a slot under its supervisor", () => {
   it.scoped("handles the messages of one key one after the other, in order, and keys side by side", () =>
     Effect.gen(function*() {
       const probe = new Probe()
@@ -109,8 +151,8 @@ describe("ActorSupervisor", () => {
         }
       }
       const probe = new Probe()
-      const supervisor = yield* Effect.provide(ActorSupervisor.make(), EventBusConfig.layer({}))
-      const actors = yield* Effect.withScheduler(supervisor.open("test", probe.behaviour), yielding)
+      const supervisor = yield* Effect.provide(Supervisor.make(), EventBusConfig.layer({}))
+      const actors = yield* Effect.withScheduler(openUnder(supervisor, probe), yielding)
       const heldAfter: Array<number> = []
       for (let i = 0; i < 80; i++) {
         const operations = i >> 2
@@ -164,6 +206,8 @@ describe("ActorSupervisor", () => {
       yield* eventually("all are handled", () => probe.of("a").length === 6)
       expect([first, second]).toEqual([1, 1])
       expect(actors.offer("a", m("a", 4), onFirst)).toBe(true)
+      // Room was reserved for each of the two.
+      expect(actors.offer("a", m("a", 5), onSecond)).toBe(true)
     }))
 
   it.scoped("runs the message in hand again first after a crash, by the schedule, with the mailbox as it was", () =>
@@ -321,19 +365,21 @@ describe("ActorSupervisor", () => {
     Effect.gen(function*() {
       const probe = new Probe()
       probe.handle = () => Effect.never
-      const supervisor = yield* ActorSupervisor.make().pipe(Effect.provide(EventBusConfig.layer({ maxActors: 2 })))
+      const supervisor = yield* Supervisor.make().pipe(Effect.provide(EventBusConfig.layer({ maxActors: 2 })))
       const scope = yield* Scope.make()
-      const first = yield* Scope.extend(supervisor.open("first", probe.behaviour), scope)
-      const second = yield* supervisor.open("second", probe.behaviour)
+      const first = yield* Scope.extend(openUnder(supervisor, probe, 10, "first"), scope)
+      const second = yield* openUnder(supervisor, probe, 10, "second")
       first.offer("a", m("a", 0), never)
       first.offer("b", m("b", 0), never)
       let room = 0
-      expect(second.offer("c", m("c", 0), () => void room++)).toBe(false)
+      const onRoom = () => void room++
+      expect(second.offer("c", m("c", 0), onRoom)).toBe(false)
       yield* eventually("they run", () => probe.log.length === 2)
       yield* Scope.close(scope, Exit.void)
       expect(supervisor.live()).toBe(0)
       expect(room).toBe(1)
-      expect(second.offer("c", m("c", 0), never)).toBe(true)
+      // The place is reserved for whoever waited.
+      expect(second.offer("c", m("c", 0), onRoom)).toBe(true)
       expect(second.offer("d", m("d", 0), never)).toBe(true)
     }))
 
@@ -400,8 +446,8 @@ describe("ActorSupervisor", () => {
       expect(finalized).toBe(20)
       expect(probe.running).toBe(0)
       expect([actors.live(), supervisor.live()]).toEqual([0, 0])
-      expect(probe.log.filter((line) => line.startsWith("interrupted"))).toHaveLength(21)
-      expect(probe.of("b")).toEqual([])
+      expect(probe.log.filter((line) => line.startsWith("interrupted"))).toHaveLength(41)
+      expect(probe.of("b").every((line) => line.startsWith("interrupted"))).toBe(true)
       yield* TestClock.adjust("10 minutes")
       expect(probe.log.filter((line) => line === "start crash0")).toHaveLength(1)
     }))
