@@ -172,7 +172,9 @@ describe("replay", () => {
         read: 3,
         handled: 1,
         skipped: 1,
-        undecodable: 1
+        undecodable: 1,
+        unknownType: 0,
+        tombstones: 0
       })
       expect(started).toEqual([1, 1])
     }).pipe(provideBus()))
