@@ -10,6 +10,7 @@ import type { DeadLetter, FailurePolicy, OnError, UnknownTypePolicy } from "../F
 import type { TopicSpec } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Handler } from "./handler.js"
+import * as UserCode from "./userCode.js"
 import type { Work } from "./work.js"
 
 /** @internal */
@@ -80,7 +81,7 @@ export const behaviour = <E, R>(settings: Settings<E, R>): Behaviour<Work, R> =>
     }
     if (work.undecodable !== undefined) return unreadable(work, work.undecodable)
     work.lastCause = cause
-    const decision = settings.onError(error.value)
+    const decision = UserCode.sync(() => settings.onError(error.value))
     if (decision._tag !== "Retry") return giveUp(work, cause, decision)
     return retry(work, cause, error.value)
   }
