@@ -117,7 +117,7 @@ export interface PlainMessage {
   /** Text is written as UTF-8. */
   readonly body: Uint8Array | string
   readonly headers?: Headers | undefined
-  /** Kafka's key. Messages with one key are handled in order. Text is written as UTF-8. */
+  /** Kafka's key, of any bytes. Messages with one key are handled in order. Text is written as UTF-8. */
   readonly key?: Uint8Array | string | undefined
   /** Orders the message among those of the same aggregate; the key where none is given. */
   readonly aggregateId?: string | undefined
