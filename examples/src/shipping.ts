@@ -20,17 +20,23 @@ export const ShippingLive = Layer.unwrapEffect(Effect.gen(function*() {
   const bus = yield* EventBus.EventBus
   const carrier = yield* Carrier
   return Payments.toLayer(
-    ({ parcels }, { aggregateId }) =>
+    ({ parcels }, { aggregateId, envelope }) =>
       Effect.gen(function*() {
         yield* carrier.pickUp(aggregateId, parcels)
-        yield* bus.publish(Shipments, { aggregateId, payload: new OrderShipped({ parcels }) }).pipe(Effect.orDie)
+        yield* bus.publish(Shipments, {
+          aggregateId,
+          payload: new OrderShipped({ parcels }),
+          // The same at each attempt, so that whoever gets it twice can tell.
+          eventId: `${envelope.eventId}/shipped`
+        })
       }),
     {
       onExhausted: FailurePolicy.deadLetter(DeadPayments),
-      onError: FailurePolicy.exhaustive({
-        CarrierDown: FailurePolicy.retry,
-        UnknownAddress: FailurePolicy.deadLetter(DeadPayments)
-      })
+      onError: FailurePolicy.byTag(
+        { CarrierDown: FailurePolicy.retry, UnknownAddress: FailurePolicy.deadLetter(DeadPayments) },
+        // A publish that failed: retried after an outage, and not where no try can help.
+        FailurePolicy.retryable(FailurePolicy.deadLetter(DeadPayments))
+      )
     }
   )
 }))

@@ -29,7 +29,7 @@ export interface Delivery {
   readonly deliveryCount: number | undefined
   /** How often the handler was started for this message in this process, this start included: 1 at the first. */
   readonly attempt: number
-  /** What the message is ordered by; undefined for a message that is handled in no order. */
+  /** The aggregate that the message belongs to. Undefined where it has no valid id: then its key orders it, if it has one. */
   readonly aggregateId: string | undefined
   readonly key: Uint8Array | null
   readonly headers: Headers
@@ -49,6 +49,7 @@ export interface Delivery {
  * @category models
  */
 export interface EnvelopeDelivery extends Delivery {
+  /** The aggregate. Where a codec of your own reads ids that are no valid aggregate ids, look into the envelope instead: then there is none here. */
   readonly aggregateId: string
   readonly envelope: Envelope
 }

@@ -28,7 +28,7 @@ export interface Envelope {
   readonly traceId: string | undefined
   readonly correlationId: string | undefined
   readonly tenantId: number | undefined
-  /** The payload as `JSON.parse` reads it. Numbers beyond 2^53 lose digits: read `payloadJson` for those. */
+  /** The payload as `JSON.parse` reads it, before the topic's Schema. Numbers beyond 2^53 lose digits: read `payloadJson` for those. */
   readonly payload: unknown
   /** The payload's exact JSON text, as it was written. */
   readonly payloadJson: string

@@ -1,6 +1,7 @@
 /**
  * How an envelope becomes bytes and is read again. The default writes and reads the
- * JSON of the Go event bus; give another as a service, for instance one for CloudEvents.
+ * JSON of the Go event bus. Give another to the bus as a service, or to one topic as its `codec`: for CloudEvents, or for
+ * a topic whose messages somebody else writes in another format.
  *
  * @since 0.1.0
  */
@@ -14,21 +15,32 @@ import { jsonMember } from "./internal/jsonMember.js"
 import * as Utf8 from "./internal/utf8.js"
 
 /**
- * Writes and reads envelopes. Both run for every message, so they are synchronous.
+ * Writes and reads envelopes. Both run for every message, so they are synchronous. The bus believes neither: a throw, or an answer that is
+ * none, is an `InvalidMessage` on publishing and a `DecodeError` with the reason `Codec` on reading.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
-  /** Headers that say how the value is encoded; they are added to what the publisher gave. */
-  readonly headers: Headers
-  /** The bytes of an envelope whose fields are valid. */
-  readonly encode: (envelope: Envelope.Envelope) => Uint8Array
+  /** The bytes of an envelope whose fields are valid, and headers, which replace the publisher's of the same name. */
+  readonly encode: (envelope: Envelope.Envelope) => Encoded
   /**
-   * Reads an envelope. Synchronous and without a throw: bad bytes are data. The failure carries the
-   * aggregate id where one can be read, so that what can't be decoded keeps its place in the order.
+   * Reads an envelope. The bus does not ask about messages without a value: they are tombstones. Bad bytes are data: `undecodable` makes
+   * the answer for them. The aggregate id may be any text: one that is no valid id orders the messages, and is in the
+   * envelope only. `payload` may be a getter: it is read when the message's turn has come.
    */
   readonly decode: (value: Uint8Array | null, headers: Headers) => Either.Either<Envelope.Envelope, Undecodable>
+}
+
+/**
+ * What is published of an envelope.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Encoded {
+  readonly value: Uint8Array
+  readonly headers: Headers
 }
 
 /**
@@ -39,13 +51,29 @@ export interface Service {
  */
 export interface Undecodable {
   readonly error: DecodeError
+  /** Where one can be read all the same: what can't be decoded then keeps its place in the order. */
   readonly aggregateId: string | undefined
 }
 
+/**
+ * The answer of `decode` for a value that is no envelope. `issue` shows in logs and dead letters: leave the value's content out of it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const undecodable = (
+  reason: DecodeError["reason"],
+  issue: string,
+  options?: { readonly aggregateId?: string | undefined; readonly cause?: unknown }
+): Either.Either<never, Undecodable> =>
+  Either.left({
+    error: new DecodeError({ reason, issue, cause: options?.cause }),
+    aggregateId: options?.aggregateId
+  })
+
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
-const undecodable = (reason: DecodeError["reason"], issue: string, cause?: unknown, aggregateId?: string) =>
-  Either.left<Undecodable>({ error: new DecodeError({ reason, issue, cause }), aggregateId })
+const noHeaders: Headers = Object.freeze({})
 
 /**
  * The JSON wire format: `event_id`, `aggregate_id`, `event_type`, `event_version`, `timestamp`, `trace_id`,
@@ -55,12 +83,11 @@ const undecodable = (reason: DecodeError["reason"], issue: string, cause?: unkno
  * @category codecs
  */
 export const json: Service = {
-  headers: {},
   encode: (envelope) => {
     const { aggregateId, correlationId, eventId, eventType, eventVersion, payloadJson, tenantId, timestamp, traceId } =
       envelope
     // By hand: what a valid aggregate id or timestamp is made of needs no escapes.
-    return Utf8.encode(
+    const value = Utf8.encode(
       `{"event_id":${JSON.stringify(eventId)},"aggregate_id":"${aggregateId}","event_type":${
         JSON.stringify(eventType)
       },` +
@@ -70,6 +97,7 @@ export const json: Service = {
         (tenantId === undefined ? "" : `,"tenant_id":${tenantId}`) +
         `,"payload":${payloadJson}}`
     )
+    return { value, headers: noHeaders }
   },
   decode: (value) => {
     if (value === null || value.length === 0) return undecodable("Empty", "it has no value")
@@ -78,12 +106,12 @@ export const json: Service = {
     try {
       text = decoder.decode(value)
     } catch (cause) {
-      return undecodable("Utf8", "the value is not UTF-8", cause)
+      return undecodable("Utf8", "the value is not UTF-8", { cause })
     }
     try {
       parsed = JSON.parse(text)
     } catch (cause) {
-      return undecodable("Json", "the value is not JSON", cause)
+      return undecodable("Json", `the value is not JSON${placeOf(cause)}`)
     }
     if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
       return undecodable("Json", "the value is JSON, but not an object")
@@ -92,12 +120,9 @@ export const json: Service = {
     const issue = Envelope.issueOf(envelope) ??
       (Object.hasOwn(parsed, "payload") ? undefined : "payload is missing")
     if (issue === undefined) return Either.right(envelope)
-    return undecodable(
-      "Field",
-      issue,
-      undefined,
-      AggregateId.isValid(envelope.aggregateId) ? envelope.aggregateId : undefined
-    )
+    return undecodable("Field", issue, {
+      aggregateId: AggregateId.isValid(envelope.aggregateId) ? envelope.aggregateId : undefined
+    })
   }
 }
 
@@ -111,6 +136,12 @@ export class EnvelopeCodec extends Context.Reference<EnvelopeCodec>()("@effect-e
   defaultValue: (): Service => json
 }) {}
 
+/** What `JSON.parse` throws repeats a part of the text, which may be payload. Only the place is kept. */
+const placeOf = (cause: unknown): string => {
+  const place = cause instanceof Error ? / at position \d+/.exec(cause.message) : null
+  return place === null ? "" : `,${place[0]}`
+}
+
 interface WireEnvelope {
   readonly event_id: string
   readonly aggregate_id: string
@@ -123,6 +154,10 @@ interface WireEnvelope {
   readonly payload: unknown
 }
 
+/**
+ * The payload is parsed with the rest. Finding its text first and parsing it later was measured at twice the time for a handler that
+ * looks at it (7.6 against 3.9 µs for 270 bytes), and more for long texts.
+ */
 class ReceivedEnvelope implements Envelope.Envelope {
   readonly eventId: string
   readonly aggregateId: string

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as EnvelopeCodec from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
-import { AlreadySubscribed, BusClosed, InvalidConfiguration, SubscribeFailed } from "./EventBusError.js"
+import { AlreadySubscribed, BusClosed, InvalidConfiguration, PublishFailed, SubscribeFailed } from "./EventBusError.js"
 import type { PublishError, SubscribeError } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import * as Handler from "./internal/attempt.js"
@@ -97,6 +97,14 @@ export interface Service {
       messages: ReadonlyArray<EnvelopeMessage<A>>
     ): Effect.Effect<ReadonlyArray<Receipt>, PublishAllFailed>
     (topic: PlainTopic, messages: ReadonlyArray<PlainMessage>): Effect.Effect<ReadonlyArray<Receipt>, PublishAllFailed>
+  }
+  /**
+   * What `publish` would give to the transport, without publishing it: the encoded message with its id, for an outbox that stores it beside
+   * your own data.
+   */
+  readonly encode: {
+    <A, I>(topic: EnvelopeTopic<A, I>, message: EnvelopeMessage<A>): Effect.Effect<OutgoingMessage, PublishError>
+    (topic: PlainTopic, message: PlainMessage): Effect.Effect<OutgoingMessage, PublishError>
   }
   /**
    * Subscribes for as long as the scope lives. Of one topic and group a bus has one subscription at a time.
@@ -196,27 +204,53 @@ export const make = Effect.gen(function*() {
   let replays = 0
   const noReplays = new Condition(() => replays === 0)
 
-  const prepare = (topic: AnyTopic, message: AnyMessage): Either.Either<OutgoingMessage, PublishError> =>
-    isClosed
-      ? Either.left(new BusClosed({ topic: topic.name }))
-      : Outgoing.make(codec, topic, message, clock.unsafeCurrentTimeMillis())
+  const prepare = (
+    topic: AnyTopic,
+    message: AnyMessage
+  ): Either.Either<OutgoingMessage, PublishError> | Effect.Effect<OutgoingMessage, PublishError> => {
+    if (isClosed) return Either.left(new BusClosed({ topic: topic.name }))
+    const outgoing = Outgoing.make(codec, topic, message, clock.unsafeCurrentTimeMillis())
+    return Either.isEither(outgoing) ? outgoing : inTime(topic, outgoing)
+  }
+
+  /** Encoding that needs an effect may take its time, and the bus may close meanwhile. */
+  const inTime = (topic: AnyTopic, encoding: Effect.Effect<OutgoingMessage, PublishError>) =>
+    Effect.timeoutFail(encoding, {
+      duration: config.publishTimeout,
+      onTimeout: () =>
+        new PublishFailed({
+          topic: topic.name,
+          reason: "Timeout",
+          outcome: "not-written",
+          cause: "the topic's schema did not end in time"
+        })
+    }).pipe(
+      Effect.filterOrFail(() => !isClosed, () => new BusClosed({ topic: topic.name }))
+    )
+
+  const encode = (topic: AnyTopic, message: AnyMessage): Effect.Effect<OutgoingMessage, PublishError> =>
+    Effect.suspend(() => prepare(topic, message))
 
   // The suspension is within: whoever waits then does not keep the transport's effect, and with it the encoded message.
   const publish = (topic: AnyTopic, message: AnyMessage): Effect.Effect<Receipt, PublishError> =>
     Effect.flatMap(
       Effect.suspend(() => {
         const outgoing = prepare(topic, message)
-        return Either.isLeft(outgoing)
-          ? Effect.fail(outgoing.left)
-          : transport.publish(topic.spec, [outgoing.right], publishOptions)
+        if (!Either.isEither(outgoing)) return Effect.flatMap(outgoing, (encoded) => send(topic, encoded))
+        return Either.isLeft(outgoing) ? Effect.fail(outgoing.left) : send(topic, outgoing.right)
       }),
       only
     )
 
+  const send = (topic: AnyTopic, encoded: OutgoingMessage) => transport.publish(topic.spec, [encoded], publishOptions)
+
   const publishAll = (topic: AnyTopic, messages: ReadonlyArray<AnyMessage>) =>
     Effect.suspend(() => {
       const prepared = messages.map((message) => prepare(topic, message))
-      return Effect.flatMap(publishPrepared(topic.spec, prepared), (results) =>
+      const all = prepared.every((one) => Either.isEither(one))
+        ? publishPrepared(topic.spec, prepared as ReadonlyArray<Either.Either<OutgoingMessage, PublishError>>)
+        : Effect.flatMap(Effect.forEach(prepared, Effect.either), (encoded) => publishPrepared(topic.spec, encoded))
+      return Effect.flatMap(all, (results) =>
         results.some(Either.isLeft)
           ? new PublishAllFailed({ topic: topic.name, results })
           : Effect.succeed(results.map(Either.getOrThrow)))
@@ -387,6 +421,7 @@ export const make = Effect.gen(function*() {
   return EventBus.of({
     publish: publish as Service["publish"],
     publishAll: publishAll as Service["publishAll"],
+    encode: encode as Service["encode"],
     subscribe: subscribe as unknown as Service["subscribe"],
     presubscribe: presubscribe as Service["presubscribe"],
     replay: replay as Service["replay"],

@@ -4,8 +4,8 @@
  *
  * @since 0.1.0
  */
-import * as Predicate from "effect/Predicate"
 import type { HandlerTimeout } from "./EventBusError.js"
+import * as Safely from "./internal/safely.js"
 import type { TopicSpec } from "./Transport.js"
 
 /**
@@ -150,21 +150,32 @@ export const exhaustive = <const Tag extends string>(
 (error) => lookup(cases, error) ?? retry
 
 /**
- * A decision for some typed failures, by their `_tag`; the others get `otherwise` (by default they are retried).
+ * A decision for some typed failures, by their `_tag`; the others get `otherwise`, a decision or how it is made (by default they are retried).
  *
  * @since 0.1.0
  * @category decisions
  */
 export const byTag = (
   cases: { readonly [tag: string]: Decision },
-  otherwise: Decision = retry
+  otherwise: Decision | ((error: unknown) => Decision) = retry
 ): (error: unknown) => Decision =>
-(error) => lookup(cases, error) ?? otherwise
+(error) => lookup(cases, error) ?? (typeof otherwise === "function" ? otherwise(error) : otherwise)
 
-const lookup = (cases: { readonly [tag: string]: Decision }, error: unknown): Decision | undefined =>
-  Predicate.hasProperty(error, "_tag") && typeof error._tag === "string" && Object.hasOwn(cases, error._tag)
-    ? cases[error._tag]
-    : undefined
+/**
+ * A decision by what errors say of themselves: those whose `isRetryable` is `false` get `otherwise`, and all others are retried. The errors of
+ * this library have it, so that a publish inside a handler is tried again after an outage, and a message that no try can publish is not.
+ * `BusClosed` is retried: the subscription is closing, and the message comes again elsewhere.
+ *
+ * @since 0.1.0
+ * @category decisions
+ */
+export const retryable = (otherwise: Decision): (error: unknown) => Decision => (error) =>
+  Safely.get(error, "isRetryable") === false && Safely.get(error, "_tag") !== "BusClosed" ? otherwise : retry
+
+const lookup = (cases: { readonly [tag: string]: Decision }, error: unknown): Decision | undefined => {
+  const tag = Safely.text(error, "_tag")
+  return tag !== undefined && Object.hasOwn(cases, tag) ? cases[tag] : undefined
+}
 
 /**
  * What `onError` is: a function from a handler's typed failure to a decision.

@@ -10,6 +10,7 @@ import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
 import type { Metadata } from "./Envelope.js"
+import type * as EnvelopeCodec from "./EnvelopeCodec.js"
 import { EventBus } from "./EventBus.js"
 import type { SubscribeError } from "./EventBusError.js"
 import type { Headers } from "./Headers.js"
@@ -38,6 +39,8 @@ export interface EnvelopeTopic<A, I = unknown> {
   readonly eventType: (payload: A) => string
   /** The event types that the schema knows, where the topic names them; else they are the `_tag`s of the schema, as far as it has such. */
   readonly eventTypes: ReadonlyArray<string> | undefined
+  /** What writes and reads the topic's envelopes, where it is another than the bus's. */
+  readonly codec: EnvelopeCodec.Service | undefined
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
   readonly toLayer: {
     <E, R, R2 = never>(
@@ -114,7 +117,7 @@ export interface PlainMessage {
   /** Text is written as UTF-8. */
   readonly body: Uint8Array | string
   readonly headers?: Headers | undefined
-  /** Kafka's key. Messages with one key are handled in order. Text is written as UTF-8. */
+  /** Kafka's key, of any bytes. Messages with one key are handled in order. Text is written as UTF-8. */
   readonly key?: Uint8Array | string | undefined
   /** Orders the message among those of the same aggregate; the key where none is given. */
   readonly aggregateId?: string | undefined
@@ -145,6 +148,8 @@ export interface EnvelopeTopicOptions<A> extends Options {
    * garbage (`onUnknownType` of a subscription). Default: the `_tag`s of the schema where these are the event types, else nothing is known.
    */
   readonly eventTypes?: ReadonlyArray<string> | undefined
+  /** What writes and reads the topic's envelopes, where their format is another one. Default: the codec of the bus. */
+  readonly codec?: EnvelopeCodec.Service | undefined
 }
 
 /**
@@ -166,6 +171,7 @@ export const envelope = <A, I>(
     schema,
     eventType: options?.eventType ?? EventTypes.tagOf,
     eventTypes: options?.eventTypes,
+    codec: options?.codec,
     toLayer: <E, R>(
       handler: EnvelopeHandler<A, E, R>,
       options: EnvelopeOptions<E, R> | EnvelopeAtMostOnceOptions<E, R>

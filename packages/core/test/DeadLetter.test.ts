@@ -1,9 +1,18 @@
-import type { Headers, Transport } from "@effect-eventbus/core"
-import { EventBusError, FailurePolicy } from "@effect-eventbus/core"
+import type { Delivery, Transport } from "@effect-eventbus/core"
+import {
+  DeadLetter as Letters,
+  EventBus,
+  EventBusError,
+  FailurePolicy,
+  type Headers,
+  Topic
+} from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Either, Schedule } from "effect"
+import { Cause, Duration, Effect, Either, FastCheck, Option, Schedule } from "effect"
 import { EnvelopeFailure } from "../src/Failure.js"
 import * as DeadLetter from "../src/internal/deadLetter.js"
+import { eventually } from "./Eventually.js"
+import { Bad, Orders, provideBus, RawOrders } from "./Orders.js"
 
 const dead = { name: "dead", kind: "envelope" as const }
 
@@ -131,3 +140,78 @@ it.effect("whatever an error is called and says, what the bus adds has a bound, 
       if (limit === 10) expect(letter.headers).toEqual({})
     }
   }))
+
+it.scoped("a dead letter is read again: where it stood, why, and the message as it was", () =>
+  Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const letters: Array<Letters.DeadLetter> = []
+    yield* bus.subscribe(
+      Topic.plain("dead", { partitions: 1 }),
+      (_, delivery) => Effect.map(Letters.fromDelivery(delivery), (letter) => letters.push(letter))
+    )
+    yield* bus.subscribe(Orders, () => new Bad({ n: 7 }), {
+      onExhausted: FailurePolicy.deadLetter("dead"),
+      retry: Schedule.recurs(2)
+    })
+    const body = JSON.stringify({
+      event_id: "e",
+      aggregate_id: "a",
+      event_type: "Placed",
+      event_version: 1,
+      timestamp: "2026-11-21T09:30:00Z",
+      payload: { _tag: "Placed", n: 1 }
+    })
+    const headers = { page: "/", many: ["a", "b"], bytes: Uint8Array.of(255), "x-dead-letter-box": "mine" }
+    yield* bus.publish(RawOrders, { body, key: "order 1", headers })
+    yield* bus.publish(RawOrders, { body: "junk" })
+    yield* eventually("both letters are read", () => letters.length === 2)
+    expect(letters[0]).toEqual({
+      position: { topic: "orders", partition: 0, offset: 0 },
+      group: "group",
+      attempts: 3,
+      restarts: 0,
+      error: "Bad",
+      cause: expect.stringContaining("Bad { n: 7 }"),
+      timestamp: 0,
+      original: { key: new TextEncoder().encode("order 1"), value: new TextEncoder().encode(body), headers }
+    })
+    expect(letters[1]).toMatchObject({
+      position: { offset: 1 },
+      attempts: 0,
+      error: "DecodeError",
+      cause: expect.stringContaining("is not JSON"),
+      original: { key: null, headers: {} }
+    })
+    expect(letters[1]!.cause).not.toContain("junk")
+  }).pipe(provideBus()))
+
+it.effect("headers that became text come back, and what others wrote into ours is believed as far as it fits", () =>
+  Effect.gen(function*() {
+    const refuse = ({ headers }: Transport.OutgoingMessage) =>
+      Object.keys(headers).some((name) => / /.test(name)) ? invalid : undefined
+    const { headers } = yield* written(workOf({ "Foo Bar": ["ä\n", "second"], one: "1", __proto__: "p" }), refuse)
+    const read = (headers: Headers.Headers) =>
+      Letters.fromDelivery({ headers, key: null, value: null } as Delivery.Delivery)
+    expect(Option.getOrThrow(read(headers)).original.headers).toEqual({ "Foo Bar": ["ä\n", "second"], one: "1" })
+    const position = { "x-dead-letter-topic": "t", "X-DEAD-LETTER-PARTITION": "1", "X-Dead-Letter-Offset": "2" }
+    const nothing = { group: undefined, attempts: undefined, restarts: undefined, error: undefined, cause: undefined }
+    for (const text of ["", "{", "{}", "[1]", "[[1]]", "[[]]", "null"]) {
+      expect(Option.getOrThrow(read({ ...position, "X-Dead-Letter-Headers": text }))).toEqual({
+        position: { topic: "t", partition: 1, offset: 2 },
+        ...nothing,
+        timestamp: undefined,
+        original: { key: null, value: null, headers: {} }
+      })
+    }
+    expect(Option.isNone(read({}))).toBe(true)
+    expect(Option.isNone(read({ ...position, "X-Dead-Letter-Offset": "two" }))).toBe(true)
+  }))
+
+it.prop("no header makes reading throw", [
+  FastCheck.dictionary(
+    FastCheck.constantFrom(...Object.values(Letters.headerNames), "__proto__", "other"),
+    FastCheck.oneof(FastCheck.string(), FastCheck.uint8Array(), FastCheck.array(FastCheck.string()))
+  )
+], ([headers]) => {
+  Letters.fromDelivery({ headers, key: null, value: null })
+})

@@ -1,9 +1,9 @@
 import type { Headers } from "@effect-eventbus/core"
-import { EventBus, FailurePolicy, MemoryBroker, Topic } from "@effect-eventbus/core"
+import { EventBus, EventBusError, FailurePolicy, MemoryBroker, Topic, Transport } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Chunk, Deferred, Effect, Fiber, Schedule, Stream, TestClock } from "effect"
+import { Cause, Chunk, Deferred, Effect, Either, Fiber, Layer, Schedule, Stream, TestClock } from "effect"
 import { eventually, settle } from "./Eventually.js"
-import { Bad, Dead, dropping, Orders, placed, provideBus, RawOrders, recorder, text, Worse } from "./Orders.js"
+import { Bad, Dead, dropping, Orders, Placed, placed, provideBus, RawOrders, recorder, text, Worse } from "./Orders.js"
 
 describe("a failing envelope handler", () => {
   it.scoped("is tried again eight times over about 26 seconds, with its followers held and others going on", () =>
@@ -76,6 +76,44 @@ describe("a failing envelope handler", () => {
       yield* eventually("all are through", () => seen.ended.length === 2)
       expect(seen.started).toEqual([0, 1, 2, 2, 3])
       expect(yield* subscription.stats).toMatchObject({ deadLettered: 1, dropped: 1, retried: 1, handled: 2 })
+    }).pipe(provideBus()))
+
+  it.scoped("that publishes is retried after an outage, and given up where no try can help", () =>
+    Effect.gen(function*() {
+      const inner = yield* Transport.Transport
+      const outage = (reason: "Unreachable" | "Rejected") =>
+        Either.left(new EventBusError.PublishFailed({ topic: "shipped", reason, outcome: "not-written" }))
+      const answers = [outage("Unreachable"), outage("Unreachable"), undefined, outage("Rejected")]
+      const flaky = Layer.succeed(Transport.Transport, {
+        ...inner,
+        publish: (topic, messages, options) =>
+          Effect.suspend(() => {
+            const answer = topic.name === "shipped" ? answers.shift() : undefined
+            return answer === undefined ? inner.publish(topic, messages, options) : Effect.succeed([answer])
+          })
+      })
+      yield* Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const Shipments = Topic.envelope("shipped", Placed, { partitions: 1 })
+        const subscription = yield* bus.subscribe(
+          Orders,
+          (_, { aggregateId, envelope }) =>
+            bus.publish(Shipments, {
+              aggregateId,
+              payload: new Placed({ n: 1 }),
+              eventId: `${envelope.eventId}/shipped`
+            }),
+          {
+            onExhausted: FailurePolicy.drop,
+            onError: FailurePolicy.retryable(FailurePolicy.deadLetter(Dead)),
+            retry: Schedule.recurs(5)
+          }
+        )
+        yield* bus.publishAll(Orders, [placed("a", 0), placed("a", 1), placed("a", 2)])
+        yield* eventually("all are through", () => answers.length === 0)
+        yield* settle
+        expect(yield* subscription.stats).toMatchObject({ handled: 2, retried: 2, deadLettered: 1, restarted: 0 })
+      }).pipe(Effect.provide(Layer.fresh(EventBus.layer).pipe(Layer.provide(flaky))))
     }).pipe(provideBus()))
 
   it.scoped("is retried when it takes longer than its timeout", () =>
@@ -311,6 +349,39 @@ describe("FailurePolicy", () => {
       expect(some(other)).toEqual(FailurePolicy.retry)
     }
     expect(FailurePolicy.byTag({}, FailurePolicy.drop)("x")).toEqual(FailurePolicy.drop)
+    const { proxy, revoke } = Proxy.revocable({}, {})
+    revoke()
+    expect(some(proxy)).toEqual(FailurePolicy.retry)
+  })
+
+  it("decides by what an error says of itself", () => {
+    const decide = FailurePolicy.retryable(FailurePolicy.drop)
+    const topic = "t"
+    for (
+      const error of [
+        new EventBusError.PublishFailed({ topic, reason: "Unreachable", outcome: "unknown" }),
+        new EventBusError.BusClosed({ topic }),
+        { _tag: "HandlerTimeout", isRetryable: true },
+        new Bad({}),
+        "text",
+        undefined
+      ]
+    ) expect(decide(error)).toEqual(FailurePolicy.retry)
+    for (
+      const error of [
+        new EventBusError.PublishFailed({ topic, reason: "Rejected", outcome: "not-written" }),
+        new EventBusError.InvalidMessage({ topic, issue: "x" }),
+        new EventBusError.MessageTooLarge({ topic, size: 2 }),
+        { isRetryable: false }
+      ]
+    ) expect(decide(error)).toEqual(FailurePolicy.drop)
+    const both = FailurePolicy.byTag(
+      { Bad: FailurePolicy.drop },
+      FailurePolicy.retryable(FailurePolicy.deadLetter("d"))
+    )
+    expect(both(new Bad({}))).toEqual(FailurePolicy.drop)
+    expect(both(new Worse())).toEqual(FailurePolicy.retry)
+    expect(both(new EventBusError.InvalidMessage({ topic, issue: "x" }))).toMatchObject({ topic: "d" })
   })
 
   it("takes a topic by its name or its definition", () => {

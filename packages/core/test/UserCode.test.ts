@@ -70,7 +70,7 @@ describe("a user's code", () => {
       }))
   }
 
-  it.scoped("that throws what can't be looked at goes the way of a defect, in a handler and in onFailure", () =>
+  it.scoped("that throws what can't be looked at goes the way of a defect, in a handler, in onError and in onFailure", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
       const letters: Array<string | undefined> = []
@@ -81,17 +81,21 @@ describe("a user's code", () => {
       )
       const subscription = yield* bus.subscribe(Orders, (event) => {
         if (event._tag === "Placed" && event.n === 0) throw revoked()
+        if (event._tag === "Placed" && event.n === 1) return Effect.fail("onError throws")
         return Effect.sync(() => handled.push(1))
       }, {
         onExhausted: FailurePolicy.deadLetter(Dead),
+        onError: () => {
+          throw revoked()
+        },
         onFailure: () => {
           throw revoked()
         }
       })
-      yield* bus.publishAll(Orders, [placed("a", 0), placed("a", 1)])
-      for (let i = 0; i < 12; i++) yield* TestClock.adjust("100 millis")
-      yield* eventually("the follower is handled", () => handled.length === 1 && letters.length === 1)
-      expect(letters[0]).toContain("can't be looked at")
+      yield* bus.publishAll(Orders, [placed("a", 0), placed("a", 1), placed("a", 2)])
+      for (let i = 0; i < 24; i++) yield* TestClock.adjust("100 millis")
+      yield* eventually("the follower is handled", () => handled.length === 1 && letters.length === 2)
+      for (const letter of letters) expect(letter).toContain("can't be looked at")
       expect(yield* subscription.close).toEqual({ unfinished: 0, lost: 0 })
     }).pipe(Logger.withMinimumLogLevel(LogLevel.None), provideBus()))
 })

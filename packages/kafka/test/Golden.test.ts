@@ -51,6 +51,6 @@ describe("the Go event bus's bytes", () => {
       tenantId: 7,
       payloadJson: "{\"total\":12.50,\"id\":9007199254740993,\"note\":\"\\u003cü\\u003e \\u0026\"}"
     })
-    expect(Buffer.from(EnvelopeCodec.json.encode(envelope)).toString()).toBe(bytes.toString())
+    expect(Buffer.from(EnvelopeCodec.json.encode(envelope).value).toString()).toBe(bytes.toString())
   })
 })

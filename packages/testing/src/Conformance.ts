@@ -12,6 +12,7 @@ import { keysOrder } from "./conformance/keys.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
 import { presubscription } from "./conformance/presubscription.js"
+import { readings } from "./conformance/readings.js"
 import { settlement } from "./conformance/settlement.js"
 
 export type {
@@ -35,6 +36,7 @@ export const suite = (subject: Subject): void => {
     failures(subject)
     bounds(subject)
     garbage(subject)
+    readings(subject)
     lifecycle(subject)
     presubscription(subject)
   })

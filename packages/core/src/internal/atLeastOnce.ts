@@ -11,6 +11,7 @@ import type { TopicSpec } from "../Transport.js"
 import { gone, type Handler } from "./attempt.js"
 import type { Behaviour, Flight } from "./flight.js"
 import { endScope, type Host } from "./home.js"
+import * as UserCode from "./userCode.js"
 
 /** @internal */
 export interface Settings<E> {
@@ -58,7 +59,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
       return Effect.failCause(Cause.stripFailures(cause))
     }
     flight.lastCause = cause
-    const decision = settings.onError(error.value)
+    const decision = UserCode.sync(() => settings.onError(error.value))
     return decision._tag === "Retry"
       ? retry(flight, host, cause, error.value)
       : giveUp(flight, host, cause, decision)

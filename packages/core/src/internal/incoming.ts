@@ -51,7 +51,7 @@ export type Decoding =
 /** @internal */
 export const make = (
   topic: EnvelopeTopic<unknown, unknown> | PlainTopic,
-  codec: EnvelopeCodec.Service,
+  busCodec: EnvelopeCodec.Service,
   options: { readonly aggregateIdFromSubject?: boolean | undefined }
 ): Incoming => {
   const fromSubject = options.aggregateIdFromSubject === true
@@ -65,6 +65,7 @@ export const make = (
       event: (_, message) => Either.right(message.value ?? empty)
     }
   }
+  const codec = topic.codec ?? busCodec
   return {
     read: (message) => {
       if (message.value === null) return ordered(message, idOf(message), undefined, undefined, undefined, true)

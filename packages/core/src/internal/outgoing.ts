@@ -1,6 +1,6 @@
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
-import * as Schema from "effect/Schema"
 import * as AggregateId from "../AggregateId.js"
 import * as Envelope from "../Envelope.js"
 import type * as EnvelopeCodec from "../EnvelopeCodec.js"
@@ -8,12 +8,16 @@ import { InvalidMessage } from "../EventBusError.js"
 import * as Headers from "../Headers.js"
 import type { EnvelopeMessage, EnvelopeTopic, PlainMessage, PlainTopic } from "../Topic.js"
 import type { OutgoingMessage } from "../Transport.js"
+import * as ParseIssue from "./parseIssue.js"
+import * as Safely from "./safely.js"
+import * as UserCode from "./userCode.js"
 import * as Utf8 from "./utf8.js"
 
 type Result = Either.Either<OutgoingMessage, InvalidMessage>
 
 /**
- * What a transport gets for a message that a user publishes. Synchronous: it runs for every message.
+ * What a transport gets for a message that a user publishes. Synchronous, because it runs for every message; an effect only where the
+ * topic's Schema needs one, for asynchronous work.
  *
  * @internal
  */
@@ -22,18 +26,20 @@ export const make = (
   topic: EnvelopeTopic<unknown, unknown> | PlainTopic,
   message: EnvelopeMessage<unknown> | PlainMessage,
   now: number
-): Result =>
+): Result | Effect.Effect<OutgoingMessage, InvalidMessage> =>
   topic.kind === "envelope"
-    ? fromEnvelope(codec, topic, message as EnvelopeMessage<unknown>, now)
+    ? fromEnvelope(topic.codec ?? codec, topic, message as EnvelopeMessage<unknown>, now)
     : fromPlain(topic, message as PlainMessage)
 
-const encoders = new WeakMap<object, (payload: unknown) => Either.Either<unknown, ParseResult.ParseError>>()
+type Encode = (payload: unknown) => Effect.Effect<unknown, ParseResult.ParseIssue>
 
-/** Compiling a schema's encoder costs more than using it. */
+const encoders = new WeakMap<object, Encode>()
+
+/** Compiling a schema's encoder costs more than using it. It answers an Either where it can. */
 const encoderOf = (topic: EnvelopeTopic<unknown, unknown>) => {
   let encode = encoders.get(topic.schema)
   if (encode === undefined) {
-    encode = Schema.encodeUnknownEither(topic.schema)
+    encode = ParseResult.encodeUnknown(topic.schema)
     encoders.set(topic.schema, encode)
   }
   return encode
@@ -47,29 +53,63 @@ const fromEnvelope = (
   topic: EnvelopeTopic<unknown, unknown>,
   message: EnvelopeMessage<unknown>,
   now: number
-): Result => {
-  const payload = encoderOf(topic)(message.payload)
-  if (Either.isLeft(payload)) {
-    const issue = ParseResult.TreeFormatter.formatErrorSync(payload.left)
-    return invalid(topic, `the payload does not fit the topic's schema: ${issue}`, payload.left)
+): Result | Effect.Effect<OutgoingMessage, InvalidMessage> => {
+  let payload: Effect.Effect<unknown, ParseResult.ParseIssue>
+  try {
+    payload = encoderOf(topic)(message.payload)
+  } catch (cause) {
+    return invalid(topic, `the topic's schema threw (${Safely.nameOf(cause)})`, UserCode.wrapped(cause))
   }
-  const payloadJson = stringify(payload.right)
+  if (!Either.isEither(payload)) {
+    return Effect.matchEffect(payload, {
+      onFailure: (issue) => misfit(topic, issue),
+      onSuccess: (encoded) => finish(codec, topic, message, encoded, now)
+    })
+  }
+  return Either.isLeft(payload)
+    ? misfit(topic, payload.left as ParseResult.ParseIssue)
+    : finish(codec, topic, message, payload.right, now)
+}
+
+const misfit = (topic: { readonly name: string }, issue: ParseResult.ParseIssue) =>
+  invalid(
+    topic,
+    `the payload does not fit the topic's schema: ${ParseIssue.format(issue)}`,
+    new ParseIssue.DiscreetParseError({ issue })
+  )
+
+/** The rest, with the payload as the Schema encoded it. */
+const finish = (
+  codec: EnvelopeCodec.Service,
+  topic: EnvelopeTopic<unknown, unknown>,
+  message: EnvelopeMessage<unknown>,
+  payload: unknown,
+  now: number
+): Result => {
+  const payloadJson = stringify(payload)
   if (Either.isLeft(payloadJson)) return invalid(topic, "the payload can't be written as JSON", payloadJson.left)
-  const envelope = Envelope.make(message, {
-    eventType: message.eventType ?? topic.eventType(message.payload),
-    payload: payload.right,
-    payloadJson: payloadJson.right
-  }, now)
-  const issue = Envelope.issueOf(envelope)
-  if (issue !== undefined) return invalid(topic, issue)
-  return Either.right({
-    id: envelope.eventId,
-    aggregateId: envelope.aggregateId,
-    key: null,
-    value: codec.encode(envelope),
-    headers: message.headers === undefined ? codec.headers : Headers.merge(message.headers, codec.headers),
-    timestamp: undefined
-  })
+  try {
+    const envelope = Envelope.make(message, {
+      eventType: message.eventType ?? topic.eventType(message.payload),
+      payload,
+      payloadJson: payloadJson.right
+    }, now)
+    const issue = Envelope.issueOf(envelope)
+    if (issue !== undefined) return invalid(topic, issue)
+    const { headers, value } = codec.encode(envelope)
+    if (!(value instanceof Uint8Array)) return invalid(topic, "the codec answered no bytes")
+    if (typeof headers !== "object" || headers === null) return invalid(topic, "the codec answered no headers")
+    return Either.right({
+      id: envelope.eventId,
+      aggregateId: envelope.aggregateId,
+      key: null,
+      value,
+      headers: message.headers === undefined ? headers : Headers.merge(message.headers, headers),
+      timestamp: undefined
+    })
+  } catch (cause) {
+    return invalid(topic, `the codec or \`eventType\` threw (${Safely.nameOf(cause)})`, UserCode.wrapped(cause))
+  }
 }
 
 const fromPlain = (topic: PlainTopic, message: PlainMessage): Result =>

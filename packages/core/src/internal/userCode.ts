@@ -20,6 +20,19 @@ export const call = <A, E, R>(f: () => Effect.Effect<A, E, R>): Effect.Effect<A,
 }
 
 /**
+ * Calls code of a user's that answers at once: a decision, a predicate. What it throws is thrown again, fit to be looked at.
+ *
+ * @internal
+ */
+export const sync = <A>(f: () => A): A => {
+  try {
+    return f()
+  } catch (thrown) {
+    throw wrapped(thrown)
+  }
+}
+
+/**
  * What was thrown, or an `Error` in its place where looking at it throws.
  *
  * @internal
