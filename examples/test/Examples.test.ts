@@ -47,6 +47,12 @@ describe("the examples", () => {
     const output = await run("configuration")
     expect(output).toContain("published to clicks")
     expect(output).toContain("eventbus.retryTime: unknown setting (did you mean \"retryTimes\"?)")
+    expect(output).toContain("eventbus.memory.maxMessages: expected a whole number of at least 1, got none")
+    const example = readFileSync(`${root}examples/src/configuration.ts`, "utf8").trimEnd()
+    expect(readFileSync(file, "utf8")).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+    // The environment goes first, and the default of a program is its own.
+    const switched = run("configuration", [], { EVENTBUS_TRANSPORT: "kafka" })
+    await expect(switched).rejects.toThrow("kafka.brokers")
   })
 
   it("docs/testing.md shows the handlers and the tests that are run here", () => {

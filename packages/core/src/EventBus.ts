@@ -27,6 +27,7 @@ import { Condition } from "./internal/condition.js"
 import * as Handler from "./internal/handler.js"
 import * as Outgoing from "./internal/outgoing.js"
 import { Presubscribed } from "./internal/presubscription.js"
+import * as Provided from "./internal/provided.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
 import * as Internal from "./internal/subscription.js"
@@ -185,6 +186,7 @@ export const make = Effect.gen(function*() {
   const dispatcher = yield* Dispatcher.Dispatcher
   const config = yield* EventBusConfig
   const codec = yield* EnvelopeCodec
+  const provided = Provided.make({ config: EventBusConfig, codec: EnvelopeCodec }, config, codec)
   const clock = yield* Effect.clock
   const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
@@ -204,9 +206,9 @@ export const make = Effect.gen(function*() {
     Effect.flatMap(
       Effect.suspend(() => {
         const outgoing = prepare(topic, message)
-        return Either.isLeft(outgoing)
-          ? Effect.fail(outgoing.left)
-          : transport.publish(topic.spec, [outgoing.right], publishOptions)
+        if (Either.isLeft(outgoing)) return Effect.fail(outgoing.left)
+        const sending = transport.publish(topic.spec, [outgoing.right], publishOptions)
+        return provided.isChecked ? sending : Effect.zipRight(provided.warn, sending)
       }),
       only
     )
@@ -214,7 +216,8 @@ export const make = Effect.gen(function*() {
   const publishAll = (topic: AnyTopic, messages: ReadonlyArray<AnyMessage>) =>
     Effect.suspend(() => {
       const prepared = messages.map((message) => prepare(topic, message))
-      return Effect.flatMap(publishPrepared(topic.spec, prepared), (results) =>
+      const sending = publishPrepared(topic.spec, prepared)
+      return Effect.flatMap(provided.isChecked ? sending : Effect.zipRight(provided.warn, sending), (results) =>
         results.some(Either.isLeft)
           ? new PublishAllFailed({ topic: topic.name, results })
           : Effect.succeed(results.map(Either.getOrThrow)))
@@ -241,6 +244,7 @@ export const make = Effect.gen(function*() {
 
   const subscribe = <E, R>(topic: AnyTopic, handler: AnyHandler<E, R>, given?: AnyOptions<E, R>) =>
     Effect.gen(function*() {
+      yield* provided.check(topic.name)
       const options = {
         ...given,
         semantics: given?.semantics ?? Checks.semanticsOf(topic)
@@ -298,6 +302,7 @@ export const make = Effect.gen(function*() {
   const presubscribe = (topic: AnyTopic, options: Presubscription.Options = {}) =>
     Effect.gen(function*() {
       if (isClosed) return yield* new BusClosed({ topic: topic.name })
+      yield* provided.check(topic.name)
       const { startFrom = "earliest", withoutHandler = "hold" } = options
       const issues = Checks.issuesOf({ group: options.group })
       if (typeof startFrom === "object" && transport.capabilities.startAt !== true) {
@@ -343,7 +348,7 @@ export const make = Effect.gen(function*() {
       if (isClosed) return new BusClosed({ topic: topic.name })
       const issues = [...Checks.issuesOf(options), ...Checks.replayIssuesOf(options)]
       if (issues.length > 0) return new InvalidConfiguration({ topic: topic.name, issues })
-      return Effect.acquireUseRelease(
+      const running = Effect.acquireUseRelease(
         Effect.sync(() => replays++),
         () =>
           InternalReplay.run(
@@ -361,6 +366,7 @@ export const make = Effect.gen(function*() {
             noReplays.changed()
           })
       )
+      return Effect.zipRight(provided.check(topic.name), running)
     })
 
   yield* Effect.addFinalizer(() =>
