@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { describe, expect, inject, it } from "vitest"
-import { file, render } from "../scripts/configDocs.js"
+import { file, render, sources } from "../scripts/configDocs.js"
 
 const root = fileURLToPath(new URL("../../", import.meta.url))
 
@@ -68,9 +68,13 @@ describe("the examples", () => {
     expect(readFileSync(`${root}docs/kafka.md`, "utf8")).toContain(codecs)
   })
 
-  it("the tables of docs/configuration.md are those of the code", () => {
+  it("the tables of docs/configuration.md and the comments of the settings are those of the code", () => {
     const document = readFileSync(file, "utf8")
     expect(render(document)).toBe(document)
+    for (const { file, render } of sources) {
+      const source = readFileSync(file, "utf8")
+      expect(render(source)).toBe(source)
+    }
   })
 })
 

@@ -23,6 +23,7 @@ import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { EventBusConfig } from "./EventBusConfig.js"
 import * as Actor from "./internal/actor.js"
+import * as Provided from "./internal/provided.js"
 
 /**
  * What actors do with their messages.
@@ -107,6 +108,7 @@ export interface Options {
  */
 export const make = Effect.fnUntraced(function*(options?: Options) {
   const config = yield* EventBusConfig
+  Provided.use(config)
   const clock = yield* Effect.clock
   const restart = options?.restart ?? Schedule.exponential(config.restartBase, 2).pipe(
     Schedule.jittered,

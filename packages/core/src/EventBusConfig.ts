@@ -20,80 +20,97 @@ import * as Provided from "./internal/provided.js"
  * @category configuration
  */
 export const spec = {
+  /** The group of subscriptions that name none. Default: `group`. */
   group: ConfigSpec.string({ default: "group", description: "The group of subscriptions that name none." }),
+  /** How long a publish may take, until it fails with its outcome. Default: `10 seconds`. */
   publishTimeout: ConfigSpec.duration({
     default: "10 seconds",
     description: "How long a publish may take, until it fails with its outcome."
   }),
+  /** How long closing works off what was taken. Default: `25 seconds`. */
   closeDeadline: ConfigSpec.duration({
     zero: true,
     default: "25 seconds",
     description: "How long closing works off what was taken."
   }),
+  /** How long handlers may go on when a partition is taken away. Default: `10 seconds`. */
   drainDeadline: ConfigSpec.duration({
     zero: true,
     default: "10 seconds",
     description: "How long handlers may go on when a partition is taken away."
   }),
+  /** Messages in one actor's mailbox, the one in hand included. Default: `1000`. */
   mailboxCapacity: ConfigSpec.integer({
     unit: "messages",
     default: 1_000,
     description: "Messages in one actor's mailbox, the one in hand included."
   }),
+  /** Unfinished messages per partition. Default: `1000`. */
   maxUnfinished: ConfigSpec.integer({
     unit: "messages",
     default: 1_000,
     description: "Unfinished messages per partition."
   }),
+  /** How far finished messages may run ahead of the oldest unfinished one of their partition. Default: `10000`. */
   maxAboveWatermark: ConfigSpec.integer({
     unit: "offsets",
     default: 10_000,
     description: "How far finished messages may run ahead of the oldest unfinished one of their partition."
   }),
+  /** Bytes of unfinished messages per subscription. Default: `67108864`. */
   maxBytes: ConfigSpec.integer({
     unit: "bytes",
     default: 64 * 1024 * 1024,
     description: "Bytes of unfinished messages per subscription."
   }),
+  /** Live actors per bus. Default: `10000`. */
   maxActors: ConfigSpec.integer({ unit: "actors", default: 10_000, description: "Live actors per bus." }),
+  /** How long an actor without messages lives. Default: `5 minutes`. */
   actorIdleTimeout: ConfigSpec.duration({
     infinite: true,
     default: "5 minutes",
     description: "How long an actor without messages lives."
   }),
+  /** At-most-once messages per subscription that are settled and not yet handled: what a kill can lose. Default: `100`. */
   maxSettledAhead: ConfigSpec.integer({
     unit: "messages",
     default: 100,
     description: "At-most-once messages per subscription that are settled and not yet handled: what a kill can lose."
   }),
+  /** Retries of a typed failure before it is given up. Default: `8`. */
   retryTimes: ConfigSpec.integer({
     min: 0,
     unit: "retries",
     default: 8,
     description: "Retries of a typed failure before it is given up."
   }),
+  /** The first wait between retries; each next one is twice as long, with jitter. Default: `100 millis`. */
   retryBase: ConfigSpec.duration({
     zero: true,
     default: "100 millis",
     description: "The first wait between retries; each next one is twice as long, with jitter."
   }),
+  /** The longest wait between retries. Default: `30 seconds`. */
   retryCap: ConfigSpec.duration({
     zero: true,
     infinite: true,
     default: "30 seconds",
     description: "The longest wait between retries."
   }),
+  /** Restarts of an actor for one message whose handler dies. Default: `3`. */
   restartTimes: ConfigSpec.integer({
     min: 0,
     unit: "restarts",
     default: 3,
     description: "Restarts of an actor for one message whose handler dies."
   }),
+  /** The first wait before a restart; each next one is twice as long, with jitter. Default: `100 millis`. */
   restartBase: ConfigSpec.duration({
     zero: true,
     default: "100 millis",
     description: "The first wait before a restart; each next one is twice as long, with jitter."
   }),
+  /** How often a held message is tried again. Default: `30 seconds`. */
   holdInterval: ConfigSpec.duration({
     default: "30 seconds",
     description: "How often a held message is tried again."

@@ -15,17 +15,21 @@ import { Journal, type JournalEntry, MemoryTopic } from "./internal/memoryLog.js
 import type { TopicSpec } from "./Transport.js"
 
 const keys = {
+  /** Whether a topic is made on first use, or unknown. Default: `create`. */
   topics: ConfigSpec.literal("create", "validate")({
     default: "create",
     description: "Whether a topic is made on first use, or unknown."
   }),
+  /** Partitions of a topic that names no number. Default: `4`. */
   partitions: ConfigSpec.integer({ default: 4, description: "Partitions of a topic that names no number." }),
+  /** Messages kept per partition. Beyond it the oldest go, but none that a group has not settled: then publishing waits for room. Default: `100000`. */
   maxMessages: ConfigSpec.integer({
     unit: "messages",
     default: 100_000,
     description:
       "Messages kept per partition. Beyond it the oldest go, but none that a group has not settled: then publishing waits for room."
   }),
+  /** The largest value of a message. Default: `1048576`. */
   maxMessageBytes: ConfigSpec.integer({
     unit: "bytes",
     default: 1_048_576,

@@ -1,6 +1,6 @@
 import { ConfigSpec } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { ConfigProvider, Duration, Effect, Logger } from "effect"
+import { ConfigError, ConfigProvider, ConfigProviderPathPatch, Duration, Effect, HashSet, Logger } from "effect"
 
 const spec = {
   "transport": ConfigSpec.literal("memory", "kafka")({ description: "" }),
@@ -113,6 +113,43 @@ describe("Two sources", () => {
       const two = env({ EVENTBUS_KAFKA_SASL_PASSWORD: "tellnobody", EVENTBUS_KAFKA_SASL_PASWORD: "tellnobody" })
       expect((yield* issuesOf(before(one, two))).join()).not.toContain("tellnobody")
     }))
+})
+
+describe("A provider of another kind", () => {
+  const files = new Map([["eventbus/group", "mine"], ["eventbus/kafka/brokers", "a:1,b:2"]])
+  const tree = (listing: "works" | "fails") =>
+    ConfigProvider.fromFlat(ConfigProvider.makeFlat({
+      load: (path, primitive, split) => {
+        const text = files.get(path.join("/"))
+        return text === undefined
+          ? Effect.fail(ConfigError.MissingData([...path], "no file"))
+          : Effect.forEach(split ? text.split(",") : [text], (part) => primitive.parse(part))
+      },
+      enumerateChildren: (path) => {
+        if (listing === "fails") {
+          return Effect.fail(ConfigError.SourceUnavailable([...path], "the disk is gone", {} as never))
+        }
+        if (files.has(path.join("/"))) {
+          return Effect.fail(ConfigError.SourceUnavailable([...path], "no directory", {} as never))
+        }
+        const below = path.map((name) => `${name}/`).join("")
+        const names = [...files.keys()].filter((file) => file.startsWith(below))
+        return names.length === 0
+          ? Effect.fail(ConfigError.MissingData([...path], "no directory"))
+          : Effect.succeed(HashSet.fromIterable(names.map((file) => file.slice(below.length).split("/")[0]!)))
+      },
+      patch: ConfigProviderPathPatch.empty
+    }))
+
+  it.effect("is read, too, though it can't list the children of a value", () =>
+    Effect.gen(function*() {
+      const all = { "group": "mine", "kafka.brokers": ["a:1", "b:2"] }
+      expect(yield* load(tree("works"))).toEqual(all)
+      expect(yield* load(before(env({ EVENTBUS_GROUP: "env" }), tree("works")))).toEqual({ ...all, group: "env" })
+    }))
+
+  it.effect("is an error where it is out of order", () =>
+    Effect.map(issuesOf(tree("fails")), (issues) => expect(issues).toEqual(["the disk is gone"])))
 })
 
 describe("A wrong root", () => {

@@ -64,9 +64,14 @@ export const leaves = (
   const walk = (below: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Leaf>, ConfigError.ConfigError> =>
     Effect.gen(function*() {
       const path = [...root, ...below]
-      const children = yield* childrenOf(flat, path)
-      const names = children.filter((child) => !INDEX.test(child)).sort()
       const texts = path.length === 0 ? [] : yield* look(flat, path)
+      // A tree of files has nothing to list where it has a file.
+      const children = yield* Effect.catchIf(
+        childrenOf(flat, path),
+        (error) => texts.length > 0 || error._op === "MissingData",
+        () => Effect.succeed([])
+      )
+      const names = children.filter((child) => !INDEX.test(child)).sort()
       const list = yield* firstOfList(flat, path, children)
       const first = texts[0]
       const found: Array<Leaf> = []
