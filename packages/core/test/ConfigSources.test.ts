@@ -9,6 +9,7 @@ const spec = {
   "retryTimes": ConfigSpec.integer({ min: 0, description: "" }),
   "kafka.brokers": ConfigSpec.list({ description: "" }),
   "kafka.clientId": ConfigSpec.string({ description: "" }),
+  "nats.name": ConfigSpec.string({ description: "" }),
   "kafka.sasl.password": ConfigSpec.secret({ description: "" })
 }
 
@@ -245,6 +246,20 @@ describe("A wrong root", () => {
       expect(
         yield* load(before(env({ EVENTBUS_TRANSPORT: "memory" }), json({ kafka: { clientId: "own", brokers: ["a"] } })))
       ).toEqual({ transport: "memory" })
+      expect(yield* load(before(env({ EVENTBUS_TRANSPORT: "memory" }), json({ transport: "kafka" })))).toEqual({
+        transport: "memory"
+      })
+    }))
+
+  it.effect("is none where a provider has another naming", () =>
+    Effect.gen(function*() {
+      const pascal = ConfigProvider.mapInputPath(
+        json({ Eventbus: { Group: "g", CloseDeadline: "1 second" } }),
+        (name) => `${name[0]!.toUpperCase()}${name.slice(1)}`
+      )
+      const values = { group: "g", closeDeadline: Duration.seconds(1) }
+      expect(yield* load(pascal)).toEqual(values)
+      expect(yield* load(before(env({}), pascal))).toEqual(values)
     }))
 })
 

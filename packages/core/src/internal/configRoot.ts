@@ -19,8 +19,8 @@ export interface Known {
   readonly paths: ReadonlyMap<string, string>
   /** Whether a text is a value that only this setting can mean: the name of a transport. */
   readonly isTelling: (path: string, text: string) => boolean
-  /** The sources that have settings below the right root. */
-  readonly sources: ReadonlySet<number>
+  /** What is set below the right root. */
+  readonly leaves: ReadonlyArray<Source.Leaf>
 }
 
 /**
@@ -41,25 +41,31 @@ export const strays = (
         paths.some((path) => path.startsWith(name)))
     const found = yield* Source.leaves(flat, Source.patched([], flat.patch), (below) =>
       !(below.length === 1 && isRoot(below[0]!)) &&
-      (mayBe(Source.normalize(below.join("."))) || isNear(Source.normalize(below[0]!), ROOT)))
+      (mayBe(nameOf(below)) || isNear(Source.normalize(below[0]!), ROOT)))
     return [...belowOtherRoots(found, known), ...withoutRoot(found, known)]
   })
 
+const nameOf = (below: ReadonlyArray<string>): string => Source.normalize(below.join("."))
+
 const isRoot = (name: string): boolean => name === ROOT || name === ROOT.toUpperCase()
 
-const belowOtherRoots = (found: ReadonlyArray<Source.Leaf>, { paths }: Known): ReadonlyArray<string> => {
+const belowOtherRoots = (found: ReadonlyArray<Source.Leaf>, { leaves, paths }: Known): ReadonlyArray<string> => {
   const byRoot = new Map<string, Array<string>>()
-  for (const { below, path } of found) {
+  const id = ({ source, text }: Source.Leaf, name: string) => [source, name, text].join("\u0000")
+  // A source that knows other namings (`ConfigProvider.pascalCase`) has them under its own one, too.
+  const read = new Set(leaves.map((leaf) => id(leaf, nameOf(leaf.below))))
+  for (const leaf of found) {
+    const { below, path } = leaf
     // The root may be one name, the first names together (`EVENT_BUS_…`), or the beginning of a name.
-    const whole = Source.normalize(below.join("."))
+    const whole = nameOf(below)
     const isOurs = whole.startsWith(ROOT)
     const rest = isOurs
       ? whole.slice(ROOT.length)
       : isNear(Source.normalize(below[0]!), ROOT)
-      ? Source.normalize(below.slice(1).join("."))
+      ? nameOf(below.slice(1))
       : undefined
-    const setting = rest === undefined ? undefined : paths.get(rest) ?? (isOurs ? closest(rest, paths) : undefined)
-    if (setting === undefined) continue
+    if (rest === undefined || read.has(id(leaf, rest))) continue
+    if (!paths.has(rest) && !(isOurs && Array.from(paths.keys()).some((path) => isNear(rest, path)))) continue
     const root = isOurs ? beginning(below) : below[0]!
     byRoot.set(root, [...byRoot.get(root) ?? [], Source.show(path)])
   }
@@ -84,13 +90,15 @@ const beginning = (below: ReadonlyArray<string>): string => {
 const withoutRoot = (found: ReadonlyArray<Source.Leaf>, known: Known): ReadonlyArray<string> => {
   let weight = 0
   const names: Array<string> = []
+  const ours = new Set(known.leaves.map(({ below }) => nameOf(below)))
+  const sources = new Set(known.leaves.map(({ source }) => source))
   for (const { below, path, source, text } of found) {
-    const setting = known.paths.get(Source.normalize(below.join(".")))
-    if (setting === undefined || known.sources.has(source)) continue
-    const isTelling = known.isTelling(setting, text)
+    const setting = known.paths.get(nameOf(below))
+    if (setting === undefined || sources.has(source)) continue
+    const isTelling = known.isTelling(setting, text) && !ours.has(nameOf(below))
     // Variables such as KAFKA_BROKERS, and words such as "group", may be the application's own. So may anything but
     // the name of a transport, where our settings stand at their place in another source.
-    if (!isTelling && (Source.isVariable(below) || !/[A-Z.]/.test(setting) || known.sources.size > 0)) continue
+    if (!isTelling && (Source.isVariable(below) || !/[A-Z.]/.test(setting) || sources.size > 0)) continue
     weight += isTelling || setting.includes(".") ? 2 : 1
     names.push(Source.show(path))
   }

@@ -36,7 +36,6 @@ const reading = Effect.fnUntraced(function*(spec: Spec, provider: Source.Flat) {
   const sections = new Set(Object.keys(spec).flatMap(sectionsOf))
   const set = new Map<string, Array<Source.Leaf>>()
   const ofKubernetes: Array<string> = []
-  const sources = new Set<number>()
   for (const leaf of yield* belowRoot(provider)) {
     const name = Source.normalize(leaf.below.join("."))
     const path = known.get(name)
@@ -45,7 +44,6 @@ const reading = Effect.fnUntraced(function*(spec: Spec, provider: Source.Flat) {
     else if (leaf.text === "" && leaf.kind === "text" && sections.has(name)) continue
     else if (Root.isOfKubernetes(leaf)) ofKubernetes.push(Source.show(leaf.path))
     else issues.push(`${Source.show(leaf.path)}: unknown setting${hint(leaf, spec, known)}`)
-    if (path !== undefined) sources.add(leaf.source)
   }
   for (const [path, leaves] of set) {
     for (const issue of twice(path, leaves)) issues.push(issue)
@@ -59,7 +57,7 @@ const reading = Effect.fnUntraced(function*(spec: Spec, provider: Source.Flat) {
   }
   const strays = yield* Root.strays(provider, {
     paths: known,
-    sources,
+    leaves: Array.from(set.values()).flat(),
     isTelling: (path, text) => !path.includes(".") && spec[path]!.words?.includes(text) === true
   })
   if (ofKubernetes.length > 0) {
