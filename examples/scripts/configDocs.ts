@@ -1,6 +1,6 @@
 /**
- * Writes the tables of docs/configuration.md from the settings' specs, so that they can't differ from the code:
- * `npm run docs:config`. A test compares them.
+ * Writes the tables of docs/configuration.md, and the comments of settings in core, from the settings' specs, so that they
+ * can't differ from the code: `npm run docs:config`. A test compares them.
  */
 import { type ConfigSpec, EventBusConfig, MemoryTransport } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
@@ -9,6 +9,12 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 
 export const file = fileURLToPath(new URL("../../docs/configuration.md", import.meta.url))
+
+/** The lists of settings whose options are made of them: an editor shows the comment of a setting where an option is given. */
+const lists: { readonly [source: string]: ConfigSpec.Spec } = {
+  "EventBusConfig.ts": EventBusConfig.spec,
+  "MemoryBroker.ts": MemoryTransport.driver.spec
+}
 
 const specs: { readonly [name: string]: ConfigSpec.Spec } = {
   bus: EventBusConfig.spec,
@@ -41,4 +47,24 @@ export const render = (document: string): string =>
     return `${text.slice(0, from)}${begin}${table(spec)}\n${text.slice(to)}`
   }, document)
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(file, render(readFileSync(file, "utf8")))
+/** The lists' sources, and each as it is with the comments of its settings made anew. */
+export const sources: ReadonlyArray<{ readonly file: string; readonly render: (source: string) => string }> = Object
+  .entries(
+    lists
+  ).map(([name, spec]) => ({
+    file: fileURLToPath(new URL(`../../packages/core/src/${name}`, import.meta.url)),
+    render: (source) =>
+      Object.entries(spec).reduce((text, [path, key]) => {
+        const setting = path.slice(path.lastIndexOf(".") + 1)
+        const from = new RegExp(`^(?:  /\\*\\* .* \\*/\n)?  ${setting}: ConfigSpec\\.`, "m")
+        if (!from.test(text)) throw new Error(`${name} has no setting ${setting}`)
+        return text.replace(
+          from,
+          () => `  /** ${key.description} Default: \`${key.default ?? ""}\`. */\n  ${setting}: ConfigSpec.`
+        )
+      }, source)
+  }))
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const one of [{ file, render }, ...sources]) writeFileSync(one.file, one.render(readFileSync(one.file, "utf8")))
+}

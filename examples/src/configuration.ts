@@ -1,7 +1,23 @@
-// Settings from YAML: the example of docs/configuration.md.
-import { EventBus, EventBusConfig, MemoryTransport, Topic, Transport } from "@effect-eventbus/core"
+// Settings from a YAML file, with the environment before them: the example of docs/configuration.md.
+import { EventBus, MemoryTransport, Topic, TransportConfig } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
-import { Console, Effect, Layer } from "effect"
+import { ConfigProvider, Console, Effect, Layer, Schema } from "effect"
+import { parse } from "yaml"
+
+const Document = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+
+// The application's own provider goes first (the environment, if it has no other), then the file. Only the bus looks
+// into the file: the rest of the application reads its settings as before.
+const transportFrom = (yaml: string) =>
+  Layer.unwrapEffect(Effect.gen(function*() {
+    // Without pretty errors, no error quotes the document, which may hold secrets.
+    const text = yield* Effect.try(() => parse(yaml, { prettyErrors: false }) as unknown)
+    const file = yield* Schema.decodeUnknown(Document)(text ?? {})
+    const current = yield* Effect.configProviderWith(Effect.succeed)
+    return TransportConfig.layer({ memory: MemoryTransport.driver, kafka: KafkaTransport.driver }, {
+      provider: ConfigProvider.orElse(current, () => ConfigProvider.fromJson(file))
+    })
+  }))
 
 const yaml = `
 eventbus:
@@ -12,14 +28,6 @@ eventbus:
     partitions: 8
 `
 
-const TransportLive = Transport.layerConfig({ memory: MemoryTransport.driver, kafka: KafkaTransport.driver })
-
-const busFrom = (document: string) =>
-  EventBus.layer.pipe(
-    Layer.provide(TransportLive),
-    Layer.provide(Layer.unwrapEffect(Effect.map(EventBusConfig.providerFromYaml(document), Layer.setConfigProvider)))
-  )
-
 const Clicks = Topic.plain("clicks")
 
 const program = Effect.gen(function*() {
@@ -28,12 +36,14 @@ const program = Effect.gen(function*() {
   yield* Console.log(`published to ${receipt.topic}, one of 8 partitions`)
 })
 
+const busFrom = (yaml: string) => Layer.provide(EventBus.layer, transportFrom(yaml))
+
 await Effect.runPromise(program.pipe(Effect.provide(busFrom(yaml))))
 
-// A key that nobody knows, or that the chosen transport does not use, is an error with every key named.
+// A key that nobody knows is an error, as is a value that does not fit. The error names all of them.
 await Effect.runPromise(
   program.pipe(
-    Effect.provide(busFrom(`${yaml}\n  retryTime: 3\n`)),
+    Effect.provide(busFrom(`${yaml}    maxMessages: none\n  retryTime: 3\n`)),
     Effect.catchTag("InvalidConfiguration", (error) => Console.log(error.message))
   )
 )

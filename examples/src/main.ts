@@ -7,7 +7,7 @@
  * `EVENTBUS_NATS_SERVERS`, or, where there is none, one that is brought up for the run.
  */
 import { Kafka, Nats } from "@effect-eventbus/brokers"
-import { EventBus, MemoryTransport, Transport } from "@effect-eventbus/core"
+import { EventBus, MemoryTransport, TransportConfig } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import { NodeRuntime } from "@effect/platform-node"
@@ -56,7 +56,7 @@ const BusLive = Layer.unwrapScoped(Effect.gen(function*() {
   const { transport } = yield* options
   const provider = yield* address(transport)
   return EventBus.layer.pipe(
-    Layer.provide(Transport.layerConfig({
+    Layer.provide(TransportConfig.layer({
       memory: MemoryTransport.driver,
       kafka: KafkaTransport.driver,
       nats: NatsTransport.driver

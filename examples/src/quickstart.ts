@@ -1,4 +1,4 @@
-import { EventBus, FailurePolicy, MemoryTransport, Topic, Transport } from "@effect-eventbus/core"
+import { EventBus, FailurePolicy, MemoryTransport, Topic, TransportConfig } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import { Console, Data, Effect, Layer, Schema } from "effect"
@@ -31,13 +31,13 @@ const program = Effect.gen(function*() {
   yield* Effect.sleep("1 second") // a service would run on: Layer.launch(OrdersLive)
 })
 
-// EVENTBUS_TRANSPORT=memory|kafka|nats chooses; nothing else in the program changes.
+// EVENTBUS_TRANSPORT=memory|kafka|nats chooses, memory by default; nothing else in the program changes.
 const BusLive = EventBus.layer.pipe(
-  Layer.provide(Transport.layerConfig({
+  Layer.provide(TransportConfig.layer({
     memory: MemoryTransport.driver,
     kafka: KafkaTransport.driver,
     nats: NatsTransport.driver
-  }))
+  }, { default: "memory" }))
 )
 
 const AppLive = Layer.merge(OrdersLive, ClicksLive).pipe(Layer.provideMerge(BusLive))

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { describe, expect, inject, it } from "vitest"
-import { file, render } from "../scripts/configDocs.js"
+import { file, render, sources } from "../scripts/configDocs.js"
 
 const root = fileURLToPath(new URL("../../", import.meta.url))
 
@@ -47,6 +47,12 @@ describe("the examples", () => {
     const output = await run("configuration")
     expect(output).toContain("published to clicks")
     expect(output).toContain("eventbus.retryTime: unknown setting (did you mean \"retryTimes\"?)")
+    expect(output).toContain("eventbus.memory.maxMessages: expected a whole number of at least 1, got none")
+    const example = readFileSync(`${root}examples/src/configuration.ts`, "utf8").trimEnd()
+    expect(readFileSync(file, "utf8")).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+    // The environment goes first, and the default of a program is its own.
+    const switched = run("configuration", [], { EVENTBUS_TRANSPORT: "kafka" })
+    await expect(switched).rejects.toThrow("kafka.brokers")
   })
 
   it("docs/testing.md shows the handlers and the tests that are run here", () => {
@@ -62,9 +68,13 @@ describe("the examples", () => {
     expect(readFileSync(`${root}docs/kafka.md`, "utf8")).toContain(codecs)
   })
 
-  it("the tables of docs/configuration.md are those of the code", () => {
+  it("the tables of docs/configuration.md and the comments of the settings are those of the code", () => {
     const document = readFileSync(file, "utf8")
     expect(render(document)).toBe(document)
+    for (const { file, render } of sources) {
+      const source = readFileSync(file, "utf8")
+      expect(render(source)).toBe(source)
+    }
   })
 })
 

@@ -1,38 +1,44 @@
 /**
- * Settings as values: each key with its type, default, unit and meaning, read
- * strictly from a `ConfigProvider`. A key that nobody knows, or that nobody uses,
- * is an error: a setting is never dropped silently.
+ * Settings as values: one list has each setting with its type, default, unit and meaning. From the list follow the
+ * type of the options, the type of the values, the defaults, the keys in the environment, JSON and YAML, and
+ * the tables of the docs. Reading is strict: a key that nobody knows is an error, so a setting is never dropped silently.
  *
  * A key `kafka.clientId` is `EVENTBUS_KAFKA_CLIENT_ID` in the environment and
  * `{ "eventbus": { "kafka": { "clientId": … } } }` in JSON or YAML.
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
-import type * as ConfigError from "effect/ConfigError"
-import * as ConfigProvider from "effect/ConfigProvider"
-import * as PathPatch from "effect/ConfigProviderPathPatch"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as HashSet from "effect/HashSet"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { InvalidConfiguration } from "./EventBusError.js"
+import * as Settings from "./internal/settings.js"
 
 /**
- * One setting.
+ * One setting: `A` is its value, `I` what may be given for it in code, and `D` its default.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Key<out A> {
-  readonly read: (name: string) => Config.Config<A>
-  /** What a value that is given in code has to be; `undefined` where it is that. */
+export interface Key<out A, in I = A, out D = A | undefined> {
+  /** The value of the texts that a source of the configuration has: several for a list, one otherwise. */
+  readonly decode: (texts: ReadonlyArray<string>) => Either.Either<A, string>
+  /** What is wrong with a value that is given in code; `undefined` where nothing is. */
   readonly expected: (value: unknown) => string | undefined
+  /** The value of what was given in code and found right. */
+  readonly from: (value: I) => A
+  /** What a value has to be, in words. */
+  readonly wanted: string
   readonly type: string
+  readonly isList: boolean
+  /** The words to choose from, where there are some. */
+  readonly words: ReadonlyArray<string> | undefined
   /** The default as the docs show it; `undefined` where there is none. */
   readonly default: string | undefined
+  /** The default as a value; `undefined` where the list has none, or says it only in words. */
+  readonly value: D
   readonly description: string
 }
 
@@ -43,7 +49,7 @@ export interface Key<out A> {
  * @category models
  */
 export interface Spec {
-  readonly [path: string]: Key<unknown>
+  readonly [path: string]: Key<unknown, never, unknown>
 }
 
 /**
@@ -53,37 +59,122 @@ export interface Spec {
  * @category models
  */
 export type Values<S extends Spec> = {
-  readonly [K in keyof S]?: S[K] extends Key<infer A> ? A : never
+  readonly [K in keyof S]?: S[K] extends Key<infer A, never, unknown> ? A : never
 }
 
-const isText = (value: unknown): boolean => typeof value === "string" && value.trim() !== ""
+/**
+ * The options in code that a spec stands for. All can be left out.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Options<S extends Spec> = {
+  readonly [K in keyof S]?: (S[K] extends Key<unknown, infer I, unknown> ? I : never) | undefined
+}
 
-interface Doc {
-  readonly default?: string | undefined
+/**
+ * All settings of a spec with their values.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Service<S extends Spec> = {
+  readonly [K in keyof S]: S[K] extends Key<unknown, never, infer D> ? D : never
+}
+
+/**
+ * The settings of a spec below a section: `partitions` becomes `memory.partitions`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Below<Section extends string, S extends Spec> = {
+  readonly [K in keyof S & string as `${Section}.${K}`]: S[K]
+}
+
+/**
+ * How a kind of setting is made. A default is a value, or words where it depends on something else.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Make<A, I, Doc = unknown> {
+  (doc: Doc & { readonly default: I; readonly description: string }): Key<A, I, A>
+  (doc: Doc & { readonly default?: string | undefined; readonly description: string }): Key<A, I>
+}
+
+interface AnyDoc {
+  readonly default?: unknown
   readonly description: string
 }
 
-const key = <A>(
-  type: string,
-  read: (name: string) => Config.Config<A>,
-  is: (value: unknown) => boolean,
-  expected: string
-) =>
-(doc: Doc): Key<A> => ({
-  read,
-  expected: (value) => is(value) ? undefined : expected,
-  type,
-  default: doc.default,
-  description: doc.description
-})
+interface Kind<A, I> {
+  readonly type: string
+  readonly wanted: string
+  /** The value that a text stands for; `undefined` where it stands for none. */
+  readonly read: (text: string) => A | undefined
+  readonly is: (value: unknown) => boolean
+  readonly from: (value: I) => A
+  /** Texts may hold secrets: addresses with a password, for example. */
+  readonly isHidden?: boolean
+  readonly words?: ReadonlyArray<string>
+}
+
+const scalar = <A, I>(kind: Kind<A, I>, doc: AnyDoc): Key<A, I, never> => {
+  const { from, is, isHidden, read, type, wanted, words } = kind
+  const refused = (value: unknown) => {
+    const isShown = isHidden !== true && typeof value !== "object" && typeof value !== "function"
+    return `expected ${wanted}${isShown ? `, got ${String(value)}` : ""}`
+  }
+  const value = typeof doc.default === "string" ? read(doc.default) : doc.default
+  return {
+    decode: ([text = ""]) => {
+      const found = read(text)
+      return found === undefined ? Either.left(refused(text)) : Either.right(found)
+    },
+    expected: (value) => is(value) ? undefined : refused(value),
+    from,
+    wanted,
+    type,
+    isList: false,
+    words,
+    default: doc.default === undefined ? undefined : String(doc.default),
+    value: value as never,
+    description: doc.description
+  }
+}
+
+const same = <A>(value: A): A => value
+
+const isText = (value: unknown): value is string => typeof value === "string" && value.trim() !== ""
+
+const text: Kind<string, string> = {
+  type: "text",
+  wanted: "a text that is not blank",
+  read: (text) => isText(text) ? text : undefined,
+  is: isText,
+  from: same,
+  isHidden: true
+}
 
 /**
- * A text that is not empty.
+ * A text that is not blank.
  *
  * @since 0.1.0
  * @category keys
  */
-export const string = key("text", Config.nonEmptyString, isText, "a text that is not blank")
+export const string: Make<string, string> = (doc: AnyDoc) => scalar(text, doc)
+
+const BOOLEANS: Readonly<Record<string, boolean>> = {
+  true: true,
+  yes: true,
+  on: true,
+  1: true,
+  false: false,
+  no: false,
+  off: false,
+  0: false
+}
 
 /**
  * `true` or `false`; `yes`, `on`, `1` and their opposites are read as well.
@@ -91,20 +182,52 @@ export const string = key("text", Config.nonEmptyString, isText, "a text that is
  * @since 0.1.0
  * @category keys
  */
-export const boolean = key("`true` or `false`", Config.boolean, (value) => typeof value === "boolean", "true or false")
+export const boolean: Make<boolean, boolean> = (doc: AnyDoc) =>
+  scalar({
+    type: "`true` or `false`",
+    wanted: "true or false",
+    read: (text) =>
+      Object.hasOwn(BOOLEANS, text.trim().toLowerCase()) ? BOOLEANS[text.trim().toLowerCase()] : undefined,
+    is: (value) => typeof value === "boolean",
+    from: same
+  }, doc)
+
+/** Effect takes a negative number for zero, so the sign is looked for in what was given. */
+const isNegative = (value: unknown): boolean =>
+  typeof value === "number" || typeof value === "bigint"
+    ? !(value >= 0)
+    : typeof value === "string"
+    ? value.trim().startsWith("-")
+    : Array.isArray(value) && value.some(isNegative)
 
 /**
- * A duration such as `10 seconds`, `500 millis`, `5 minutes`.
+ * A duration such as `10 seconds`, `500 millis`, `5 minutes`. It is above zero and finite, unless `zero` or `infinite` say otherwise.
  *
  * @since 0.1.0
  * @category keys
  */
-export const duration: (doc: Doc) => Key<Duration.Duration> = key(
-  "duration",
-  Config.duration,
-  (value) => Option.isSome(Duration.decodeUnknown(value)),
-  "a duration such as \"10 seconds\""
-)
+export const duration: Make<
+  Duration.Duration,
+  Duration.DurationInput,
+  { readonly zero?: boolean | undefined; readonly infinite?: boolean | undefined }
+> = (doc: AnyDoc & { readonly zero?: boolean | undefined; readonly infinite?: boolean | undefined }) => {
+  const read = (value: unknown): Duration.Duration | undefined => {
+    const found = Option.getOrUndefined(Duration.decodeUnknown(value))
+    return found === undefined || isNegative(value) || (doc.zero !== true && Duration.toMillis(found) === 0) ||
+        (doc.infinite !== true && !Duration.isFinite(found))
+      ? undefined
+      : found
+  }
+  const bounds = [doc.zero === true ? "" : "above zero", doc.infinite === true ? "" : "finite"].filter(isText)
+  const wanted = `a duration such as "10 seconds"${bounds.length === 0 ? "" : `, ${bounds.join(" and ")}`}`
+  return scalar({
+    type: "duration",
+    wanted,
+    read: (text) => read(text.trim()),
+    is: (value) => read(value) !== undefined,
+    from: Duration.decode
+  }, doc)
+}
 
 /**
  * A secret, which no log or error shows.
@@ -112,12 +235,15 @@ export const duration: (doc: Doc) => Key<Duration.Duration> = key(
  * @since 0.1.0
  * @category keys
  */
-export const secret: (doc: Doc) => Key<Redacted.Redacted<string>> = key(
-  "secret",
-  (name) => Config.redacted(Config.nonEmptyString(name)),
-  (value) => Redacted.isRedacted(value) && isText(Redacted.value(value)),
-  "a secret (Redacted) that is not blank"
-)
+export const secret = (doc: { readonly description: string }): Key<Redacted.Redacted<string>> =>
+  scalar<Redacted.Redacted<string>, Redacted.Redacted<string>>({
+    type: "secret",
+    wanted: "a secret (Redacted) that is not blank",
+    read: (text) => isText(text) ? Redacted.make(text) : undefined,
+    is: (value) => Redacted.isRedacted(value) && isText(Redacted.value(value)),
+    from: same,
+    isHidden: true
+  }, doc)
 
 /**
  * Several texts: separated by commas in the environment, an array in JSON and YAML.
@@ -125,26 +251,43 @@ export const secret: (doc: Doc) => Key<Redacted.Redacted<string>> = key(
  * @since 0.1.0
  * @category keys
  */
-export const list: (doc: Doc) => Key<ReadonlyArray<string>> = key(
-  "list",
-  (name) => Config.array(Config.nonEmptyString(), name),
-  (value) => Array.isArray(value) && value.every(isText),
-  "a list of texts that are not blank"
-)
+export const list: Make<ReadonlyArray<string>, ReadonlyArray<string>> = (doc: AnyDoc) => {
+  const wanted = "a list of texts that are not blank"
+  const isRight = (value: unknown) => Array.isArray(value) && value.every(isText)
+  return {
+    ...scalar<ReadonlyArray<string>, ReadonlyArray<string>>({
+      type: "list",
+      wanted,
+      read: (text) => isText(text) ? text.split(",").map((part) => part.trim()) : undefined,
+      is: isRight,
+      from: same,
+      isHidden: true
+    }, doc),
+    isList: true,
+    decode: (texts) => isRight(texts) ? Either.right(texts) : Either.left(`expected ${wanted}`)
+  }
+}
 
 /**
- * A whole number of at least `min` (1 by default).
+ * A whole number of at least `min` (1 by default), counted in a `unit`.
  *
  * @since 0.1.0
  * @category keys
  */
-export const integer = (doc: Doc & { readonly min?: number | undefined }): Key<number> => {
+export const integer: Make<
+  number,
+  number,
+  { readonly min?: number | undefined; readonly unit?: string | undefined }
+> = (doc: AnyDoc & { readonly min?: number | undefined; readonly unit?: string | undefined }) => {
   const min = doc.min ?? 1
   const is = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= min
-  const expected = `a whole number of at least ${min}`
-  const read = (name: string) =>
-    Config.validate(Config.integer(name), { message: `Expected ${expected}`, validation: is })
-  return key(`integer ≥ ${min}`, read, is, expected)(doc)
+  return scalar({
+    type: `integer ≥ ${min}${doc.unit === undefined ? "" : ` (${doc.unit})`}`,
+    wanted: `a whole number of at least ${min}`,
+    read: (text) => isText(text) && is(Number(text)) ? Number(text) : undefined,
+    is,
+    from: same
+  }, doc)
 }
 
 /**
@@ -153,13 +296,75 @@ export const integer = (doc: Doc & { readonly min?: number | undefined }): Key<n
  * @since 0.1.0
  * @category keys
  */
-export const literal = <const Words extends ReadonlyArray<string>>(...words: Words) => (doc: Doc): Key<Words[number]> =>
-  key(
-    words.map((word) => `\`${word}\``).join(", "),
-    (name) => Config.literal(...words)(name),
-    (value) => words.includes(value as string),
-    `one of ${words.join(", ")}`
-  )(doc)
+export const literal = <const Words extends ReadonlyArray<string>>(
+  ...words: Words
+): Make<Words[number], Words[number]> =>
+(doc: AnyDoc) =>
+  scalar<Words[number], Words[number]>({
+    type: words.map((word) => `\`${word}\``).join(", "),
+    wanted: `one of ${words.join(", ")}`,
+    read: (text) => words.find((word) => word === text),
+    is: (value) => words.includes(value as string),
+    from: same,
+    words
+  }, doc)
+
+/**
+ * The settings of a spec, below a section.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const below = <const Section extends string, S extends Spec>(section: Section, spec: S): Below<Section, S> =>
+  Object.fromEntries(Object.entries(spec).map(([path, key]) => [`${section}.${path}`, key])) as Below<Section, S>
+
+/**
+ * The values that were read below a section, as options.
+ *
+ * @since 0.1.0
+ * @category reading
+ */
+export const within = <const Section extends string, V extends object>(
+  section: Section,
+  values: V
+): { readonly [K in keyof V as K extends `${Section}.${infer Name}` ? Name : never]: V[K] } =>
+  Object.fromEntries(
+    Object.entries(values).flatMap(([path, value]) =>
+      path.startsWith(`${section}.`) ? [[path.slice(section.length + 1), value]] : []
+    )
+  ) as never
+
+/**
+ * The defaults of settings that all have one.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const defaults = <S extends Spec>(spec: S): Service<S> =>
+  Object.fromEntries(Object.entries(spec).map(([path, key]) => [path, key.value])) as Service<S>
+
+/**
+ * The defaults with the options that were given in code, or everything that is wrong with these. Errors name the settings
+ * below `section` (`""` for the root).
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = <S extends Spec>(
+  spec: S,
+  section: string,
+  options: Options<S>
+): Effect.Effect<Service<S>, InvalidConfiguration> =>
+  Effect.suspend(() => {
+    const all = section === "" ? spec : below(section, spec)
+    const issues = Array.from(problems(all, section, options).values())
+    if (issues.length > 0) return new InvalidConfiguration({ issues })
+    const values: Record<string, unknown> = { ...defaults(spec) }
+    for (const [path, value] of Object.entries(options)) {
+      if (value !== undefined) values[path] = spec[path]!.from(value as never)
+    }
+    return Effect.succeed(values as Service<S>)
+  })
 
 /**
  * What is wrong with settings that are given in code, as properties below a `section` of the spec (`"kafka"`, or `""` for
@@ -182,12 +387,8 @@ export const problems = (
     if (value === undefined || others.includes(name)) continue
     const path = section === "" ? name : `${section}.${name}`
     if (Object.hasOwn(spec, path)) {
-      const { expected, type } = spec[path]!
-      const what = expected(value)
-      if (what === undefined) continue
-      // Texts may hold secrets: addresses with a password, for example.
-      const isShown = typeof value !== "object" && !["secret", "text", "list"].includes(type)
-      found.set(name, `${path}: expected ${what}${isShown ? `, got ${String(value)}` : ""}`)
+      const what = spec[path]!.expected(value)
+      if (what !== undefined) found.set(name, `${path}: ${what}`)
     } else if (!paths.some((other) => other.startsWith(`${path}.`))) {
       found.set(name, `${path}: unknown setting`)
     }
@@ -196,125 +397,15 @@ export const problems = (
 }
 
 /**
- * Reads the settings of `spec` from the current `ConfigProvider`, below `eventbus`. Everything set there has to be in `spec`.
+ * Reads the settings of `spec` from the current `ConfigProvider`, below `eventbus`. Everything set there has to be in `spec`, and
+ * what looks like a setting of it elsewhere is an error, too. Of two sources (`ConfigProvider.orElse`), the first goes first.
  *
  * @since 0.1.0
  * @category reading
  */
-export const load = <S extends Spec>(
-  spec: S
-): Effect.Effect<Values<S>, InvalidConfiguration> =>
-  Effect.configProviderWith((provider) =>
-    Effect.gen(function*() {
-      const found = yield* leaves(provider)
-      const known = new Map(Object.keys(spec).map((path) => [normalize(path), path]))
-      const sections = new Set(Object.keys(spec).flatMap((path) => sectionsOf(path)))
-      const issues: Array<string> = []
-      const values: Record<string, unknown> = {}
-      const raw = ConfigProvider.fromFlat({ ...provider.flattened, patch: PathPatch.empty })
-      for (const leaf of found) {
-        const name = normalize(leaf.below.join("."))
-        const path = known.get(name)
-        if (path === undefined) {
-          if (leaf.isBlank && sections.has(name)) continue
-          issues.push(`${show(leaf.path)}: unknown setting${suggestion(name, known)}`)
-          continue
-        }
-        if (path in values) {
-          issues.push(`${show(leaf.path)}: "${path}" is set twice`)
-          continue
-        }
-        const value = yield* Effect.either(raw.load(at(leaf.path, spec[path]!.read)))
-        if (Either.isLeft(value)) issues.push(`${show(leaf.path)}: ${explain(value.left)}`)
-        else values[path] = value.right
-      }
-      return issues.length === 0
-        ? values as Values<S>
-        : yield* new InvalidConfiguration({ issues })
-    })
+export const load = <S extends Spec>(spec: S): Effect.Effect<Values<S>, InvalidConfiguration> =>
+  Effect.flatMap(
+    Settings.read(spec),
+    ({ issues, values }) =>
+      issues.length === 0 ? Effect.succeed(values as Values<S>) : new InvalidConfiguration({ issues })
   )
-
-/** What a path is below of, from the root on. */
-const sectionsOf = (path: string): ReadonlyArray<string> =>
-  path.split(".").map((_, depth, names) => normalize(names.slice(0, depth).join(".")))
-
-/** `closeDeadline`, `CLOSE_DEADLINE` and `close-deadline` are one key. */
-const normalize = (path: string): string => path.replace(/[^A-Za-z0-9]/g, "").toLowerCase()
-
-const show = (path: ReadonlyArray<string>): string => path[0] === "EVENTBUS" ? path.join("_") : path.join(".")
-
-const at = <A>(path: ReadonlyArray<string>, read: (name: string) => Config.Config<A>): Config.Config<A> =>
-  path.slice(0, -1).reduceRight((config, name) => Config.nested(config, name), read(path[path.length - 1]!))
-
-const suggestion = (name: string, known: ReadonlyMap<string, string>): string => {
-  if (name === "") return ""
-  for (const [normalized, path] of known) {
-    if (normalized.startsWith(name) || name.startsWith(normalized) || normalized.endsWith(name)) {
-      return ` (did you mean "${path}"?)`
-    }
-  }
-  return ""
-}
-
-const explain = (error: ConfigError.ConfigError): string => {
-  switch (error._op) {
-    case "And":
-    case "Or":
-      return `${explain(error.left)}; ${explain(error.right)}`
-    default:
-      return error.message
-  }
-}
-
-interface Leaf {
-  readonly path: ReadonlyArray<string>
-  /** The path without the root. */
-  readonly below: ReadonlyArray<string>
-  /** An empty text, which is also what an empty section looks like. */
-  readonly isBlank: boolean
-}
-
-/** All that is set below `eventbus`, in whatever naming the provider has. */
-const leaves = (provider: ConfigProvider.ConfigProvider): Effect.Effect<ReadonlyArray<Leaf>, InvalidConfiguration> =>
-  Effect.gen(function*() {
-    const flat = provider.flattened
-    const found: Array<Leaf> = []
-    const roots = new Map<string, ReadonlyArray<string>>()
-    for (const name of ["eventbus", "EVENTBUS"]) {
-      const root = patched([name], flat.patch)
-      roots.set(root.join("\u0000"), root)
-    }
-    const walk = (path: ReadonlyArray<string>, depth: number): Effect.Effect<void, ConfigError.ConfigError> =>
-      Effect.gen(function*() {
-        const children = Array.from(HashSet.values(yield* flat.enumerateChildren(path)))
-        const names = children.filter((child) => !/^\[\d+\]$/.test(child))
-        const isList = names.length < children.length
-        const text = isList || path.length === 0 ? undefined : yield* textAt(flat, path)
-        if (isList || text !== undefined) found.push({ path, below: path.slice(depth), isBlank: text === "" })
-        for (const name of names) yield* walk([...path, name], depth)
-      })
-    for (const root of roots.values()) yield* walk(root, root.length)
-    return found
-  }).pipe(
-    Effect.mapError((error) => new InvalidConfiguration({ issues: [explain(error)], cause: error }))
-  )
-
-const textAt = (flat: ConfigProvider.ConfigProvider.Flat, path: ReadonlyArray<string>) =>
-  ConfigProvider.fromFlat({ ...flat, patch: PathPatch.empty }).load(at(path, Config.string)).pipe(
-    Effect.orElseSucceed(() => undefined)
-  )
-
-const patched = (path: ReadonlyArray<string>, patch: PathPatch.PathPatch): ReadonlyArray<string> => {
-  switch (patch._tag) {
-    case "Empty":
-      return path
-    case "AndThen":
-      return patched(patched(path, patch.first), patch.second)
-    case "MapName":
-      return path.map(patch.f)
-    case "Nested":
-      return [patch.name, ...path]
-    case "Unnested":
-      return path[0] === patch.name ? path.slice(1) : path
-  }
-}

@@ -25,6 +25,7 @@ import * as Incoming from "./internal/incoming.js"
 import { Mailboxes } from "./internal/mailboxes.js"
 import * as Outgoing from "./internal/outgoing.js"
 import { Presubscribed } from "./internal/presubscription.js"
+import * as Provided from "./internal/provided.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
 import * as Internal from "./internal/subscription.js"
@@ -195,6 +196,7 @@ export const make = Effect.gen(function*() {
   const observer = yield* Observer
   const mailboxes = new Mailboxes(yield* Supervisor.Supervisor, yield* Strategy, config.mailboxCapacity)
   const codec = yield* EnvelopeCodec.EnvelopeCodec
+  const provided = Provided.make({ config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec }, config, codec)
   const clock = yield* Effect.clock
   const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
@@ -237,7 +239,9 @@ export const make = Effect.gen(function*() {
       Effect.suspend(() => {
         const outgoing = prepare(topic, message)
         if (!Either.isEither(outgoing)) return Effect.flatMap(outgoing, (encoded) => send(topic, encoded))
-        return Either.isLeft(outgoing) ? Effect.fail(outgoing.left) : send(topic, outgoing.right)
+        if (Either.isLeft(outgoing)) return Effect.fail(outgoing.left)
+        const sending = send(topic, outgoing.right)
+        return provided.isChecked ? sending : Effect.zipRight(provided.warn, sending)
       }),
       only
     )
@@ -250,7 +254,7 @@ export const make = Effect.gen(function*() {
       const all = prepared.every((one) => Either.isEither(one))
         ? publishPrepared(topic.spec, prepared as ReadonlyArray<Either.Either<OutgoingMessage, PublishError>>)
         : Effect.flatMap(Effect.forEach(prepared, Effect.either), (encoded) => publishPrepared(topic.spec, encoded))
-      return Effect.flatMap(all, (results) =>
+      return Effect.flatMap(provided.isChecked ? all : Effect.zipRight(provided.warn, all), (results) =>
         results.some(Either.isLeft)
           ? new PublishAllFailed({ topic: topic.name, results })
           : Effect.succeed(results.map(Either.getOrThrow)))
@@ -277,6 +281,7 @@ export const make = Effect.gen(function*() {
 
   const subscribe = <E, R>(topic: AnyTopic, handler: AnyHandler<E, R>, given?: AnyOptions<E, R>) =>
     Effect.gen(function*() {
+      yield* provided.check(topic.name)
       const options = {
         ...given,
         semantics: given?.semantics ?? Checks.semanticsOf(topic)
@@ -337,6 +342,7 @@ export const make = Effect.gen(function*() {
   const presubscribe = (topic: AnyTopic, options: Presubscription.Options = {}) =>
     Effect.gen(function*() {
       if (isClosed) return yield* new BusClosed({ topic: topic.name })
+      yield* provided.check(topic.name)
       const { startFrom = "earliest", withoutHandler = "hold" } = options
       const issues = Checks.issuesOf({ group: options.group })
       if (typeof startFrom === "object" && transport.capabilities.startAt !== true) {
@@ -382,7 +388,7 @@ export const make = Effect.gen(function*() {
       if (isClosed) return new BusClosed({ topic: topic.name })
       const issues = [...Checks.issuesOf(options), ...Checks.replayIssuesOf(options)]
       if (issues.length > 0) return new InvalidConfiguration({ topic: topic.name, issues })
-      return Effect.acquireUseRelease(
+      const running = Effect.acquireUseRelease(
         Effect.sync(() => replays++),
         () =>
           InternalReplay.run(
@@ -400,6 +406,7 @@ export const make = Effect.gen(function*() {
             noReplays.changed()
           })
       )
+      return Effect.zipRight(provided.check(topic.name), running)
     })
 
   // Slots that subscriptions share end after them.

@@ -4,136 +4,113 @@
  *
  * @since 0.1.0
  */
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import { parse as parseYaml } from "yaml"
+import type * as Scope from "effect/Scope"
 import * as ConfigSpec from "./ConfigSpec.js"
-import { InvalidConfiguration } from "./EventBusError.js"
+import type { InvalidConfiguration } from "./EventBusError.js"
+import * as Provided from "./internal/provided.js"
 
 /**
- * The settings, all with defaults.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Options {
-  /** The group of subscriptions that name none. Default: `"group"`. */
-  readonly group?: string | undefined
-  /** How long a publish may take, until it fails with its outcome. Default: 10 seconds. */
-  readonly publishTimeout?: Duration.DurationInput | undefined
-  /** How long closing works off what was taken. Default: 25 seconds. */
-  readonly closeDeadline?: Duration.DurationInput | undefined
-  /** How long handlers may go on when a partition is taken away. Default: 10 seconds. */
-  readonly drainDeadline?: Duration.DurationInput | undefined
-  /** Messages in one actor's mailbox, the one in hand included. Default: 1,000. */
-  readonly mailboxCapacity?: number | undefined
-  /** Unfinished messages per partition. Default: 1,000. */
-  readonly maxUnfinished?: number | undefined
-  /** How far finished messages may run ahead of the oldest unfinished one of their partition, in offsets. Default: 10,000. */
-  readonly maxAboveWatermark?: number | undefined
-  /** Bytes of unfinished messages per subscription. Default: 67,108,864 (64 MiB). */
-  readonly maxBytes?: number | undefined
-  /** Live actors per bus. Default: 10,000. */
-  readonly maxActors?: number | undefined
-  /** How long an actor without messages lives. Default: 5 minutes. */
-  readonly actorIdleTimeout?: Duration.DurationInput | undefined
-  /** At-most-once messages per subscription that are settled and not yet handled: what a kill can lose. Default: 100. */
-  readonly maxSettledAhead?: number | undefined
-  /** Retries of a typed failure before it is given up. Default: 8. */
-  readonly retryTimes?: number | undefined
-  /** The first wait between retries; each next one is twice as long, with jitter. Default: 100 millis. */
-  readonly retryBase?: Duration.DurationInput | undefined
-  /** The longest wait between retries. Default: 30 seconds. */
-  readonly retryCap?: Duration.DurationInput | undefined
-  /** Restarts of an actor for one message whose handler dies. Default: 3. */
-  readonly restartTimes?: number | undefined
-  /** The first wait before a restart; each next one is twice as long, with jitter. Default: 100 millis. */
-  readonly restartBase?: Duration.DurationInput | undefined
-  /** How often a held message is tried again. Default: 30 seconds. */
-  readonly holdInterval?: Duration.DurationInput | undefined
-}
-
-/**
- * All settings with their values; `Options` says what each means.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Service {
-  readonly group: string
-  readonly publishTimeout: Duration.Duration
-  readonly closeDeadline: Duration.Duration
-  readonly drainDeadline: Duration.Duration
-  readonly mailboxCapacity: number
-  readonly maxUnfinished: number
-  readonly maxAboveWatermark: number
-  readonly maxBytes: number
-  readonly maxActors: number
-  readonly actorIdleTimeout: Duration.Duration
-  readonly maxSettledAhead: number
-  readonly retryTimes: number
-  readonly retryBase: Duration.Duration
-  readonly retryCap: Duration.Duration
-  readonly restartTimes: number
-  readonly restartBase: Duration.Duration
-  readonly holdInterval: Duration.Duration
-}
-
-/**
- * The keys of the settings, as a `ConfigProvider` has them below `eventbus`.
+ * The settings, in the one place where each of them stands: with its type, default, unit and meaning. As keys of the
+ * configuration they are below `eventbus`.
  *
  * @since 0.1.0
  * @category configuration
  */
 export const spec = {
+  /** The group of subscriptions that name none. Default: `group`. */
   group: ConfigSpec.string({ default: "group", description: "The group of subscriptions that name none." }),
-  publishTimeout: ConfigSpec.duration({ default: "10 seconds", description: "How long a publish may take." }),
+  /** How long a publish may take, until it fails with its outcome. Default: `10 seconds`. */
+  publishTimeout: ConfigSpec.duration({
+    default: "10 seconds",
+    description: "How long a publish may take, until it fails with its outcome."
+  }),
+  /** How long closing works off what was taken. Default: `25 seconds`. */
   closeDeadline: ConfigSpec.duration({
+    zero: true,
     default: "25 seconds",
     description: "How long closing works off what was taken."
   }),
+  /** How long handlers may go on when a partition is taken away. Default: `10 seconds`. */
   drainDeadline: ConfigSpec.duration({
+    zero: true,
     default: "10 seconds",
     description: "How long handlers may go on when a partition is taken away."
   }),
-  mailboxCapacity: ConfigSpec.integer({ default: "1000", description: "Messages in one actor's mailbox." }),
-  maxUnfinished: ConfigSpec.integer({ default: "1000", description: "Unfinished messages per partition." }),
-  maxAboveWatermark: ConfigSpec.integer({
-    default: "10000",
-    description: "How far finished messages may run ahead of the oldest unfinished one of their partition, in offsets."
+  /** Messages in one actor's mailbox, the one in hand included. Default: `1000`. */
+  mailboxCapacity: ConfigSpec.integer({
+    unit: "messages",
+    default: 1_000,
+    description: "Messages in one actor's mailbox, the one in hand included."
   }),
+  /** Unfinished messages per partition. Default: `1000`. */
+  maxUnfinished: ConfigSpec.integer({
+    unit: "messages",
+    default: 1_000,
+    description: "Unfinished messages per partition."
+  }),
+  /** How far finished messages may run ahead of the oldest unfinished one of their partition. Default: `10000`. */
+  maxAboveWatermark: ConfigSpec.integer({
+    unit: "offsets",
+    default: 10_000,
+    description: "How far finished messages may run ahead of the oldest unfinished one of their partition."
+  }),
+  /** Bytes of unfinished messages per subscription. Default: `67108864`. */
   maxBytes: ConfigSpec.integer({
-    default: "67108864",
+    unit: "bytes",
+    default: 64 * 1024 * 1024,
     description: "Bytes of unfinished messages per subscription."
   }),
-  maxActors: ConfigSpec.integer({ default: "10000", description: "Live actors per bus." }),
+  /** Live actors per bus. Default: `10000`. */
+  maxActors: ConfigSpec.integer({ unit: "actors", default: 10_000, description: "Live actors per bus." }),
+  /** How long an actor without messages lives. Default: `5 minutes`. */
   actorIdleTimeout: ConfigSpec.duration({
+    infinite: true,
     default: "5 minutes",
     description: "How long an actor without messages lives."
   }),
+  /** At-most-once messages per subscription that are settled and not yet handled: what a kill can lose. Default: `100`. */
   maxSettledAhead: ConfigSpec.integer({
-    default: "100",
+    unit: "messages",
+    default: 100,
     description: "At-most-once messages per subscription that are settled and not yet handled: what a kill can lose."
   }),
-  retryTimes: ConfigSpec.integer({ min: 0, default: "8", description: "Retries of a typed failure." }),
+  /** Retries of a typed failure before it is given up. Default: `8`. */
+  retryTimes: ConfigSpec.integer({
+    min: 0,
+    unit: "retries",
+    default: 8,
+    description: "Retries of a typed failure before it is given up."
+  }),
+  /** The first wait between retries; each next one is twice as long, with jitter. Default: `100 millis`. */
   retryBase: ConfigSpec.duration({
+    zero: true,
     default: "100 millis",
     description: "The first wait between retries; each next one is twice as long, with jitter."
   }),
-  retryCap: ConfigSpec.duration({ default: "30 seconds", description: "The longest wait between retries." }),
+  /** The longest wait between retries. Default: `30 seconds`. */
+  retryCap: ConfigSpec.duration({
+    zero: true,
+    infinite: true,
+    default: "30 seconds",
+    description: "The longest wait between retries."
+  }),
+  /** Restarts of an actor for one message whose handler dies. Default: `3`. */
   restartTimes: ConfigSpec.integer({
     min: 0,
-    default: "3",
+    unit: "restarts",
+    default: 3,
     description: "Restarts of an actor for one message whose handler dies."
   }),
+  /** The first wait before a restart; each next one is twice as long, with jitter. Default: `100 millis`. */
   restartBase: ConfigSpec.duration({
+    zero: true,
     default: "100 millis",
     description: "The first wait before a restart; each next one is twice as long, with jitter."
   }),
+  /** How often a held message is tried again. Default: `30 seconds`. */
   holdInterval: ConfigSpec.duration({
     default: "30 seconds",
     description: "How often a held message is tried again."
@@ -141,33 +118,32 @@ export const spec = {
 }
 
 /**
+ * The settings that can be given in code, all with defaults; `spec` says what each means.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends ConfigSpec.Options<typeof spec> {}
+
+/**
+ * All settings with their values; `spec` says what each means.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service extends ConfigSpec.Service<typeof spec> {}
+
+/**
  * The defaults.
  *
  * @since 0.1.0
  * @category configuration
  */
-export const defaults: Service = {
-  group: "group",
-  publishTimeout: Duration.seconds(10),
-  closeDeadline: Duration.seconds(25),
-  drainDeadline: Duration.seconds(10),
-  mailboxCapacity: 1_000,
-  maxUnfinished: 1_000,
-  maxAboveWatermark: 10_000,
-  maxBytes: 64 * 1024 * 1024,
-  maxActors: 10_000,
-  actorIdleTimeout: Duration.minutes(5),
-  maxSettledAhead: 100,
-  retryTimes: 8,
-  retryBase: Duration.millis(100),
-  retryCap: Duration.seconds(30),
-  restartTimes: 3,
-  restartBase: Duration.millis(100),
-  holdInterval: Duration.seconds(30)
-}
+export const defaults: Service = ConfigSpec.defaults(spec)
 
 /**
- * The settings of the bus, with the defaults where no layer provides others.
+ * The settings of the bus, with the defaults where no layer provides others. They belong to `EventBus.layer`: a bus that is
+ * already there doesn't see those that are provided beside it.
  *
  * @since 0.1.0
  * @category tags
@@ -183,60 +159,30 @@ export class EventBusConfig extends Context.Reference<EventBusConfig>()("@effect
  * @category constructors
  */
 export const make = (options: Options): Effect.Effect<Service, InvalidConfiguration> =>
-  Effect.suspend(() => {
-    const issues = Array.from(ConfigSpec.problems(spec, "", options).values())
-    if (issues.length > 0) return Effect.fail(new InvalidConfiguration({ issues }))
-    const values: Record<string, unknown> = { ...defaults }
-    for (const [name, value] of Object.entries(options)) {
-      if (value === undefined) continue
-      values[name] = Duration.isDuration(defaults[name as keyof Service])
-        ? Duration.decodeUnknown(value).pipe(Option.getOrThrow)
-        : value
-    }
-    return Effect.succeed(values as unknown as Service)
-  })
+  ConfigSpec.make(spec, "", options)
 
 /**
- * The defaults with some settings changed, as a layer to provide to `EventBus.layer`. It fails with every setting that is wrong.
+ * The defaults with some settings changed, as a layer to provide to `EventBus.layer`. It fails with every setting that is wrong,
+ * and warns if no bus was built with it.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<EventBusConfig, InvalidConfiguration> =>
-  Layer.effect(EventBusConfig, make(options))
+  Layer.scoped(EventBusConfig, watched(options))
 
 /**
- * The settings of the bus alone, from the current `ConfigProvider`. `Transport.layerConfig` reads them
+ * The settings of the bus alone, from the current `ConfigProvider`. `TransportConfig.layer` reads them
  * together with the transport's; use this one where the transport is provided in code.
  *
  * @since 0.1.0
  * @category layers
  */
-export const layerConfig: Layer.Layer<EventBusConfig, InvalidConfiguration> = Layer.effect(
+export const layerConfig: Layer.Layer<EventBusConfig, InvalidConfiguration> = Layer.scoped(
   EventBusConfig,
-  Effect.flatMap(ConfigSpec.load(spec), make)
+  Effect.flatMap(ConfigSpec.load(spec), watched)
 )
 
-/**
- * A `ConfigProvider` over the text of a YAML (or JSON) document. Its settings are below the key `eventbus`.
- * A key without a value is not set.
- *
- * @since 0.1.0
- * @category configuration
- */
-export const providerFromYaml = (
-  text: string
-): Effect.Effect<ConfigProvider.ConfigProvider, InvalidConfiguration> =>
-  Effect.try(() => parseYaml(text) as unknown).pipe(
-    Effect.mapError(({ error }) => error instanceof Error ? error.message : String(error)),
-    Effect.filterOrFail(
-      (document) => document === null || (typeof document === "object" && !Array.isArray(document)),
-      () => "expected a mapping with the key eventbus"
-    ),
-    Effect.mapBoth({
-      // The first line only, and no cause: below it, the parser quotes the document, which may hold secrets.
-      onFailure: (issue) =>
-        new InvalidConfiguration({ issues: [`the document can't be read: ${issue.split("\n")[0]}`] }),
-      onSuccess: (document) => ConfigProvider.fromJson(document ?? {})
-    })
-  )
+function watched(options: Options): Effect.Effect<Service, InvalidConfiguration, Scope.Scope> {
+  return Effect.tap(make(options), (config) => Provided.watch(config, Object.keys(options)))
+}

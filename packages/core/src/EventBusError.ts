@@ -207,7 +207,7 @@ export class BrokerUnreachable extends Data.TaggedError("BrokerUnreachable")<{
 }
 
 /**
- * A setting is wrong, unknown, unused, or does not fit what the broker has.
+ * A setting is wrong, unknown, given beside the bus, or does not fit what the broker has.
  *
  * @since 0.1.0
  * @category errors

@@ -14,27 +14,56 @@ import * as MemoryGroup from "./internal/memoryGroup.js"
 import { Journal, type JournalEntry, MemoryTopic } from "./internal/memoryLog.js"
 import type { TopicSpec } from "./Transport.js"
 
+const keys = {
+  /** Whether a topic is made on first use, or unknown. Default: `create`. */
+  topics: ConfigSpec.literal("create", "validate")({
+    default: "create",
+    description: "Whether a topic is made on first use, or unknown."
+  }),
+  /** Partitions of a topic that names no number. Default: `4`. */
+  partitions: ConfigSpec.integer({ default: 4, description: "Partitions of a topic that names no number." }),
+  /** Messages kept per partition. Beyond it the oldest go, but none that a group has not settled: then publishing waits for room. Default: `100000`. */
+  maxMessages: ConfigSpec.integer({
+    unit: "messages",
+    default: 100_000,
+    description:
+      "Messages kept per partition. Beyond it the oldest go, but none that a group has not settled: then publishing waits for room."
+  }),
+  /** The largest value of a message. Default: `1048576`. */
+  maxMessageBytes: ConfigSpec.integer({
+    unit: "bytes",
+    default: 1_048_576,
+    description: "The largest value of a message."
+  })
+}
+
+/** The journal is for tests, and is set in code only. */
+const withJournal = {
+  ...keys,
+  journal: ConfigSpec.integer({
+    min: 0,
+    unit: "entries",
+    default: 0,
+    description: "How many journal entries are kept, the newest ones; 0 keeps none."
+  })
+}
+
 /**
- * The bounds of a broker in memory, all with defaults.
+ * The settings that the configuration has, below `eventbus.memory`, in the one place where each of them stands.
+ *
+ * @since 0.1.0
+ * @category configuration
+ */
+export const spec: ConfigSpec.Below<"memory", typeof keys> = ConfigSpec.below("memory", keys)
+
+/**
+ * The bounds of a broker in memory, all with defaults; `spec` says what each means. `journal` is for tests: how
+ * many journal entries are kept, the newest ones (0).
  *
  * @since 0.1.0
  * @category models
  */
-export interface Options {
-  /** `"create"` makes a topic on first use, `"validate"` answers `UnknownTopic`. Default: `"create"`. */
-  readonly topics?: "create" | "validate" | undefined
-  /** Partitions of a topic that names no number. Default: 4. */
-  readonly partitions?: number | undefined
-  /**
-   * Messages kept per partition. Beyond it the oldest go, but none that a group has not settled: where there is no
-   * other, publishing waits for room and fails with `StorageFull` at its timeout. Default: 100,000.
-   */
-  readonly maxMessages?: number | undefined
-  /** The largest value of a message in bytes. Default: 1,048,576. */
-  readonly maxMessageBytes?: number | undefined
-  /** How many journal entries are kept, the newest ones; 0 keeps none. Default: 0. */
-  readonly journal?: number | undefined
-}
+export interface Options extends ConfigSpec.Options<typeof withJournal> {}
 
 export type {
   /**
@@ -79,31 +108,6 @@ export interface Service {
 export class MemoryBroker extends Context.Tag("@effect-eventbus/core/MemoryBroker")<MemoryBroker, Service>() {}
 
 /**
- * The settings that the configuration has, below `eventbus.memory`.
- *
- * @since 0.1.0
- * @category configuration
- */
-export const spec = {
-  "memory.topics": ConfigSpec.literal("create", "validate")({
-    default: "create",
-    description: "Whether a topic is made on first use, or unknown."
-  }),
-  "memory.partitions": ConfigSpec.integer({ default: "4", description: "Partitions of a topic that names no number." }),
-  "memory.maxMessages": ConfigSpec.integer({ default: "100000", description: "Messages kept per partition." }),
-  "memory.maxMessageBytes": ConfigSpec.integer({
-    default: "1048576",
-    description: "The largest value of a message in bytes."
-  })
-}
-
-/** The journal is for tests. */
-const keys = {
-  ...spec,
-  "memory.journal": ConfigSpec.integer({ min: 0, default: "0", description: "How many journal entries are kept." })
-}
-
-/**
  * A broker with no topics yet. It fails with every option that is wrong.
  *
  * @since 0.1.0
@@ -111,7 +115,10 @@ const keys = {
  */
 export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfiguration> =>
   Effect.gen(function*() {
-    const { clock, settings } = { clock: yield* Effect.clock, settings: yield* validated(options) }
+    const { clock, settings } = {
+      clock: yield* Effect.clock,
+      settings: yield* ConfigSpec.make(withJournal, "memory", options)
+    }
     const now = () => clock.unsafeCurrentTimeMillis()
     const journal = new Journal(settings.journal)
     const topics = new Map<string, MemoryTopic>()
@@ -165,16 +172,3 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
  */
 export const layer = (options?: Options): Layer.Layer<MemoryBroker, InvalidConfiguration> =>
   Layer.effect(MemoryBroker, make(options))
-
-const validated = (
-  options: Options
-): Effect.Effect<Required<{ [K in keyof Options]: NonNullable<Options[K]> }>, InvalidConfiguration> => {
-  const issues = Array.from(ConfigSpec.problems(keys, "memory", options).values())
-  return issues.length > 0 ? new InvalidConfiguration({ issues }) : Effect.succeed({
-    topics: options.topics ?? "create",
-    partitions: options.partitions ?? 4,
-    maxMessages: options.maxMessages ?? 100_000,
-    maxMessageBytes: options.maxMessageBytes ?? 1_048_576,
-    journal: options.journal ?? 0
-  })
-}

@@ -8,6 +8,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as ConfigSpec from "./ConfigSpec.js"
 import { type InvalidConfiguration, MessageTooLarge, PublishFailed } from "./EventBusError.js"
 import type { PublishError } from "./EventBusError.js"
 import type { Member } from "./internal/memoryGroup.js"
@@ -16,6 +17,7 @@ import * as MemoryRead from "./internal/memoryRead.js"
 import * as MemoryBroker from "./MemoryBroker.js"
 import type * as Transport from "./Transport.js"
 import { Transport as TransportTag } from "./Transport.js"
+import type { Driver } from "./TransportConfig.js"
 
 const encoder = new TextEncoder()
 
@@ -127,18 +129,12 @@ export const layerBroker: Layer.Layer<TransportTag, never, MemoryBroker.MemoryBr
 export const spec = MemoryBroker.spec
 
 /**
- * The memory transport for `Transport.layerConfig`.
+ * The memory transport for `TransportConfig.layer`.
  *
  * @since 0.1.0
  * @category configuration
  */
-export const driver: Transport.Driver<InvalidConfiguration, never, typeof spec> = {
+export const driver: Driver<InvalidConfiguration, never, typeof spec> = {
   spec,
-  layer: (values) =>
-    layer({
-      topics: values["memory.topics"],
-      partitions: values["memory.partitions"],
-      maxMessages: values["memory.maxMessages"],
-      maxMessageBytes: values["memory.maxMessageBytes"]
-    })
+  layer: (values) => layer(ConfigSpec.within("memory", values))
 }

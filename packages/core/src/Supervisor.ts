@@ -18,6 +18,7 @@ import * as Schedule from "effect/Schedule"
 import { EventBusConfig } from "./EventBusConfig.js"
 import { Home, type Host } from "./internal/home.js"
 import { Population } from "./internal/population.js"
+import * as Provided from "./internal/provided.js"
 import { Quota, type Share, Waiter } from "./internal/quota.js"
 import { Slot, Yard } from "./internal/slot.js"
 import { Turns } from "./internal/turn.js"
@@ -117,6 +118,7 @@ export interface Options {
  */
 export const make = Effect.fnUntraced(function*(options?: Options) {
   const config = yield* EventBusConfig
+  Provided.use(config)
   const observer = yield* Observer
   const turns = new Turns(yield* Effect.clock)
   const quota = new Quota(

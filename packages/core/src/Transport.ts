@@ -7,14 +7,10 @@
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
-import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import * as ConfigSpec from "./ConfigSpec.js"
-import * as EventBusConfig from "./EventBusConfig.js"
-import { InvalidConfiguration } from "./EventBusError.js"
 import type { PublishError, ReadError, ReadFailed, SettlementFailed, SubscribeError } from "./EventBusError.js"
 import type { Headers } from "./Headers.js"
 
@@ -415,62 +411,3 @@ export interface Service {
  * @category tags
  */
 export class Transport extends Context.Tag("@effect-eventbus/core/Transport")<Transport, Service>() {}
-
-/**
- * A transport that can be chosen by configuration: its settings, and its layer made from those that are set.
- *
- * @since 0.1.0
- * @category configuration
- */
-export interface Driver<out E = never, out R = never, in out S extends ConfigSpec.Spec = ConfigSpec.Spec> {
-  readonly spec: S
-  readonly layer: (values: ConfigSpec.Values<S>) => Layer.Layer<Transport, E, R>
-}
-
-/**
- * The transport that the setting `transport` names (`EVENTBUS_TRANSPORT` in the environment; the first of
- * the drivers where it is not set), made from its own settings, together with the settings of the bus.
- * A setting that is unknown, or that belongs to a transport which was not chosen, is an error.
- *
- * @since 0.1.0
- * @category layers
- */
-export const layerConfig = <const Drivers extends { readonly [name: string]: AnyDriver }>(
-  drivers: Drivers
-): Layer.Layer<
-  Transport | EventBusConfig.EventBusConfig,
-  InvalidConfiguration | Layer.Layer.Error<ReturnType<Drivers[keyof Drivers]["layer"]>>,
-  Layer.Layer.Context<ReturnType<Drivers[keyof Drivers]["layer"]>>
-> =>
-  Layer.unwrapEffect(Effect.gen(function*() {
-    const names = Object.keys(drivers)
-    const own = {
-      transport: ConfigSpec.literal(...names)({ default: names[0], description: "What carries the messages." })
-    }
-    const everybody = Object.assign({}, own, EventBusConfig.spec, ...names.map((name) => drivers[name]!.spec))
-    const values: { readonly [path: string]: unknown } = yield* ConfigSpec.load(everybody)
-    const name = (values.transport as string | undefined) ?? names[0]
-    const driver = name === undefined ? undefined : drivers[name]
-    if (driver === undefined) {
-      return yield* new InvalidConfiguration({ issues: ["no transport is given to choose from"] })
-    }
-    const unused = Object.keys(values).filter((path) =>
-      !(path in own) && !(path in EventBusConfig.spec) && !(path in driver.spec)
-    )
-    if (unused.length > 0) {
-      return yield* new InvalidConfiguration({
-        issues: unused.map((path) => `"${path}" is set, but not used: the transport is "${name}"`)
-      })
-    }
-    return Layer.merge(
-      driver.layer(pick(values, driver.spec)),
-      Layer.effect(EventBusConfig.EventBusConfig, EventBusConfig.make(pick(values, EventBusConfig.spec)))
-    )
-  })) as never
-
-// A driver reads its own settings only; their types differ from driver to driver.
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-type AnyDriver = Driver<unknown, unknown, any>
-
-const pick = (values: { readonly [path: string]: unknown }, spec: ConfigSpec.Spec) =>
-  Object.fromEntries(Object.entries(values).filter(([path]) => path in spec))

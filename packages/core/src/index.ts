@@ -102,3 +102,7 @@ export * as Topic from "./Topic.js"
  * @since 0.1.0
  */
 export * as Transport from "./Transport.js"
+/**
+ * @since 0.1.0
+ */
+export * as TransportConfig from "./TransportConfig.js"

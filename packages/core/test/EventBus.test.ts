@@ -225,7 +225,7 @@ describe("publishing and subscribing", () => {
   it.scoped("lists all that is wrong with a subscription's options", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
-      const options = { concurrency: 0, handlerTimeout: "soon", group: " " } as never
+      const options = { concurrency: 0, handlerTimeout: "-1 seconds", group: ["a"] } as never
       const error = yield* Effect.flip(bus.subscribe(Orders, () => Effect.void, options))
       expect(error).toMatchObject({ _tag: "InvalidConfiguration", topic: "orders" })
       expect((error as { issues: ReadonlyArray<string> }).issues).toHaveLength(4)

@@ -105,6 +105,7 @@ export const spec = {
     description: "Topics with another partitioner, as `topic=murmur2` or `topic=sarama-fnv1a`."
   }),
   "kafka.linger": ConfigSpec.duration({
+    zero: true,
     default: "0 millis",
     description: "How long a batch waits for company when nothing is being sent."
   }),

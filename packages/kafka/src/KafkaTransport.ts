@@ -108,7 +108,7 @@ export const layer = (
   }))
 
 /**
- * Kafka as one of the choices of `Transport.layerConfig`.
+ * Kafka as one of the choices of `TransportConfig.layer`.
  *
  * @since 0.1.0
  * @category configuration
@@ -119,9 +119,13 @@ export const driver: {
   readonly layer: (
     values: ConfigSpec.Values<typeof KafkaConfigSpec.spec>
   ) => Layer.Layer<Transport.Transport | KafkaConnection, BrokerUnreachable | InvalidConfiguration>
+  readonly check: (
+    values: ConfigSpec.Values<typeof KafkaConfigSpec.spec>
+  ) => Effect.Effect<unknown, InvalidConfiguration>
 } = {
   name: "kafka",
   spec: KafkaConfigSpec.spec,
+  check: (values) => Effect.flatMap(KafkaConfigSpec.fromValues(values), KafkaConfig.resolve),
   layer: (values) => Layer.unwrapEffect(Effect.map(KafkaConfigSpec.fromValues(values), layer))
 }
 

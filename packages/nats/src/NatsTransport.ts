@@ -75,7 +75,7 @@ export const layer = (
   }))
 
 /**
- * The transport for `Transport.layerConfig`, which chooses it by `EVENTBUS_TRANSPORT=nats`.
+ * The transport for `TransportConfig.layer`, which chooses it by `EVENTBUS_TRANSPORT=nats`.
  *
  * @since 0.1.0
  * @category layers
@@ -85,8 +85,10 @@ export const driver: {
   readonly layer: (
     values: NatsConfigSpec.Values
   ) => Layer.Layer<Transport.Transport | NatsConnection, BrokerUnreachable | InvalidConfiguration>
+  readonly check: (values: NatsConfigSpec.Values) => Effect.Effect<unknown, InvalidConfiguration>
 } = {
   spec: NatsConfigSpec.spec,
+  check: (values) => NatsConfig.resolve(NatsConfigSpec.fromValues(values)),
   layer: (values) => layer(NatsConfigSpec.fromValues(values))
 }
 

@@ -1,12 +1,13 @@
-import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
 import * as AggregateId from "../AggregateId.js"
+import * as ConfigSpec from "../ConfigSpec.js"
 import type { FailurePolicy } from "../FailurePolicy.js"
 import type * as Replay from "../Replay.js"
 import type { CommonOptions } from "../Subscription.js"
 import type { Semantics, Service as Transport, TopicSpec } from "../Transport.js"
 import type { Presubscribed } from "./presubscription.js"
 import type * as Internal from "./subscription.js"
+
+const handlerTimeout = ConfigSpec.duration({ infinite: true, description: "How long an attempt may take." })
 
 type AnyTopic = Pick<TopicSpec, "kind">
 
@@ -20,11 +21,11 @@ export const issuesOf = (options: CommonOptions): Array<string> => {
   if (options.concurrency !== undefined && !(Number.isSafeInteger(options.concurrency) && options.concurrency > 0)) {
     issues.push(`concurrency: expected a whole number of at least 1, got ${options.concurrency}`)
   }
-  if (options.handlerTimeout !== undefined && Option.isNone(Duration.decodeUnknown(options.handlerTimeout))) {
-    issues.push(`handlerTimeout: expected a duration, got ${String(options.handlerTimeout)}`)
-  }
-  if (options.group !== undefined && options.group.trim() === "") {
-    issues.push("group: expected a text that is not blank")
+  const timeout = options.handlerTimeout === undefined ? undefined : handlerTimeout.expected(options.handlerTimeout)
+  if (timeout !== undefined) issues.push(`handlerTimeout: ${timeout}`)
+  const group: unknown = options.group
+  if (group !== undefined && (typeof group !== "string" || group.trim() === "")) {
+    issues.push(`group: expected a text that is not blank${Array.isArray(group) ? ", got a list" : ""}`)
   }
   return issues
 }

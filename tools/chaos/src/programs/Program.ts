@@ -2,7 +2,7 @@
  * What the programs of a run have in common. Their settings are in the environment: `EVENTBUS_…` as for any program on the
  * bus, `CHAOS_…` for the rest.
  */
-import { EventBus, Transport } from "@effect-eventbus/core"
+import { EventBus, TransportConfig } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -26,7 +26,7 @@ export const common = () => ({
 })
 
 const BusLive = EventBus.layer.pipe(
-  Layer.provide(Transport.layerConfig({ kafka: KafkaTransport.driver, nats: NatsTransport.driver }))
+  Layer.provide(TransportConfig.layer({ kafka: KafkaTransport.driver, nats: NatsTransport.driver }))
 )
 
 /**

@@ -1,12 +1,12 @@
-import type { EventBusConfig, EventBusError } from "@effect-eventbus/core"
-import { ConfigSpec, EventBus, MemoryTransport, Transport } from "@effect-eventbus/core"
+import type { EventBusConfig, EventBusError, Transport } from "@effect-eventbus/core"
+import { ConfigSpec, EventBus, MemoryTransport, TransportConfig } from "@effect-eventbus/core"
 import { Layer } from "effect"
 import { describe, expect, test } from "tstyche"
 import type { Refused, Warehouse } from "./fixture.js"
 
 const spec = { "own.partitions": ConfigSpec.integer({ default: "4", description: "Partitions." }) }
 
-const own: Transport.Driver<EventBusError.BrokerUnreachable | Refused, Warehouse, typeof spec> = {
+const own: TransportConfig.Driver<EventBusError.BrokerUnreachable | Refused, Warehouse, typeof spec> = {
   spec,
   layer: () => ({} as Layer.Layer<Transport.Transport, EventBusError.BrokerUnreachable | Refused, Warehouse>)
 }
@@ -17,15 +17,15 @@ describe("Driver", () => {
   })
 })
 
-describe("layerConfig", () => {
+describe("layer", () => {
   test("fails as configuration fails, and needs nothing, with the transport in memory", () => {
-    expect(Transport.layerConfig({ memory: MemoryTransport.driver })).type.toBe<
+    expect(TransportConfig.layer({ memory: MemoryTransport.driver })).type.toBe<
       Layer.Layer<Transport.Transport | EventBusConfig.EventBusConfig, EventBusError.InvalidConfiguration>
     >()
   })
 
   test("fails as each of its transports can fail, and needs what each of them needs", () => {
-    expect(Transport.layerConfig({ memory: MemoryTransport.driver, own })).type.toBe<
+    expect(TransportConfig.layer({ memory: MemoryTransport.driver, own })).type.toBe<
       Layer.Layer<
         Transport.Transport | EventBusConfig.EventBusConfig,
         EventBusError.InvalidConfiguration | EventBusError.BrokerUnreachable | Refused,
@@ -35,12 +35,17 @@ describe("layerConfig", () => {
   })
 
   test("takes drivers only", () => {
-    expect(Transport.layerConfig).type.not.toBeCallableWith({ memory: MemoryTransport.layer() })
-    expect(Transport.layerConfig).type.not.toBeCallableWith({ memory: {} })
+    expect(TransportConfig.layer).type.not.toBeCallableWith({ memory: MemoryTransport.layer() })
+    expect(TransportConfig.layer).type.not.toBeCallableWith({ memory: {} })
+  })
+
+  test("takes one of its drivers as the default", () => {
+    expect(TransportConfig.layer).type.toBeCallableWith({ memory: MemoryTransport.driver, own }, { default: "own" })
+    expect(TransportConfig.layer).type.not.toBeCallableWith({ memory: MemoryTransport.driver }, { default: "own" })
   })
 
   test("is all that a bus needs", () => {
-    expect(EventBus.layer.pipe(Layer.provide(Transport.layerConfig({ memory: MemoryTransport.driver })))).type.toBe<
+    expect(EventBus.layer.pipe(Layer.provide(TransportConfig.layer({ memory: MemoryTransport.driver })))).type.toBe<
       Layer.Layer<EventBus.EventBus, EventBusError.InvalidConfiguration>
     >()
   })

@@ -1,0 +1,158 @@
+import type * as ConfigError from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import * as Source from "./configSource.js"
+
+/**
+ * The name that all settings are below.
+ *
+ * @internal
+ */
+export const ROOT = "eventbus"
+
+/**
+ * What a stray setting is compared with.
+ *
+ * @internal
+ */
+export interface Known {
+  /** The paths of the settings, by their normalized form. */
+  readonly paths: ReadonlyMap<string, string>
+  /** Whether a text is a value that only this setting can mean: the name of a transport. */
+  readonly isTelling: (path: string, text: string) => boolean
+  /** What is set below the right root. */
+  readonly leaves: ReadonlyArray<Source.Leaf>
+}
+
+/**
+ * Settings that stand beside the root `eventbus` and would be ignored: below a root of another spelling (`eventBus`,
+ * `eventbsu`, `EVENT_BUS_…`), or at the top of a source that has no root. An application's own keys are left alone: a root is taken
+ * for ours only if a setting of ours is below it.
+ *
+ * @internal
+ */
+export const strays = (
+  flat: Source.Flat,
+  known: Known
+): Effect.Effect<ReadonlyArray<string>, ConfigError.ConfigError> =>
+  Effect.gen(function*() {
+    const paths = Array.from(known.paths.keys())
+    const mayBe = (name: string) =>
+      name !== "" && (ROOT.startsWith(name) || name.startsWith(ROOT) || isNear(name, ROOT) ||
+        paths.some((path) => path.startsWith(name)))
+    const found = yield* Source.leaves(flat, Source.patched([], flat.patch), (below) =>
+      !(below.length === 1 && isRoot(below[0]!)) &&
+      (mayBe(nameOf(below)) || isNear(Source.normalize(below[0]!), ROOT)))
+    return [...belowOtherRoots(found, known), ...withoutRoot(found, known)]
+  })
+
+const nameOf = (below: ReadonlyArray<string>): string => Source.normalize(below.join("."))
+
+const isRoot = (name: string): boolean => name === ROOT || name === ROOT.toUpperCase()
+
+const belowOtherRoots = (found: ReadonlyArray<Source.Leaf>, { leaves, paths }: Known): ReadonlyArray<string> => {
+  const byRoot = new Map<string, Array<string>>()
+  const id = ({ source, text }: Source.Leaf, name: string) => [source, name, text].join("\u0000")
+  // A source that knows other namings (`ConfigProvider.pascalCase`) has them under its own one, too.
+  const read = new Set(leaves.map((leaf) => id(leaf, nameOf(leaf.below))))
+  for (const leaf of found) {
+    const { below, path } = leaf
+    // The root may be one name, the first names together (`EVENT_BUS_…`), or the beginning of a name.
+    const whole = nameOf(below)
+    const isOurs = whole.startsWith(ROOT)
+    const rest = isOurs
+      ? whole.slice(ROOT.length)
+      : isNear(Source.normalize(below[0]!), ROOT)
+      ? nameOf(below.slice(1))
+      : undefined
+    if (rest === undefined || read.has(id(leaf, rest))) continue
+    if (!paths.has(rest) && !(isOurs && Array.from(paths.keys()).some((path) => isNear(rest, path)))) continue
+    const root = isOurs ? beginning(below) : below[0]!
+    byRoot.set(root, [...byRoot.get(root) ?? [], Source.show(path)])
+  }
+  return Array.from(
+    byRoot,
+    ([root, names]) =>
+      `${root}: did you mean "${root === root.toUpperCase() ? ROOT.toUpperCase() : ROOT}"? ` +
+      `Below this name nothing is read, but settings of the bus are there: ${names.join(", ")}`
+  )
+}
+
+/** What a source wrote for the root: its first name, or several. */
+const beginning = (below: ReadonlyArray<string>): string => {
+  for (let length = 1; length <= below.length; length++) {
+    if (Source.normalize(below.slice(0, length).join(".")).length >= ROOT.length) {
+      return Source.show(below.slice(0, length))
+    }
+  }
+  return Source.show(below)
+}
+
+const withoutRoot = (found: ReadonlyArray<Source.Leaf>, known: Known): ReadonlyArray<string> => {
+  let weight = 0
+  const names: Array<string> = []
+  const ours = new Set(known.leaves.map(({ below }) => nameOf(below)))
+  const sources = new Set(known.leaves.map(({ source }) => source))
+  for (const { below, path, source, text } of found) {
+    const setting = known.paths.get(nameOf(below))
+    if (setting === undefined || sources.has(source)) continue
+    const isTelling = known.isTelling(setting, text) && !ours.has(nameOf(below))
+    // Variables such as KAFKA_BROKERS, and words such as "group", may be the application's own. So may anything but
+    // the name of a transport, where our settings stand at their place in another source.
+    if (!isTelling && (Source.isVariable(below) || !/[A-Z.]/.test(setting) || sources.size > 0)) continue
+    weight += isTelling || setting.includes(".") ? 2 : 1
+    names.push(Source.show(path))
+  }
+  return weight < 2 ? [] : [
+    `${names.join(", ")}: nothing is read here. The settings of the bus stand below "${ROOT}" ` +
+    `(as in ${ROOT}.transport, or ${ROOT.toUpperCase()}_TRANSPORT in the environment)`
+  ]
+}
+
+/**
+ * The setting that a normalized name was meant to be: one that is nearly the same, or of which it is a part.
+ *
+ * @internal
+ */
+export const closest = (name: string, paths: ReadonlyMap<string, string>): string | undefined => {
+  if (name === "") return undefined
+  for (const [normalized, path] of paths) if (isNear(name, normalized)) return path
+  for (const [normalized, path] of paths) {
+    if (normalized.startsWith(name) || name.startsWith(normalized) || normalized.endsWith(name)) return path
+  }
+  return undefined
+}
+
+/**
+ * Whether two words differ by one mistake at most: a letter that is missing, too much, wrong, or in its neighbour's place.
+ *
+ * @internal
+ */
+export const isNear = (one: string, other: string): boolean => {
+  const [short, long] = one.length <= other.length ? [one, other] : [other, one]
+  if (long.length - short.length > 1 || short.length < 2) return one === other
+  let at = 0
+  while (at < short.length && short[at] === long[at]) at++
+  const rest = short.slice(at)
+  if (short.length < long.length) return rest === long.slice(at + 1)
+  return rest.slice(1) === long.slice(at + 1) ||
+    (rest[0] === long[at + 1] && rest[1] === long[at] && rest.slice(2) === long.slice(at + 2))
+}
+
+const FORMS: ReadonlyArray<readonly [name: RegExp, value: RegExp]> = [
+  [/(^|_)SERVICE_HOST$/, /^[0-9a-fA-F:.]+$/],
+  [/(^|_)SERVICE_PORT(_[A-Z0-9_]+)?$/, /^\d+$/],
+  [/(^|_)PORT(_\d+_(TCP|UDP|SCTP))?$/, /^(tcp|udp|sctp):\/\//],
+  [/(^|_)PORT_\d+_(TCP|UDP|SCTP)_PROTO$/, /^(tcp|udp|sctp)$/],
+  [/(^|_)PORT_\d+_(TCP|UDP|SCTP)_PORT$/, /^\d+$/],
+  [/(^|_)PORT_\d+_(TCP|UDP|SCTP)_ADDR$/, /^[0-9a-fA-F:.]+$/]
+]
+
+/**
+ * Whether Kubernetes set a variable: for a Service named `eventbus` (or `eventbus-kafka`) it gives every Pod `EVENTBUS_PORT` and
+ * the like. Name and value have to fit, so that a port that a user set is an unknown setting as before.
+ *
+ * @internal
+ */
+export const isOfKubernetes = ({ below, kind, path, text }: Source.Leaf): boolean =>
+  kind === "text" && Source.isVariable(path) &&
+  FORMS.some(([name, value]) => name.test(below.join("_")) && value.test(text))

@@ -1,0 +1,113 @@
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import type * as EnvelopeCodec from "../EnvelopeCodec.js"
+import type * as EventBusConfig from "../EventBusConfig.js"
+import { InvalidConfiguration } from "../EventBusError.js"
+
+/*
+ * What a bus is made of by reference (`EventBusConfig`, `EnvelopeCodec`) has a default, so a program compiles that provides it
+ * beside the bus, where nobody looks. Such a setting must not be dropped in silence:
+ * - whoever subscribes, pre-subscribes or replays with one in its own context gets an error;
+ * - the first publish with one is a warning;
+ * - `EventBusConfig.layer` warns when no bus has taken its settings for a while.
+ */
+
+/** What some bus was built with. Two buses in one program may each find the other's settings in their context. */
+const used = new WeakSet<object>()
+
+/**
+ * Says that something is built with these settings.
+ *
+ * @internal
+ */
+export const use = (...values: ReadonlyArray<object>): void => values.forEach((value) => used.add(value))
+
+/** How long building a bus may take: connecting to a broker is a part of it. */
+const PATIENCE = "30 seconds"
+
+/**
+ * Warns if settings are used by no bus: after a while, or when they go.
+ *
+ * @internal
+ */
+export const watch = (
+  config: EventBusConfig.Service,
+  names: ReadonlyArray<string>
+): Effect.Effect<void, never, Scope.Scope> => {
+  let isSaid = false
+  const warn = Effect.suspend(() => {
+    if (isSaid || used.has(config)) return Effect.void
+    isSaid = true
+    return Effect.logWarning(`These settings are used by no bus: ${names.join(", ")}. ${advice.config}`)
+  })
+  return names.length === 0 ? Effect.void : Effect.zipRight(
+    // A program that failed to start has no bus, and another error.
+    Effect.addFinalizer((exit) => Exit.isSuccess(exit) ? warn : Effect.void),
+    Effect.asVoid(Effect.forkScoped(Effect.delay(warn, PATIENCE)))
+  )
+}
+
+const advice = {
+  config: "Provide them to the bus, not beside it: EventBus.layer.pipe(Layer.provide(EventBusConfig.layer({ ... })))",
+  codec: "Provide it to the bus, not beside it: EventBus.layer.pipe(Layer.provide(Layer.succeed(EnvelopeCodec, codec)))"
+}
+
+/**
+ * What a bus was built with, to be compared with what its callers have.
+ *
+ * @internal
+ */
+export interface Provided {
+  /** Fails if the caller's context has settings or a codec that no bus was built with. */
+  readonly check: (topic: string) => Effect.Effect<void, InvalidConfiguration>
+  /** The same as a warning, for the first call only: `isChecked` is true after it. */
+  readonly warn: Effect.Effect<void>
+  isChecked: boolean
+}
+
+/**
+ * Remembers what a bus is built with. The tags are given, so that this module needs no others.
+ *
+ * @internal
+ */
+export const make = (
+  tags: { readonly config: typeof EventBusConfig.EventBusConfig; readonly codec: typeof EnvelopeCodec.EnvelopeCodec },
+  config: EventBusConfig.Service,
+  codec: EnvelopeCodec.Service
+): Provided => {
+  use(config, codec)
+  const issues = Effect.contextWith((context: Context.Context<never>) => {
+    const found: Array<string> = []
+    const [otherConfig, otherCodec] = [entry(context, tags.config), entry(context, tags.codec)]
+    if (otherConfig !== undefined && !used.has(otherConfig) && !isSame(otherConfig, config)) {
+      found.push(`EventBusConfig: these settings are not those of the bus, which would ignore them. ${advice.config}`)
+    }
+    if (otherCodec !== undefined && !used.has(otherCodec)) {
+      found.push(`EnvelopeCodec: this codec is not that of the bus, which would ignore it. ${advice.codec}`)
+    }
+    return found
+  })
+  const provided: Provided = {
+    check: (topic) =>
+      Effect.flatMap(
+        issues,
+        (issues) => issues.length === 0 ? Effect.void : new InvalidConfiguration({ topic, issues })
+      ),
+    warn: Effect.flatMap(issues, (issues) => {
+      provided.isChecked = true
+      return issues.length === 0 ? Effect.void : Effect.logWarning(issues.join("\n"))
+    }),
+    isChecked: false
+  }
+  return provided
+}
+
+/** What a context has; a reference that nobody provided has its default, which is not in it. */
+const entry = <A>(context: Context.Context<never>, tag: Context.Tag<never, A> | { readonly key: string }) =>
+  context.unsafeMap.get(tag.key) as A | undefined
+
+const isSame = (one: object, other: object): boolean =>
+  Object.entries(one).every(([name, value]) => Equal.equals(value, (other as Record<string, unknown>)[name]))

@@ -1,0 +1,128 @@
+import type * as ConfigError from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type { Key, Spec } from "../ConfigSpec.js"
+import * as Root from "./configRoot.js"
+import * as Source from "./configSource.js"
+
+/**
+ * What a provider has for a spec.
+ *
+ * @internal
+ */
+export interface Reading {
+  /** The settings that were set and are right, by their path. */
+  readonly values: Readonly<Record<string, unknown>>
+  /** The paths of settings that were set and are wrong. */
+  readonly wrong: ReadonlySet<string>
+  readonly issues: ReadonlyArray<string>
+}
+
+/**
+ * Reads the settings of a spec from the current `ConfigProvider`, with everything that is wrong.
+ *
+ * @internal
+ */
+export const read = (spec: Spec): Effect.Effect<Reading> =>
+  Effect.configProviderWith(({ flattened }) => reading(spec, flattened)).pipe(
+    Effect.catchAll((error) => Effect.succeed({ values: {}, wrong: new Set<string>(), issues: [explain(error)] }))
+  )
+
+const reading = Effect.fnUntraced(function*(spec: Spec, provider: Source.Flat) {
+  const values: Record<string, unknown> = {}
+  const wrong = new Set<string>()
+  const issues: Array<string> = []
+  const known = new Map(Object.keys(spec).map((path) => [Source.normalize(path), path]))
+  const sections = new Set(Object.keys(spec).flatMap(sectionsOf))
+  const set = new Map<string, Array<Source.Leaf>>()
+  const ofKubernetes: Array<string> = []
+  for (const leaf of yield* belowRoot(provider)) {
+    const name = Source.normalize(leaf.below.join("."))
+    const path = known.get(name)
+    if (leaf.kind === "unreadable") issues.push(`${Source.show(leaf.path)}: ${UNREADABLE}`)
+    else if (path !== undefined) set.set(path, [...set.get(path) ?? [], leaf])
+    else if (leaf.text === "" && leaf.kind === "text" && sections.has(name)) continue
+    else if (Root.isOfKubernetes(leaf)) ofKubernetes.push(Source.show(leaf.path))
+    else issues.push(`${Source.show(leaf.path)}: unknown setting${hint(leaf, spec, known)}`)
+  }
+  for (const [path, leaves] of set) {
+    for (const issue of twice(path, leaves)) issues.push(issue)
+    const leaf = leaves.reduce((first, other) => other.source < first.source ? other : first)
+    const value = decode(spec[path]!, leaf, yield* Source.textsOf(provider, leaf, spec[path]!.isList))
+    if (Either.isRight(value)) values[path] = value.right
+    else {
+      wrong.add(path)
+      issues.push(`${Source.show(leaf.path)}: ${value.left}`)
+    }
+  }
+  const strays = yield* Root.strays(provider, {
+    paths: known,
+    leaves: Array.from(set.values()).flat(),
+    isTelling: (path, text) => !path.includes(".") && spec[path]!.words?.includes(text) === true
+  })
+  if (ofKubernetes.length > 0) {
+    yield* Effect.logInfo(
+      `These variables are ignored, Kubernetes sets them for a Service whose name begins with "eventbus": ${
+        ofKubernetes.sort().join(", ")
+      }`
+    )
+  }
+  return { values, wrong, issues: [...issues, ...strays] }
+})
+
+const UNREADABLE = "is there, but can't be read; the name of a variable has capital letters only"
+
+/** All that is set below the root, in whatever naming the provider has. */
+const belowRoot = (provider: Source.Flat) =>
+  Effect.gen(function*() {
+    const roots = new Map<string, ReadonlyArray<string>>()
+    for (const name of [Root.ROOT, Root.ROOT.toUpperCase()]) {
+      const root = Source.patched([name], provider.patch)
+      roots.set(root.join("\u0000"), root)
+    }
+    const found = yield* Effect.forEach(roots.values(), (root) => Source.leaves(provider, root))
+    return found.flat()
+  })
+
+/** One source says a setting once. Another one may say it, too: then the first source goes first. */
+const twice = (path: string, leaves: ReadonlyArray<Source.Leaf>): ReadonlyArray<string> =>
+  leaves.flatMap((leaf, at) => {
+    const other = leaves.slice(0, at).find((earlier) =>
+      earlier.source === leaf.source &&
+      // A source that finds one setting under several names (`ConfigProvider.constantCase`) shows it under each of them.
+      !(earlier.kind === "text" && leaf.kind === "text" && earlier.text === leaf.text)
+    )
+    return other === undefined
+      ? []
+      : [`${Source.show(leaf.path)}: "${path}" is set twice, also as ${Source.show(other.path)}`]
+  })
+
+/** An empty list in JSON. */
+const NIL = "<nil>"
+
+const decode = (
+  key: Key<unknown, never, unknown>,
+  leaf: Source.Leaf,
+  texts: ReadonlyArray<string>
+): Either.Either<unknown, string> => {
+  const isEmptyList = leaf.kind === "text" && leaf.text === NIL
+  return key.isList || (leaf.kind === "text" && !isEmptyList)
+    ? key.decode(isEmptyList ? [] : texts)
+    : Either.left(`expected ${key.wanted}, got a list (write a single value, without brackets)`)
+}
+
+/** What a path is below of, from the root on. */
+const sectionsOf = (path: string): ReadonlyArray<string> =>
+  path.split(".").map((_, depth, names) => Source.normalize(names.slice(0, depth).join(".")))
+
+const hint = ({ below }: Source.Leaf, spec: Spec, known: ReadonlyMap<string, string>): string => {
+  for (let length = below.length - 1; length > 0; length--) {
+    const path = known.get(Source.normalize(below.slice(0, length).join(".")))
+    if (path !== undefined) return ` ("${path}" is ${spec[path]!.wanted}, with nothing below it)`
+  }
+  const meant = Root.closest(Source.normalize(below.join(".")), known)
+  return meant === undefined ? "" : ` (did you mean "${meant}"?)`
+}
+
+const explain = (error: ConfigError.ConfigError): string =>
+  error._op === "And" || error._op === "Or" ? `${explain(error.left)}; ${explain(error.right)}` : error.message
