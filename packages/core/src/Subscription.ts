@@ -10,7 +10,7 @@ import type * as Stream from "effect/Stream"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import type { FailurePolicy, OnError } from "./FailurePolicy.js"
-import type { StartFrom } from "./Transport.js"
+import type { Semantics, StartFrom } from "./Transport.js"
 
 /**
  * A running subscription. `F` is what it reports: `EnvelopeFailure<E>` or `PlainFailure<E>`, with the handler's typed failure.
@@ -124,44 +124,17 @@ export interface AtMostOnceOptions<E, R> extends CommonOptions {
 }
 
 /**
- * What envelopes get by default.
+ * The options of a subscription: a subscriber that settles a message after it is finished has to say what happens in the end.
  *
  * @since 0.1.0
  * @category options
  */
-export interface EnvelopeOptions<E, R = never> extends AtLeastOnceOptions<E, R> {
-  readonly semantics?: "at-least-once" | undefined
-}
-
-/**
- * Envelopes that are settled before they are handled.
- *
- * @since 0.1.0
- * @category options
- */
-export interface EnvelopeAtMostOnceOptions<E, R = never> extends AtMostOnceOptions<E, R> {
-  readonly semantics: "at-most-once"
-}
-
-/**
- * What plain messages get by default.
- *
- * @since 0.1.0
- * @category options
- */
-export interface PlainOptions<E, R = never> extends AtMostOnceOptions<E, R> {
-  readonly semantics?: "at-most-once" | undefined
-}
-
-/**
- * Plain messages that are settled after they are handled.
- *
- * @since 0.1.0
- * @category options
- */
-export interface PlainAtLeastOnceOptions<E, R = never> extends AtLeastOnceOptions<E, R> {
-  readonly semantics: "at-least-once"
-}
+export type Options<S extends Semantics, E, R = never> =
+  & {
+    /** When a message is settled. Default: envelopes at least once, plain messages at most once. */
+    readonly semantics?: S | undefined
+  }
+  & (S extends "at-most-once" ? AtMostOnceOptions<E, R> : AtLeastOnceOptions<E, R>)
 
 /**
  * The options of any subscription.
@@ -169,8 +142,21 @@ export interface PlainAtLeastOnceOptions<E, R = never> extends AtLeastOnceOption
  * @since 0.1.0
  * @category options
  */
-export type AnyOptions<E, R = never> =
-  | EnvelopeOptions<E, R>
-  | EnvelopeAtMostOnceOptions<E, R>
-  | PlainOptions<E, R>
-  | PlainAtLeastOnceOptions<E, R>
+export type AnyOptions<E, R = never> = Options<"at-least-once", E, R> | Options<"at-most-once", E, R>
+
+/**
+ * What a subscription reports of a message that it gave up.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type FailureOf<S extends Semantics, E> = S extends "at-most-once" ? PlainFailure<E> : EnvelopeFailure<E>
+
+/**
+ * What a handler's failures are taken for until the compiler has read the handler: a mistake in the options is then told as that.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type NotYetKnown = any

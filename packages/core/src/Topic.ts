@@ -14,13 +14,8 @@ import type { Metadata } from "./Envelope.js"
 import { EventBus } from "./EventBus.js"
 import type { SubscribeError } from "./EventBusError.js"
 import type { Headers } from "./Headers.js"
-import type {
-  EnvelopeAtMostOnceOptions,
-  EnvelopeOptions,
-  PlainAtLeastOnceOptions,
-  PlainOptions
-} from "./Subscription.js"
-import type { TopicSpec } from "./Transport.js"
+import type { NotYetKnown, Options as SubscriptionOptions } from "./Subscription.js"
+import type { Semantics, TopicSpec } from "./Transport.js"
 
 /**
  * A topic of envelopes whose payloads fit a schema.
@@ -37,16 +32,10 @@ export interface EnvelopeTopic<A, I = unknown> {
   /** The `event_type` of a payload that is published. */
   readonly eventType: (payload: A) => string
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
-  readonly toLayer: {
-    <E, R, R2 = never>(
-      handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeOptions<E, R2>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
-    <E, R, R2 = never>(
-      handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeAtMostOnceOptions<E, R2>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
-  }
+  readonly toLayer: <E = NotYetKnown, R = unknown, R2 = never, S extends Semantics = "at-least-once">(
+    handler: EnvelopeHandler<A, E, R>,
+    options: SubscriptionOptions<S, E, R2>
+  ) => Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
 }
 
 /**
@@ -60,17 +49,47 @@ export interface PlainTopic {
   readonly name: string
   readonly spec: TopicSpec
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
-  readonly toLayer: {
-    <E, R, R2 = never>(
-      handler: PlainHandler<E, R>,
-      options: PlainAtLeastOnceOptions<E, R2>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
-    <E, R, R2 = never>(
-      handler: PlainHandler<E, R>,
-      options?: PlainOptions<E, R2>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
-  }
+  readonly toLayer: <E = NotYetKnown, R = unknown, R2 = never, S extends Semantics = "at-most-once">(
+    handler: PlainHandler<E, R>,
+    options?: SubscriptionOptions<S, E, R2>
+  ) => Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
 }
+
+/**
+ * A topic of either kind, as far as its name goes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Any {
+  readonly kind: "envelope" | "plain"
+  readonly name: string
+  readonly spec: TopicSpec
+}
+
+/**
+ * What the handler of a topic is given: the decoded event, or a plain message's bytes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Event<T extends Any> = T extends EnvelopeTopic<infer A, infer _I> ? A : Uint8Array
+
+/**
+ * What the handler of a topic is told about its message.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type DeliveryOf<T extends Any> = T extends { readonly kind: "envelope" } ? EnvelopeDelivery : Delivery
+
+/**
+ * When a topic's messages are settled unless a subscription says otherwise.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type DefaultSemantics<T extends Any> = T extends { readonly kind: "envelope" } ? "at-least-once" : "at-most-once"
 
 /**
  * Handles one event. It succeeds when the event is handled; a typed failure is retried, a defect restarts the actor.
@@ -148,14 +167,8 @@ export const envelope = <A, I>(
     spec: { name, kind: "envelope", partitions: options?.partitions },
     schema,
     eventType: options?.eventType ?? tagOf,
-    toLayer: <E, R>(
-      handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeOptions<E, R> | EnvelopeAtMostOnceOptions<E, R>
-    ) =>
-      Layer.scopedDiscard(Effect.flatMap(
-        EventBus,
-        (bus) => bus.subscribe(topic, handler, options as EnvelopeOptions<E, R>)
-      ))
+    toLayer: (handler, options) =>
+      Layer.scopedDiscard(Effect.flatMap(EventBus, (bus) => bus.subscribe(topic, handler, options)))
   }
   return topic
 }
@@ -171,11 +184,8 @@ export const plain = (name: string, options?: Options): PlainTopic => {
     kind: "plain",
     name,
     spec: { name, kind: "plain", partitions: options?.partitions },
-    toLayer: <E, R>(handler: PlainHandler<E, R>, options?: PlainOptions<E, R> | PlainAtLeastOnceOptions<E, R>) =>
-      Layer.scopedDiscard(Effect.flatMap(
-        EventBus,
-        (bus) => bus.subscribe(topic, handler, options as PlainOptions<E, R>)
-      ))
+    toLayer: (handler, options) =>
+      Layer.scopedDiscard(Effect.flatMap(EventBus, (bus) => bus.subscribe(topic, handler, options)))
   }
   return topic
 }
