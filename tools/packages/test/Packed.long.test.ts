@@ -14,7 +14,7 @@ const packages = ["core", "kafka", "nats", "testing"] as const
 /** What `npm test` and vitest put into the environment would tell npm and pnpm that they are in our workspace. */
 const env = Object.fromEntries(
   Object.entries(process.env).filter(([name]) =>
-    !/^(npm_package_|npm_lifecycle_|npm_config_local_prefix$|npm_config_node_gyp$|INIT_CWD$|NODE_OPTIONS$|VITEST)/.test(
+    !/^(npm_package_|npm_lifecycle_|npm_config_local_prefix$|npm_config_node_gyp$|INIT_CWD$|NODE_OPTIONS$|TEST_LONG$|VITEST)/.test(
       name
     )
   )
