@@ -87,7 +87,7 @@ export default defineConfig({
       project("bench", "bench", withBrokers),
       project("chaos", "tools/chaos"),
       project("brokers", "tools/brokers"),
-      project("packages", "tools/packages")
+      project("packages", "tools/packages", { globalSetup: [join(root, "tools/packages/test/setup.ts")] })
     ]
   }
 })
