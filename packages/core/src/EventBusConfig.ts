@@ -4,6 +4,8 @@
  *
  * @since 0.1.0
  */
+import "./internal/commonJs.js"
+
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"

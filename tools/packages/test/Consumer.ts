@@ -18,12 +18,12 @@ export const tsc = join(root, "node_modules", "typescript", "bin", "tsc")
 export const packages = ["core", "kafka", "nats", "testing"] as const
 
 /** What `npm test` and vitest put into the environment would tell npm and pnpm that they are in our workspace. */
-const env = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) =>
-    !/^(npm_package_|npm_lifecycle_|npm_config_local_prefix$|npm_config_node_gyp$|INIT_CWD$|NODE_OPTIONS$|TEST_LONG$|VITEST)/
-      .test(name)
-  )
-)
+const isOfWorkspace =
+  /^(npm_package_|npm_lifecycle_|npm_config_local_prefix$|npm_config_node_gyp$|INIT_CWD$|NODE_OPTIONS$|TEST_LONG$|VITEST)/
+const env = {
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !isOfWorkspace.test(name))),
+  EVENTBUS_TRANSPORT: "memory"
+}
 
 export const run = async (cwd: string, command: string, ...args: ReadonlyArray<string>): Promise<string> => {
   const running = promisify(execFile)(command, args, {

@@ -79,6 +79,10 @@ describe("the packed tarballs", () => {
     ])
     expect(await run(project, process.execPath, join("out", "transports.js"))).toBe("memory\n")
     expect(await run(project, process.execPath, join("out", "readme-core.js"))).toBe("12\n")
+    // README's program is the first of all.
+    expect(await run(project, process.execPath, join("out", "guide-0.js"))).toBe(
+      "order-42: OrderPlaced\na click on /pricing\norder-42: OrderShipped\n"
+    )
   }, 300_000)
 
   it.each(packages)("%s is loaded by a bare import, also where there is no vitest", async (name) => {
