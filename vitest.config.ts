@@ -87,7 +87,11 @@ export default defineConfig({
       project("bench", "bench", withBrokers),
       project("chaos", "tools/chaos"),
       project("brokers", "tools/brokers"),
-      project("packages", "tools/packages", { globalSetup: [join(root, "tools/packages/test/setup.ts")] })
+      project(
+        "packages",
+        "tools/packages",
+        isLongRun ? { globalSetup: [join(root, "tools/packages/test/setup.ts")] } : {}
+      )
     ]
   }
 })
