@@ -85,15 +85,27 @@ describe("a schedule for any error", () => {
 
 describe("a mistake in subscribe is told by its own words", () => {
   test("where the policy is missing", () => {
-    // @ts-expect-error Property 'onExhausted' is missing
+    // @ts-expect-error Property 'onExhausted' is missing in type '{}' but required in type 'AtLeastOnceOptions<
     bus.subscribe(Orders, () => ship, {})
+    // @ts-expect-error Property 'onExhausted' is missing in type '{ group: string; }'
+    bus.subscribe(Orders, (event) => Effect.tap(ship, () => Effect.log(event._tag)), { group: "orders" })
+    // @ts-expect-error Property 'onExhausted' is missing in type '{ semantics: "at-least-once"; }'
+    bus.subscribe(Clicks, () => ship, { semantics: "at-least-once" })
+    // @ts-expect-error Expected 3 arguments, but got 2
+    bus.subscribe(Orders, () => ship)
   })
 
-  test("where a failure was forgotten", () => {
-    bus.subscribe(Orders, () => ship, {
-      onExhausted,
-      // @ts-expect-error Type 'Refused' is not assignable to type
-      onError: FailurePolicy.exhaustive({ OutOfStock: FailurePolicy.retry })
-    })
+  test("where the policy is missing in a layer", () => {
+    // @ts-expect-error Property 'onExhausted' is missing in type '{}' but required in type 'AtLeastOnceOptions<
+    Orders.toLayer((event) => Effect.tap(ship, () => Effect.log(event._tag)), {})
+    // @ts-expect-error Property 'onExhausted' is missing in type '{ semantics: "at-least-once"; }'
+    Clicks.toLayer(() => ship, { semantics: "at-least-once" })
+    // @ts-expect-error Expected 2 arguments, but got 1
+    Orders.toLayer(() => ship)
+  })
+
+  test("where an option is misspelled", () => {
+    // @ts-expect-error Did you mean to write 'concurrency'?
+    bus.subscribe(Orders, () => ship, { onExhausted, concurency: 4 })
   })
 })

@@ -17,7 +17,6 @@ import * as EnvelopeCodec from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
 import { AlreadySubscribed, BusClosed, InvalidConfiguration, PublishFailed, SubscribeFailed } from "./EventBusError.js"
 import type { PublishError, SubscribeError } from "./EventBusError.js"
-import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import * as Handler from "./internal/attempt.js"
 import * as Checks from "./internal/checks.js"
 import { Condition } from "./internal/condition.js"
@@ -36,13 +35,14 @@ import { Strategy } from "./Strategy.js"
 import type {
   AnyOptions,
   CommonOptions,
-  EnvelopeAtMostOnceOptions,
-  EnvelopeOptions,
-  PlainAtLeastOnceOptions,
-  PlainOptions,
+  FailureOf,
+  NotYetKnown,
+  OptionsFor,
+  ReadingOptions,
   Subscription
 } from "./Subscription.js"
 import * as Supervisor from "./Supervisor.js"
+import type * as Topic from "./Topic.js"
 import type {
   EnvelopeHandler,
   EnvelopeMessage,
@@ -51,7 +51,7 @@ import type {
   PlainMessage,
   PlainTopic
 } from "./Topic.js"
-import type { OutgoingMessage, Receipt, TopicSpec } from "./Transport.js"
+import type { OutgoingMessage, Receipt, Semantics, TopicSpec } from "./Transport.js"
 import { Transport } from "./Transport.js"
 
 /**
@@ -111,34 +111,18 @@ export interface Service {
    * Subscribes for as long as the scope lives. Of one topic and group a bus has one subscription at a time.
    * `toLayer` of a topic is the same as a layer.
    */
-  readonly subscribe: {
-    <A, I, E, R, R2 = never>(
-      topic: EnvelopeTopic<A, I>,
-      handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeOptions<E, R2>
-    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
-    <A, I, E, R, R2 = never>(
-      topic: EnvelopeTopic<A, I>,
-      handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeAtMostOnceOptions<E, R2>
-    ): Effect.Effect<Subscription<PlainFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
-    <E, R, R2 = never>(
-      topic: PlainTopic,
-      handler: PlainHandler<E, R>,
-      options: PlainAtLeastOnceOptions<E, R2>
-    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
-    <E, R, R2 = never>(
-      topic: PlainTopic,
-      handler: PlainHandler<E, R>,
-      options?: PlainOptions<E, R2>
-    ): Effect.Effect<Subscription<PlainFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
-    // The first one again: it is the last one that the compiler explains when none fits.
-    <A, I, E, R, R2 = never>(
-      topic: EnvelopeTopic<A, I>,
-      handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeOptions<E, R2>
-    ): Effect.Effect<Subscription<EnvelopeFailure<E>>, SubscribeError, R | R2 | Scope.Scope>
-  }
+  readonly subscribe: <
+    T extends Topic.Any,
+    E = NotYetKnown,
+    R = unknown,
+    R2 = never,
+    S extends Semantics = Topic.DefaultSemantics<T>
+  >(
+    topic: T,
+    handler: (event: Topic.Event<T>, delivery: Topic.DeliveryOf<T>) => Effect.Effect<unknown, E, R>,
+    ...options: T extends { readonly kind: "envelope" } ? [options: OptionsFor<"envelope", S, E, R2>]
+      : [options?: OptionsFor<"plain", S, E, R2>]
+  ) => Effect.Effect<Subscription<FailureOf<S, E>>, SubscribeError, R | R2 | Scope.Scope>
   /**
    * Joins the group of a topic before there is a handler, for as long as the scope lives. Messages are held until a subscription of this topic
    * and group attaches its handler, which needs no new join; when that subscription ends, they are held again. Where
@@ -467,5 +451,5 @@ const handlerOf = <E, R>(
   topic: AnyTopic,
   codec: EnvelopeCodec.Service,
   handler: AnyHandler<E, R>,
-  options: CommonOptions & Pick<EnvelopeOptions<E, R>, "onTombstone">
+  options: CommonOptions & Pick<ReadingOptions<Semantics, E, R>, "onTombstone">
 ): Handler.Handler<E> => Handler.make(Incoming.make(topic, codec, options), handler, options, options.onTombstone)

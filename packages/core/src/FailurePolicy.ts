@@ -137,16 +137,27 @@ export const skip: Skip = { _tag: "Skip" }
 export const retry: Retry = { _tag: "Retry" }
 
 /**
- * A decision for every typed failure of a handler, by its `_tag`. A failure that the handler
- * has and the map has not is a compile error where it is given to `onError`. A handler
- * timeout is retried unless `HandlerTimeout` is in the map.
+ * A decision for each typed failure of a handler, by its `_tag`; for a handler timeout where that is not to be retried.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Cases<E extends { readonly _tag: string }> =
+  & { readonly [Tag in Exclude<E["_tag"], "HandlerTimeout">]: Decision }
+  & { readonly HandlerTimeout?: Decision }
+
+/**
+ * A decision for every typed failure of a handler, by its `_tag`. Written where `onError` is given, the map has to have
+ * each failure of the handler and no other: the compiler names the one that is missing, or the one that no longer exists.
+ * A map that is written elsewhere may have more. A handler timeout is retried unless `HandlerTimeout` is in the map.
  *
  * @since 0.1.0
  * @category decisions
  */
-export const exhaustive = <const Tag extends string>(
-  cases: { readonly [K in Tag]: Decision }
-): (error: { readonly _tag: Tag | "HandlerTimeout" }) => Decision =>
+// `E` comes from `onError`, `Tag` from the map where there is no `onError` around it.
+export const exhaustive = <E extends { readonly _tag: string } = never, const Tag extends string = never>(
+  cases: [E] extends [never] ? { readonly [K in Tag]: Decision } : Cases<E>
+): (error: [E] extends [never] ? { readonly _tag: Tag | "HandlerTimeout" } : E) => Decision =>
 (error) => lookup(cases, error) ?? retry
 
 /**

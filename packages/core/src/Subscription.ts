@@ -11,7 +11,7 @@ import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import type { FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
-import type { StartFrom } from "./Transport.js"
+import type { Semantics, StartFrom, TopicSpec } from "./Transport.js"
 
 /**
  * A running subscription. `F` is what it reports: `EnvelopeFailure<E>` or `PlainFailure<E>`, with the handler's typed failure.
@@ -137,55 +137,43 @@ export interface AtMostOnceOptions<E, R> extends CommonOptions {
 export type TombstoneHandler<E, R> = (delivery: Delivery) => Effect.Effect<unknown, E, R>
 
 /**
- * What envelopes get by default.
+ * What happens to the messages of a topic of envelopes that are no events of it.
  *
  * @since 0.1.0
  * @category options
  */
-export interface EnvelopeOptions<E, R = never> extends AtLeastOnceOptions<E, R> {
-  readonly semantics?: "at-least-once" | undefined
+export interface ReadingOptions<S extends Semantics, E, R> {
   /**
    * What happens to an event whose type the topic's Schema does not know, because a newer version of the application published it.
-   * Default: what `onExhausted` says, at once.
+   * Default: what `onExhausted` says, at once; with at-most-once it counts as failed, and is reported.
    */
-  readonly onUnknownType?: UnknownTypePolicy | undefined
+  readonly onUnknownType?: (S extends "at-most-once" ? Skip : UnknownTypePolicy) | undefined
   /** Handles a tombstone, a message without a value: something was deleted. It is run as the handler is. Default: tombstones are counted and skipped. */
   readonly onTombstone?: TombstoneHandler<NoInfer<E>, R> | undefined
 }
 
 /**
- * Envelopes that are settled before they are handled.
+ * The options of a subscription: a subscriber that settles a message after it is finished has to say what happens in the end.
  *
  * @since 0.1.0
  * @category options
  */
-export interface EnvelopeAtMostOnceOptions<E, R = never> extends AtMostOnceOptions<E, R> {
-  readonly semantics: "at-most-once"
-  /** What happens to an event whose type the topic's Schema does not know. Default: it counts as failed, and is reported. */
-  readonly onUnknownType?: Skip | undefined
-  /** Handles a tombstone, a message without a value: something was deleted. It is run as the handler is. Default: tombstones are counted and skipped. */
-  readonly onTombstone?: TombstoneHandler<NoInfer<E>, R> | undefined
-}
+export type Options<S extends Semantics, E, R = never> =
+  & {
+    /** When a message is settled. Default: envelopes at least once, plain messages at most once. */
+    readonly semantics?: S | undefined
+  }
+  & (S extends "at-most-once" ? AtMostOnceOptions<E, R> : AtLeastOnceOptions<E, R>)
 
 /**
- * What plain messages get by default.
+ * The options of a subscription to a kind of topic.
  *
  * @since 0.1.0
  * @category options
  */
-export interface PlainOptions<E, R = never> extends AtMostOnceOptions<E, R> {
-  readonly semantics?: "at-most-once" | undefined
-}
-
-/**
- * Plain messages that are settled after they are handled.
- *
- * @since 0.1.0
- * @category options
- */
-export interface PlainAtLeastOnceOptions<E, R = never> extends AtLeastOnceOptions<E, R> {
-  readonly semantics: "at-least-once"
-}
+export type OptionsFor<K extends TopicSpec["kind"], S extends Semantics, E, R = never> =
+  & Options<S, E, R>
+  & (K extends "envelope" ? ReadingOptions<S, E, R> : unknown)
 
 /**
  * The options of any subscription.
@@ -194,7 +182,22 @@ export interface PlainAtLeastOnceOptions<E, R = never> extends AtLeastOnceOption
  * @category options
  */
 export type AnyOptions<E, R = never> =
-  | EnvelopeOptions<E, R>
-  | EnvelopeAtMostOnceOptions<E, R>
-  | PlainOptions<E, R>
-  | PlainAtLeastOnceOptions<E, R>
+  | OptionsFor<"envelope", "at-least-once", E, R>
+  | OptionsFor<"envelope", "at-most-once", E, R>
+
+/**
+ * What a subscription reports of a message that it gave up.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type FailureOf<S extends Semantics, E> = S extends "at-most-once" ? PlainFailure<E> : EnvelopeFailure<E>
+
+/**
+ * What a handler's failures are taken for until the compiler has read the handler: a mistake in the options is then told as that.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type NotYetKnown = any

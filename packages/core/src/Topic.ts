@@ -15,13 +15,8 @@ import { EventBus } from "./EventBus.js"
 import type { SubscribeError } from "./EventBusError.js"
 import type { Headers } from "./Headers.js"
 import * as EventTypes from "./internal/eventTypes.js"
-import type {
-  EnvelopeAtMostOnceOptions,
-  EnvelopeOptions,
-  PlainAtLeastOnceOptions,
-  PlainOptions
-} from "./Subscription.js"
-import type { TopicSpec } from "./Transport.js"
+import type { NotYetKnown, OptionsFor } from "./Subscription.js"
+import type { Semantics, TopicSpec } from "./Transport.js"
 
 /**
  * A topic of envelopes whose payloads fit a schema.
@@ -42,16 +37,10 @@ export interface EnvelopeTopic<A, I = unknown> {
   /** What writes and reads the topic's envelopes, where it is another than the bus's. */
   readonly codec: EnvelopeCodec.Service | undefined
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
-  readonly toLayer: {
-    <E, R, R2 = never>(
-      handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeOptions<E, R2>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
-    <E, R, R2 = never>(
-      handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeAtMostOnceOptions<E, R2>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
-  }
+  readonly toLayer: <E = NotYetKnown, R = unknown, R2 = never, S extends Semantics = "at-least-once">(
+    handler: EnvelopeHandler<A, E, R>,
+    options: OptionsFor<"envelope", S, E, R2>
+  ) => Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
 }
 
 /**
@@ -65,17 +54,47 @@ export interface PlainTopic {
   readonly name: string
   readonly spec: TopicSpec
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
-  readonly toLayer: {
-    <E, R, R2 = never>(
-      handler: PlainHandler<E, R>,
-      options: PlainAtLeastOnceOptions<E, R2>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
-    <E, R, R2 = never>(
-      handler: PlainHandler<E, R>,
-      options?: PlainOptions<E, R2>
-    ): Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
-  }
+  readonly toLayer: <E = NotYetKnown, R = unknown, R2 = never, S extends Semantics = "at-most-once">(
+    handler: PlainHandler<E, R>,
+    options?: OptionsFor<"plain", S, E, R2>
+  ) => Layer.Layer<never, SubscribeError, EventBus | Exclude<R | R2, Scope.Scope>>
 }
+
+/**
+ * A topic of either kind, as far as its name goes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Any {
+  readonly kind: "envelope" | "plain"
+  readonly name: string
+  readonly spec: TopicSpec
+}
+
+/**
+ * What the handler of a topic is given: the decoded event, or a plain message's bytes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Event<T extends Any> = T extends EnvelopeTopic<infer A, infer _I> ? A : Uint8Array
+
+/**
+ * What the handler of a topic is told about its message.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type DeliveryOf<T extends Any> = T extends { readonly kind: "envelope" } ? EnvelopeDelivery : Delivery
+
+/**
+ * When a topic's messages are settled unless a subscription says otherwise.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type DefaultSemantics<T extends Any> = T extends { readonly kind: "envelope" } ? "at-least-once" : "at-most-once"
 
 /**
  * Handles one event. It succeeds when the event is handled; a typed failure is retried, a defect restarts the actor.
@@ -172,14 +191,8 @@ export const envelope = <A, I>(
     eventType: options?.eventType ?? EventTypes.tagOf,
     eventTypes: options?.eventTypes,
     codec: options?.codec,
-    toLayer: <E, R>(
-      handler: EnvelopeHandler<A, E, R>,
-      options: EnvelopeOptions<E, R> | EnvelopeAtMostOnceOptions<E, R>
-    ) =>
-      Layer.scopedDiscard(Effect.flatMap(
-        EventBus,
-        (bus) => bus.subscribe(topic, handler, options as EnvelopeOptions<E, R>)
-      ))
+    toLayer: (handler, options) =>
+      Layer.scopedDiscard(Effect.flatMap(EventBus, (bus) => bus.subscribe(topic, handler, options)))
   }
   return topic
 }
@@ -195,11 +208,8 @@ export const plain = (name: string, options?: Options): PlainTopic => {
     kind: "plain",
     name,
     spec: { name, kind: "plain", partitions: options?.partitions },
-    toLayer: <E, R>(handler: PlainHandler<E, R>, options?: PlainOptions<E, R> | PlainAtLeastOnceOptions<E, R>) =>
-      Layer.scopedDiscard(Effect.flatMap(
-        EventBus,
-        (bus) => bus.subscribe(topic, handler, options as PlainOptions<E, R>)
-      ))
+    toLayer: (handler, options) =>
+      Layer.scopedDiscard(Effect.flatMap(EventBus, (bus) => bus.subscribe(topic, handler, options)))
   }
   return topic
 }

@@ -1,6 +1,4 @@
 import {
-  ActorSupervisor,
-  Dispatcher,
   EnvelopeCodec,
   EventBus,
   EventBusConfig,
@@ -8,6 +6,7 @@ import {
   FailurePolicy,
   MemoryTransport,
   Presubscription,
+  Supervisor,
   Topic
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
@@ -20,7 +19,7 @@ const BusLive = Layer.provide(EventBus.layer, MemoryTransport.layer())
 const beside = EventBusConfig.layer({ retryTimes: 0 })
 const codec: EnvelopeCodec.Service = {
   ...EnvelopeCodec.json,
-  headers: { "content-type": new TextEncoder().encode("mine") }
+  encode: (envelope) => ({ ...EnvelopeCodec.json.encode(envelope), headers: { "content-type": "mine" } })
 }
 const besideCodec = Layer.succeed(EnvelopeCodec.EnvelopeCodec, codec)
 const OrdersLive = Orders.toLayer(() => Effect.void, { onExhausted: FailurePolicy.drop })
@@ -112,10 +111,9 @@ describe("What is provided to the bus", () => {
           Layer.provideMerge(BusLive, besideCodec),
           Layer.merge(Layer.provide(BusLive, beside), Layer.fresh(EventBusConfig.layer({ retryTimes: 0 }))),
           Layer.merge(BusLive, Layer.succeed(EnvelopeCodec.EnvelopeCodec, EnvelopeCodec.json)),
-          EventBus.layerDispatcher.pipe(
+          EventBus.layerSupervised.pipe(
             Layer.provide(MemoryTransport.layer()),
-            Layer.provide(Dispatcher.layerActorPerAggregate),
-            Layer.provide(Layer.provide(ActorSupervisor.layer(), EventBusConfig.layer({ restartTimes: 1 })))
+            Layer.provide(Layer.provide(Supervisor.layer(), EventBusConfig.layer({ restartTimes: 1 })))
           )
         ]
       ) yield* program.pipe(Effect.provide(bus), Effect.provide(layer))

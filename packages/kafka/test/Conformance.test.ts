@@ -5,6 +5,7 @@ import { inject } from "vitest"
 
 const brokers = inject("kafkaBrokers")
 
+// With `TEST_LONG` the suite sends more, and runs more random plans.
 Conformance.suite({
   name: "kafka",
   layer: KafkaTransport.layer({ brokers }),

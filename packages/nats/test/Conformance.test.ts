@@ -5,6 +5,7 @@ import { inject } from "vitest"
 
 const servers = inject("natsServers")
 
+// With `TEST_LONG` the suite sends more, and runs more random plans.
 Conformance.suite({
   name: "nats",
   layer: NatsTransport.layer({ servers }),

@@ -7,6 +7,7 @@ const onBroker = (options: MemoryBroker.Options) =>
     Layer.provide(Layer.succeed(MemoryBroker.MemoryBroker, Effect.runSync(MemoryBroker.make(options))))
   )
 
+// With `TEST_LONG` the suite sends more, and runs more random plans.
 Conformance.suite({
   name: "memory",
   layer: onBroker({}),

@@ -3,7 +3,7 @@ import { expect, it } from "@effect/vitest"
 import { Effect, FastCheck as fc } from "effect"
 import * as Schedule from "./model/Schedule.js"
 
-const runs = Number(process.env.TEST_MODEL_RUNS ?? 1_000)
+const runs = Number(process.env.TEST_MODEL_RUNS ?? (process.env.TEST_LONG === "1" ? 10_000 : 500))
 const seed = Number(process.env.TEST_MODEL_SEED ?? Date.now() % 2 ** 31)
 const path = process.env.TEST_MODEL_PATH
 const repeat = `Repeat it with TEST_MODEL_SEED=${seed} and TEST_MODEL_PATH=<the path that fast-check tells>`
@@ -28,7 +28,7 @@ it(`keeps the contract in ${runs} random schedules (TEST_MODEL_SEED=${seed})`, a
   process.stdout.write(`model: ${JSON.stringify({ seed, ...sum })}\n`)
   if (path === undefined) expect(sum.schedules).toBe(runs)
   expect(sum.finished).toBeGreaterThan(0)
-}, 300_000)
+}, 900_000)
 
 it("repeats a schedule exactly", () =>
   fc.assert(

@@ -2,7 +2,7 @@
  * How long what is handled again had been finished when its owner could no longer have that confirmed. Rule 5: a
  * second, the interval of commits. What happened to the owner is known from the run; of several things the kindest counts.
  */
-import type { Circumstances, Outage } from "./Judge.js"
+import type { Circumstances, Outage } from "./Circumstances.js"
 import type { Entry } from "./Log.js"
 
 export class Ages {

@@ -1,5 +1,5 @@
 /** How fast a run went, and how long it stood still. Times are nanoseconds of the logs' clock, what comes out is milliseconds. */
-import type { Outage } from "./Judge.js"
+import type { Outage } from "./Circumstances.js"
 import type { Entry } from "./Log.js"
 
 export interface Span {

@@ -2,7 +2,7 @@
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Outage } from "./Judge.js"
+import type { Outage } from "./Circumstances.js"
 import type { Entry } from "./Log.js"
 
 /** One that takes part, in a process of its own or not. */

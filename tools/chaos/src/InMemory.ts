@@ -18,6 +18,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
+import type { Outage } from "./Circumstances.js"
 import * as Consumer from "./Consumer.js"
 import {
   type Fleet,
@@ -26,7 +27,6 @@ import {
   ParticipantFailed,
   type Publisher as APublisher
 } from "./Fleet.js"
-import type { Outage } from "./Judge.js"
 import * as Log from "./Log.js"
 import type { Options } from "./Options.js"
 import * as Publisher from "./Publisher.js"

@@ -5,8 +5,8 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { createWriteStream, mkdirSync } from "node:fs"
 import { join } from "node:path"
 import * as Bundle from "./Bundle.js"
+import type { Outage } from "./Circumstances.js"
 import type { Fleet, Instance, Participant, Publisher } from "./Fleet.js"
-import type { Outage } from "./Judge.js"
 import * as Log from "./Log.js"
 
 interface Child extends Participant {

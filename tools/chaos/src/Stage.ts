@@ -2,7 +2,7 @@
 import { type BrokerError, type BrokerNode, Kafka, Nats, TcpProxy } from "@effect-eventbus/brokers"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Disturbance } from "./Judge.js"
+import type { Disturbance } from "./Circumstances.js"
 import * as Log from "./Log.js"
 import type { Options } from "./Options.js"
 import * as Random from "./Random.js"

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
+import type { Outage } from "../src/Circumstances.js"
 import * as Figures from "../src/Figures.js"
-import type { Outage } from "../src/Judge.js"
 import { Progress } from "../src/Progress.js"
 import { log } from "./log.js"
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest"
-import { calm, type Circumstances, judge, type Outage } from "../src/Judge.js"
+import { calm, type Circumstances, type Outage } from "../src/Circumstances.js"
+import { judge } from "../src/Judge.js"
 import type { Kind } from "../src/Log.js"
 import { log } from "./log.js"
 

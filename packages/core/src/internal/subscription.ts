@@ -16,14 +16,7 @@ import type { SubscribeError } from "../EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
 import type * as Observer from "../Observer.js"
-import type {
-  AtLeastOnceOptions,
-  AtMostOnceOptions,
-  CloseReport,
-  EnvelopeAtMostOnceOptions,
-  EnvelopeOptions,
-  Subscription
-} from "../Subscription.js"
+import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
@@ -55,16 +48,8 @@ export interface Environment {
 
 /** @internal */
 export type Options<E, R> =
-  | (
-    & AtLeastOnceOptions<E, R>
-    & Pick<EnvelopeOptions<E, R>, "onUnknownType" | "onTombstone">
-    & { readonly semantics: "at-least-once" }
-  )
-  | (
-    & AtMostOnceOptions<E, R>
-    & Pick<EnvelopeAtMostOnceOptions<E, R>, "onUnknownType" | "onTombstone">
-    & { readonly semantics: "at-most-once" }
-  )
+  | OptionsFor<"envelope", "at-least-once", E, R> & { readonly semantics: "at-least-once" }
+  | OptionsFor<"envelope", "at-most-once", E, R> & { readonly semantics: "at-most-once" }
 
 /** What a subscription reports. */
 type Reports<E> = PubSub.PubSub<EnvelopeFailure<E> | PlainFailure<E>>

@@ -8,6 +8,8 @@
  *
  * Promises, because kafkajs speaks them; `Client.ts` turns them into effects.
  */
+import "./commonJs.js"
+
 import loggers from "kafkajs/src/loggers/index.js"
 import Connection from "kafkajs/src/network/connection.js"
 import Encoder from "kafkajs/src/protocol/encoder.js"

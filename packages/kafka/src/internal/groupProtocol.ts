@@ -2,6 +2,8 @@
  * What the members of a group tell its leader, and the leader them, as bytes.
  * What a member owns goes along, so that the leader leaves it there.
  */
+import "./commonJs.js"
+
 import assignerProtocol from "kafkajs/src/consumer/assignerProtocol.js"
 import type { Assignments, Member } from "./Assignor.js"
 

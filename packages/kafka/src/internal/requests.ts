@@ -4,6 +4,8 @@
  * changes of settings that leave the others alone; and the answer to what is
  * published that names the records which the broker refuses.
  */
+import "./commonJs.js"
+
 import Encoder from "kafkajs/src/protocol/encoder.js"
 import * as Produce from "./produce.js"
 

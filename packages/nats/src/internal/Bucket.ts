@@ -2,6 +2,8 @@
  * The key-value bucket of the leases, in the format of NATS's own clients: `nats kv ls` shows it. Each change names the
  * revision that it replaces, so of several that change a key at once one succeeds.
  */
+import "./commonJs.js"
+
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

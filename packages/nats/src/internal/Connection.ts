@@ -3,6 +3,8 @@
  * closed with one. Whoever sends has to know whether it is up: the client drops
  * what is written in between.
  */
+import "./commonJs.js"
+
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"

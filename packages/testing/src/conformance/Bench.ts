@@ -58,6 +58,14 @@ export const quick: EventBusConfig.Options = {
   holdInterval: "20 millis"
 }
 
+/**
+ * Whether the suite may take minutes: `TEST_LONG=1`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const isLong = process.env.TEST_LONG === "1"
+
 let topics = 0
 
 /**

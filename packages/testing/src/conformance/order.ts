@@ -9,7 +9,7 @@ import * as FastCheck from "effect/FastCheck"
 import { expect } from "vitest"
 import { eventually } from "../Eventually.js"
 import { OrderOracle } from "../OrderOracle.js"
-import { inBus, newTopic, Step, type Subject, test } from "./Bench.js"
+import { inBus, isLong, newTopic, Step, type Subject, test } from "./Bench.js"
 
 interface Planned {
   readonly aggregate: string
@@ -87,10 +87,10 @@ export const order = (subject: Subject): void => {
               await Effect.runPromise(runPlan(subject, oracle, planned, batch))
             }
           ),
-          { numRuns: subject.inProcess === true ? 60 : 6, endOnFailure: true }
+          { numRuns: (subject.inProcess === true ? 60 : 6) * (isLong ? 10 : 1), endOnFailure: true }
         )
       ),
-    180_000
+    isLong ? 600_000 : 180_000
   )
 
   for (

@@ -1,6 +1,7 @@
-import type { Delivery, EventBus, Failure, Transport } from "@effect-eventbus/core"
+import type { Delivery, EventBus, EventBusError, Failure, Subscription, Transport } from "@effect-eventbus/core"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import type * as Scope from "effect/Scope"
 import * as Advance from "./advance.js"
 import type { Attempt, Entry, Group, Ledger } from "./ledger.js"
 
@@ -89,6 +90,11 @@ type AnyFailure = Failure.EnvelopeFailure | Failure.PlainFailure
 interface AnyOptions {
   readonly onFailure?: ((failure: never) => Effect.Effect<unknown, never, unknown>) | undefined
 }
+type AnySubscribe = (
+  topic: { readonly name: string },
+  handler: AnyHandler,
+  options: AnyOptions
+) => Effect.Effect<Subscription.Subscription<AnyFailure>, EventBusError.SubscribeError, Scope.Scope>
 
 /**
  * A bus that writes down what handlers do and what is given up.
@@ -130,10 +136,10 @@ export const bus = Effect.fnUntraced(function*(inner: EventBus.Service, ledger: 
 
   const subscribe = (topic: { readonly name: string }, handler: AnyHandler, options?: AnyOptions) =>
     Effect.gen(function*() {
-      const subscription = yield* inner.subscribe(
-        topic as never,
-        handlerOf(topic.name, handler) as never,
-        { ...options, onFailure: onFailureOf(topic.name, options) } as never
+      const subscription = yield* (inner.subscribe as unknown as AnySubscribe)(
+        topic,
+        handlerOf(topic.name, handler),
+        { ...options, onFailure: onFailureOf(topic.name, options) }
       )
       // Closing works off what was taken, which takes time, and nobody else moves a virtual clock while a scope closes.
       const close = Advance.during(clock, ledger, subscription.close)

@@ -1,47 +1,11 @@
-/** Packs each public package as a release would, and uses the tarballs from an empty project outside the workspace. */
-import { execFile } from "node:child_process"
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
-import { tmpdir } from "node:os"
+/** The packages as they are published, used from an empty project outside the workspace. */
+import { copyFile, readdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { describe, expect, it } from "vitest"
+import * as Consumer from "./Consumer.js"
+import { given } from "./given.js"
 
-const root = fileURLToPath(new URL("../../../", import.meta.url))
-const tsc = join(root, "node_modules", "typescript", "bin", "tsc")
-const packages = ["core", "kafka", "nats", "testing"] as const
-
-/** What `npm test` and vitest put into the environment would tell npm and pnpm that they are in our workspace. */
-const env = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) =>
-    !/^(npm_package_|npm_lifecycle_|npm_config_local_prefix$|npm_config_node_gyp$|INIT_CWD$|NODE_OPTIONS$|VITEST)/.test(
-      name
-    )
-  )
-)
-
-const run = async (cwd: string, command: string, ...args: ReadonlyArray<string>): Promise<string> => {
-  const running = promisify(execFile)(command, args, {
-    cwd,
-    env,
-    timeout: 240_000,
-    shell: process.platform === "win32",
-    maxBuffer: 64 * 1024 * 1024
-  })
-  running.child.stdin?.end()
-  return running.then(({ stdout }) => stdout, (error: { readonly stdout: string; readonly stderr: string }) => {
-    throw new Error(`${command} ${args.join(" ")} failed:\n${error.stdout}${error.stderr}`, { cause: error })
-  })
-}
-
-interface Manifest {
-  readonly packageManager: string
-  readonly dependencies?: Record<string, string>
-  readonly devDependencies: Record<string, string>
-  readonly peerDependencies?: Record<string, string>
-}
-
-const manifestOf = async (file: string): Promise<Manifest> => JSON.parse(await readFile(file, "utf8"))
+const { codeOf, manifestOf, packages, root, run } = Consumer
 
 const filesBelow = async (folder: string): Promise<ReadonlyArray<string>> => {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true })
@@ -50,16 +14,12 @@ const filesBelow = async (folder: string): Promise<ReadonlyArray<string>> => {
   )
 }
 
-const codeOf = (document: string): ReadonlyArray<string> =>
-  Array.from(document.matchAll(/^ *```ts\n(.*?)^ *```/gms), ([, code]) => code!)
-
 /** The programs of the guides: what has imports is complete, unless it imports what only its reader has. */
 const programsOfGuides = async (): Promise<ReadonlyArray<string>> => {
-  const guides = (await readdir(join(root, "docs"))).filter((name) => name.endsWith(".md")).map((name) =>
-    `docs/${name}`
+  const documents = await Promise.all((await Consumer.guides()).map(Consumer.documentOf))
+  return documents.flatMap((document) => codeOf(document)).filter((code) =>
+    /^ *import /m.test(code) && !/ from "(\.|@bokuweb\/)/.test(code)
   )
-  const documents = await Promise.all(["README.md", ...guides].map((name) => readFile(join(root, name), "utf8")))
-  return documents.flatMap(codeOf).filter((code) => /^ *import /m.test(code) && !/ from "(\.|@bokuweb\/)/.test(code))
 }
 
 /** The start of a script that can't load vitest, as in a program that is no test. */
@@ -72,41 +32,8 @@ const withoutVitest = `
   register("data:text/javascript," + encodeURIComponent(hooks))`
 
 describe("the packed tarballs", () => {
-  let folder: string
-  let project: string
+  const { project } = given()
   const installed = (name: string) => join(project, "node_modules", "@effect-eventbus", name)
-
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), "effect-eventbus-packages-"))
-    project = join(folder, "project")
-    await mkdir(project)
-    const { devDependencies, packageManager } = await manifestOf(join(root, "package.json"))
-
-    // What an older build left would be packed, too.
-    for (const name of packages) await rm(join(root, "packages", name, "dist"), { recursive: true, force: true })
-    await run(root, process.execPath, tsc, "-b", ...packages.map((name) => `packages/${name}/tsconfig.src.json`))
-    for (const name of packages) {
-      await run(join(root, "packages", name), "npx", "-y", packageManager, "pack", "--pack-destination", folder)
-    }
-    const tarballs = (await readdir(folder)).filter((name) => name.endsWith(".tgz")).map((name) => join(folder, name))
-    await writeFile(join(project, "package.json"), JSON.stringify({ name: "consumer", private: true, type: "module" }))
-    await run(
-      project,
-      "npm",
-      "install",
-      "--prefer-offline",
-      "--ignore-scripts",
-      "--no-audit",
-      "--no-fund",
-      "--no-update-notifier",
-      ...tarballs,
-      ...["effect", "@types/node", "vitest", "@effect/vitest"].map((name) => `${name}@${devDependencies[name]}`)
-    )
-  }, 600_000)
-
-  afterAll(async () => {
-    await rm(folder, { recursive: true, force: true })
-  })
 
   const vitest = async (...args: ReadonlyArray<string>): Promise<Record<string, number>> => {
     const binary = join("node_modules", "vitest", "vitest.mjs")
@@ -144,22 +71,7 @@ describe("the packed tarballs", () => {
     const guides = await programsOfGuides()
     expect(guides.length).toBeGreaterThan(8)
     for (const [i, code] of guides.entries()) await writeFile(join(project, `guide-${i}.ts`), code)
-    await writeFile(
-      join(project, "tsconfig.json"),
-      JSON.stringify({
-        compilerOptions: {
-          target: "ES2022",
-          module: "NodeNext",
-          strict: true,
-          exactOptionalPropertyTypes: true,
-          skipLibCheck: false,
-          types: ["node"],
-          outDir: "out"
-        },
-        include: ["*.ts"]
-      })
-    )
-    await run(project, process.execPath, tsc, "-p", ".")
+    await Consumer.compile(project)
     expect(JSON.parse(await run(project, process.execPath, join("out", "consumer.js")))).toEqual([
       "a click",
       "order-1 OrderPlaced",
@@ -167,6 +79,10 @@ describe("the packed tarballs", () => {
     ])
     expect(await run(project, process.execPath, join("out", "transports.js"))).toBe("memory\n")
     expect(await run(project, process.execPath, join("out", "readme-core.js"))).toBe("12\n")
+    // README's program is the first of all.
+    expect(await run(project, process.execPath, join("out", "guide-0.js"))).toBe(
+      "order-42: OrderPlaced\na click on /pricing\norder-42: OrderShipped\n"
+    )
   }, 300_000)
 
   it.each(packages)("%s is loaded by a bare import, also where there is no vitest", async (name) => {
