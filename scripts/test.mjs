@@ -1,6 +1,6 @@
 import { runBinary } from "./lib/run.mjs"
 
-// `--long`: the long run, see vitest.config.ts.
+// `--long`: the long run, see vitest.workspace.ts.
 const args = process.argv.slice(2)
 if (args[0] === "--long") {
   args.shift()

@@ -4,8 +4,6 @@
  *
  * @since 0.1.0
  */
-import "./internal/commonJs.js"
-
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
