@@ -16,55 +16,26 @@ import * as Layer from "effect/Layer"
 import type * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import { EventBusConfig } from "./EventBusConfig.js"
-import { Home, type Host } from "./internal/home.js"
+import { Home } from "./internal/home.js"
 import { Population } from "./internal/population.js"
 import * as Provided from "./internal/provided.js"
 import { Quota, type Share, Waiter } from "./internal/quota.js"
-import { Slot, Yard } from "./internal/slot.js"
+import { Slot, type SlotOptions, Yard } from "./internal/slot.js"
 import { Turns } from "./internal/turn.js"
 import { Observer } from "./Observer.js"
 
-/**
- * Something that a slot runs. The bus makes its messages tasks.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Task {
-  /** Where it runs. */
-  readonly home: Home
-  /** Handles it. It has no typed failure; a defect ends the slot's fiber. */
-  readonly run: (host: Host) => Effect.Effect<void>
-  /** The fiber ended while it handled this task. The next one begins with it again. */
-  readonly crashed: (cause: Cause.Cause<never>) => void
-  /** The restart schedule has ended for it: handles it for the last time. A defect here is one more crash. */
-  readonly giveUp: (cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
-  /** It was in hand when it was interrupted, or in the mailbox when its slot ended. */
-  readonly interrupted: () => void
-  /** The slot has done with it, whatever became of it. */
-  readonly left: () => void
-}
-
-/**
- * What a slot is made of.
- *
- * @since 0.1.0
- * @category models
- */
-export interface SlotOptions {
-  /** For logs. */
-  readonly name: string
-  /** Where it begins to run: that of its first task. */
-  readonly home: Home
-  /** Tasks in its mailbox, the one in hand included. */
-  readonly capacity: number
-  /** When it is started again after a defect; undefined: never, so that a task whose handler dies is given up at once. */
-  readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
-  /** The place that `admit` has given to it. */
-  readonly place: Share
-  /** It has ended. */
-  readonly onEnd: (slot: Slot) => void
-}
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  SlotOptions,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Task
+} from "./internal/slot.js"
 
 /**
  * Starts slots and counts them.

@@ -5,13 +5,12 @@ import type { Delivery, EnvelopeDelivery } from "../Delivery.js"
 import type { Envelope } from "../Envelope.js"
 import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
 import type * as Observer from "../Observer.js"
-import type { Task } from "../Supervisor.js"
 import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
-import type { Mailbox } from "./mailboxes.js"
 import type { Share } from "./quota.js"
+import type { Slot, Task } from "./slot.js"
 
 /**
  * Where flights may go from each state. Nothing follows `ended`.
@@ -110,7 +109,7 @@ export class Flight implements Observer.FlightView, Task {
   undecodable: DecodeError | UnknownEventType | undefined
   readonly isTombstone: boolean
   /** The aggregate's mailbox, from dispatching on. */
-  mailbox: Mailbox | undefined
+  mailbox: { readonly key: string; readonly slot: Slot; readonly left: () => void } | undefined
 
   constructor(
     readonly message: IncomingMessage,

@@ -7,11 +7,50 @@ import type * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { SlotOptions, Task } from "../Supervisor.js"
 import { endScope, type Home, type Host, refsOf } from "./home.js"
-import type { Population } from "./population.js"
+import type { Ends, Mortal, Population } from "./population.js"
 import type { Share, Waiter } from "./quota.js"
 import type { Turns } from "./turn.js"
+
+/**
+ * Something that a slot runs. The bus makes its messages tasks.
+ *
+ * @internal
+ */
+export interface Task {
+  /** Where it runs. */
+  readonly home: Home
+  /** Handles it. It has no typed failure; a defect ends the slot's fiber. */
+  readonly run: (host: Host) => Effect.Effect<void>
+  /** The fiber ended while it handled this task. The next one begins with it again. */
+  readonly crashed: (cause: Cause.Cause<never>) => void
+  /** The restart schedule has ended for it: handles it for the last time. A defect here is one more crash. */
+  readonly giveUp: (cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
+  /** It was in hand when it was interrupted, or in the mailbox when its slot ended. */
+  readonly interrupted: () => void
+  /** The slot has done with it, whatever became of it. */
+  readonly left: () => void
+}
+
+/**
+ * What a slot is made of.
+ *
+ * @internal
+ */
+export interface SlotOptions {
+  /** For logs. */
+  readonly name: string
+  /** Where it begins to run: that of its first task. */
+  readonly home: Home
+  /** Tasks in its mailbox, the one in hand included. */
+  readonly capacity: number
+  /** When it is started again after a defect; undefined: never, so that a task whose handler dies is given up at once. */
+  readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
+  /** The place that `admit` has given to it. */
+  readonly place: Share
+  /** It has ended. */
+  readonly onEnd: (slot: Slot) => void
+}
 
 /** When so many tasks that are done stand before the rest of a mailbox, and are half of it, they are cut off. */
 const cutAt = 64
@@ -47,11 +86,11 @@ export class Yard {
  *
  * @internal
  */
-export class Slot implements Host {
+export class Slot implements Host, Mortal {
   idleSince = 0
   /** Its neighbours in the list of those that are idle; undefined where it isn't in it. */
-  older: Slot | Ends | undefined
-  younger: Slot | Ends | undefined
+  older: Mortal | Ends | undefined
+  younger: Mortal | Ends | undefined
   scope: Scope.CloseableScope | undefined
   /**
    * The mailbox, which survives the fiber: what is before `next` is done, what is at `next` may be in hand. A plain
@@ -292,10 +331,4 @@ export class Slot implements Host {
       yield* this.loop
     })
   }
-}
-
-/** The node of the list of idle slots itself: the oldest comes after it, the youngest before it. */
-export interface Ends {
-  older: Slot | Ends
-  younger: Slot | Ends
 }
