@@ -126,7 +126,6 @@ export class Flight implements Observer.FlightView, Task {
     this.isTombstone = read.isTombstone
     this.state = state
     this.takenAt = this.since = carrier.subscriber.time()
-    this.told(undefined)
   }
 
   get topic(): string {
@@ -176,6 +175,11 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   // ----- transitions
+
+  /** Its lane has taken it: from now on the transport has it no more. */
+  taken(): void {
+    this.told(undefined)
+  }
 
   /** The broker has confirmed its settlement: it goes to its mailbox. */
   settled(): void {
