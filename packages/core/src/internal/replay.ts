@@ -1,6 +1,7 @@
 import type * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Runtime from "effect/Runtime"
@@ -94,7 +95,9 @@ export const run = <E, R>(
         partition.messages,
         (chunk) => reading.takeAll(Chunk.toReadonlyArray(chunk).filter(isWanted))
       ).pipe(
-        Effect.zipRight(lane.close({ deadline: config.closeDeadline, finishQueued: true, untilDone: true }))
+        Effect.zipRight(lane.close({ deadline: config.closeDeadline, finishQueued: true, untilDone: true })),
+        // The room that it waits for is for others.
+        Effect.onError(() => lane.close({ deadline: Duration.zero, finishQueued: false }))
       )
     }
     const all = Effect.forEach(partitions, readOne, { concurrency: partitionsAtOnce, discard: true }).pipe(
