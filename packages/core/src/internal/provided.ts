@@ -6,6 +6,7 @@ import type * as Scope from "effect/Scope"
 import type * as EnvelopeCodec from "../EnvelopeCodec.js"
 import type * as EventBusConfig from "../EventBusConfig.js"
 import { InvalidConfiguration } from "../EventBusError.js"
+import * as Logging from "./logging.js"
 
 /*
  * What a bus is made of by reference (`EventBusConfig`, `EnvelopeCodec`) has a default, so a program compiles that provides it
@@ -41,7 +42,7 @@ export const watch = (
   const warn = Effect.suspend(() => {
     if (isSaid || used.has(config)) return Effect.void
     isSaid = true
-    return Effect.logWarning(`These settings are used by no bus: ${names.join(", ")}. ${advice.config}`)
+    return Logging.warning(`These settings are used by no bus: ${names.join(", ")}. ${advice.config}`)
   })
   return names.length === 0 ? Effect.void : Effect.zipRight(
     // A program that failed to start has no bus, and another error.
@@ -98,7 +99,7 @@ export const make = (
       ),
     warn: Effect.flatMap(issues, (issues) => {
       provided.isChecked = true
-      return issues.length === 0 ? Effect.void : Effect.logWarning(issues.join("\n"))
+      return issues.length === 0 ? Effect.void : Logging.warning(issues.join("\n"))
     }),
     isChecked: false
   }

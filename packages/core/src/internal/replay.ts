@@ -17,6 +17,7 @@ import { Counters } from "./counters.js"
 import type { Behaviour, Flight, Subscriber } from "./flight.js"
 import { endScope, Home } from "./home.js"
 import { Intake } from "./intake.js"
+import * as Logging from "./logging.js"
 import { Quota } from "./quota.js"
 import type { Environment } from "./subscription.js"
 
@@ -162,7 +163,7 @@ const behaviourOf = <E>(handler: Handler<E>, state: State<E>): Behaviour => {
 
   const unreadable = (flight: Flight, error: DecodeError | UnknownEventType): Effect.Effect<void> => {
     leftOut(flight, error._tag === "DecodeError" ? "undecodable" : "unknownType")
-    return Effect.logWarning(`Left out of the replay: ${error.message}`)
+    return Logging.warning(`Left out of the replay: ${error.message}`)
   }
 
   const ended = (flight: Flight, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> => {
