@@ -22,7 +22,7 @@ export interface Options {
   readonly from?: ReadFrom | undefined
   /** Where it ends, exclusively. Default: `"now"`, what is in the topic when the replay begins. */
   readonly to?: ReadTo | undefined
-  /** Only the messages of this aggregate are handled. All partitions are read, because only a message itself says whose it is. Default: all. */
+  /** Only the messages of this aggregate are handled. All partitions are read, because only the message itself names its aggregate. Default: all. */
   readonly aggregateId?: string | undefined
   /** Only these partitions are read: for one aggregate, where you know its partition. Default: all. */
   readonly partitions?: ReadonlyArray<number> | undefined
@@ -56,7 +56,7 @@ export interface Report {
 }
 
 /**
- * A handler failed or died: the replay ended with it. It is not retried: where that can help, the handler retries.
+ * A handler failed or died, and the replay has ended. The replay retries nothing. If a retry can help, let the handler retry.
  *
  * @since 0.1.0
  * @category errors

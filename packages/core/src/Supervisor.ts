@@ -31,22 +31,22 @@ import { Observer } from "./Observer.js"
  * @category models
  */
 export interface Task {
-  /** Where it runs. */
+  /** Where the task runs. */
   readonly home: Home
-  /** Handles it. It has no typed failure; a defect ends the slot's fiber. */
+  /** Handles the task. It has no typed failure. A defect ends the slot's fiber. */
   readonly run: (host: Host) => Effect.Effect<void>
-  /** The fiber ended while it handled this task. The next one begins with it again. */
+  /** The fiber ended while it handled this task. The next fiber begins with this task again. */
   readonly crashed: (cause: Cause.Cause<never>) => void
-  /** The restart schedule has ended for it: handles it for the last time. A defect here is one more crash. */
+  /** The restart schedule has ended for the task: this is its last run. A defect here is one more crash. */
   readonly giveUp: (cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
-  /** It was in hand when it was interrupted, or in the mailbox when its slot ended. */
+  /** The task was interrupted in hand, or was in the mailbox when its slot ended. */
   readonly interrupted: () => void
-  /** The slot has done with it, whatever became of it. */
+  /** The task has left its slot, whether it was handled or not. */
   readonly left: () => void
 }
 
 /**
- * What a slot is made of.
+ * What the supervisor needs to start a slot.
  *
  * @since 0.1.0
  * @category models
@@ -54,15 +54,15 @@ export interface Task {
 export interface SlotOptions {
   /** For logs. */
   readonly name: string
-  /** Where it begins to run: that of its first task. */
+  /** Where the slot begins to run: the home of its first task. */
   readonly home: Home
-  /** Tasks in its mailbox, the one in hand included. */
+  /** How many tasks its mailbox holds, the one in hand included. */
   readonly capacity: number
-  /** When it is started again after a defect; undefined: never, so that a task whose handler dies is given up at once. */
+  /** When the slot is started again after a defect. Undefined: never, so that a task whose handler dies is given up at once. */
   readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
-  /** The place that `admit` has given to it. */
+  /** The place that `admit` has given to the slot. */
   readonly place: Share
-  /** It has ended. */
+  /** The slot has ended. */
   readonly onEnd: (slot: Slot) => void
 }
 
@@ -73,15 +73,15 @@ export interface SlotOptions {
  * @category models
  */
 export interface Service {
-  /** The schedule of restarts that slots have where their strategy names none. */
+  /** The schedule of restarts for slots whose strategy names none. */
   readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>>
-  /** The turns of the event loop, which is also the clock of what slots run. */
+  /** The turns of the event loop, which are also the clock of flights. */
   readonly turns: Turns
   /** One more user of the places that live slots take. */
   readonly places: () => Share
-  /** Whether one more slot may live; idle ones make room. `false`: the waiter is woken when a place is reserved for it. */
+  /** Whether one more slot may live. Idle slots end to make room. `false`: the waiter is woken when a place is reserved for it. */
   readonly admit: (places: Share, waiter: Waiter) => boolean
-  /** Starts a slot, which has been admitted. */
+  /** Starts a slot that was admitted. */
   readonly start: (options: SlotOptions) => Slot
   /** How many slots live under this supervisor. */
   readonly live: () => number
@@ -103,15 +103,15 @@ export class Supervisor extends Context.Tag("@effect-eventbus/core/Supervisor")<
  */
 export interface Options {
   /**
-   * When, and how often for one message, a slot is started again. Each slot runs its own copy,
-   * which begins anew with each message that gets through. A schedule that throws has ended.
+   * When, and how often for one message, a slot is started again. Each slot runs a copy of its own, which begins anew
+   * after each message that leaves the slot. A schedule that throws counts as ended.
    * Default: `restartTimes` (3) restarts, from `restartBase` (100 ms) doubling, with jitter.
    */
   readonly restart?: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
 }
 
 /**
- * A supervisor that ends idle slots as long as the scope lives.
+ * A supervisor. As long as the scope lives, it ends slots that have been idle for `actorIdleTimeout`.
  *
  * @since 0.1.0
  * @category constructors
@@ -127,7 +127,7 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
   )
   const population = new Population(quota, () => turns.monotonic())
   const yard = new Yard(population, turns)
-  // Forks take over the region's interruptibility, and a layer may be built in an uninterruptible one.
+  // A fork is as interruptible as the region around it, and a layer may be built in an uninterruptible region.
   yield* Effect.forkScoped(Effect.interruptible(reap(population, turns, config.actorIdleTimeout)))
   return Supervisor.of({
     restart: options?.restart ?? Schedule.exponential(config.restartBase, 2).pipe(
@@ -151,7 +151,7 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
 export const layer = (options?: Options): Layer.Layer<Supervisor> => Layer.scoped(Supervisor, make(options))
 
 /**
- * Where tasks run: with the services, the logger and the FiberRefs of the fiber that makes it, without its spans.
+ * A place where tasks run: with the services, the logger and the FiberRefs of the fiber that makes it, without its spans.
  *
  * @since 0.1.0
  * @category constructors
@@ -160,7 +160,7 @@ export const home = <R>(name: string): Effect.Effect<Home, never, R> =>
   Effect.map(Effect.runtime<R>(), (runtime) => new Home(runtime as Runtime.Runtime<never>, name))
 
 /**
- * Somebody who waits for room, one thing at a time; `wake` is called once when it is reserved.
+ * A waiter for room, for one amount at a time. `wake` is called once, when the room is reserved.
  *
  * @since 0.1.0
  * @category constructors

@@ -32,9 +32,9 @@ export interface EnvelopeTopic<A, I = unknown> {
   readonly schema: Schema.Schema<A, I>
   /** The `event_type` of a payload that is published. */
   readonly eventType: (payload: A) => string
-  /** The event types that the schema knows, where the topic names them; else they are the `_tag`s of the schema, as far as it has such. */
+  /** The event types that the schema knows, if the topic names them. Undefined: they are the `_tag`s of the schema, if it has such. */
   readonly eventTypes: ReadonlyArray<string> | undefined
-  /** What writes and reads the topic's envelopes, where it is another than the bus's. */
+  /** The codec of the topic's envelopes, if it is another than the codec of the bus. */
   readonly codec: EnvelopeCodec.Service | undefined
   /** A subscription as a layer: what it needs and how it can fail to start are in its type. */
   readonly toLayer: <E = NotYetKnown, R = unknown, R2 = never, S extends Semantics = "at-least-once">(
@@ -73,7 +73,7 @@ export interface Any {
 }
 
 /**
- * What the handler of a topic is given: the decoded event, or a plain message's bytes.
+ * The first argument of a topic's handler: the decoded event, or a plain message's bytes.
  *
  * @since 0.1.0
  * @category models
@@ -81,7 +81,7 @@ export interface Any {
 export type Event<T extends Any> = T extends EnvelopeTopic<infer A, infer _I> ? A : Uint8Array
 
 /**
- * What the handler of a topic is told about its message.
+ * The second argument of a topic's handler.
  *
  * @since 0.1.0
  * @category models
@@ -97,8 +97,8 @@ export type DeliveryOf<T extends Any> = T extends { readonly kind: "envelope" } 
 export type DefaultSemantics<T extends Any> = T extends { readonly kind: "envelope" } ? "at-least-once" : "at-most-once"
 
 /**
- * Handles one event. It succeeds when the event is handled; a typed failure is retried, a defect restarts the actor.
- * It runs in its actor's fiber: what it forks with `Effect.fork` lives as long as that actor, so wait for what belongs to the event.
+ * Handles one event. It succeeds when the event is handled. A typed failure is retried, and a defect restarts the actor.
+ * The handler runs in its actor's fiber. A fiber that it forks with `Effect.fork` lives as long as that actor, so wait for all work that belongs to the event.
  *
  * @since 0.1.0
  * @category models
@@ -138,7 +138,7 @@ export interface PlainMessage {
   readonly headers?: Headers | undefined
   /** Kafka's key, of any bytes. Messages with one key are handled in order. Text is written as UTF-8. */
   readonly key?: Uint8Array | string | undefined
-  /** Orders the message among those of the same aggregate; the key where none is given. */
+  /** The aggregate: its messages are handled in order. Default: the key, if that is a valid aggregate id. */
   readonly aggregateId?: string | undefined
 }
 
@@ -154,7 +154,7 @@ export interface Options {
 }
 
 /**
- * What can be said of a topic of envelopes.
+ * The options of a topic of envelopes.
  *
  * @since 0.1.0
  * @category models
@@ -163,11 +163,11 @@ export interface EnvelopeTopicOptions<A> extends Options {
   /** The `event_type` of a payload. Default: its `_tag`. */
   readonly eventType?: ((payload: A) => string) | undefined
   /**
-   * The event types that the schema knows: those that `eventType` answers. An event of another type then is of an unknown type, which is no
-   * garbage (`onUnknownType` of a subscription). Default: the `_tag`s of the schema where these are the event types, else nothing is known.
+   * The event types that the schema knows: all answers of `eventType`. An event of another type is then of an unknown type, and not
+   * undecodable (`onUnknownType` of a subscription). Default: the `_tag`s of the schema if these are the event types, else nothing is known.
    */
   readonly eventTypes?: ReadonlyArray<string> | undefined
-  /** What writes and reads the topic's envelopes, where their format is another one. Default: the codec of the bus. */
+  /** The codec of the topic's envelopes, if their format is another one. Default: the codec of the bus. */
   readonly codec?: EnvelopeCodec.Service | undefined
 }
 
