@@ -29,7 +29,6 @@ import { type AnySubscription, type Entry, Registry } from "./internal/registry.
 import * as InternalReplay from "./internal/replay.js"
 import * as Internal from "./internal/subscription.js"
 import { Observer } from "./Observer.js"
-import type * as Presubscription from "./Presubscription.js"
 import type * as Replay from "./Replay.js"
 import { Strategy } from "./Strategy.js"
 import type {
@@ -38,19 +37,21 @@ import type {
   FailureOf,
   NotYetKnown,
   OptionsFor,
+  Presubscription,
+  PresubscriptionOptions,
   ReadingOptions,
   Subscription
 } from "./Subscription.js"
 import * as Supervisor from "./Supervisor.js"
-import type * as Topic from "./Topic.js"
+import type * as Topic from "./TopicDefinition.js"
 import type {
+  EnvelopeDefinition,
   EnvelopeHandler,
   EnvelopeMessage,
-  EnvelopeTopic,
+  PlainDefinition,
   PlainHandler,
-  PlainMessage,
-  PlainTopic
-} from "./Topic.js"
+  PlainMessage
+} from "./TopicDefinition.js"
 import type { OutgoingMessage, Receipt, Semantics, TopicSpec } from "./Transport.js"
 import { Transport } from "./Transport.js"
 
@@ -85,8 +86,8 @@ export interface Service {
    * `PublishFailed` with `outcome: "unknown"` the message may have been written all the same.
    */
   readonly publish: {
-    <A, I>(topic: EnvelopeTopic<A, I>, message: EnvelopeMessage<A>): Effect.Effect<Receipt, PublishError>
-    (topic: PlainTopic, message: PlainMessage): Effect.Effect<Receipt, PublishError>
+    <A, I>(topic: EnvelopeDefinition<A, I>, message: EnvelopeMessage<A>): Effect.Effect<Receipt, PublishError>
+    (topic: PlainDefinition, message: PlainMessage): Effect.Effect<Receipt, PublishError>
   }
   /**
    * Publishes several messages in one go. The messages of one aggregate are written in the order given.
@@ -94,18 +95,21 @@ export interface Service {
    */
   readonly publishAll: {
     <A, I>(
-      topic: EnvelopeTopic<A, I>,
+      topic: EnvelopeDefinition<A, I>,
       messages: ReadonlyArray<EnvelopeMessage<A>>
     ): Effect.Effect<ReadonlyArray<Receipt>, PublishAllFailed>
-    (topic: PlainTopic, messages: ReadonlyArray<PlainMessage>): Effect.Effect<ReadonlyArray<Receipt>, PublishAllFailed>
+    (
+      topic: PlainDefinition,
+      messages: ReadonlyArray<PlainMessage>
+    ): Effect.Effect<ReadonlyArray<Receipt>, PublishAllFailed>
   }
   /**
    * Answers what `publish` would give to the transport, without publishing it: the encoded message with its id. An outbox can store it
    * beside your own data.
    */
   readonly encode: {
-    <A, I>(topic: EnvelopeTopic<A, I>, message: EnvelopeMessage<A>): Effect.Effect<OutgoingMessage, PublishError>
-    (topic: PlainTopic, message: PlainMessage): Effect.Effect<OutgoingMessage, PublishError>
+    <A, I>(topic: EnvelopeDefinition<A, I>, message: EnvelopeMessage<A>): Effect.Effect<OutgoingMessage, PublishError>
+    (topic: PlainDefinition, message: PlainMessage): Effect.Effect<OutgoingMessage, PublishError>
   }
   /**
    * Subscribes for as long as the scope lives. A bus has one subscription of a topic and group at a time.
@@ -129,9 +133,9 @@ export interface Service {
    * `withoutHandler: "skip"` they are skipped instead. `Presubscription.layer` does the same as a layer.
    */
   readonly presubscribe: <A, I>(
-    topic: EnvelopeTopic<A, I> | PlainTopic,
-    options?: Presubscription.Options
-  ) => Effect.Effect<Presubscription.Presubscription, SubscribeError, Scope.Scope>
+    topic: EnvelopeDefinition<A, I> | PlainDefinition,
+    options?: PresubscriptionOptions
+  ) => Effect.Effect<Presubscription, SubscribeError, Scope.Scope>
   /**
    * Reads a bounded part of a topic (by default all of it until now) and has it handled: in order per aggregate, with aggregates side by side.
    * It is outside of any group, so that no subscription notices. The first handler that fails ends it.
@@ -139,12 +143,12 @@ export interface Service {
    */
   readonly replay: {
     <A, I, E, R>(
-      topic: EnvelopeTopic<A, I>,
+      topic: EnvelopeDefinition<A, I>,
       handler: EnvelopeHandler<A, E, R>,
       options?: Replay.Options
     ): Effect.Effect<Replay.Report, Replay.ReplayFailed<E> | Replay.ReplayError, Exclude<R, Scope.Scope>>
     <E, R>(
-      topic: PlainTopic,
+      topic: PlainDefinition,
       handler: PlainHandler<E, R>,
       options?: Replay.Options
     ): Effect.Effect<Replay.Report, Replay.ReplayFailed<E> | Replay.ReplayError, Exclude<R, Scope.Scope>>
@@ -164,7 +168,7 @@ export interface Service {
  */
 export class EventBus extends Context.Tag("@effect-eventbus/core/EventBus")<EventBus, Service>() {}
 
-type AnyTopic = EnvelopeTopic<unknown, unknown> | PlainTopic
+type AnyTopic = EnvelopeDefinition<unknown, unknown> | PlainDefinition
 type AnyMessage = EnvelopeMessage<unknown> | PlainMessage
 type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown, E, R>
 
@@ -323,7 +327,7 @@ export const make = Effect.gen(function*() {
       return former
     })
 
-  const presubscribe = (topic: AnyTopic, options: Presubscription.Options = {}) =>
+  const presubscribe = (topic: AnyTopic, options: PresubscriptionOptions = {}) =>
     Effect.gen(function*() {
       if (isClosed) return yield* new BusClosed({ topic: topic.name })
       yield* provided.check(topic.name)

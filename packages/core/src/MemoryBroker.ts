@@ -75,6 +75,8 @@ export type {
   JournalEntry
 } from "./internal/memoryLog.js"
 
+type Topic = MemoryTopic<MemoryGroup.MemoryGroup>
+
 /**
  * What the memory transport needs of its broker, and what tests look at.
  *
@@ -85,9 +87,9 @@ export interface Service {
   readonly maxMessageBytes: number
   readonly maxMessages: number
   /** The topic, made on first use where the settings say so. */
-  readonly topic: (spec: TopicSpec) => Effect.Effect<MemoryTopic, UnknownTopic | InvalidConfiguration>
+  readonly topic: (spec: TopicSpec) => Effect.Effect<Topic, UnknownTopic | InvalidConfiguration>
   /** The group of a topic; it begins to exist here, at the given end of the log. */
-  readonly group: (topic: MemoryTopic, name: string, startFrom: "earliest" | "latest") => MemoryGroup.MemoryGroup
+  readonly group: (topic: Topic, name: string, startFrom: "earliest" | "latest") => MemoryGroup.MemoryGroup
   /** Makes a topic, for brokers that validate. */
   readonly createTopic: (name: string, partitions?: number) => Effect.Effect<void>
   /** How far a group is: for each partition its watermark and the end of the log. Empty where there is no such group. */
@@ -121,10 +123,10 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
     }
     const now = () => clock.unsafeCurrentTimeMillis()
     const journal = new Journal(settings.journal)
-    const topics = new Map<string, MemoryTopic>()
+    const topics = new Map<string, Topic>()
 
-    const create = (name: string, partitions: number): MemoryTopic => {
-      const topic = new MemoryTopic(name, partitions, settings.maxMessages, journal, now)
+    const create = (name: string, partitions: number): Topic => {
+      const topic: Topic = new MemoryTopic(name, partitions, settings.maxMessages, journal, now)
       topics.set(name, topic)
       return topic
     }
@@ -133,7 +135,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
       maxMessageBytes: settings.maxMessageBytes,
       maxMessages: settings.maxMessages,
       topic: (spec) =>
-        Effect.suspend((): Effect.Effect<MemoryTopic, UnknownTopic | InvalidConfiguration> => {
+        Effect.suspend((): Effect.Effect<Topic, UnknownTopic | InvalidConfiguration> => {
           const found = topics.get(spec.name)
           if (spec.partitions !== undefined && !(Number.isSafeInteger(spec.partitions) && spec.partitions > 0)) {
             return new InvalidConfiguration({

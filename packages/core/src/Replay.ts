@@ -28,9 +28,12 @@ export interface Options {
   readonly partitions?: ReadonlyArray<number> | undefined
   /** How many handlers run at once, each for another aggregate. Default: unbounded, within the bounds of the bus. */
   readonly concurrency?: number | undefined
-  /** After this time a handler is interrupted and has failed with `HandlerTimeout`. Default: none. */
+  /**
+   * After this time a handler is interrupted, and has failed with `HandlerTimeout`. A promise behind it goes on unless it is given the
+   * signal of `Effect.tryPromise((signal) => …)`, also beside the next attempt. Default: none.
+   */
   readonly handlerTimeout?: Duration.DurationInput | undefined
-  /** Whether the last valid token of the subject counts as the aggregate id where nothing else does (NATS). Default: false. */
+  /** Whether the last valid token of the subject is the aggregate id if the message has no other (NATS). Default: false. */
   readonly aggregateIdFromSubject?: boolean | undefined
 }
 

@@ -16,55 +16,26 @@ import * as Layer from "effect/Layer"
 import type * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import { EventBusConfig } from "./EventBusConfig.js"
-import { Home, type Host } from "./internal/home.js"
+import { Home } from "./internal/home.js"
 import { Population } from "./internal/population.js"
 import * as Provided from "./internal/provided.js"
 import { Quota, type Share, Waiter } from "./internal/quota.js"
-import { Slot, Yard } from "./internal/slot.js"
+import { Slot, type SlotOptions, Yard } from "./internal/slot.js"
 import { Turns } from "./internal/turn.js"
 import { Observer } from "./Observer.js"
 
-/**
- * Something that a slot runs. The bus makes its messages tasks.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Task {
-  /** Where the task runs. */
-  readonly home: Home
-  /** Handles the task. It has no typed failure. A defect ends the slot's fiber. */
-  readonly run: (host: Host) => Effect.Effect<void>
-  /** The fiber ended while it handled this task. The next fiber begins with this task again. */
-  readonly crashed: (cause: Cause.Cause<never>) => void
-  /** The restart schedule has ended for the task: this is its last run. A defect here is one more crash. */
-  readonly giveUp: (cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
-  /** The task was interrupted in hand, or was in the mailbox when its slot ended. */
-  readonly interrupted: () => void
-  /** The task has left its slot, whether it was handled or not. */
-  readonly left: () => void
-}
-
-/**
- * What the supervisor needs to start a slot.
- *
- * @since 0.1.0
- * @category models
- */
-export interface SlotOptions {
-  /** For logs. */
-  readonly name: string
-  /** Where the slot begins to run: the home of its first task. */
-  readonly home: Home
-  /** How many tasks its mailbox holds, the one in hand included. */
-  readonly capacity: number
-  /** When the slot is started again after a defect. Undefined: never, so that a task whose handler dies is given up at once. */
-  readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
-  /** The place that `admit` has given to the slot. */
-  readonly place: Share
-  /** The slot has ended. */
-  readonly onEnd: (slot: Slot) => void
-}
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  SlotOptions,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Task
+} from "./internal/slot.js"
 
 /**
  * Starts slots and counts them.

@@ -7,6 +7,7 @@ import { describe } from "vitest"
 import type { Subject } from "./conformance/Bench.js"
 import { bounds } from "./conformance/bounds.js"
 import { failures } from "./conformance/failures.js"
+import { fairness } from "./conformance/fairness.js"
 import { garbage } from "./conformance/garbage.js"
 import { keysOrder } from "./conformance/keys.js"
 import { lifecycle } from "./conformance/lifecycle.js"
@@ -35,6 +36,7 @@ export const suite = (subject: Subject): void => {
     settlement(subject)
     failures(subject)
     bounds(subject)
+    fairness(subject)
     garbage(subject)
     readings(subject)
     lifecycle(subject)

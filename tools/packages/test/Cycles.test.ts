@@ -11,18 +11,6 @@ import { root } from "./Consumer.js"
  * error, and so is one that is listed and gone.
  */
 const known: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
-  "packages/core": [
-    ["ActorSupervisor.ts", "internal/actor.ts"],
-    [
-      "EventBus.ts",
-      "Presubscription.ts",
-      "Topic.ts",
-      "internal/checks.ts",
-      "internal/outgoing.ts",
-      "internal/presubscription.ts"
-    ],
-    ["internal/memoryGroup.ts", "internal/memoryLog.ts"]
-  ],
   "packages/kafka": [[
     "KafkaConfig.ts",
     "KafkaConfigSpec.ts",

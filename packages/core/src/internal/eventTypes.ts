@@ -2,7 +2,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as AST from "effect/SchemaAST"
 import type { Envelope } from "../Envelope.js"
-import type { EnvelopeTopic } from "../Topic.js"
+import type { EnvelopeDefinition } from "../TopicDefinition.js"
 
 /**
  * The event type of a payload by default. A payload without a tag has an `eventType` by its topic's type; blank is refused when it is published.
@@ -28,7 +28,7 @@ export interface Known {
  *
  * @internal
  */
-export const of = (topic: EnvelopeTopic<unknown, unknown>): Known | undefined => {
+export const of = (topic: EnvelopeDefinition<unknown, unknown>): Known | undefined => {
   if (topic.eventTypes !== undefined) return { types: new Set(topic.eventTypes), isNamed: true }
   if (topic.eventType !== tagOf) return undefined
   const types = new Set<string>()

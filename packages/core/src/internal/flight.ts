@@ -5,13 +5,12 @@ import type { Delivery, EnvelopeDelivery } from "../Delivery.js"
 import type { Envelope } from "../Envelope.js"
 import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
 import type * as Observer from "../Observer.js"
-import type { Task } from "../Supervisor.js"
 import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
-import type { Mailbox } from "./mailboxes.js"
 import type { Share } from "./quota.js"
+import type { Slot, Task } from "./slot.js"
 
 /**
  * Where flights may go from each state. Nothing follows `ended`.
@@ -110,7 +109,7 @@ export class Flight implements Observer.FlightView, Task {
   undecodable: DecodeError | UnknownEventType | undefined
   readonly isTombstone: boolean
   /** The aggregate's mailbox, from dispatching on. */
-  mailbox: Mailbox | undefined
+  mailbox: { readonly key: string; readonly slot: Slot; readonly left: () => void } | undefined
 
   constructor(
     readonly message: IncomingMessage,
@@ -127,7 +126,6 @@ export class Flight implements Observer.FlightView, Task {
     this.isTombstone = read.isTombstone
     this.state = state
     this.takenAt = this.since = carrier.subscriber.time()
-    this.told(undefined)
   }
 
   get topic(): string {
@@ -177,6 +175,11 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   // ----- transitions
+
+  /** Its lane has taken it: from now on the transport has it no more. */
+  taken(): void {
+    this.told(undefined)
+  }
 
   /** The broker has confirmed the settlement. The flight goes to its mailbox. */
   settled(): void {

@@ -9,6 +9,7 @@ import * as FiberRefs from "effect/FiberRefs"
 import * as HashMap from "effect/HashMap"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 
@@ -45,6 +46,15 @@ const attemptScope = {
     ofAttempt((scope) => Scope.addFinalizerExit(scope, finalizer)),
   fork: (strategy: ExecutionStrategy.ExecutionStrategy) => ofAttempt((scope) => Scope.fork(scope, strategy))
 } as unknown as Scope.Scope
+
+/**
+ * Effect's default scheduler has a queue and a promise for each fiber that is given to it. Slots that are woken in one tick share one
+ * queue; when they yield is decided as ever.
+ */
+const together: Scheduler.Scheduler = {
+  shouldYield: (fiber) => Scheduler.defaultScheduler.shouldYield(fiber),
+  scheduleTask: (task, priority) => Scheduler.defaultScheduler.scheduleTask(task, priority)
+}
 
 /**
  * Ends the scope of the attempt that has just ended.
@@ -90,8 +100,13 @@ export class Home {
       "eventbus.subscription",
       name as unknown
     )
+    const scheduler = FiberRefs.getOrDefault(subscriber.fiberRefs, FiberRef.currentScheduler)
     // Each fiber sets these itself. The subscriber's values would only stay behind them.
     const runtime = subscriber.pipe(
+      Runtime.setFiberRef(
+        FiberRef.currentScheduler,
+        scheduler === Scheduler.defaultScheduler ? together : scheduler
+      ),
       // The fiber that subscribes may be uninterruptible, and the captured runtime remembers that.
       Runtime.enableRuntimeFlag(RuntimeFlags.Interruption),
       Runtime.deleteFiberRef(FiberRef.currentContext),

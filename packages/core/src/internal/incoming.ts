@@ -5,7 +5,7 @@ import * as AggregateId from "../AggregateId.js"
 import type { Envelope } from "../Envelope.js"
 import type * as EnvelopeCodec from "../EnvelopeCodec.js"
 import { DecodeError, type Position, UnknownEventType } from "../EventBusError.js"
-import type { EnvelopeTopic, PlainTopic } from "../Topic.js"
+import type { EnvelopeDefinition, PlainDefinition } from "../TopicDefinition.js"
 import type { IncomingMessage } from "../Transport.js"
 import * as EventTypes from "./eventTypes.js"
 import * as MailboxKey from "./mailboxKey.js"
@@ -50,7 +50,7 @@ export type Decoding =
 
 /** @internal */
 export const make = (
-  topic: EnvelopeTopic<unknown, unknown> | PlainTopic,
+  topic: EnvelopeDefinition<unknown, unknown> | PlainDefinition,
   busCodec: EnvelopeCodec.Service,
   options: { readonly aggregateIdFromSubject?: boolean | undefined }
 ): Incoming => {
@@ -153,7 +153,7 @@ const issueOf = (envelope: Envelope): string | undefined => {
 const codecError = (message: IncomingMessage, issue: string, cause?: unknown): DecodeError =>
   new DecodeError({ reason: "Codec", issue, cause, position: positionOf(message) })
 
-const eventOf = (topic: EnvelopeTopic<unknown, unknown>): Incoming["event"] => {
+const eventOf = (topic: EnvelopeDefinition<unknown, unknown>): Incoming["event"] => {
   // It answers an Either where it can.
   const decodePayload = ParseResult.decodeUnknown(topic.schema)
   const known = EventTypes.of(topic)

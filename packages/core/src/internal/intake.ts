@@ -123,6 +123,7 @@ export class Intake implements Lane, Carrier {
       return false
     }
     this.head = undefined
+    flight.taken()
     this.pace.took()
     this.stage?.add(flight)
     return true
@@ -148,8 +149,8 @@ export class Intake implements Lane, Carrier {
     if (head === undefined) return
     this.head = undefined
     this.settings.mailboxes.cancel(this.forMailbox)
-    head.giveBack()
-    this.left--
+    this.unfinished--
+    this.bytes.give(head.size)
   }
 
   // ----- called by flights

@@ -35,14 +35,15 @@ export class Mailbox {
  */
 export class Mailboxes {
   private readonly shared = new Map<number, Slot>()
-  private readonly sharedPlaces: Share
+  /** One that nobody uses would keep places for itself. */
+  private readonly sharedPlaces: Share | undefined
 
   constructor(
     readonly supervisor: Supervisor.Service,
     readonly strategy: Strategy.Service,
     private readonly defaultCapacity: number
   ) {
-    this.sharedPlaces = supervisor.places()
+    this.sharedPlaces = strategy.slots === "per-aggregate" ? undefined : supervisor.places()
   }
 
   /** The mailboxes of one subscription. */
@@ -70,12 +71,13 @@ export class Mailboxes {
   /** A slot that several subscriptions share. Undefined: there is no place for it, and the waiter is woken when there is. */
   sharedSlot(key: string, subscriber: Subscriber, waiter: Waiter): Slot | undefined {
     const { slots } = this.strategy
-    if (slots === "per-aggregate") return undefined
+    const places = this.sharedPlaces
+    if (slots === "per-aggregate" || places === undefined) return undefined
     const index = slots.slotOf(key)
     const found = this.shared.get(index)
     if (found !== undefined) return found
-    if (!this.supervisor.admit(this.sharedPlaces, waiter)) return undefined
-    const slot = this.start(`${this.strategy.name}-${index}`, subscriber, this.sharedPlaces, () => {
+    if (!this.supervisor.admit(places, waiter)) return undefined
+    const slot = this.start(`${this.strategy.name}-${index}`, subscriber, places, () => {
       if (this.shared.get(index) === slot) this.shared.delete(index)
     })
     this.shared.set(index, slot)
@@ -84,7 +86,7 @@ export class Mailboxes {
 
   /** The waiter waits for no place among the shared slots. */
   cancelShared(waiter: Waiter): void {
-    this.sharedPlaces.cancel(waiter)
+    this.sharedPlaces?.cancel(waiter)
   }
 
   /** Ends the shared slots. The bus has closed its subscriptions before. */
@@ -98,13 +100,14 @@ export class Mailboxes {
  */
 export class AddressBook {
   private readonly mailboxes = new ChurningMap<string, Mailbox>()
-  private readonly places: Share
+  /** Of the actors that are its own; undefined where slots are shared. */
+  private readonly places: Share | undefined
   /** The keys of empty mailboxes for messages that have no key. They are used first, so that idle slots get work first. */
   private readonly free: Array<string> = Array.from({ length: keyless }, (_, i) => ` rr-${i}`)
   private nextKeyless = 0
 
   constructor(private readonly owner: Mailboxes, private readonly subscriber: Subscriber) {
-    this.places = owner.supervisor.places()
+    this.places = owner.strategy.slots === "per-aggregate" ? owner.supervisor.places() : undefined
   }
 
   /** Puts a flight into its mailbox. `false`: there is no room, and the waiter is woken when some is reserved for it. */
@@ -124,7 +127,7 @@ export class AddressBook {
 
   /** The waiter waits no more. */
   cancel(waiter: Waiter): void {
-    if (this.isShared) this.owner.cancelShared(waiter)
+    if (this.places === undefined) this.owner.cancelShared(waiter)
     else this.places.cancel(waiter)
     waiter.room?.cancel(waiter)
   }
@@ -155,15 +158,15 @@ export class AddressBook {
 
   /** The subscription ends. The slots that only it uses end with it. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.map(this.isShared ? Effect.void : stopAll(this.slots()), () => this.places.end())
+    Effect.map(this.isShared ? Effect.void : stopAll(this.slots()), () => this.places?.end())
   )
 
   get isShared(): boolean {
-    return this.owner.strategy.slots !== "per-aggregate"
+    return this.places === undefined
   }
 
   private slotFor(key: string, waiter: Waiter): Slot | undefined {
-    if (this.isShared) return this.owner.sharedSlot(key, this.subscriber, waiter)
+    if (this.places === undefined) return this.owner.sharedSlot(key, this.subscriber, waiter)
     if (!this.owner.supervisor.admit(this.places, waiter)) return undefined
     return this.owner.start(key, this.subscriber, this.places, this.ended)
   }

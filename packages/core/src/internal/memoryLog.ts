@@ -1,7 +1,6 @@
 import * as Effect from "effect/Effect"
 import { partition as partitionOf } from "../Partitioner.js"
 import type { OutgoingMessage, Receipt } from "../Transport.js"
-import type { MemoryGroup } from "./memoryGroup.js"
 import { Blocks, type StoredMessage } from "./storedMessage.js"
 
 /** What happened on the broker, for tests. */
@@ -47,10 +46,20 @@ export class Journal {
   }
 }
 
+/**
+ * A group of a topic, as far as its log knows it.
+ *
+ * @internal
+ */
+export interface Reader {
+  readonly watermark: (partition: number) => number
+  readonly pump: (partition: number) => void
+}
+
 /** @internal */
-export class MemoryTopic {
+export class MemoryTopic<Group extends Reader = Reader> {
   readonly partitions: ReadonlyArray<MemoryPartition>
-  readonly groups = new Map<string, MemoryGroup>()
+  readonly groups = new Map<string, Group>()
   private nextPartition = 0
   private readonly turn = Effect.unsafeMakeSemaphore(1)
   /** How many publishers wait for room. */
@@ -67,7 +76,7 @@ export class MemoryTopic {
     this.partitions = Array.from({ length: partitions }, () => new MemoryPartition())
   }
 
-  group(name: string, make: () => MemoryGroup): MemoryGroup {
+  group(name: string, make: () => Group): Group {
     let group = this.groups.get(name)
     if (group === undefined) this.groups.set(name, group = make())
     return group

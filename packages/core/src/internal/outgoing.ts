@@ -6,7 +6,7 @@ import * as Envelope from "../Envelope.js"
 import type * as EnvelopeCodec from "../EnvelopeCodec.js"
 import { InvalidMessage } from "../EventBusError.js"
 import * as Headers from "../Headers.js"
-import type { EnvelopeMessage, EnvelopeTopic, PlainMessage, PlainTopic } from "../Topic.js"
+import type { EnvelopeDefinition, EnvelopeMessage, PlainDefinition, PlainMessage } from "../TopicDefinition.js"
 import type { OutgoingMessage } from "../Transport.js"
 import * as ParseIssue from "./parseIssue.js"
 import * as Safely from "./safely.js"
@@ -23,7 +23,7 @@ type Result = Either.Either<OutgoingMessage, InvalidMessage>
  */
 export const make = (
   codec: EnvelopeCodec.Service,
-  topic: EnvelopeTopic<unknown, unknown> | PlainTopic,
+  topic: EnvelopeDefinition<unknown, unknown> | PlainDefinition,
   message: EnvelopeMessage<unknown> | PlainMessage,
   now: number
 ): Result | Effect.Effect<OutgoingMessage, InvalidMessage> =>
@@ -36,7 +36,7 @@ type Encode = (payload: unknown) => Effect.Effect<unknown, ParseResult.ParseIssu
 const encoders = new WeakMap<object, Encode>()
 
 /** Compiling a schema's encoder costs more than using it. It answers an Either where it can. */
-const encoderOf = (topic: EnvelopeTopic<unknown, unknown>) => {
+const encoderOf = (topic: EnvelopeDefinition<unknown, unknown>) => {
   let encode = encoders.get(topic.schema)
   if (encode === undefined) {
     encode = ParseResult.encodeUnknown(topic.schema)
@@ -50,7 +50,7 @@ const invalid = (topic: { readonly name: string }, issue: string, cause?: unknow
 
 const fromEnvelope = (
   codec: EnvelopeCodec.Service,
-  topic: EnvelopeTopic<unknown, unknown>,
+  topic: EnvelopeDefinition<unknown, unknown>,
   message: EnvelopeMessage<unknown>,
   now: number
 ): Result | Effect.Effect<OutgoingMessage, InvalidMessage> => {
@@ -81,7 +81,7 @@ const misfit = (topic: { readonly name: string }, issue: ParseResult.ParseIssue)
 /** The rest, with the payload as the Schema encoded it. */
 const finish = (
   codec: EnvelopeCodec.Service,
-  topic: EnvelopeTopic<unknown, unknown>,
+  topic: EnvelopeDefinition<unknown, unknown>,
   message: EnvelopeMessage<unknown>,
   payload: unknown,
   now: number
@@ -112,7 +112,7 @@ const finish = (
   }
 }
 
-const fromPlain = (topic: PlainTopic, message: PlainMessage): Result =>
+const fromPlain = (topic: PlainDefinition, message: PlainMessage): Result =>
   message.aggregateId !== undefined && !AggregateId.isValid(message.aggregateId)
     ? invalid(topic, "aggregateId must be 1 to 256 of A-Z a-z 0-9 : _ - . /")
     : Either.right({

@@ -1,5 +1,28 @@
 import type { Quota, Share, Waiter } from "./quota.js"
-import type { Ends, Slot } from "./slot.js"
+
+/**
+ * A slot, as far as its life goes.
+ *
+ * @internal
+ */
+export interface Mortal {
+  idleSince: number
+  /** Its neighbours in the list of those that are idle; undefined where it isn't in it. */
+  older: Mortal | Ends | undefined
+  younger: Mortal | Ends | undefined
+  readonly place: Share
+  readonly end: () => void
+}
+
+/**
+ * The node of the list of idle slots itself: the oldest comes after it, the youngest before it.
+ *
+ * @internal
+ */
+export interface Ends {
+  older: Mortal | Ends
+  younger: Mortal | Ends
+}
 
 /**
  * How many slots live, and which of them are idle. Idle slots end to make room for others, and the one that has been idle longest ends first.
@@ -25,7 +48,7 @@ export class Population {
     return waiter.granted > 0 && share.take(1, waiter)
   }
 
-  becameIdle(slot: Slot): void {
+  becameIdle(slot: Mortal): void {
     slot.idleSince = this.now()
     const { older } = this.idle
     slot.older = older
@@ -35,7 +58,7 @@ export class Population {
     if (this.quota.waiting > 0) this.makeRoom()
   }
 
-  becameBusy(slot: Slot): void {
+  becameBusy(slot: Mortal): void {
     const { older, younger } = slot
     if (older === undefined || younger === undefined) return
     older.younger = younger
@@ -48,7 +71,7 @@ export class Population {
     this.live++
   }
 
-  ended(slot: Slot): void {
+  ended(slot: Mortal): void {
     this.live--
     this.becameBusy(slot)
     slot.place.give(1)
@@ -68,8 +91,8 @@ export class Population {
     for (let { oldest } = this; oldest !== undefined && this.quota.waiting > 0; { oldest } = this) oldest.end()
   }
 
-  private get oldest(): Slot | undefined {
+  private get oldest(): Mortal | undefined {
     const { younger } = this.idle
-    return younger === this.idle ? undefined : younger as Slot
+    return younger === this.idle ? undefined : younger as Mortal
   }
 }

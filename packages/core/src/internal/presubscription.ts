@@ -5,7 +5,7 @@ import * as FiberId from "effect/FiberId"
 import * as Scope from "effect/Scope"
 import type * as EventBusConfig from "../EventBusConfig.js"
 import type { SubscribeError } from "../EventBusError.js"
-import type { Presubscription } from "../Presubscription.js"
+import type { Presubscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import { WaitingLane, type WaitingState } from "./waitingLane.js"
 

@@ -3,8 +3,6 @@ import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import type * as EnvelopeCodec from "../EnvelopeCodec.js"
-import type * as EventBusConfig from "../EventBusConfig.js"
 import { InvalidConfiguration } from "../EventBusError.js"
 
 /*
@@ -34,7 +32,7 @@ const PATIENCE = "30 seconds"
  * @internal
  */
 export const watch = (
-  config: EventBusConfig.Service,
+  config: object,
   names: ReadonlyArray<string>
 ): Effect.Effect<void, never, Scope.Scope> => {
   let isSaid = false
@@ -74,9 +72,9 @@ export interface Provided {
  * @internal
  */
 export const make = (
-  tags: { readonly config: typeof EventBusConfig.EventBusConfig; readonly codec: typeof EnvelopeCodec.EnvelopeCodec },
-  config: EventBusConfig.Service,
-  codec: EnvelopeCodec.Service
+  tags: { readonly config: { readonly key: string }; readonly codec: { readonly key: string } },
+  config: object,
+  codec: object
 ): Provided => {
   use(config, codec)
   const issues = Effect.contextWith((context: Context.Context<never>) => {
@@ -106,8 +104,8 @@ export const make = (
 }
 
 /** A reference's value in a context. A reference that was not provided has its default, which is not in the context. */
-const entry = <A>(context: Context.Context<never>, tag: Context.Tag<never, A> | { readonly key: string }) =>
-  context.unsafeMap.get(tag.key) as A | undefined
+const entry = (context: Context.Context<never>, tag: { readonly key: string }) =>
+  context.unsafeMap.get(tag.key) as object | undefined
 
 const isSame = (one: object, other: object): boolean =>
   Object.entries(one).every(([name, value]) => Equal.equals(value, (other as Record<string, unknown>)[name]))

@@ -24,6 +24,8 @@ export class Quota {
     const share = new Share(this)
     this.shares.add(share)
     this.divide()
+    // The minimum shares are rounded down, and less may be kept for others now.
+    this.serve()
     return share
   }
 
@@ -34,7 +36,8 @@ export class Quota {
 
   /** Whether a share that does not wait can have an amount now. An amount above the whole bound fits when nothing is used. */
   fits(share: Share, amount: number): boolean {
-    return this.room(share, amount) >= amount || (this.used === 0 && this.queue.length === 0)
+    if (this.room(share, amount) >= amount) return true
+    return this.queue.length === 0 && (this.used === 0 || !this.isSmall(amount) && amount <= this.max - this.used)
   }
 
   /** How much of an amount a share that does not wait can have now. */
@@ -110,12 +113,18 @@ export class Quota {
     const free = this.max - this.used
     const unused = Math.max(0, this.minimum - share.used)
     if (amount <= Math.min(free, unused)) return isFirst || this.isPassable
-    return isFirst && amount <= free - (this.kept - unused)
+    // Behind one that nobody passes, nothing has to be kept for others: they might never give back what it waits for.
+    return isFirst && amount <= (this.isPassable ? free - (this.kept - unused) : free)
   }
 
   /** Whether the first one who waits gets its room even if all others use their minimum share. */
   private get isPassable(): boolean {
-    return this.queue[0]!.wanted <= this.max - this.minimum * this.shares.size
+    return this.isSmall(this.queue[0]!.wanted)
+  }
+
+  /** Whether there is an amount beside the minimum shares. */
+  private isSmall(amount: number): boolean {
+    return amount <= this.max - this.minimum * this.shares.size
   }
 
   private divide(): void {

@@ -1,9 +1,9 @@
 import type * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { Key, Spec } from "../ConfigSpec.js"
 import * as Root from "./configRoot.js"
 import * as Source from "./configSource.js"
+import type { Key, Spec } from "./setting.js"
 
 /**
  * What a provider has for a spec.

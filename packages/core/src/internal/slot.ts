@@ -7,11 +7,50 @@ import type * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { SlotOptions, Task } from "../Supervisor.js"
 import { endScope, type Home, type Host, refsOf } from "./home.js"
-import type { Population } from "./population.js"
+import type { Ends, Mortal, Population } from "./population.js"
 import type { Share, Waiter } from "./quota.js"
 import type { Turns } from "./turn.js"
+
+/**
+ * Something that a slot runs. The bus makes its messages tasks.
+ *
+ * @internal
+ */
+export interface Task {
+  /** Where it runs. */
+  readonly home: Home
+  /** Handles the task. It has no typed failure. A defect ends the slot's fiber. */
+  readonly run: (host: Host) => Effect.Effect<void>
+  /** The fiber ended while it handled this task. The next fiber begins with this task again. */
+  readonly crashed: (cause: Cause.Cause<never>) => void
+  /** The restart schedule has ended for the task: this is its last run. A defect here is one more crash. */
+  readonly giveUp: (cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
+  /** The task was interrupted in hand, or was in the mailbox when its slot ended. */
+  readonly interrupted: () => void
+  /** The task has left its slot, whether it was handled or not. */
+  readonly left: () => void
+}
+
+/**
+ * What a slot is made of.
+ *
+ * @internal
+ */
+export interface SlotOptions {
+  /** For logs. */
+  readonly name: string
+  /** Where the slot begins to run: the home of its first task. */
+  readonly home: Home
+  /** How many tasks its mailbox holds, the one in hand included. */
+  readonly capacity: number
+  /** When the slot is started again after a defect. Undefined: never, so that a task whose handler dies is given up at once. */
+  readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
+  /** The place that `admit` has given to the slot. */
+  readonly place: Share
+  /** It has ended. */
+  readonly onEnd: (slot: Slot) => void
+}
 
 /** Tasks that are done are cut off the array when there are this many, and when they are half of it. */
 const cutAt = 64
@@ -47,11 +86,11 @@ export class Yard {
  *
  * @internal
  */
-export class Slot implements Host {
+export class Slot implements Host, Mortal {
   idleSince = 0
   /** Its neighbours in the list of those that are idle; undefined where it isn't in it. */
-  older: Slot | Ends | undefined
-  younger: Slot | Ends | undefined
+  older: Mortal | Ends | undefined
+  younger: Mortal | Ends | undefined
   scope: Scope.CloseableScope | undefined
   /**
    * The mailbox, which survives the fiber. The tasks before `next` are done, and the task at `next` may be in hand. It is a plain
@@ -292,10 +331,4 @@ export class Slot implements Host {
       yield* this.loop
     })
   }
-}
-
-/** The head of the ring of idle slots: the oldest slot comes after it, the youngest before it. */
-export interface Ends {
-  older: Slot | Ends
-  younger: Slot | Ends
 }
