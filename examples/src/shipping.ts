@@ -26,7 +26,7 @@ export const ShippingLive = Layer.unwrapEffect(Effect.gen(function*() {
         yield* bus.publish(Shipments, {
           aggregateId,
           payload: new OrderShipped({ parcels }),
-          // The same at each attempt, so that whoever gets it twice can tell.
+          // The same at each attempt, so that a subscriber that gets the event twice can tell.
           eventId: `${envelope.eventId}/shipped`
         })
       }),

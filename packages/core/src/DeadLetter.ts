@@ -30,7 +30,7 @@ export const headerNames = {
 } as const
 
 /**
- * What a dead letter says. All but the position and the original can be missing, where the letter would have been refused with them.
+ * What a dead letter says. Position and original are always there. The other fields are missing if the letter would have been refused with them.
  *
  * @since 0.1.0
  * @category models
@@ -48,7 +48,7 @@ export interface DeadLetter {
   readonly error: string | undefined
   /** The cause on one line, in printable ASCII, at most 2,000 characters. */
   readonly cause: string | undefined
-  /** The message's own time, in milliseconds since the epoch; the letter's is that of its publishing. */
+  /** The message's own time, in milliseconds since the epoch. The letter's time is the time of its publishing. */
   readonly timestamp: number | undefined
   /** The message as it was. */
   readonly original: Original
@@ -64,12 +64,12 @@ export interface Original {
   /** On Kafka, a message without a key gets its aggregate id as key when it is dead-lettered. */
   readonly key: Uint8Array | null
   readonly value: Uint8Array | null
-  /** Without those that the bus added. */
+  /** The headers without the ones that the bus added. */
   readonly headers: Headers.Headers
 }
 
 /**
- * The dead letter that a message is; none where it has no position of an original.
+ * Reads a message as a dead letter. The answer is none if the message has no position of an original.
  *
  * @since 0.1.0
  * @category decoding
@@ -105,7 +105,7 @@ const ownOf = (headers: Headers.Headers): Headers.Headers => {
   return Object.fromEntries([...own, ...fromText(Headers.get(headers, headerNames.headers))])
 }
 
-/** Anybody can write a header: what does not fit is left out. */
+/** Any producer can write such a header. What does not fit is left out. */
 const fromText = (text: string | undefined): ReadonlyArray<readonly [string, Headers.Headers[string]]> => {
   if (text === undefined) return []
   try {

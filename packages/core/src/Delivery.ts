@@ -7,7 +7,7 @@ import type { Envelope } from "./Envelope.js"
 import type { Headers } from "./Headers.js"
 
 /**
- * What is known of a message beside its body or event.
+ * What is known about a message besides its body or event. It is plain data, and does not change after the handler got it.
  *
  * @since 0.1.0
  * @category models
@@ -25,11 +25,11 @@ export interface Delivery {
   readonly epoch: number
   /** Whether the message may have been handled before: after a crash, a rebalance or a lost acknowledgement. */
   readonly maybeDuplicate: boolean
-  /** How often the broker delivered the message, where it counts (NATS). */
+  /** How often the broker delivered the message, if the broker counts (NATS). */
   readonly deliveryCount: number | undefined
   /** How often the handler was started for this message in this process, this start included: 1 at the first. */
   readonly attempt: number
-  /** The aggregate that the message belongs to. Undefined where it has no valid id: then its key orders it, if it has one. */
+  /** The aggregate that the message belongs to. Undefined: it has no valid id. Then its key orders it, if it has one. */
   readonly aggregateId: string | undefined
   readonly key: Uint8Array | null
   readonly headers: Headers
@@ -49,7 +49,7 @@ export interface Delivery {
  * @category models
  */
 export interface EnvelopeDelivery extends Delivery {
-  /** The aggregate. Where a codec of your own reads ids that are no valid aggregate ids, look into the envelope instead: then there is none here. */
+  /** The aggregate. A codec of your own may read ids that are no valid aggregate ids: they are in the envelope, and this field is then undefined. */
   readonly aggregateId: string
   readonly envelope: Envelope
 }

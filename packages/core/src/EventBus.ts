@@ -1,6 +1,6 @@
 /**
- * The event bus: publishes messages to topics and has them handled, those of one
- * aggregate strictly in order, on whatever transport is provided.
+ * The event bus. It publishes messages to topics and has them handled, the messages of one
+ * aggregate strictly in order, on the transport that is provided.
  *
  * @since 0.1.0
  */
@@ -90,8 +90,8 @@ export interface Service {
     (topic: PlainDefinition, message: PlainMessage): Effect.Effect<Receipt, PublishError>
   }
   /**
-   * Publishes several messages in one go; those of one aggregate are written in the order given.
-   * When some fail the others are published all the same, and the error tells which.
+   * Publishes several messages in one go. The messages of one aggregate are written in the order given.
+   * If some fail, the others are published all the same, and the error says which.
    */
   readonly publishAll: {
     <A, I>(
@@ -104,16 +104,16 @@ export interface Service {
     ): Effect.Effect<ReadonlyArray<Receipt>, PublishAllFailed>
   }
   /**
-   * What `publish` would give to the transport, without publishing it: the encoded message with its id, for an outbox that stores it beside
-   * your own data.
+   * Answers what `publish` would give to the transport, without publishing it: the encoded message with its id. An outbox can store it
+   * beside your own data.
    */
   readonly encode: {
     <A, I>(topic: EnvelopeDefinition<A, I>, message: EnvelopeMessage<A>): Effect.Effect<OutgoingMessage, PublishError>
     (topic: PlainDefinition, message: PlainMessage): Effect.Effect<OutgoingMessage, PublishError>
   }
   /**
-   * Subscribes for as long as the scope lives. Of one topic and group a bus has one subscription at a time.
-   * `toLayer` of a topic is the same as a layer.
+   * Subscribes for as long as the scope lives. A bus has one subscription of a topic and group at a time.
+   * A topic's `toLayer` does the same as a layer.
    */
   readonly subscribe: <
     T extends Topic.Any,
@@ -129,16 +129,16 @@ export interface Service {
   ) => Effect.Effect<Subscription<FailureOf<S, E>>, SubscribeError, R | R2 | Scope.Scope>
   /**
    * Joins the group of a topic before there is a handler, for as long as the scope lives. Messages are held until a subscription of this topic
-   * and group attaches its handler, which needs no new join; when that subscription ends, they are held again. Where
-   * asked for by name they are skipped. `Presubscription.layer` is the same as a layer.
+   * and group attaches its handler, which needs no new join. When that subscription ends, messages are held again. With the option
+   * `withoutHandler: "skip"` they are skipped instead. `Presubscription.layer` does the same as a layer.
    */
   readonly presubscribe: <A, I>(
     topic: EnvelopeDefinition<A, I> | PlainDefinition,
     options?: PresubscriptionOptions
   ) => Effect.Effect<Presubscription, SubscribeError, Scope.Scope>
   /**
-   * Reads a bounded part of a topic, from the earliest message to the present one by default, and has it handled: in order per aggregate, aggregates
-   * side by side, outside of any group, so that no subscription notices. It ends with the first handler that fails.
+   * Reads a bounded part of a topic (by default all of it until now) and has it handled: in order per aggregate, with aggregates side by side.
+   * It is outside of any group, so that no subscription notices. The first handler that fails ends it.
    * The deliveries have the epoch 0, the group `replay`, and `maybeDuplicate`.
    */
   readonly replay: {
@@ -221,7 +221,7 @@ export const make = Effect.gen(function*() {
   const encode = (topic: AnyTopic, message: AnyMessage): Effect.Effect<OutgoingMessage, PublishError> =>
     Effect.suspend(() => prepare(topic, message))
 
-  // The suspension is within: whoever waits then does not keep the transport's effect, and with it the encoded message.
+  // The suspension is inside, so that a waiting caller does not keep the transport's effect, and with it the encoded message.
   const publish = (topic: AnyTopic, message: AnyMessage): Effect.Effect<Receipt, PublishError> =>
     Effect.flatMap(
       Effect.suspend(() => {
@@ -286,7 +286,7 @@ export const make = Effect.gen(function*() {
       return yield* Effect.acquireUseRelease(
         register(topic.name, group),
         (entry) => start(entry, topic, handlerOf(topic, codec, handler, options), options),
-        // It keeps its place until it is closed; one that could not be made has none.
+        // A subscription keeps its place until it is closed. One that could not be made gives it back.
         (entry, exit) => Exit.isFailure(exit) ? Effect.sync(() => registry.remove(entry)) : Effect.void
       )
     })
@@ -358,12 +358,12 @@ export const make = Effect.gen(function*() {
         () =>
           Effect.tap(former.join, ({ close }) =>
             isClosed ? Effect.zipRight(close, new BusClosed({ topic: topic.name })) : Effect.void),
-        // It keeps its place until it is closed; one that could not be made has none.
+        // A pre-subscription keeps its place until it is closed. One that could not be made gives it back.
         (_, exit) => {
           if (Exit.isFailure(exit)) {
             presubscribed.delete(key)
           }
-          // Who waits for it is not interrupted with it.
+          // Subscriptions that wait for it are not interrupted with it.
           return Exit.isInterrupted(exit)
             ? Deferred.fail(former.standing, gone(topic, group))
             : Deferred.done(former.standing, Exit.asVoid(exit))
@@ -397,7 +397,7 @@ export const make = Effect.gen(function*() {
       return Effect.zipRight(provided.check(topic.name), running)
     })
 
-  // Slots that subscriptions share end after them.
+  // Slots that subscriptions share end after all subscriptions.
   yield* Effect.addFinalizer(() => mailboxes.shutdown)
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
@@ -425,7 +425,7 @@ export const make = Effect.gen(function*() {
 })
 
 /**
- * A bus on the provided transport. What is provided below it counts: `EventBusConfig`, `EnvelopeCodec`, `Strategy`, `Observer`.
+ * A bus on the provided transport. It uses the `EventBusConfig`, `EnvelopeCodec`, `Strategy` and `Observer` that are provided to this layer.
  *
  * @since 0.1.0
  * @category layers
@@ -435,7 +435,7 @@ export const layer: Layer.Layer<EventBus, never, Transport> = Layer.scoped(Event
 )
 
 /**
- * A bus under a supervisor of your choice: `Supervisor.layer({ restart })` is what `layer` has, with another schedule of restarts.
+ * A bus under a supervisor of your choice. `Supervisor.layer({ restart })` is the one that `layer` has, with another schedule of restarts.
  *
  * @since 0.1.0
  * @category layers

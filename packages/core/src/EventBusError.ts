@@ -325,7 +325,7 @@ export class DecodeError extends Data.TaggedError("DecodeError")<{
   /** What is wrong, in words and without any value of the payload; for `Field` it names the field. */
   readonly issue: string
   readonly position?: Position | undefined
-  /** For `Payload` the Schema's ParseError, whose `issue` has the values; for `Codec` what was thrown. For programs: no log of the bus shows it. */
+  /** For `Payload` the Schema's ParseError, whose `issue` has the values. For `Codec` what was thrown. No log of the bus shows it. */
   readonly cause?: unknown
 }> {
   /** @since 0.1.0 */
@@ -339,8 +339,8 @@ export class DecodeError extends Data.TaggedError("DecodeError")<{
 }
 
 /**
- * The topic's Schema does not know the event's type: a newer version of the application published it. The bytes are in order. What happens
- * then is `onUnknownType` of the subscription.
+ * The topic's Schema does not know the event's type: a newer version of the application published it. The bytes are in order. The
+ * subscription's option `onUnknownType` says what happens.
  *
  * @since 0.1.0
  * @category errors

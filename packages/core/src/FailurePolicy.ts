@@ -18,14 +18,13 @@ import type { TopicSpec } from "./Transport.js"
 export interface DeadLetter {
   readonly _tag: "DeadLetter"
   readonly topic: string
-  /** As whom the transport makes the topic if there is none. */
+  /** What the transport needs to make the topic if there is none. */
   readonly spec: TopicSpec
 }
 
 /**
- * Never give up: the aggregate's followers wait, the message is tried again every
- * `holdInterval` (30 s by default), counted and shown as held. Bytes that
- * can't be decoded would be held for ever, so it has to be said what happens to them.
+ * Never give up. The message is tried again every `holdInterval` (30 s by default), and counted as held. The aggregate's later
+ * messages wait. Bytes that can't be decoded would be held for ever, so you say what happens to them.
  *
  * @since 0.1.0
  * @category models
@@ -74,8 +73,8 @@ export interface Retry {
 export type FailurePolicy = DeadLetter | Hold | Drop
 
 /**
- * What a subscriber can choose for an event whose type the topic's Schema does not know. With `hold` the aggregate waits until a version of
- * the application that knows the type takes over.
+ * What a subscriber can choose for an event whose type the topic's Schema does not know. With `hold` the aggregate waits until a
+ * version of the application takes over that knows the type.
  *
  * @since 0.1.0
  * @category models
@@ -91,7 +90,7 @@ export type UnknownTypePolicy = Skip | DeadLetter | Hold
 export type Decision = Retry | DeadLetter | Drop
 
 /**
- * Dead letters to a topic: give the topic's value where there is one, so that its settings hold if it has to be made.
+ * Dead letters to a topic. Give the topic's value if there is one, so that its settings hold if the topic has to be made.
  *
  * @since 0.1.0
  * @category policies
@@ -137,7 +136,7 @@ export const skip: Skip = { _tag: "Skip" }
 export const retry: Retry = { _tag: "Retry" }
 
 /**
- * A decision for each typed failure of a handler, by its `_tag`; for a handler timeout where that is not to be retried.
+ * A decision for each typed failure of a handler, by its `_tag`. A decision for `HandlerTimeout` is optional: by default it is retried.
  *
  * @since 0.1.0
  * @category models
@@ -173,9 +172,9 @@ export const byTag = (
 (error) => lookup(cases, error) ?? (typeof otherwise === "function" ? otherwise(error) : otherwise)
 
 /**
- * A decision by what errors say of themselves: those whose `isRetryable` is `false` get `otherwise`, and all others are retried. The errors of
- * this library have it, so that a publish inside a handler is tried again after an outage, and a message that no try can publish is not.
- * `BusClosed` is retried: the subscription is closing, and the message comes again elsewhere.
+ * A decision by the error itself: an error whose `isRetryable` is `false` gets `otherwise`, and all others are retried. The errors of
+ * this library have that field. So a publish inside a handler is tried again after an outage, and a message that can never be published
+ * is not. `BusClosed` is retried: the subscription is closing, and the message comes again elsewhere.
  *
  * @since 0.1.0
  * @category decisions

@@ -44,7 +44,7 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
         while (results.length < messages.length) {
           const message = messages[results.length]!
           const key = message.key ?? (message.aggregateId === undefined ? null : encoder.encode(message.aggregateId))
-          // The value alone counts: a dead letter has more headers than what it is made of, and has to pass.
+          // Only the value counts: a dead letter has more headers than its original, and has to pass.
           const size = message.value?.length ?? 0
           if (size > broker.maxMessageBytes) {
             results.push(Either.left(new MessageTooLarge({ topic: topic.name, size, limit: broker.maxMessageBytes })))
@@ -58,7 +58,7 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
         for (const index of touched) topic.published(index)
         return results.length === messages.length
       }
-      // Whoever waits for room goes first: what is published later must not overtake it.
+      // A publisher that waits for room goes first. What is published later must not overtake it.
       if (!topic.isFull && appendSome()) return Effect.succeed(results)
       return Effect.map(
         Effect.timeoutOption(topic.inTurn(appendSome), timeout),

@@ -1,7 +1,6 @@
 /**
- * Eyes on a bus: a small synchronous service that is told each transition of each message and each event at a bound,
- * a connection or an assignment. Statistics, order checks, metrics and traces are implementations of it. With nobody
- * looking it costs nothing.
+ * Watches a bus: a small synchronous service. The bus tells it each transition of each message from state to state, and each event
+ * at a bound, an assignment or a restart. Metrics, traces and checks can be made of it. Without an observer it costs nothing.
  *
  * @since 0.1.0
  */
@@ -11,10 +10,16 @@ import * as Layer from "effect/Layer"
 import type { Semantics } from "./Transport.js"
 
 /**
- * Where a flight is: one message between the moment a lane takes it and the moment the broker need not deliver it again.
- * `settling`: the broker is asked to settle it before it is handled (at-most-once). `queued`: it is in a mailbox.
- * `running`: its handler runs. `waiting`: for a retry, a restart or a permit. `held`: the policy is `hold`, and its next attempt comes
- * after a wait. `dead-lettering`: its dead letter is being published. `ended`: for good; `outcome` says how.
+ * The state of a flight. A flight is one message between the moment a lane takes it and the moment the broker need not deliver it
+ * again.
+ *
+ * - `settling`: the broker is asked to settle the message before it is handled (at-most-once).
+ * - `queued`: the message is in a mailbox.
+ * - `running`: its handler runs, or `onFailure`.
+ * - `waiting`: it waits for a retry, a restart or a permit.
+ * - `held`: the policy is `hold`, and it waits for its next attempt.
+ * - `dead-lettering`: its dead letter is being published.
+ * - `ended`: it has ended for good; `outcome` says how.
  *
  * @since 0.1.0
  * @category models
@@ -22,7 +27,8 @@ import type { Semantics } from "./Transport.js"
 export type State = "settling" | "queued" | "running" | "waiting" | "held" | "dead-lettering" | "ended"
 
 /**
- * How a flight ended. `unfinished`: it is not settled, and comes again. `lost`: it was settled before and was not handled.
+ * How a flight ended. `unfinished`: the message is not settled, and comes again. `lost`: it was settled before, and was not handled.
+ * `skipped`: it was counted only. `failed`: an at-most-once handler failed.
  *
  * @since 0.1.0
  * @category models
@@ -37,7 +43,7 @@ export type Outcome =
   | "lost"
 
 /**
- * What the observer sees of a flight. It changes with the next transition: copy what is to be kept.
+ * What the observer sees of a flight. The object changes with the next transition, so copy what you keep.
  *
  * @since 0.1.0
  * @category models
@@ -54,7 +60,7 @@ export interface FlightView {
   readonly state: State
   /** When this state began, in milliseconds since the epoch, exact to about 10 ms. */
   readonly since: number
-  /** When the lane took it. */
+  /** When the lane took the message, in milliseconds since the epoch. */
   readonly takenAt: number
   /** How often its handler was started. */
   readonly attempt: number
@@ -65,17 +71,17 @@ export interface FlightView {
 }
 
 /**
- * What else is told.
+ * What an observer is told besides transitions.
  *
  * @since 0.1.0
  * @category models
  */
 export type Event =
   | {
-    /** A bound has been reached, and somebody waits for room; or nobody waits any more. */
+    /** A bound has been reached, and something waits for room; or nothing waits any more. */
     readonly _tag: "Bound"
     readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "mailbox"
-    /** The subscription, as `topic/group`; undefined for a bound of the whole bus. */
+    /** The subscription, as `topic/group`. Undefined: a bound of the whole bus. */
     readonly subscription: string | undefined
     readonly isReached: boolean
   }
@@ -108,7 +114,7 @@ export type Event =
     readonly state: string
   }
   | {
-    /** The broker has confirmed that it need not deliver messages again. `position`: all below it, where positions are settled. */
+    /** The broker has confirmed that it need not deliver messages again. `position`: everything below it is settled. Undefined where messages are settled one by one. */
     readonly _tag: "Settled"
     readonly topic: string
     readonly group: string
@@ -118,20 +124,19 @@ export type Event =
   }
 
 /**
- * Both functions run in the middle of the work: they have to be quick and must not throw. What they throw is ignored
- * after one warning.
+ * Both functions run in the middle of the work. They have to be quick, and must not throw.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
-  /** A flight went from one state to the next. `from` is undefined when its lane has just taken it. */
+  /** A flight went from one state to the next. `from` is undefined when a lane has just taken the message. */
   readonly transition?: ((flight: FlightView, from: State | undefined) => void) | undefined
   readonly event?: ((event: Event) => void) | undefined
 }
 
 /**
- * The observer of a bus and of its transport. Default: nobody looks. Provide it below both.
+ * The observer of a bus and of its transport. Default: none. Provide it below both.
  *
  * @since 0.1.0
  * @category tags
@@ -141,7 +146,7 @@ export class Observer extends Context.Reference<Observer>()("@effect-eventbus/co
 }) {}
 
 /**
- * Nobody looks.
+ * An observer that does nothing.
  *
  * @since 0.1.0
  * @category constructors
@@ -149,7 +154,7 @@ export class Observer extends Context.Reference<Observer>()("@effect-eventbus/co
 export const none: Service = {}
 
 /**
- * Several observers as one. Each is told all, in the order given.
+ * Several observers as one. Each is told everything, in the order given.
  *
  * @since 0.1.0
  * @category combinators
@@ -168,7 +173,7 @@ export const combine = (...observers: ReadonlyArray<Service>): Service => {
 }
 
 /**
- * An observer beside those that are provided already.
+ * Adds an observer to the ones that are provided already.
  *
  * @since 0.1.0
  * @category layers

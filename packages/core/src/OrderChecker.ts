@@ -1,6 +1,6 @@
 /**
  * Watches the order of aggregates in production: it is told of each handler's start, and counts those that came before one
- * that had started already. It takes constant time for each message and bounded memory, whatever the number of aggregates.
+ * that had started already. It takes constant time for each message and bounded memory, for any number of aggregates.
  *
  * Per aggregate it remembers the topic's partition, epoch and highest offset that was started. 256 shards, chosen by
  * the FNV-1a hash of the aggregate id, keep `aggregatesPerShard` aggregates each; a full one forgets the aggregate that

@@ -1,6 +1,6 @@
 /**
  * Which partition a key belongs to. Every producer of a topic has to use the
- * same function, whatever language it is written in.
+ * same function, in every programming language.
  *
  * @since 0.1.0
  */

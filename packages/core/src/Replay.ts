@@ -22,15 +22,18 @@ export interface Options {
   readonly from?: ReadFrom | undefined
   /** Where it ends, exclusively. Default: `"now"`, what is in the topic when the replay begins. */
   readonly to?: ReadTo | undefined
-  /** Only the messages of this aggregate are handled. All partitions are read, because only a message itself says whose it is. Default: all. */
+  /** Only the messages of this aggregate are handled. All partitions are read, because only the message itself names its aggregate. Default: all. */
   readonly aggregateId?: string | undefined
   /** Only these partitions are read: for one aggregate, where you know its partition. Default: all. */
   readonly partitions?: ReadonlyArray<number> | undefined
   /** How many handlers run at once, each for another aggregate. Default: unbounded, within the bounds of the bus. */
   readonly concurrency?: number | undefined
-  /** After this time a handler is interrupted and has failed with `HandlerTimeout`. Default: none. */
+  /**
+   * After this time a handler is interrupted, and has failed with `HandlerTimeout`. A promise behind it goes on unless it is given the
+   * signal of `Effect.tryPromise((signal) => …)`, also beside the next attempt. Default: none.
+   */
   readonly handlerTimeout?: Duration.DurationInput | undefined
-  /** Whether the last valid token of the subject counts as the aggregate id where nothing else does (NATS). Default: false. */
+  /** Whether the last valid token of the subject is the aggregate id if the message has no other (NATS). Default: false. */
   readonly aggregateIdFromSubject?: boolean | undefined
 }
 
@@ -56,7 +59,7 @@ export interface Report {
 }
 
 /**
- * A handler failed or died: the replay ended with it. It is not retried: where that can help, the handler retries.
+ * A handler failed or died, and the replay has ended. The replay retries nothing. If a retry can help, let the handler retry.
  *
  * @since 0.1.0
  * @category errors

@@ -1,6 +1,6 @@
 /**
  * Which slot handles the messages of an aggregate, and what happens when that slot dies. Messages of one
- * aggregate always go to the same slot, so that their order holds whatever the strategy.
+ * aggregate always go to the same slot, so that their order holds with every strategy.
  *
  * @since 0.1.0
  */
@@ -20,14 +20,14 @@ export interface Service {
   readonly name: string
   /**
    * `"per-aggregate"`: each active aggregate of each subscription has a slot of its own. Or a fixed number of slots that all
-   * subscriptions of the bus share: then `slotOf` answers one of 0 to `count - 1`, always the same for a key.
+   * subscriptions of the bus share: then `slotOf` answers a number from 0 to `count - 1`, and always the same number for a key.
    */
   readonly slots: "per-aggregate" | { readonly count: number; readonly slotOf: (key: string) => number }
   /** Messages in one slot's mailbox, the one in hand included. Default: the setting `mailboxCapacity` (1,000). */
   readonly capacity?: number | undefined
   /**
-   * When a slot is started again after a defect: a schedule, or `"never"`, so that a message whose handler dies goes to
-   * the failure policy at once. Default: the supervisor's schedule.
+   * When a slot is started again after a defect. `"never"`: a message whose handler dies goes to the failure policy at once.
+   * Default: the supervisor's schedule.
    */
   readonly restart?: Schedule.Schedule<unknown, Cause.Cause<never>> | "never" | undefined
 }

@@ -23,7 +23,7 @@ export interface Subscription<out F> {
   readonly topic: string
   readonly group: string
   /**
-   * The messages that were given up, as it happens. A bounded, sliding view of 1,024: for each message use `onFailure`.
+   * The messages that are given up, as it happens. The stream is a sliding view of the newest 1,024. To see every message, use `onFailure`.
    */
   readonly failures: Stream.Stream<F>
   /** What has been counted since the subscription began. */
@@ -36,7 +36,7 @@ export interface Subscription<out F> {
 }
 
 /**
- * What has been counted since the subscription began, and how many are held and alive now.
+ * What has been counted since the subscription began, how many messages are held now, and how many actors live now.
  *
  * @since 0.1.0
  * @category models
@@ -48,7 +48,7 @@ export interface Stats {
   readonly handled: number
   /** Attempts after the first. */
   readonly retried: number
-  /** How often an actor was started again after a defect, the last time, when the message is given up, included. */
+  /** How often an actor was started again after a defect. The last start, which gives the message up, counts as well. */
   readonly restarted: number
   readonly deadLettered: number
   readonly dropped: number
@@ -56,13 +56,13 @@ export interface Stats {
   readonly held: number
   /** Messages that could not be decoded. */
   readonly undecodable: number
-  /** Events of a type that the topic's Schema does not know, whatever was done about them. */
+  /** Events of a type that the topic's Schema does not know, whether skipped, dead-lettered or held. */
   readonly unknownType: number
-  /** Tombstones on a topic of envelopes: given to `onTombstone`, or skipped where there is none. */
+  /** Tombstones on a topic of envelopes. They are given to `onTombstone`, or skipped without it. */
   readonly tombstones: number
   /** At-most-once messages whose handler failed. */
   readonly failed: number
-  /** At-most-once messages that were settled and not handled, because closing ran out of time. */
+  /** At-most-once messages that were settled and not handled, because closing ran out of time or their partition was taken away. */
   readonly lost: number
   /** Actors alive now. */
   readonly actors: number
@@ -75,9 +75,9 @@ export interface Stats {
  * @category models
  */
 export interface CloseReport {
-  /** Messages that were taken and did not finish; unsettled, so they come again, here or elsewhere. */
+  /** Messages that were taken and did not finish. They are not settled, so they come again, here or elsewhere. */
   readonly unfinished: number
-  /** At-most-once messages that were settled and not handled: they are gone. */
+  /** At-most-once messages that were settled and not handled. They are gone. */
   readonly lost: number
 }
 
@@ -94,9 +94,12 @@ export interface CommonOptions {
   readonly startFrom?: StartFrom | undefined
   /** How many handlers of this subscription run at once. Default: unbounded, within the bounds of the bus. */
   readonly concurrency?: number | undefined
-  /** After this time a handler is interrupted and has failed with `HandlerTimeout`. Default: none. */
+  /**
+   * After this time a handler is interrupted, and has failed with `HandlerTimeout`. A promise behind it goes on unless it is given the
+   * signal of `Effect.tryPromise((signal) => …)`, also beside the next attempt. Default: none.
+   */
   readonly handlerTimeout?: Duration.DurationInput | undefined
-  /** Whether the last valid token of the subject counts as the aggregate id where nothing else does (NATS). Default: false. */
+  /** Whether the last valid token of the subject is the aggregate id if the message has no other (NATS). Default: false. */
   readonly aggregateIdFromSubject?: boolean | undefined
 }
 
@@ -113,7 +116,7 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
   readonly onError?: OnError<NoInfer<E>> | undefined
   /** When a typed failure is tried again. Default: 8 times, from 100 ms doubling to at most 30 s, with jitter. */
   readonly retry?: Schedule.Schedule<unknown, NoInfer<E> | HandlerTimeout> | undefined
-  /** Runs for each message that was given up, in its actor, before its followers; with `hold` once, when that begins. */
+  /** Runs for each message that was given up, in its actor, before the messages behind it. With `hold` it runs once, when that begins. */
   readonly onFailure?: ((failure: EnvelopeFailure<NoInfer<E>>) => Effect.Effect<unknown, never, R>) | undefined
 }
 
@@ -124,7 +127,7 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
  * @category options
  */
 export interface AtMostOnceOptions<E, R> extends CommonOptions {
-  /** Runs for each message whose handler failed, in its actor, before its followers. */
+  /** Runs for each message whose handler failed, in its actor, before the messages behind it. */
   readonly onFailure?: ((failure: PlainFailure<NoInfer<E>>) => Effect.Effect<unknown, never, R>) | undefined
 }
 
@@ -137,7 +140,7 @@ export interface AtMostOnceOptions<E, R> extends CommonOptions {
 export type TombstoneHandler<E, R> = (delivery: Delivery) => Effect.Effect<unknown, E, R>
 
 /**
- * What happens to the messages of a topic of envelopes that are no events of it.
+ * What happens to messages on a topic of envelopes that the topic's Schema has no event for.
  *
  * @since 0.1.0
  * @category options
@@ -153,7 +156,7 @@ export interface ReadingOptions<S extends Semantics, E, R> {
 }
 
 /**
- * The options of a subscription: a subscriber that settles a message after it is finished has to say what happens in the end.
+ * The options of a subscription. An at-least-once subscriber has to say what happens when a message is given up.
  *
  * @since 0.1.0
  * @category options
@@ -186,7 +189,7 @@ export type AnyOptions<E, R = never> =
   | OptionsFor<"envelope", "at-most-once", E, R>
 
 /**
- * What a subscription reports of a message that it gave up.
+ * How a subscription reports a message that it gave up.
  *
  * @since 0.1.0
  * @category models
@@ -194,7 +197,7 @@ export type AnyOptions<E, R = never> =
 export type FailureOf<S extends Semantics, E> = S extends "at-most-once" ? PlainFailure<E> : EnvelopeFailure<E>
 
 /**
- * What a handler's failures are taken for until the compiler has read the handler: a mistake in the options is then told as that.
+ * The type of a handler's failures until the compiler has read the handler. So a mistake in the options is reported as such a mistake.
  *
  * @since 0.1.0
  * @category models

@@ -44,15 +44,15 @@ export type {
  * @category models
  */
 export interface Service {
-  /** The schedule of restarts that slots have where their strategy names none. */
+  /** The schedule of restarts for slots whose strategy names none. */
   readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>>
-  /** The turns of the event loop, which is also the clock of what slots run. */
+  /** The turns of the event loop, which are also the clock of flights. */
   readonly turns: Turns
   /** One more user of the places that live slots take. */
   readonly places: () => Share
-  /** Whether one more slot may live; idle ones make room. `false`: the waiter is woken when a place is reserved for it. */
+  /** Whether one more slot may live. Idle slots end to make room. `false`: the waiter is woken when a place is reserved for it. */
   readonly admit: (places: Share, waiter: Waiter) => boolean
-  /** Starts a slot, which has been admitted. */
+  /** Starts a slot that was admitted. */
   readonly start: (options: SlotOptions) => Slot
   /** How many slots live under this supervisor. */
   readonly live: () => number
@@ -74,15 +74,15 @@ export class Supervisor extends Context.Tag("@effect-eventbus/core/Supervisor")<
  */
 export interface Options {
   /**
-   * When, and how often for one message, a slot is started again. Each slot runs its own copy,
-   * which begins anew with each message that gets through. A schedule that throws has ended.
+   * When, and how often for one message, a slot is started again. Each slot runs a copy of its own, which begins anew
+   * after each message that leaves the slot. A schedule that throws counts as ended.
    * Default: `restartTimes` (3) restarts, from `restartBase` (100 ms) doubling, with jitter.
    */
   readonly restart?: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
 }
 
 /**
- * A supervisor that ends idle slots as long as the scope lives.
+ * A supervisor. As long as the scope lives, it ends slots that have been idle for `actorIdleTimeout`.
  *
  * @since 0.1.0
  * @category constructors
@@ -98,7 +98,7 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
   )
   const population = new Population(quota, () => turns.monotonic())
   const yard = new Yard(population, turns)
-  // Forks take over the region's interruptibility, and a layer may be built in an uninterruptible one.
+  // A fork is as interruptible as the region around it, and a layer may be built in an uninterruptible region.
   yield* Effect.forkScoped(Effect.interruptible(reap(population, turns, config.actorIdleTimeout)))
   return Supervisor.of({
     restart: options?.restart ?? Schedule.exponential(config.restartBase, 2).pipe(
@@ -122,7 +122,7 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
 export const layer = (options?: Options): Layer.Layer<Supervisor> => Layer.scoped(Supervisor, make(options))
 
 /**
- * Where tasks run: with the services, the logger and the FiberRefs of the fiber that makes it, without its spans.
+ * A place where tasks run: with the services, the logger and the FiberRefs of the fiber that makes it, without its spans.
  *
  * @since 0.1.0
  * @category constructors
@@ -131,7 +131,7 @@ export const home = <R>(name: string): Effect.Effect<Home, never, R> =>
   Effect.map(Effect.runtime<R>(), (runtime) => new Home(runtime as Runtime.Runtime<never>, name))
 
 /**
- * Somebody who waits for room, one thing at a time; `wake` is called once when it is reserved.
+ * A waiter for room, for one amount at a time. `wake` is called once, when the room is reserved.
  *
  * @since 0.1.0
  * @category constructors

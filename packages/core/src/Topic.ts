@@ -61,7 +61,7 @@ export interface Options {
 }
 
 /**
- * What can be said of a topic of envelopes.
+ * The options of a topic of envelopes.
  *
  * @since 0.1.0
  * @category models
@@ -70,11 +70,11 @@ export interface EnvelopeTopicOptions<A> extends Options {
   /** The `event_type` of a payload. Default: its `_tag`. */
   readonly eventType?: ((payload: A) => string) | undefined
   /**
-   * The event types that the schema knows: those that `eventType` answers. An event of another type then is of an unknown type, which is no
-   * garbage (`onUnknownType` of a subscription). Default: the `_tag`s of the schema where these are the event types, else nothing is known.
+   * The event types that the schema knows: all answers of `eventType`. An event of another type is then of an unknown type, and not
+   * undecodable (`onUnknownType` of a subscription). Default: the `_tag`s of the schema if these are the event types, else nothing is known.
    */
   readonly eventTypes?: ReadonlyArray<string> | undefined
-  /** What writes and reads the topic's envelopes, where their format is another one. Default: the codec of the bus. */
+  /** The codec of the topic's envelopes, if their format is another one. Default: the codec of the bus. */
   readonly codec?: EnvelopeCodec.Service | undefined
 }
 

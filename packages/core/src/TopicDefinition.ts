@@ -25,9 +25,9 @@ export interface EnvelopeDefinition<A, I = unknown> {
   readonly schema: Schema.Schema<A, I>
   /** The `event_type` of a payload that is published. */
   readonly eventType: (payload: A) => string
-  /** The event types that the schema knows, where the topic names them; else they are the `_tag`s of the schema, as far as it has such. */
+  /** The event types that the schema knows, if the topic names them. Undefined: they are the `_tag`s of the schema, if it has such. */
   readonly eventTypes: ReadonlyArray<string> | undefined
-  /** What writes and reads the topic's envelopes, where it is another than the bus's. */
+  /** The codec of the topic's envelopes, if it is another than the codec of the bus. */
   readonly codec: EnvelopeCodec.Service | undefined
 }
 
@@ -56,7 +56,7 @@ export interface Any {
 }
 
 /**
- * What the handler of a topic is given: the decoded event, or a plain message's bytes.
+ * The first argument of a topic's handler: the decoded event, or a plain message's bytes.
  *
  * @since 0.1.0
  * @category models
@@ -64,7 +64,7 @@ export interface Any {
 export type Event<T extends Any> = T extends EnvelopeDefinition<infer A, infer _I> ? A : Uint8Array
 
 /**
- * What the handler of a topic is told about its message.
+ * The second argument of a topic's handler.
  *
  * @since 0.1.0
  * @category models
@@ -80,8 +80,8 @@ export type DeliveryOf<T extends Any> = T extends { readonly kind: "envelope" } 
 export type DefaultSemantics<T extends Any> = T extends { readonly kind: "envelope" } ? "at-least-once" : "at-most-once"
 
 /**
- * Handles one event. It succeeds when the event is handled; a typed failure is retried, a defect restarts the actor.
- * It runs in its actor's fiber: what it forks with `Effect.fork` lives as long as that actor, so wait for what belongs to the event.
+ * Handles one event. It succeeds when the event is handled. A typed failure is retried, and a defect restarts the actor.
+ * The handler runs in its actor's fiber. A fiber that it forks with `Effect.fork` lives as long as that actor, so wait for all work that belongs to the event.
  *
  * @since 0.1.0
  * @category models
@@ -121,6 +121,6 @@ export interface PlainMessage {
   readonly headers?: Headers | undefined
   /** Kafka's key, of any bytes. Messages with one key are handled in order. Text is written as UTF-8. */
   readonly key?: Uint8Array | string | undefined
-  /** Orders the message among those of the same aggregate; the key where none is given. */
+  /** The aggregate: its messages are handled in order. Default: the key, if that is a valid aggregate id. */
   readonly aggregateId?: string | undefined
 }

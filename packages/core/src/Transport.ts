@@ -15,7 +15,7 @@ import type { PublishError, ReadError, ReadFailed, SettlementFailed, SubscribeEr
 import type { Headers } from "./Headers.js"
 
 /**
- * What a transport has to know of a topic.
+ * What a transport has to know about a topic.
  *
  * @since 0.1.0
  * @category models
@@ -24,7 +24,7 @@ export interface TopicSpec {
   readonly name: string
   /** Envelopes are stored durably by default; plain messages may be kept in memory where the broker has the choice. */
   readonly kind: "envelope" | "plain"
-  /** How many partitions a topic gets that the transport creates. Default: the transport's setting. */
+  /** How many partitions the topic gets if the transport creates it. Default: the transport's setting. */
   readonly partitions?: number | undefined
 }
 
@@ -37,13 +37,13 @@ export interface TopicSpec {
 export interface OutgoingMessage {
   /** Identifies the message for the broker's deduplication (an envelope's event id). */
   readonly id: string | undefined
-  /** What the message is ordered by. It becomes Kafka's key where `key` is null, and the `X-Aggregate-ID` header in NATS. */
+  /** What the message is ordered by. It becomes Kafka's key if `key` is null, and the `X-Aggregate-ID` header in NATS. */
   readonly aggregateId: string | undefined
   readonly key: Uint8Array | null
   /** May be a part of a larger buffer, and is not written to again. */
   readonly value: Uint8Array | null
   readonly headers: Headers
-  /** Milliseconds since the epoch; the transport's own clock where it is undefined. */
+  /** Milliseconds since the epoch. Undefined: the transport uses its own clock. */
   readonly timestamp: number | undefined
 }
 
@@ -111,10 +111,10 @@ export interface Assignment {
    */
   readonly resume: () => void
   /**
-   * Whether the partition certainly is nobody else's yet, by a monotonic clock of this process (rule 12). Asked before each handler of
-   * an at-least-once subscription starts, so that a process which was suspended starts none when it wakes up. Synchronous and cheap.
-   * After the first `false` nothing starts any more: the transport then has to close the lane. Left out where
-   * nobody else can have taken the partition before the lane is closed.
+   * Whether it is certain, by a monotonic clock of this process, that no other member has the partition yet (rule 12). The lane asks
+   * before each start of a handler, so that a process which was suspended starts none when it wakes up. Synchronous and cheap.
+   * After the first `false` nothing starts any more, and the transport has to close the lane. Left out where
+   * no other member can take the partition before the lane is closed.
    */
   readonly isOwned?: (() => boolean) | undefined
 }
@@ -154,7 +154,7 @@ export interface Lane {
 export interface LaneReport {
   /** Messages that were taken and are not finished: unsettled, they will come again. */
   readonly unfinished: number
-  /** Messages that were settled before their handlers started and were not handled. */
+  /** Messages that were settled before, and whose handlers did not start or were interrupted. */
   readonly lost: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * Chooses the transport of an application by its configuration: `EVENTBUS_TRANSPORT=kafka`. The settings of the bus, and those of
- * the chosen transport, are read with it.
+ * Chooses the transport of an application by its configuration: `EVENTBUS_TRANSPORT=kafka`. It also reads the settings of the bus and
+ * of the chosen transport.
  *
  * @since 0.1.0
  */

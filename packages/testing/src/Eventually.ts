@@ -1,5 +1,5 @@
 /**
- * Waiting in tests: for a condition, with a deadline, never for a time.
+ * Waiting in tests: for a condition and with a deadline, never for a fixed time.
  *
  * @since 0.1.0
  */
@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 
 /**
- * What was waited for did not happen in time, or what must not happen did.
+ * The condition did not hold in time, or did not go on to hold.
  *
  * @since 0.1.0
  * @category errors
@@ -44,7 +44,7 @@ export const eventually = (
   })
 
 /**
- * Polls for as long as given, and fails as soon as the condition does not hold: for what must not happen.
+ * Polls for the given time, and fails as soon as the condition does not hold. It shows that something does not happen.
  *
  * @since 0.1.0
  * @category combinators

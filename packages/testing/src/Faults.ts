@@ -1,8 +1,8 @@
 /**
  * Faults around any transport, and around handlers: what a broker, a network and a user's code do on a bad day, with rates
- * and a seed. The guarantees hold under all of them, except that `duplicate` does what no transport of ours does.
+ * and a seed. The guarantees hold under all faults except `duplicate`, which no transport of this library does.
  *
- * Every decision is drawn from the seed in the order of what happens. On the memory transport under `VirtualTime`
+ * Every decision is drawn from the seed, in the order in which things happen. On the memory transport under `VirtualTime`
  * nothing else is random, so the same seed makes the same run.
  *
  * @since 0.1.0
@@ -25,7 +25,7 @@ import { FaultLane, keyOf } from "./internal/faultLane.js"
 import * as Prng from "./Prng.js"
 
 /**
- * How likely it takes longer (0 to 1), and at most how much longer.
+ * How likely something takes longer (0 to 1), and how much longer at most.
  *
  * @since 0.1.0
  * @category options
@@ -36,14 +36,14 @@ export interface Delay {
 }
 
 /**
- * Rates are probabilities between 0 and 1. What is not given does not happen.
+ * Rates are probabilities between 0 and 1. A fault without a rate does not happen.
  *
  * @since 0.1.0
  * @category options
  */
 export interface Options {
   readonly seed: number
-  /** Per message: it is refused (`not-written`), and with it what follows for the same aggregate in the same call. */
+  /** Per message: it is refused (`not-written`), together with the later messages of its aggregate in the same call. */
   readonly failPublish?: number | undefined
   /** Per message: it is written, and the answer is lost (`unknown`). */
   readonly loseReceipt?: number | undefined
@@ -51,24 +51,24 @@ export interface Options {
   readonly delayPublish?: Delay | undefined
   /** Per batch of deliveries. */
   readonly delayDelivery?: Delay | undefined
-  /** Per batch of deliveries: messages of different aggregates change places; each aggregate's keep their order. */
+  /** Per batch of deliveries: messages of different aggregates change places. The messages of one aggregate keep their order. */
   readonly reorder?: number | undefined
   /**
-   * Per message: the broker forgets that it is finished, so the next take-over brings it again. Where settlement is a
-   * position, nothing above it can be settled until then: cut now and then.
+   * Per message: the broker forgets that it is finished, so the next take-over brings it again. If the transport settles
+   * positions, nothing above the message can be settled until then, so cut the connection now and then.
    */
   readonly dropAck?: number | undefined
   /** Per settlement of at-most-once messages: the broker settles them, and its answer is lost. */
   readonly loseSettlement?: number | undefined
   /**
-   * Per at-least-once message: it is handed over twice in a row, the second time as a possible duplicate. None of
-   * our transports does that within one epoch: for handlers that have to bear it.
+   * Per at-least-once message: it is handed over twice in a row, the second time as a possible duplicate. No transport of this
+   * library does that within one epoch. Use it for handlers that have to bear duplicates.
    */
   readonly duplicate?: number | undefined
 }
 
 /**
- * What has been done so far.
+ * The faults that were injected so far.
  *
  * @since 0.1.0
  * @category models
@@ -100,14 +100,14 @@ export interface Service {
    */
   readonly cut: (during: Duration.DurationInput) => Effect.Effect<void>
   /**
-   * As if the process were killed here: nothing that this bus still does reaches the broker, which gives its partitions to
-   * others. What runs in the process can't be stopped from here: close its scope, and let its handlers do nothing any more.
+   * Acts as if the process were killed here. Nothing that this bus still does reaches the broker, and the broker gives its partitions
+   * to other members. The fibers of the process can't be stopped from here: close its scope, and let its handlers do nothing any more.
    */
   readonly kill: Effect.Effect<void>
 }
 
 /**
- * What the fault layer adds to the transport: its counts, and the scissors.
+ * The service that the fault layer adds to the transport: it counts, cuts and kills.
  *
  * @since 0.1.0
  * @category tags
@@ -306,7 +306,7 @@ const unreachable = (topic: string, outcome: "not-written" | "unknown") =>
 const injected = new Error("a fault of the test")
 
 /**
- * The typed failure of a handler that `handler` let fail.
+ * The typed failure with which `handler` makes a handler fail.
  *
  * @since 0.1.0
  * @category errors
@@ -318,7 +318,7 @@ export class InjectedFailure extends Data.TaggedError("InjectedFailure")<{}> {
 }
 
 /**
- * Rates are probabilities between 0 and 1, drawn for each start of the handler. What is not given does not happen.
+ * Rates are probabilities between 0 and 1, drawn for each start of the handler. A fault without a rate does not happen.
  *
  * @since 0.1.0
  * @category options
@@ -334,8 +334,8 @@ export interface HandlerOptions {
 }
 
 /**
- * A handler with faults. Since half of the failures come after its work is done, a handler that must not do its work twice
- * shows here whether it can bear that.
+ * A handler with faults. Half of the failures come after the handler's work is done. So a test shows whether the handler may do its
+ * work twice.
  *
  * @since 0.1.0
  * @category handlers

@@ -10,8 +10,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 
 /**
- * When and where. Times are milliseconds (fractions are welcome) of a clock that all processes share; entries of one
- * time count in the order in which they stand. A process that starts again is another one, and has a name of its own.
+ * When and where. Times are milliseconds (fractions are allowed) of a clock that all processes share. Entries with the same
+ * time are in the order of the array. A process that starts again is a new process with a name of its own.
  *
  * @since 0.1.0
  * @category models
@@ -33,8 +33,8 @@ export interface Message {
 }
 
 /**
- * A message was published. `"unknown"`: the broker did not confirm it, and may have it all the same; a message that was
- * tried several times has several entries, and may come as often.
+ * A message was published. `"unknown"`: the broker did not confirm it, and may have it all the same. A message that was
+ * tried several times has several entries, and may be delivered as often.
  *
  * @since 0.1.0
  * @category models
@@ -56,14 +56,14 @@ export interface Delivered extends Occurrence, Message {
 }
 
 /**
- * A handler started; also each time that it is tried again.
+ * A handler started, for the first time or for a retry.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Started extends Occurrence, Message {
   readonly kind: "started"
-  /** Of the assignment that the delivery came from. */
+  /** The epoch of the assignment that the delivery came from. */
   readonly epoch: number
   readonly maybeDuplicate: boolean
 }
@@ -115,7 +115,7 @@ export interface Up extends Occurrence {
 }
 
 /**
- * Anything that a history has.
+ * An entry of a history.
  *
  * @since 0.1.0
  * @category models
@@ -156,7 +156,7 @@ export const show = (entry: Entry): string => {
 
 type WithoutTime<A> = A extends Entry ? Omit<A, "at"> : never
 
-/** What of a delivery is written down. */
+/** The part of a delivery that is recorded. */
 interface Delivery {
   readonly aggregateId: string | undefined
   readonly epoch: number
@@ -164,7 +164,7 @@ interface Delivery {
 }
 
 /**
- * Writes a history down in memory, with the times of a clock.
+ * Records a history in memory, with the times of a clock.
  *
  * @since 0.1.0
  * @category constructors
@@ -178,7 +178,7 @@ export class Recorder {
   constructor(private readonly now: () => number) {}
 
   /**
-   * Writes an entry down, with the time of now.
+   * Adds an entry with the present time.
    *
    * @since 0.1.0
    */
@@ -187,8 +187,8 @@ export class Recorder {
   }
 
   /**
-   * A handler of envelopes under observation, in a process of this name: its starts and ends are written down. `sequenceOf`
-   * finds the sequence number in the event. What a failure policy finishes has to be added where it is known: in `onFailure`.
+   * Wraps a handler of envelopes and records its starts and ends, for a process of this name. `sequenceOf` finds the sequence
+   * number in the event. Messages that a failure policy finishes have to be added by `onFailure`.
    *
    * @since 0.1.0
    */

@@ -2,9 +2,9 @@
  * Judges a history: pure functions, one for each guarantee of the delivery contract. A verdict has the findings that
  * contradict the guarantee, each with the part of the history that shows it.
  *
- * Order is checked where a handler starts: by the time it ends it is too late to see. A log such as
- * `1, 2, 1, 2, 3` is legal where a crash or a take-over lies between the second and the third entry, and no
- * message that comes again was settled: what is seen may step back once for each of them. `1, 3, 2` never is legal.
+ * Order is checked when a handler starts. When it ends, it is too late to see a violation. A log such as
+ * `1, 2, 1, 2, 3` is legal if there was a crash or a take-over between the second and the third entry, and if no
+ * message that comes again was settled: an aggregate may step back once for each of them. `1, 3, 2` is never legal.
  *
  * @since 0.1.0
  */
@@ -30,13 +30,13 @@ export type OracleName = "atLeastOnce" | "atMostOnce" | "order" | "overlap" | "d
  * One contradiction to a guarantee.
  *
  * - `lost`: published with the broker's confirmation, and never finished (at-most-once: never started, beyond the bound).
- * - `settled-unfinished`: settled before it was finished. `unpublished`: handled, and nobody published it.
+ * - `settled-unfinished`: settled before it was finished. `unpublished`: handled, and never published.
  * - `twice`: an at-most-once message was started twice. `unsettled`: it was started before it was settled.
  * - `skip`: started before the message before it was finished. `step-back`: started again within one epoch.
  * - `stale`: started in an epoch that another one had taken over from. `settled-again`: started after it was settled.
  * - `overlap`: started while another handler of its aggregate ran.
  * - `unannounced`: started again without `maybeDuplicate`. `too-many`: more duplicates of one take-over than allowed.
- * - `stuck`: something was outstanding and nothing moved.
+ * - `stuck`: messages were outstanding, and none was finished for too long.
  *
  * @since 0.1.0
  * @category models
@@ -57,7 +57,7 @@ export interface Finding {
     | "unannounced"
     | "too-many"
     | "stuck"
-  /** Undefined where it is about no single message. */
+  /** Undefined: the finding is about no single message. */
   readonly message: Message | undefined
   readonly explanation: string
   /** The entries about the same aggregate up to this point, the newest 12. */
@@ -72,12 +72,12 @@ export interface Finding {
  */
 export interface Verdict {
   readonly oracle: OracleName
-  /** Empty where the guarantee holds. */
+  /** Empty: the guarantee holds. */
   readonly findings: ReadonlyArray<Finding>
 }
 
 /**
- * What the oracles have to know of the run.
+ * What the oracles have to know about the run.
  *
  * @since 0.1.0
  * @category options
@@ -86,8 +86,8 @@ export interface Options {
   /** What the subscription promises. Default: `"at-least-once"`. */
   readonly semantics?: "at-least-once" | "at-most-once" | undefined
   /**
-   * Whether a message that says that it may be a duplicate may be started again within one epoch: for transports that
-   * break the law on purpose, as `Faults` with `duplicate` does. Default: false.
+   * Whether a message with `maybeDuplicate` may be started again within one epoch. For transports that break the contract on
+   * purpose, as `Faults` with `duplicate` does. Default: false.
    */
   readonly repeats?: boolean | undefined
   /** How long after a suspension the process may still overlap with its successor, in ms (rule 12). Default: 0. */
@@ -99,7 +99,7 @@ export interface Options {
   readonly maxDuplicates?: number | undefined
   /** How many at-most-once messages each kill may lose. Default: 100. */
   readonly maxLostPerKill?: number | undefined
-  /** How many at-most-once messages were lost with notice: the sum of what closing reported. Default: 0. */
+  /** How many at-most-once messages were reported as lost, by closing for example. Default: 0. */
   readonly reportedLost?: number | undefined
   /** For how long nothing may move while something is outstanding, in ms. Default: progress is not judged by `judge`. */
   readonly within?: number | undefined
@@ -108,7 +108,7 @@ export interface Options {
 }
 
 /**
- * Rule 2: no envelope is lost, none is settled before it is finished, and none comes from nowhere.
+ * Rule 2: no envelope is lost, none is settled before it is finished, and none is handled that was not published.
  *
  * @since 0.1.0
  * @category oracles
@@ -146,7 +146,7 @@ export const atLeastOnce = (history: History): Verdict => {
 }
 
 /**
- * Rule 3: a plain message is started at most once, after it was settled; only kills lose any, and those few.
+ * Rule 3: a plain message is started at most once, and after it was settled. Only kills lose messages, and only a few.
  *
  * @since 0.1.0
  * @category oracles
@@ -184,8 +184,8 @@ export const atMostOnce = (history: History, options: Options = {}): Verdict => 
 }
 
 /**
- * Rule 1: the messages of an aggregate are started in their order. They may step back once for each crash or take-over, to
- * what was not settled, and never skip.
+ * Rule 1: the messages of an aggregate are started in their order. After each crash or take-over they may step back once, to an
+ * unsettled message. They never skip one.
  *
  * @since 0.1.0
  * @category oracles
@@ -228,7 +228,7 @@ export const overlap = (history: History, options: Options = {}): Verdict => {
 }
 
 /**
- * Rule 5: what is handled again says that it may be, and a take-over brings a bounded number of such messages.
+ * Rule 5: messages that are handled again have `maybeDuplicate`, and a take-over brings a bounded number of them.
  *
  * @since 0.1.0
  * @category oracles
@@ -258,7 +258,7 @@ export const duplicates = (history: History, options: Options = {}): Verdict => 
 }
 
 /**
- * While something that was published is not finished, something moves (is finished) within the time.
+ * While published messages are unfinished, at least one is finished within each time of this length.
  *
  * @since 0.1.0
  * @category oracles
@@ -292,7 +292,7 @@ export const progress = (history: History, options: Options & { readonly within:
 }
 
 /**
- * What a history amounts to.
+ * The figures of a history, and all findings.
  *
  * @since 0.1.0
  * @category models
@@ -300,13 +300,13 @@ export const progress = (history: History, options: Options & { readonly within:
 export interface Judgement {
   /** Messages whose publishing was confirmed. */
   readonly published: number
-  /** Messages that somebody finished. */
+  /** Messages that a process finished. */
   readonly finished: number
   /** How often a message was run again after it was finished. Legal, and bounded. */
   readonly duplicates: number
-  /** Of the duplicates: those whose delivery said that they may be. */
+  /** How many of the duplicates had `maybeDuplicate`. */
   readonly announced: number
-  /** Of all oracles that apply, in the order of this page. */
+  /** The findings of all oracles that apply, in the order of this module. */
   readonly findings: ReadonlyArray<Finding>
 }
 
@@ -343,7 +343,7 @@ export const judge = (history: History, options: Options = {}): Judgement => {
 }
 
 /**
- * Findings as text: each with what it means, and the entries that show it.
+ * Findings as text. Each has its meaning, and the entries that show it.
  *
  * @since 0.1.0
  * @category printing
@@ -354,7 +354,7 @@ export const render = (findings: ReadonlyArray<Finding>, atMost = 5): string =>
   ).concat(findings.length > atMost ? [`and ${findings.length - atMost} more`] : []).join("\n\n")
 
 /**
- * `watchProgress` has seen nothing move for too long.
+ * `watchProgress` has seen no message finish for too long.
  *
  * @since 0.1.0
  * @category errors
@@ -366,8 +366,8 @@ export class Stuck extends Data.TaggedError("Stuck")<{ readonly outstanding: num
 }
 
 /**
- * Watches a run as it goes and fails as soon as nothing moves for a time while something is outstanding, instead of at the
- * end of a long deadline. Race it with the run; it ends by itself when `outstanding` is 0.
+ * Watches a run while it goes on. It fails as soon as no message was finished for a time while some are outstanding, and does not wait for
+ * the end of a long deadline. Race it with the run. It ends by itself when `outstanding` is 0.
  *
  * @since 0.1.0
  * @category judging

@@ -1,9 +1,9 @@
 /**
  * Judges what handlers saw: the order of each aggregate, overlaps, losses and
- * duplicates. It looks when a handler starts: by the time it ends it is too late to see.
+ * duplicates. It looks when a handler starts. When the handler ends, it is too late to see a violation.
  *
- * A log such as `1, 2, 1, 2, 3` is legal where a crash or a take-over lies between the second and the third
- * entry: what is seen may step back once for each of them. `1, 3, 2` never is.
+ * A log such as `1, 2, 1, 2, 3` is legal if there was a crash or a take-over between the second and the third
+ * entry: an aggregate may step back once for each of them. `1, 3, 2` is never legal.
  *
  * @since 0.1.0
  */
@@ -87,7 +87,7 @@ export class OrderOracle {
   }
 
   /**
-   * The handler ended; `finished` where the bus goes on to the next message.
+   * The handler ended. `finished`: the bus goes on to the next message.
    *
    * @since 0.1.0
    */
@@ -110,7 +110,7 @@ export class OrderOracle {
   }
 
   /**
-   * Published and never finished.
+   * The messages that were published and never finished.
    *
    * @since 0.1.0
    */

@@ -1,5 +1,5 @@
 /**
- * What became of messages, as `TestBus` tells it.
+ * How messages ended, as `TestBus` tells it.
  *
  * @since 0.1.0
  */
@@ -8,16 +8,16 @@ import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 
 /**
- * What became of a message.
+ * How a message ended.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Outcome {
   readonly group: string
-  /** How often its handler was started; 0 where it could not be decoded. */
+  /** How often its handler was started. 0: the message could not be decoded. */
   readonly attempts: number
-  /** Why the attempts failed, in their order; one that a timeout broke off is an interruption here. */
+  /** Why the attempts failed, in their order. An attempt that a timeout broke off is an interruption here. */
   readonly causes: ReadonlyArray<Cause.Cause<unknown>>
   /** When each attempt started, in milliseconds since the epoch by the clock of the bus. */
   readonly startedAt: ReadonlyArray<number>
@@ -54,7 +54,7 @@ export interface Failed extends Outcome {
 }
 
 /**
- * A message as it was published. It is a receipt, too: expectations take it.
+ * A message as it was published. It is also a receipt, so it can be given to an expectation.
  *
  * @since 0.1.0
  * @category models
@@ -84,13 +84,13 @@ export interface PublishedEvent<out A> extends PublishedMessage {
  * @category models
  */
 export interface Handled<out A, out D> {
-  /** What the handler was called with: the event, or the bytes of a plain message. */
+  /** The handler's argument: the event, or the bytes of a plain message. */
   readonly event: A
   readonly delivery: D
 }
 
 /**
- * A message did not become what was expected. The message says what happened instead; `cause` is its last failure.
+ * A message ended in another way than expected. The error's message says what happened instead. `cause` is the last failure.
  *
  * @since 0.1.0
  * @category errors
@@ -102,7 +102,7 @@ export class ExpectationFailed extends Data.TaggedError("ExpectationFailed")<{
 }> {}
 
 /**
- * Not everything came to an end in time. The message has a line for each of the first ten that did not.
+ * Some messages did not end in time. The error's message has a line for each of the first ten.
  *
  * @since 0.1.0
  * @category errors

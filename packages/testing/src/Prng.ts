@@ -15,7 +15,7 @@ export interface Prng {
   readonly next: () => number
   /** A whole number in `[0, below)`. */
   readonly integer: (below: number) => number
-  /** `true` with this probability; without drawing a number where it is 0. */
+  /** `true` with this probability. At 0 no number is drawn. */
   readonly chance: (probability: number) => boolean
   readonly pick: <A>(from: ReadonlyArray<A>) => A
 }

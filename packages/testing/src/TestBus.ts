@@ -1,6 +1,6 @@
 /**
- * A bus for tests of your own handlers: the real one, on the transport in memory, that remembers what happened. Under a
- * `TestClock` (every `it.effect` has one) retries, restarts and timeouts take no time: whatever waits for an outcome moves
+ * A bus for tests of your own handlers. It is the real bus on the memory transport, and remembers what happened. Under a
+ * `TestClock` (every `it.effect` has one) retries, restarts and timeouts take no time: a function that waits for an outcome moves
  * the clock on to the next timer.
  *
  * @since 0.1.0
@@ -43,27 +43,27 @@ import {
 } from "./Outcome.js"
 
 /**
- * How long is waited.
+ * How long a function waits.
  *
  * @since 0.1.0
  * @category options
  */
 export interface WaitOptions {
   /**
-   * How long it may take, by the clock of the bus. Default: 1 hour under a `TestClock`, which takes no real time; else 5
+   * How long the outcome may take, by the clock of the bus. Default: 1 hour under a `TestClock`, which takes no real time; else 5
    * seconds.
    */
   readonly within?: Duration.DurationInput | undefined
 }
 
 /**
- * Which group is meant, and how long is waited.
+ * Which group is meant, and how long a function waits.
  *
  * @since 0.1.0
  * @category options
  */
 export interface ExpectOptions extends WaitOptions {
-  /** Whose handling is meant. Needed only where several groups have subscribed to the topic. */
+  /** The group whose handling is meant. Needed only if several groups have subscribed to the topic. */
   readonly group?: string | undefined
 }
 
@@ -74,14 +74,14 @@ export interface ExpectOptions extends WaitOptions {
  * @category options
  */
 export interface Options {
-  /** Settings of the bus. Default: those around the layer, which are the defaults where there are none. */
+  /** Settings of the bus. Default: the settings that are provided to the layer, else their defaults. */
   readonly config?: EventBusConfig.Options | undefined
   /** Settings of the broker in memory, for instance its number of partitions. */
   readonly broker?: MemoryBroker.Options | undefined
 }
 
 /**
- * What is remembered of a bus. The functions of this module read it.
+ * The memory of a bus under test. The functions of this module read it.
  *
  * @since 0.1.0
  * @category models
@@ -112,7 +112,7 @@ export interface Service {
 type Expected<A> = Effect.Effect<A, ExpectationFailed>
 
 /**
- * What is remembered of the bus under test; `layer` provides it.
+ * The memory of the bus under test. `layer` provides it.
  *
  * @since 0.1.0
  * @category tags
@@ -209,7 +209,7 @@ const make = (ledger: Ledger) =>
 
 /**
  * A bus in memory that remembers what happens on it. It provides the bus for the handlers under test, and the transport.
- * Give each test a layer of its own, as `Effect.provide` does: what it remembers is kept until the layer ends.
+ * Give each test a layer of its own, as `Effect.provide` does: the bus remembers everything until the layer ends.
  *
  * @since 0.1.0
  * @category layers
@@ -245,7 +245,7 @@ export const layerTransport: Layer.Layer<
 }))
 
 /**
- * `EventBus.publish`, without asking for the bus first. The receipt is what expectations take.
+ * `EventBus.publish`, without asking for the bus first. Give the receipt to an expectation.
  *
  * @since 0.1.0
  * @category publishing
@@ -281,8 +281,8 @@ export const publishAll: {
     Effect.flatMap(EventBus.EventBus, (bus) => bus.publishAll(topic, messages))) as never
 
 /**
- * Waits until all that was published is finished and settled by everybody who has subscribed to it, also what handlers
- * published meanwhile. What a test has scheduled for later is not waited for.
+ * Waits until every published message is finished and settled by all groups that have subscribed to its topic. This includes messages
+ * that handlers published meanwhile. It does not wait for publishing that a test has scheduled for later.
  *
  * @since 0.1.0
  * @category waiting
@@ -291,7 +291,7 @@ export const settled = (options?: WaitOptions): Effect.Effect<void, NotSettled, 
   Effect.flatMap(TestBus, (bus) => bus.settled(options))
 
 /**
- * Waits until a message is handled, and tells how; fails when something else became of it.
+ * Waits until a message is handled, and tells how. Fails if the message ends in another way.
  *
  * @since 0.1.0
  * @category expectations
@@ -303,7 +303,7 @@ export const expectHandled = (
   Effect.flatMap(TestBus, (bus) => bus.expectHandled(receipt, options))
 
 /**
- * Waits until a message is dead-lettered, and tells why, with the dead letter; fails when something else became of it.
+ * Waits until a message is dead-lettered, and tells why, with the dead letter. Fails if the message ends in another way.
  *
  * @since 0.1.0
  * @category expectations
@@ -315,7 +315,7 @@ export const expectDeadLettered = (
   Effect.flatMap(TestBus, (bus) => bus.expectDeadLettered(receipt, options))
 
 /**
- * Waits until a message is dropped by its policy, and tells why; fails when something else became of it.
+ * Waits until a message is dropped by its policy, and tells why. Fails if the message ends in another way.
  *
  * @since 0.1.0
  * @category expectations
@@ -327,7 +327,7 @@ export const expectDropped = (
   Effect.flatMap(TestBus, (bus) => bus.expectDropped(receipt, options))
 
 /**
- * Waits until a message is held, and tells why; fails when something else became of it.
+ * Waits until a message is held, and tells why. Fails if the message ends in another way.
  *
  * @since 0.1.0
  * @category expectations
@@ -339,7 +339,7 @@ export const expectHeld = (
   Effect.flatMap(TestBus, (bus) => bus.expectHeld(receipt, options))
 
 /**
- * Waits until the handler of an at-most-once message has failed, and tells why; fails when something else became of it.
+ * Waits until the handler of an at-most-once message has failed, and tells why. Fails if the message ends in another way.
  *
  * @since 0.1.0
  * @category expectations
@@ -351,8 +351,8 @@ export const expectFailed = (
   Effect.flatMap(TestBus, (bus) => bus.expectFailed(receipt, options))
 
 /**
- * What has been published to a topic until now, by the test, by handlers, or as dead letters, in that order. Events are read
- * by the topic's schema; for bytes that may not fit it name the topic with `Topic.plain`. Wait with `settled` or an
+ * The messages that were published to a topic until now, in the order of publishing: by the test, by handlers, or as dead letters. Events
+ * are read by the topic's schema. For bytes that may not fit it, give `Topic.plain` with the same name. Wait with `settled` or an
  * expectation before.
  *
  * @since 0.1.0
@@ -366,8 +366,8 @@ export const published: {
 } = ((topic: never) => Effect.flatMap(TestBus, (bus) => bus.published(topic))) as never
 
 /**
- * The messages of a topic whose handlers have succeeded until now, in that order; by all groups, or the one that is named. A
- * message that was handled twice is here twice.
+ * The messages of a topic whose handlers have succeeded until now, in the order of handling: for all groups, or for the one that is
+ * named. A message that was handled twice is in it twice.
  *
  * @since 0.1.0
  * @category reading

@@ -1,6 +1,6 @@
 /**
- * Runs a program in virtual time, as quickly as it can: whenever nothing is left to do, the clock goes on to the next timer.
- * Fibers take turns in an order that depends on a seed alone, so a run can be repeated.
+ * Runs a program in virtual time, as quickly as possible: whenever nothing is left to do, the clock goes on to the next timer.
+ * The order in which fibers take turns depends on the seed only, so a run can be repeated.
  *
  * It is for many runs of programs that wait: the `TestClock` looks at the real time to find out whether every fiber
  * is asleep, which takes milliseconds for each step; here a thousand runs take seconds. What a program waits for
@@ -20,7 +20,7 @@ import type * as Scheduler from "effect/Scheduler"
 import * as Prng from "./Prng.js"
 
 /**
- * The program can't end: everything sleeps and nothing would wake it (`"deadlock"`), it goes on without letting time pass
+ * The program did not end: all fibers wait and no timer is set (`"deadlock"`), it goes on without letting time pass
  * (`"livelock"`), or it has not ended by the horizon.
  *
  * @since 0.1.0
@@ -56,7 +56,7 @@ export interface Options {
 }
 
 /**
- * Runs a program, and answers as it does.
+ * Runs a program in virtual time, and ends as the program does.
  *
  * @since 0.1.0
  * @category running
@@ -72,16 +72,16 @@ interface Timer {
   wake: (() => void) | undefined
 }
 
-/** How often plain code that was put off (promises, microtasks) gets its turn before the clock goes on. */
+/** How often promises and microtasks get their turn before the clock goes on. */
 const quietTurns = 8
-/** How often the event loop gets its turn before nothing can be expected from there. */
+/** How often the event loop gets its turn before nothing more is expected from it. */
 const idleTurns = 1_000
 const maxTasksAtOnce = 1_000_000
 
 class Machine implements Scheduler.Scheduler {
   private now = 0
   private tasks: Array<Scheduler.Task> = []
-  /** Ascending by time; those of one time in the order in which they were set. */
+  /** Ascending by time. Timers for the same time are in the order in which they were set. */
   private readonly timers: Array<Timer> = []
   private readonly prng: Prng.Prng
   private readonly yieldRate: number
@@ -147,7 +147,7 @@ class Machine implements Scheduler.Scheduler {
       if (this.idle++ < idleTurns) return void setImmediate(turn)
       give("deadlock")
     }
-    // Between two runs the event loop has its turn: many of them must not starve what else the process does.
+    // Between two runs the event loop has its turn, so that many runs don't starve the rest of the process.
     setImmediate(turn)
   }
 

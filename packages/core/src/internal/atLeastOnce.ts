@@ -27,8 +27,8 @@ export interface Settings<E> {
 }
 
 /**
- * How messages are handled that are settled after they are finished: a typed failure is retried in place, a defect ends the
- * fiber and the message is run again, and what outlives both goes the policy's way.
+ * How at-least-once messages are handled, which are settled after they are finished. A typed failure is retried in place. A defect
+ * ends the fiber, and the message is run again. When retries or restarts have ended, the failure policy decides.
  *
  * @internal
  */
@@ -39,7 +39,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
       onSuccess: (value) => after(flight, host, Exit.succeed(value))
     })
 
-  /** What the attempt has opened is released before anything follows. */
+  /** Closes the attempt's scope before anything else follows. */
   const after = (flight: Flight, host: Host, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> =>
     host.scope === undefined
       ? ended(flight, host, exit)
@@ -53,8 +53,8 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     if (flight.undecodable !== undefined) return unreadable(flight, host, flight.undecodable)
     const { cause } = exit
     const error = Cause.failureOption(cause)
-    // A defect, or a handler that interrupted itself, is the supervisor's concern. A typed failure may
-    // come together with the interruption of what ran beside it.
+    // A defect, or a handler that interrupted itself, goes to the supervisor. A typed failure may come together with an
+    // interruption: of fibers that ran beside the one that failed.
     if (Option.isNone(error) || Option.isSome(Cause.dieOption(cause))) {
       return Effect.failCause(Cause.stripFailures(cause))
     }
@@ -65,7 +65,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
       : giveUp(flight, host, cause, decision)
   }
 
-  // Neither of the two waits inside a generator: one that never ends would grow the fiber's stack with each attempt.
+  // `retry` and `holdOn` wait outside of a generator. A generator that never ends would grow the fiber's stack with each attempt.
   const retry = (
     flight: Flight,
     host: Host,
@@ -171,6 +171,6 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
   }
 }
 
-/** Bytes that can't be decoded will not be better later: they are never held. */
+/** Bytes that can't be decoded will not get better, so they are never held. */
 const bytesPolicy = (policy: FailurePolicy): DeadLetter | Exclude<FailurePolicy, { _tag: "Hold" }> =>
   policy._tag === "Hold" ? policy.undecodable : policy

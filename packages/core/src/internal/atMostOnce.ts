@@ -16,7 +16,7 @@ export interface Settings<E> {
 }
 
 /**
- * How messages are handled that are settled before: whatever goes wrong is counted and reported, and the next
+ * How at-most-once messages are handled, which were settled before. A failure of any kind is counted and reported, and the next
  * message has its turn.
  *
  * @internal
@@ -53,7 +53,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     }
     if (flight.undecodable !== undefined) return unreadable(flight, flight.undecodable)
     const { cause } = exit
-    // Only a typed failure ends here; a defect ends the fiber.
+    // A typed failure ends here. A defect ends the fiber.
     return Cause.isFailure(cause) && !Cause.isDie(cause)
       ? failed(flight, cause)
       : Effect.failCause(Cause.stripFailures(cause))
@@ -66,7 +66,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
 
   return {
     receive: (flight, host) => {
-      // The fiber died of this message: the next one only reports it.
+      // The former fiber died while it handled this message. This fiber only reports it.
       if (flight.lastCause !== undefined) return failed(flight, flight.lastCause as Cause.Cause<never>)
       if (!flight.begin()) return Effect.void
       if (flight.isTombstone) {

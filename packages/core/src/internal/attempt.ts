@@ -11,19 +11,19 @@ import { Waiter } from "./quota.js"
 import * as UserCode from "./userCode.js"
 
 /**
- * A user's handler with what surrounds each start of it: the event is decoded, once, when the message's turn has come; the time
- * and the number of running handlers are limited where that is asked for.
+ * A user's handler, and what happens around each start of it. The event is decoded once, when the message's turn has come. Where
+ * the options say so, the time of an attempt and the number of running handlers are limited.
  *
  * @internal
  */
 export interface Handler<E> {
   readonly incoming: Incoming
-  /** Whether there is somebody for a tombstone. */
+  /** Whether the subscription has a handler for tombstones. */
   readonly handlesTombstones: boolean
-  /** Why there is no event. Where a Schema needs an effect, `run` finds that out. */
+  /** Decodes the event, and answers why there is none. A Schema that needs an effect is run by `run`. */
   readonly decode: (flight: Flight) => DecodeError | UnknownEventType | undefined
   /**
-   * Starts the handler. It answers `gone` when the flight ended while it waited for its permit. A failure of the decoding is in
+   * Starts the handler. The answer is `gone` if the flight ended while it waited for its permit. If decoding fails, the error is in
    * `flight.undecodable`, too.
    */
   readonly run: (flight: Flight) => Effect.Effect<unknown, E | HandlerTimeout>
@@ -83,7 +83,7 @@ const decoded = <E>(flight: Flight, decoding: NonNullable<Flight["decoding"]>): 
   Effect.matchEffect(decoding, {
     onFailure: (error) => {
       flight.undecodable = error
-      // The behaviour looks there first.
+      // The behaviour looks at `flight.undecodable` first.
       return Effect.fail(error as never)
     },
     onSuccess: (event) => {
@@ -100,7 +100,7 @@ const limited = <E>(run: Run<E>, timeout: Duration.Duration): Run<E | HandlerTim
     onTimeout: () => new HandlerTimeout({ position: flight.position, timeout })
   })
 
-/** A permit is asked for before the flight is asked whether it may begin: the partition may be taken away while it waits. */
+/** Waits for a permit first, and then asks whether the flight may begin: the partition may be taken away during the wait. */
 const permitted = <E>(run: Run<E>): Run<E> => (flight) => {
   const share = flight.carrier.permits!
   let wake: (() => void) | undefined
@@ -114,7 +114,7 @@ const permitted = <E>(run: Run<E>): Run<E> => (flight) => {
   )
   return Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(restore(acquire), () => {
-      // What was reserved while it waited.
+      // Takes the permit that was reserved during the wait.
       if (waiter.granted > 0) share.take(1, waiter)
       const release = Effect.sync(() => share.give(1))
       if (flight.state !== "running" && !flight.begin()) return Effect.as(release, gone)

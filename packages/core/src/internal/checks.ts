@@ -31,8 +31,8 @@ export const issuesOf = (options: CommonOptions): Array<string> => {
 }
 
 /**
- * What is wrong with the choice of what happens to messages that are given up: there is none, or it leads back here, and
- * the subscription would give up its own dead letters again without end.
+ * What is wrong with a failure policy. There is none, or it leads back to the subscription's own topic: then the subscription would
+ * give up its own dead letters again without end.
  *
  * @internal
  */
@@ -65,7 +65,7 @@ export const keyOf = (topic: string, group: string): string => `${topic}\n${grou
 export const semanticsOf = (topic: AnyTopic): Semantics => topic.kind === "envelope" ? "at-least-once" : "at-most-once"
 
 /**
- * What was decided when the group was joined can't be decided again.
+ * The differences between a pre-subscription and a subscription that attaches. What was fixed when the group was joined can't change.
  *
  * @internal
  */

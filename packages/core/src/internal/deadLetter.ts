@@ -31,7 +31,7 @@ export interface Original {
   readonly aggregateId: string | undefined
 }
 
-/** Where the message stood: what a letter has as long as anything fits beside the original. */
+/** Where the message stood. A letter has at least these headers, if anything fits beside the original. */
 const positionHeaders = ({ message }: Original): Headers.Headers => ({
   [names.topic]: Safely.cut(message.topic, maxTopicLength),
   [names.partition]: String(message.partition),
@@ -75,7 +75,7 @@ export const publisher = (
       (results) => results[0]!
     )
   return smallerAndSmaller(original, failure, publish).pipe(
-    // It was written by an attempt whose answer was lost, in this process or before a crash.
+    // An earlier try wrote the letter, and its answer was lost: in this process or before a crash.
     Effect.catchIf((error) => error._tag === "PublishFailed" && error.reason === "Duplicate", () => Effect.void),
     Effect.tapError((error) =>
       Logging.error(
@@ -89,7 +89,7 @@ export const publisher = (
   )
 }
 
-/** Whatever the bus adds must not be why a letter is refused: what is refused is tried with less, down to the message by itself. */
+/** The headers that the bus adds must not cause a refusal. A refused letter is tried with fewer of them, down to the bare message. */
 const smallerAndSmaller = <A>(
   original: Original,
   failure: EnvelopeFailure,

@@ -17,8 +17,8 @@ const maxField = 100
 const maxFields = 10
 
 /**
- * A cause as text for logs, messages and headers. Its length has a bound, it never throws, whatever was thrown, and what a Schema says is
- * without payload. `Cause.pretty` does none of these.
+ * A cause as text for logs, messages and headers. Its length has a bound. It never throws, for any thrown value. What a Schema says is
+ * shown without payload. `Cause.pretty` guarantees none of these.
  *
  * @internal
  */
@@ -129,7 +129,7 @@ const fieldOf = (value: unknown): string => {
   return typeof value === "function" ? "…" : Safely.cut(String(value), maxField)
 }
 
-/** Without its first lines, which repeat the message, at whatever length it had. */
+/** A stack without its first lines, which repeat the message in full length. */
 const framesOf = (error: unknown): ReadonlyArray<string> => {
   if (!Safely.isError(error)) return []
   const stack = Safely.text(error, "stack")

@@ -36,8 +36,8 @@ export const of = (topic: EnvelopeDefinition<unknown, unknown>): Known | undefin
 }
 
 /**
- * Whether an envelope whose payload the Schema did not take is of a type that it does not know. Where the types are the Schema's tags, a
- * payload that has one of them is a broken one, whatever its envelope's type says.
+ * Whether an envelope is of an unknown type, after the Schema refused its payload. If the types are the Schema's tags, a payload with a
+ * known tag is broken, and not of an unknown type, even if the envelope's type is unknown.
  *
  * @internal
  */

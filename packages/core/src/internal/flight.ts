@@ -28,13 +28,13 @@ export const transitions: { readonly [From in Observer.State]: ReadonlyArray<Obs
 }
 
 /**
- * What a flight's handling means: what its slot does with it.
+ * How a flight is handled when its slot runs it.
  *
  * @internal
  */
 export interface Behaviour {
   readonly receive: (flight: Flight, host: Host) => Effect.Effect<void>
-  /** The restarts for it have ended. */
+  /** The restarts for the flight have ended. */
   readonly giveUp: (flight: Flight, cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
 }
 
@@ -64,21 +64,21 @@ export interface Subscriber {
 export interface Carrier {
   readonly subscriber: Subscriber
   readonly epoch: number
-  /** What the handlers of this lane take of the subscription's `concurrency`; undefined where that is unbounded. */
+  /** The permits that handlers of this lane take of the subscription's `concurrency`. Undefined: it is unbounded. */
   readonly permits: Share | undefined
   /** Whether a handler of this lane may start now. */
   readonly mayBegin: () => boolean
-  /** A slot has the flight in hand, which had been queued. */
+  /** A slot has taken the flight, which had been queued, in hand. */
   readonly begun: (flight: Flight) => void
-  /** It is held from now on. */
+  /** The flight is held from now on. */
   readonly holds: (flight: Flight) => void
-  /** It has ended; `from` is the state it was in. */
+  /** The flight has ended. `from` is the state before. */
   readonly ended: (flight: Flight, from: Observer.State) => void
 }
 
 /**
- * One message between the moment a lane takes it and the moment the broker need not deliver it again. All that changes on
- * its way, and all its transitions, are here.
+ * One message between the moment a lane takes it and the moment the broker need not deliver it again. Everything that changes
+ * on its way is here, with all transitions between its states.
  *
  * @internal
  */
@@ -88,23 +88,23 @@ export class Flight implements Observer.FlightView, Task {
   readonly takenAt: number
   outcome: Observer.Outcome | undefined
   attempt = 0
-  /** How often its handler was started again after a crash: the crash that ends in giving up is none. */
+  /** How often its handler was started again after a crash. A crash after which the flight is given up does not count. */
   restarts = 0
-  /** The policy is `hold`, and its retries have ended: it is held between its attempts. */
+  /** The policy is `hold` and the retries have ended: from now on the flight is held between its attempts. */
   isHeld = false
-  /** Its actor's fiber died with it in hand, and its handler was not started since. */
+  /** The actor's fiber died with this flight in hand, and the handler was not started since. */
   hasCrashed = false
   lastCause: Cause.Cause<unknown> | undefined
   retry: Schedule.ScheduleDriver<unknown, never> | undefined
-  /** What the handler is called with, once it is decoded. */
+  /** The handler's argument, once it is decoded. */
   event: unknown = undefined
   isDecoded = false
-  /** The event, where finding it out needs an effect. */
+  /** How the event is decoded, if that needs an effect. */
   decoding: Effect.Effect<unknown, DecodeError | UnknownEventType> | undefined
-  /** The mailbox's key; undefined for a message without any, which takes its turn among slots when it is dispatched. */
+  /** The mailbox's key. Undefined: the message has no key, and gets one of the shared keys when it is dispatched. */
   readonly key: string | undefined
   readonly aggregateId: string | undefined
-  /** The envelope of a message that is one. */
+  /** The envelope, if the message is one. */
   readonly envelope: Envelope | undefined
   undecodable: DecodeError | UnknownEventType | undefined
   readonly isTombstone: boolean
@@ -153,7 +153,7 @@ export class Flight implements Observer.FlightView, Task {
     return { topic: this.topic, partition: this.partition, offset: this.offset }
   }
 
-  /** What a handler gets: plain data, which does not change afterwards. */
+  /** The handler's second argument: plain data, which does not change afterwards. */
   delivery(): Delivery | EnvelopeDelivery {
     const { aggregateId, attempt, carrier, envelope, message } = this
     const delivery = {
@@ -181,13 +181,13 @@ export class Flight implements Observer.FlightView, Task {
     this.told(undefined)
   }
 
-  /** The broker has confirmed its settlement: it goes to its mailbox. */
+  /** The broker has confirmed the settlement. The flight goes to its mailbox. */
   settled(): void {
     this.to("queued")
   }
 
   /**
-   * Its handler is about to start: at first, again after a wait. `false`: its lane lets nothing start any more, and the
+   * The handler is about to start, for the first time or after a wait. `false`: the lane lets nothing start any more, and the
    * flight has ended.
    */
   begin(): boolean {
@@ -199,7 +199,7 @@ export class Flight implements Observer.FlightView, Task {
     return true
   }
 
-  /** One more start of its handler. */
+  /** The handler starts once more. */
   started(): void {
     if (++this.attempt > 1) this.carrier.subscriber.counters.retried++
     if (!this.hasCrashed) return
@@ -207,31 +207,31 @@ export class Flight implements Observer.FlightView, Task {
     this.restarts++
   }
 
-  /** Nothing of the user's runs until it begins again. */
+  /** No code of the user runs until the flight begins again. */
   wait(): void {
     this.to("waiting")
   }
 
-  /** Whether its lane lets handlers start; if not, it has ended. To be asked before a wait that would be in vain. */
+  /** Whether the lane lets handlers start; if not, the flight has ended. Asked before a wait that would be in vain. */
   goesOn(): boolean {
     if (this.carrier.mayBegin()) return true
     this.giveBack()
     return false
   }
 
-  /** From now on no attempt is its last one. */
+  /** From now on the flight is tried until it succeeds. */
   willHold(): void {
     if (!this.isHeld) this.carrier.subscriber.counters.held++
     this.isHeld = true
     this.carrier.holds(this)
   }
 
-  /** It waits for its next attempt. */
+  /** The flight waits for its next attempt. */
   hold(): void {
     this.to("held")
   }
 
-  /** The user's code runs again, for a report of how it ends. */
+  /** The user's code runs again: it is told how the flight ends. */
   report(): void {
     this.to("running")
   }
@@ -248,7 +248,7 @@ export class Flight implements Observer.FlightView, Task {
     this.carrier.ended(this, state)
   }
 
-  /** It was not handled: what is settled already is lost, the rest comes again. */
+  /** The flight was not handled. If it is settled already it is lost, else it comes again. */
   giveBack(): void {
     this.end(this.semantics === "at-most-once" && this.state !== "settling" ? "lost" : "unfinished")
   }

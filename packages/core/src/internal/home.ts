@@ -14,7 +14,7 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 
 /**
- * Who runs attempts, one at a time: a slot. What an attempt opens in its scope is kept here until the attempt ends.
+ * What runs attempts, one at a time: a slot. It keeps the scope of the running attempt until that attempt ends.
  *
  * @internal
  */
@@ -69,8 +69,9 @@ export const endScope = (host: Host, exit: Exit.Exit<unknown, unknown>): Effect.
 }
 
 /**
- * The FiberRefs of a fiber as they stand: another object whenever one was set. `getFiberRefs` copies all of them at each call, which
- * would be a tenth of what a message costs; where Effect has no such field, each attempt counts as one that has set something.
+ * The FiberRefs of a fiber as they stand now. Setting any FiberRef replaces this object, so two looks can be compared. The public
+ * `getFiberRefs` copies all FiberRefs at each call, which would be a tenth of what a message costs. If a version of Effect lacks the
+ * private field, each attempt counts as one that has set something.
  *
  * @internal
  */
@@ -78,8 +79,8 @@ export const refsOf = (fiber: Fiber.RuntimeFiber<unknown>): FiberRefs.FiberRefs 
   (fiber as unknown as { readonly _fiberRefs?: FiberRefs.FiberRefs })._fiberRefs ?? fiber.getFiberRefs()
 
 /**
- * Where the attempts of a subscription run: with the services, the logger and the FiberRefs that stood when the subscription began,
- * without the spans of whoever subscribed. Each attempt begins with just these.
+ * Where the attempts of a subscription run: with the services, the logger and the FiberRefs that were there when the subscription
+ * began, without the spans around it. Each attempt begins with exactly these.
  *
  * @internal
  */
@@ -89,10 +90,10 @@ export class Home {
   private readonly annotations: HashMap.HashMap<string, unknown>
   private readonly locals: FiberRefs.FiberRefs["locals"]
 
-  /** `subscriber` is the runtime of whoever subscribes: it has what the handlers need. */
+  /** `subscriber` is the runtime of the fiber that subscribes: it has what the handlers need. */
   constructor(subscriber: Runtime.Runtime<never>, name: string) {
     const context = Context.omit(Tracer.ParentSpan)(subscriber.context as Context.Context<Tracer.ParentSpan>)
-    // None of the fibers has set it, so that one entry is enough for all.
+    // No fiber has set it, so one entry is enough for all fibers.
     this.context = [[FiberId.none, Context.add(context, Scope.Scope, attemptScope) as Context.Context<never>]]
     this.annotations = HashMap.set(
       FiberRefs.getOrDefault(subscriber.fiberRefs, FiberRef.currentLogAnnotations),
@@ -100,13 +101,13 @@ export class Home {
       name as unknown
     )
     const scheduler = FiberRefs.getOrDefault(subscriber.fiberRefs, FiberRef.currentScheduler)
-    // Each fiber has its own of these, and would keep the subscriber's behind them.
+    // Each fiber sets these itself. The subscriber's values would only stay behind them.
     const runtime = subscriber.pipe(
       Runtime.setFiberRef(
         FiberRef.currentScheduler,
         scheduler === Scheduler.defaultScheduler ? together : scheduler
       ),
-      // Whoever subscribes may be uninterruptible; the captured runtime remembers that.
+      // The fiber that subscribes may be uninterruptible, and the captured runtime remembers that.
       Runtime.enableRuntimeFlag(RuntimeFlags.Interruption),
       Runtime.deleteFiberRef(FiberRef.currentContext),
       Runtime.deleteFiberRef(FiberRef.currentRuntimeFlags),
@@ -117,7 +118,7 @@ export class Home {
     this.runFork = Runtime.runFork(runtime)
   }
 
-  /** Starts a fiber of a host. It does not begin on the stack of the one before it. */
+  /** Starts a fiber of a host. It does not begin on the stack of the fiber before it. */
   fork(host: Host, effect: Effect.Effect<void>): Fiber.RuntimeFiber<void> {
     return this.runFork(effect, { immediate: false, updateRefs: (_, fiberId) => this.refs(host, fiberId) })
   }

@@ -14,17 +14,17 @@ import * as Safely from "./safely.js"
 import * as UserCode from "./userCode.js"
 
 /**
- * What is known of a message when it is taken.
+ * What is known of a message when a lane takes it.
  *
  * @internal
  */
 export interface Read {
   readonly aggregateId: string | undefined
-  /** What it is ordered by: its aggregate id, else its key, or what its codec read. Undefined for a message in no order. */
+  /** The mailbox's key: the aggregate id, else the id that the codec read, else the message's key. Undefined: the message has no order. */
   readonly mailbox: string | undefined
   readonly envelope: Envelope | undefined
   readonly undecodable: DecodeError | undefined
-  /** It has no value, and its topic is one of envelopes: it says that something was deleted. */
+  /** The message has no value, and its topic is one of envelopes: something was deleted. */
   readonly isTombstone: boolean
 }
 
@@ -37,8 +37,8 @@ export interface Incoming {
   /** Reads what a message is ordered by, when it is taken. The payload is not looked at. */
   readonly read: (message: IncomingMessage) => Read
   /**
-   * What the handler is called with, when the message's turn has come. An effect where the topic's Schema needs one, for asynchronous
-   * work: then it belongs to the attempt, before the handler. A Schema that throws is an effect that dies.
+   * The handler's argument, made when the message's turn has come. It is an effect if the topic's Schema does asynchronous work: then
+   * decoding belongs to the attempt, before the handler. If a Schema throws, the answer is an effect that dies.
    */
   readonly event: (envelope: Envelope | undefined, message: IncomingMessage) => Decoding
 }
@@ -85,7 +85,7 @@ const empty = new Uint8Array(0)
 const ordered = (
   message: IncomingMessage,
   aggregateId: string | undefined,
-  /** What the codec read. */
+  /** The id that the codec read. */
   id: string | undefined,
   envelope: Envelope | undefined,
   undecodable: DecodeError | undefined,
@@ -134,7 +134,7 @@ const decode = (codec: EnvelopeCodec.Service, message: IncomingMessage): Decoded
   }
 }
 
-/** What later code relies on, whatever the codec. */
+/** The fields that later code relies on, whichever codec made the envelope. */
 const issueOf = (envelope: Envelope): string | undefined => {
   const { aggregateId, eventId, eventType, eventVersion, timestamp } = envelope
   return typeof aggregateId !== "string"
@@ -161,7 +161,7 @@ const eventOf = (topic: EnvelopeDefinition<unknown, unknown>): Incoming["event"]
     known !== undefined && EventTypes.isUnknown(known, envelope, payload)
       ? unknownType(envelope, message)
       : payloadError(message, issue)
-  // No closure where all is well: it runs for every message.
+  // It runs for every message, so it makes no closure unless something is wrong.
   return (envelope, message) => {
     if (envelope === undefined) {
       return Either.left(new DecodeError({ reason: "Empty", issue: "it has no value", position: positionOf(message) }))

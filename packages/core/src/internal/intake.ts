@@ -11,7 +11,7 @@ import { type Quota, type Share, Waiter } from "./quota.js"
 import { sizeOf } from "./size.js"
 
 /**
- * What the lanes of a subscription share.
+ * The state and the settings that the lanes of a subscription share.
  *
  * @internal
  */
@@ -20,13 +20,13 @@ export interface IntakeSettings {
   readonly mailboxes: AddressBook
   readonly incoming: Incoming
   readonly bytes: Quota
-  /** How many handlers run at once; undefined: as many as there are messages in hand. */
+  /** How many handlers run at once. Undefined: every message in hand may run. */
   readonly concurrency: Quota | undefined
   /** Unfinished messages of one partition. */
   readonly maxUnfinished: number
-  /** Runs something when the event loop has had its turn; undefined where all is taken at once. */
+  /** Runs something when the event loop has had its turn. Undefined: the lane takes all messages at once. */
   readonly nextTurn: ((run: () => void) => void) | undefined
-  /** Makes the stage in which messages are settled before they go to their mailboxes; undefined: they are settled when they are finished. */
+  /** Makes the stage in which messages are settled before they go to their mailboxes. Undefined: they are settled when they are finished. */
   readonly settleFirst: ((intake: Intake, assignment: Assignment) => Stage) | undefined
 }
 
@@ -37,21 +37,21 @@ export interface IntakeSettings {
  */
 export interface Stage {
   readonly add: (flight: Flight) => void
-  /** The lane closes; with `finishes` what was taken still goes through. */
+  /** The lane closes. With `finishes` the flights that were taken still go through. */
   readonly close: (finishes: boolean) => void
-  /** Waits until what may still go through has gone. */
+  /** Waits until the last flight that may go through has done so. */
   readonly ended: Effect.Effect<void>
-  /** Ends it, whatever waits. */
+  /** Ends the stage at once, even while flights wait in it. */
   readonly stop: Effect.Effect<void>
-  /** A flight has ended that had gone through. */
+  /** A flight that had gone through has ended. */
   readonly left: (flight: Flight) => void
-  /** What has not gone through yet. */
+  /** The flights that have not gone through, which leave the stage. */
   readonly drain: () => ReadonlyArray<Flight>
 }
 
 /**
- * One partition's messages on their way to the mailboxes and back: bounds what is unfinished, and tells the assignment
- * what has finished.
+ * The lane of one partition. It takes messages from the transport, puts them into the mailboxes, bounds how many are unfinished,
+ * and tells the assignment which have finished.
  *
  * @internal
  */
@@ -59,14 +59,14 @@ export class Intake implements Lane, Carrier {
   private unfinished = 0
   /** Flights that slots have in hand. */
   private inHand = 0
-  /** Flights that ended without being finished. */
+  /** How many flights ended unfinished. */
   private left = 0
   private lost = 0
   private refused = false
   private closing = false
-  /** Nothing more begins. */
+  /** No handler of this lane begins any more. */
   private dropping = false
-  /** A flight that found no room in its mailbox; it is offered again first. */
+  /** A flight that found no room in its mailbox. It is offered again before all others. */
   private head: Flight | undefined
   private isFull = false
   private readonly held = new Set<Flight>()
@@ -143,7 +143,7 @@ export class Intake implements Lane, Carrier {
     return new Flight(message, this, incoming.read(message), size, this.stage === undefined ? "queued" : "settling")
   }
 
-  /** The flight that had no room: the transport has it still. */
+  /** Forgets the flight that had no room. The transport still has its message. */
   private forgetHead(): void {
     const { head } = this
     if (head === undefined) return
@@ -153,7 +153,7 @@ export class Intake implements Lane, Carrier {
     this.bytes.give(head.size)
   }
 
-  // ----- what flights ask and tell
+  // ----- called by flights
 
   mayBegin(): boolean {
     if (!this.dropping && this.assignment.isOwned?.() === false) this.dropping = true
@@ -185,14 +185,14 @@ export class Intake implements Lane, Carrier {
     if (this.closing) this.drained.changed()
   }
 
-  /** The stage before the mailboxes has broken: nothing more is taken, and the transport is going to close the lane. */
+  /** The stage before the mailboxes has broken. The lane takes nothing more, and the transport is going to close it. */
   breakOff(): void {
     this.closing = true
   }
 
   // ----- closing
 
-  /** With `untilDone` the deadline counts for nothing: a replay ends when all is handled. */
+  /** With `untilDone` there is no deadline: a replay ends when all is handled. */
   close(options: {
     readonly deadline: Duration.Duration
     readonly finishQueued: boolean
@@ -228,7 +228,7 @@ export class Intake implements Lane, Carrier {
     })
   }
 
-  /** All is finished but what is held, and what waits behind it: that would not be finished before the deadline either. */
+  /** Nothing is left except held flights and the flights behind them. None of these would finish before the deadline. */
   private get isWorkedOff(): boolean {
     if (this.unfinished === 0) return true
     if (this.held.size === 0) return false
@@ -242,7 +242,7 @@ export class Intake implements Lane, Carrier {
     this.settings.mailboxes.interrupt((flight) => flight.carrier === this && which(flight))
   }
 
-  /** Room has been reserved for the lane, or one of its bounds is no longer reached. One call for each refusal goes on to the transport. */
+  /** The lane has room again, or the event loop had its turn. The transport is told once for each refusal. */
   private resume(): void {
     if (!this.refused || this.closing || this.pace.isOver) return
     this.refused = false

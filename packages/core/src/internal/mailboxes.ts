@@ -10,8 +10,8 @@ import type { Slot } from "./slot.js"
 const keyless = 256
 
 /**
- * What is known of an active aggregate of one subscription: how many of its flights are waiting or in hand, and which slot they go to. It is empty
- * when that number is 0: then it may move to another slot.
+ * What is known of an active aggregate of one subscription: how many of its flights wait or are in hand, and which slot they go
+ * to. The mailbox is empty when that number is 0. Only then may the aggregate move to another slot.
  *
  * @internal
  */
@@ -68,7 +68,7 @@ export class Mailboxes {
     })
   }
 
-  /** A slot that several subscriptions share; undefined where there is no place for it. */
+  /** A slot that several subscriptions share. Undefined: there is no place for it, and the waiter is woken when there is. */
   sharedSlot(key: string, subscriber: Subscriber, waiter: Waiter): Slot | undefined {
     const { slots } = this.strategy
     const places = this.sharedPlaces
@@ -99,7 +99,7 @@ export class AddressBook {
   private readonly mailboxes = new ChurningMap<string, Mailbox>()
   /** Of the actors that are its own; undefined where slots are shared. */
   private readonly places: Share | undefined
-  /** Keys of messages without a key whose mailboxes are empty, so that idle slots are used first. */
+  /** The keys of empty mailboxes for messages that have no key. They are used first, so that idle slots get work first. */
   private readonly free: Array<string> = Array.from({ length: keyless }, (_, i) => ` rr-${i}`)
   private nextKeyless = 0
 
@@ -148,13 +148,13 @@ export class AddressBook {
     return Array.from(new Set(Array.from(this.mailboxes.values(), ({ slot }) => slot)))
   }
 
-  /** A mailbox has become empty. That of an actor of its own is kept as long as the actor lives. */
+  /** A mailbox has become empty. With an actor per aggregate the mailbox is kept as long as its actor lives. */
   emptied(mailbox: Mailbox): void {
     if (mailbox.key.startsWith(" rr-")) this.free.push(mailbox.key)
     if (this.isShared) this.mailboxes.delete(mailbox.key)
   }
 
-  /** Its subscription ends, and with it the slots that are its own. */
+  /** The subscription ends. The slots that only it uses end with it. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
     Effect.map(this.isShared ? Effect.void : stopAll(this.slots()), () => this.places?.end())
   )
@@ -173,7 +173,7 @@ export class AddressBook {
     if (this.mailboxes.get(slot.name)?.slot === slot) this.mailboxes.delete(slot.name)
   }
 
-  /** The key of a message that has none: one whose mailbox is empty, else the next one. The space can't stand in an aggregate id. */
+  /** The mailbox's key for a message that has no key: one with an empty mailbox, else the next in turn. An aggregate id has no space, so the keys differ from all ids. */
   private keylessKey(): string {
     return this.free[0] ?? ` rr-${this.nextKeyless}`
   }

@@ -78,7 +78,7 @@ class GroupPartition {
   private lane: Lane | undefined
   private epoch = 0
   private refused = false
-  /** What the lane has refused, to be offered first; the same objects, by which the lane knows them. */
+  /** The messages that the lane has refused. They are offered first, as the same objects, by which the lane knows them. */
   private pending: Array<IncomingMessage> = []
   /** What is being offered right now: a lane may finish messages within its offer. */
   private offering: ReadonlyArray<IncomingMessage> | undefined
@@ -182,7 +182,7 @@ class GroupPartition {
           for (const message of messages) this.settled(message, "settled")
           return Effect.void
         }),
-      // At a bound each finished message makes room for one more: what finishes in one go is answered together.
+      // At a bound each finished message makes room for one more. Messages that finish in one go are answered by one offer.
       resume: () =>
         queueMicrotask(() => {
           if (!isCurrent()) return

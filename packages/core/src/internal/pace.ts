@@ -1,10 +1,10 @@
-/** So many messages a lane takes at once whose handlers wait for something. */
+/** How many messages a lane takes at once while handlers wait for something. */
 const step = 64
 
 /** @internal */
 export interface PaceOptions {
   readonly unfinished: () => number
-  /** The most that is taken at once, which is where messages are finished as fast as they come. */
+  /** The most that is taken at once. It is reached if messages are finished as fast as they come. */
   readonly most: number
   readonly nextTurn: ((run: () => void) => void) | undefined
   /** More can be taken. Called after each time that `isOver` became true. */
@@ -12,9 +12,9 @@ export interface PaceOptions {
 }
 
 /**
- * How many messages a lane takes before the event loop has its turn. While handlers wait, those whose wait is over go first:
- * then as many run at once as the processor gets done, and the rest stays bytes at the transport. Taken all at once they would only wait
- * longer, and live long enough for the garbage collector to copy each of them twice.
+ * How many messages a lane takes before the event loop has its turn. In that turn the handlers go on that no longer wait. So as
+ * many handlers run at once as the processor can serve, and the other messages stay bytes at the transport. Messages that are
+ * taken all at once only wait longer, and live long enough for the garbage collector to copy each of them twice.
  *
  * @internal
  */
@@ -30,7 +30,7 @@ export class Pace {
     this.taken++
     if (this.taken < this.atOnce || this.options.nextTurn === undefined) return
     this.isOver = true
-    // After the actors that were woken have run: where most handlers are through by then, nothing has to be waited for.
+    // The actors that were woken run before this microtask. If most handlers have ended by then, the lane goes on at once.
     queueMicrotask(this.decide)
   }
 

@@ -23,7 +23,7 @@ export const format = (issue: ParseResult.ParseIssue): string => {
 }
 
 /**
- * The error of a Schema for programs: `issue` has all, with the values; whoever prints it sees none.
+ * The error of a Schema for programs. `issue` has everything, with the values. Printing the error shows no values.
  *
  * @internal
  */

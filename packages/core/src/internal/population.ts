@@ -25,12 +25,12 @@ export interface Ends {
 }
 
 /**
- * How many slots live, and which of them are idle: those make room for others, the one that has been idle for the longest first.
+ * How many slots live, and which of them are idle. Idle slots end to make room for others, and the one that has been idle longest ends first.
  *
  * @internal
  */
 export class Population {
-  /** The idle ones in the order in which they became so, as a ring: each task takes its slot out and puts it back. */
+  /** The idle slots as a ring, in the order in which they became idle. It is a ring because each task takes its slot out and puts it back. */
   private readonly idle: Ends
   live = 0
 
@@ -77,7 +77,7 @@ export class Population {
     slot.place.give(1)
   }
 
-  /** Ends what became idle before a time, and answers since when the next one is idle. */
+  /** Ends the slots that became idle before a time, and answers since when the next one is idle. */
   endIdleSince(time: number): number | undefined {
     for (let { oldest } = this; oldest !== undefined; { oldest } = this) {
       if (oldest.idleSince > time) return oldest.idleSince
@@ -86,7 +86,7 @@ export class Population {
     return undefined
   }
 
-  /** Idle ones end as long as somebody waits. */
+  /** Idle slots end as long as a waiter is left. */
   private makeRoom(): void {
     for (let { oldest } = this; oldest !== undefined && this.quota.waiting > 0; { oldest } = this) oldest.end()
   }

@@ -25,14 +25,14 @@ export interface Settings {
 }
 
 /**
- * A subscription of the transport whose lanes stay while the handlers behind them come and go. To a handler's
- * subscription it is a transport: subscribing attaches, and the end of the scope detaches.
+ * A subscription of the transport whose lanes stay while handlers come and go. The subscription of a handler sees it as a
+ * transport: subscribing attaches the handler, and the end of the scope detaches it.
  *
  * @internal
  */
 export class Presubscribed implements WaitingState {
   skipped = 0
-  /** It ends: nothing is skipped any more, because others may have a handler. */
+  /** The pre-subscription ends. Nothing is skipped any more, because other members may have a handler. */
   isClosing = false
   private readonly lanes = new Set<WaitingLane>()
   private attached: Transport.Consumer | undefined
@@ -47,7 +47,7 @@ export class Presubscribed implements WaitingState {
     return this.settings.withoutHandler === "skip" && !this.isClosing
   }
 
-  /** What the subscription of a handler has instead of the transport. */
+  /** The transport that the subscription of a handler sees. */
   get transport(): Transport.Service {
     const { transport } = this.settings
     return {
@@ -79,7 +79,7 @@ export class Presubscribed implements WaitingState {
     )
   }
 
-  /** What the transport sees. */
+  /** The consumer that the real transport sees. */
   private readonly consumer: Transport.Consumer = {
     assigned: (assignment) => {
       const lane = new WaitingLane(assignment, this, () => this.lanes.delete(lane))
@@ -90,10 +90,10 @@ export class Presubscribed implements WaitingState {
     }
   }
 
-  /** Ends it; nothing to end before it has joined. */
+  /** Ends the pre-subscription. Before it has joined there is nothing to end. */
   close: Effect.Effect<void> = Effect.void
 
-  /** Joins the group; the scope's end leaves it. */
+  /** Joins the group. The end of the scope leaves it. */
   readonly join: Effect.Effect<Presubscription, SubscribeError, Scope.Scope> = Effect.uninterruptibleMask((restore) =>
     Effect.gen(this, function*() {
       const { closeAttached, config, group, onClosed, semantics, startFrom, topic, transport } = this.settings
@@ -127,7 +127,7 @@ export class Presubscribed implements WaitingState {
       const close = this.close = Effect.suspend(() => {
         if (this.isClosing) return Deferred.await(closed)
         this.isClosing = true
-        // In a fiber of its own: whoever closes may be a handler that closing waits for.
+        // In a fiber of its own: the caller may be a handler that closing waits for.
         return Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)).pipe(
           Effect.forkDaemon,
           Effect.zipRight(Deferred.await(closed))

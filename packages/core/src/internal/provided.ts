@@ -7,10 +7,10 @@ import { InvalidConfiguration } from "../EventBusError.js"
 import * as Logging from "./logging.js"
 
 /*
- * What a bus is made of by reference (`EventBusConfig`, `EnvelopeCodec`) has a default, so a program compiles that provides it
- * beside the bus, where nobody looks. Such a setting must not be dropped in silence:
- * - whoever subscribes, pre-subscribes or replays with one in its own context gets an error;
- * - the first publish with one is a warning;
+ * `EventBusConfig` and `EnvelopeCodec` are references with a default. So a program compiles that provides them beside the bus, which
+ * then does not see them. Such a setting must not be dropped in silence:
+ * - subscribing, pre-subscribing or replaying with one in the caller's context is an error;
+ * - the first publish with one logs a warning;
  * - `EventBusConfig.layer` warns when no bus has taken its settings for a while.
  */
 
@@ -104,7 +104,7 @@ export const make = (
   return provided
 }
 
-/** What a context has; a reference that nobody provided has its default, which is not in it. */
+/** A reference's value in a context. A reference that was not provided has its default, which is not in the context. */
 const entry = (context: Context.Context<never>, tag: { readonly key: string }) =>
   context.unsafeMap.get(tag.key) as object | undefined
 

@@ -1,21 +1,22 @@
 /**
- * A bound that several users share: bytes, live actors, settled messages, running handlers. Whoever asks first is served first,
- * and room is reserved for whoever waits first, so that no user keeps a bound for itself. A quarter of the bound is
- * divided among the users as their minimum share: where it is large enough, a user whose share is free passes those who wait for more than theirs.
+ * A bound that several users share: bytes, live actors, settled messages or running handlers. The first user to ask is the first to
+ * be served. Room is reserved for the user that has waited longest, so that no user keeps a bound for itself. A quarter of the
+ * bound is divided among the users as their minimum share. A user below its minimum share passes the users that wait for more
+ * than theirs, as long as the first of them still gets its room.
  *
  * @internal
  */
 export class Quota {
   used = 0
-  /** What each share may take whatever the others hold. */
+  /** What each share may take, however much the others hold. */
   private minimum = 0
   /** The sum of what the shares have not used of their minimum. */
   private kept = 0
   private readonly shares = new Set<Share>()
-  /** The shares with waiters, the one whose turn is next first. */
+  /** The shares that have waiters. The first of them has the next turn. */
   private readonly queue: Array<Share> = []
 
-  /** `onBound` is told when a user has to wait and nobody did, and when nobody waits any more. */
+  /** `onBound` is told when the first user has to wait, and when the last one no longer waits. */
   constructor(readonly max: number, private readonly onBound?: (isReached: boolean) => void) {}
 
   /** One more user. */
@@ -33,7 +34,7 @@ export class Quota {
     return this.queue.length
   }
 
-  /** Whether a share that does not wait can have an amount now. What exceeds the whole bound fits when nothing else is used. */
+  /** Whether a share that does not wait can have an amount now. An amount above the whole bound fits when nothing is used. */
   fits(share: Share, amount: number): boolean {
     if (this.room(share, amount) >= amount) return true
     return this.queue.length === 0 && (this.used === 0 || !this.isSmall(amount) && amount <= this.max - this.used)
@@ -44,7 +45,7 @@ export class Quota {
     const free = this.max - this.used
     const unused = Math.max(0, this.minimum - share.used)
     const own = Math.min(free, unused)
-    // Those who wait go first, but for the minimum share. A waiter that needs even that room is not passed.
+    // The waiting shares go first, except before a minimum share. A first waiter that needs even that room is not passed.
     const most = this.queue.length === 0
       ? Math.max(own, free - (this.kept - unused))
       : this.isPassable
@@ -58,7 +59,7 @@ export class Quota {
     const unused = Math.max(0, this.minimum - share.used)
     share.used += by
     this.used += by
-    // One that has ended keeps nothing for itself.
+    // A share that has ended keeps no minimum.
     if (!share.isEnded) this.kept += Math.max(0, this.minimum - share.used) - unused
   }
 
@@ -84,7 +85,7 @@ export class Quota {
     this.serve()
   }
 
-  /** Reserves room for those who wait, in their order, and wakes them. */
+  /** Reserves room for the waiters, in their order, and wakes them. */
   serve(): void {
     for (let i = 0; i < this.queue.length;) {
       const share = this.queue[i]!
@@ -134,20 +135,20 @@ export class Quota {
 }
 
 /**
- * Somebody who waits for room. It waits for one amount at a time.
+ * A waiter for room. It waits for one amount at a time.
  *
  * @internal
  */
 export class Waiter {
   wanted = 0
-  /** What has been reserved for it, and not been taken yet. */
+  /** The amount that is reserved for it and not yet taken. */
   granted = 0
   /** The share of which it waits for room, or has some. */
   share: Share | undefined
   /** The mailbox in which it waits for room, or has some. */
   room: { readonly cancel: (waiter: Waiter) => void } | undefined
 
-  /** `wake` is called once when what was asked for is reserved: it then has to ask again, or to cancel. */
+  /** `wake` is called once, when the amount is reserved. The waiter then has to ask again, or to cancel. */
   constructor(readonly wake: () => void) {}
 }
 
@@ -201,7 +202,7 @@ export class Share {
     if (this.quota.waiting > 0) this.quota.serve()
   }
 
-  /** The waiter waits no more, and needs nothing of what was reserved for it. */
+  /** The waiter waits no more. What was reserved for it is given back. */
   cancel(waiter: Waiter): void {
     const granted = this.unreserve(waiter)
     if (granted > 0) return this.give(granted)
@@ -210,7 +211,7 @@ export class Share {
     this.waiters.splice(index, 1)
     waiter.share = undefined
     if (this.waiters.length === 0) this.quota.left(this)
-    // It may have been the one that others had to wait for.
+    // The other waiters may have waited for this one only.
     this.quota.serve()
   }
 

@@ -13,8 +13,7 @@ export interface Entry {
 }
 
 /**
- * The subscriptions of a bus, by topic and group: read by everybody without a lock,
- * written when subscribing and closing only.
+ * The subscriptions of a bus, by topic and group. Reading needs no lock. Only subscribing and closing write.
  *
  * @internal
  */

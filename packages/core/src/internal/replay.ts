@@ -21,13 +21,13 @@ import * as Logging from "./logging.js"
 import { Quota } from "./quota.js"
 import type { Environment } from "./subscription.js"
 
-/** How many partitions are read at once: each holds what its broker sent last. */
+/** How many partitions are read at once. Each of them keeps its broker's last answer in memory. */
 const partitionsAtOnce = 8
 
-/** What handlers see as the group of a replayed message. */
+/** The group that handlers see in a replayed message. */
 const group = "replay"
 
-/** What a replay counts, and its first failure, which ends it. */
+/** What a replay counts, and the first failure, which ends the replay. */
 interface State<E> {
   readonly report: { -readonly [K in keyof Report]: Report[K] }
   readonly ended: Deferred.Deferred<never, ReplayFailed<E>>
@@ -109,7 +109,7 @@ export const run = <E, R>(
     return yield* Effect.raceFirst(all, Deferred.await(state.ended))
   })
 
-/** What a lane of a replay has instead of a transport's assignment: nothing is settled. */
+/** The assignment of a replay's lane, in place of a transport's. It settles nothing. */
 class Reading implements Transport.Assignment {
   readonly epoch = 0
   lane!: Transport.Lane
@@ -119,10 +119,10 @@ class Reading implements Transport.Assignment {
 
   readonly finish = (): void => {}
   readonly settle = (): Effect.Effect<void> => Effect.void
-  // Not at once: whoever makes room is in the middle of something.
+  // Not at once: the caller, which has just made room, is in the middle of something.
   readonly resume = (): void => queueMicrotask(() => this.goOn?.())
 
-  /** Offers messages, and waits wherever there is no room. */
+  /** Offers messages, and waits while there is no room. */
   takeAll(all: ReadonlyArray<Transport.IncomingMessage>): Effect.Effect<void> {
     return Effect.async<void>((resume) => {
       let rest = all
@@ -141,7 +141,7 @@ class Reading implements Transport.Assignment {
   }
 }
 
-/** Nothing is tried again: the first failure ends the replay, and what can't be read is left out. */
+/** Nothing is retried. The first failure ends the replay, and messages that can't be decoded are left out. */
 const behaviourOf = <E>(handler: Handler<E>, state: State<E>): Behaviour => {
   const { report } = state
 
@@ -187,7 +187,7 @@ const behaviourOf = <E>(handler: Handler<E>, state: State<E>): Behaviour => {
           ? ended(flight, exit)
           : Effect.zipRight(endScope(host, exit), Effect.suspend(() => ended(flight, exit))))
     },
-    // Nothing that a handler does ends the fiber: what does is a fault of a Schema's, of a finalizer's or of ours.
+    // Handlers can't end the fiber. Only a defect of a Schema, of a finalizer or of this library does.
     giveUp: (flight, cause) => failed(flight, cause)
   }
 }

@@ -13,7 +13,7 @@ import { type Quota, type Share, Waiter } from "./quota.js"
 /** @internal */
 export interface Settings {
   readonly mailboxes: AddressBook
-  /** What is settled and not yet handled, of all lanes of the subscription: what a kill can lose. */
+  /** How many messages of all lanes of the subscription are settled and not yet handled: what a kill can lose. */
   readonly settledAhead: Quota
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
 }
@@ -24,20 +24,20 @@ const settleRetry = Schedule.exponential("100 millis").pipe(
 )
 
 /**
- * The stage of messages that are settled before they are handled (at-most-once): they wait here, some of them are settled together,
- * and when the broker has confirmed it they go to their mailboxes.
+ * The stage of at-most-once messages, which are settled before they are handled. Messages wait here, and are settled several at a
+ * time. When the broker has confirmed the settlement, they go to their mailboxes.
  *
  * @internal
  */
 export class SettleFirst implements Stage {
-  /** Taken, and not settled. */
+  /** Flights that are taken and not settled. */
   private readonly waiting: Array<Flight> = []
-  /** Settled, and not in their mailboxes yet. */
+  /** Flights that are settled and not in their mailboxes yet. */
   private undispatched: Array<Flight> = []
   private isClosing = false
-  /** Closing, and what was taken is to be settled and handled before. */
+  /** The lane closes, and the flights that were taken are settled and handled before. */
   private isFinishing = false
-  /** The deadline of closing is over. What is lost now gives no room to settle more, which would be lost as well. */
+  /** The deadline of closing is over. Flights that are lost now give back no room: more would be settled, and be lost as well. */
   private isOver = false
   private readonly ahead: Share
   private readonly mayGoOn: Effect.Latch = Effect.unsafeMakeLatch(false)
@@ -57,7 +57,7 @@ export class SettleFirst implements Stage {
 
   add(flight: Flight): void {
     this.waiting.push(flight)
-    // A lane that waits for room is woken by it.
+    // The pump may wait for messages. Where it waits for room, its waiter wakes it.
     if (this.waiting.length === 1) this.mayGoOn.unsafeOpen()
   }
 
@@ -104,7 +104,7 @@ export class SettleFirst implements Stage {
     const count = this.waiting.length === 0 ? 0 : this.ahead.takeUpTo(this.waiting.length, this.waiter)
     if (count === 0) return this.goesOn ? this.mayGoOn.await : Effect.void
     return this.settle(this.waiting.slice(0, count)).pipe(
-      // Whatever happens, an interruption included: the room that was taken is used or given back.
+      // On every exit, an interruption included, the room that was taken is used or given back.
       Effect.onExit((exit) =>
         Effect.sync(() => {
           if (Exit.isFailure(exit)) return this.ahead.give(count)
@@ -113,7 +113,7 @@ export class SettleFirst implements Stage {
         })
       ),
       Effect.matchEffect({
-        // The partition is gone, or the lane closes: the messages stay unsettled and come again elsewhere.
+        // The partition is gone, or the lane closes. The messages stay unsettled and come again elsewhere.
         onFailure: () =>
           Effect.sync(() => {
             this.close(false)
@@ -127,14 +127,14 @@ export class SettleFirst implements Stage {
   private settle(flights: ReadonlyArray<Flight>): Effect.Effect<void, SettlementFailed> {
     const { partition, topic } = this.assignment
     return this.assignment.settle(flights.map((flight) => flight.message)).pipe(
-      // A transport that breaks must not stop the lane in silence.
+      // A defect of the transport must not stop the lane in silence.
       Effect.catchAllDefect((cause) => new SettlementFailed({ topic, partition, isRetryable: true, cause })),
       Effect.tapError((error) => Logging.warning(error.message)),
       Effect.retry({ schedule: settleRetry, while: (error) => error.isRetryable && this.goesOn })
     )
   }
 
-  /** Puts what is settled into the mailboxes, and waits where one has no room. */
+  /** Puts the settled flights into their mailboxes, and waits when a mailbox has no room. */
   private readonly dispatch: Effect.Effect<void> = Effect.async<void>((resume) => {
     const more = this.dispatchMore = (): void => {
       for (let flight = this.undispatched[0]; flight !== undefined; flight = this.undispatched[0]) {

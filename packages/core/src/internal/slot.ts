@@ -20,15 +20,15 @@ import type { Turns } from "./turn.js"
 export interface Task {
   /** Where it runs. */
   readonly home: Home
-  /** Handles it. It has no typed failure; a defect ends the slot's fiber. */
+  /** Handles the task. It has no typed failure. A defect ends the slot's fiber. */
   readonly run: (host: Host) => Effect.Effect<void>
-  /** The fiber ended while it handled this task. The next one begins with it again. */
+  /** The fiber ended while it handled this task. The next fiber begins with this task again. */
   readonly crashed: (cause: Cause.Cause<never>) => void
-  /** The restart schedule has ended for it: handles it for the last time. A defect here is one more crash. */
+  /** The restart schedule has ended for the task: this is its last run. A defect here is one more crash. */
   readonly giveUp: (cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
-  /** It was in hand when it was interrupted, or in the mailbox when its slot ended. */
+  /** The task was interrupted in hand, or was in the mailbox when its slot ended. */
   readonly interrupted: () => void
-  /** The slot has done with it, whatever became of it. */
+  /** The task has left its slot, whether it was handled or not. */
   readonly left: () => void
 }
 
@@ -40,34 +40,34 @@ export interface Task {
 export interface SlotOptions {
   /** For logs. */
   readonly name: string
-  /** Where it begins to run: that of its first task. */
+  /** Where the slot begins to run: the home of its first task. */
   readonly home: Home
-  /** Tasks in its mailbox, the one in hand included. */
+  /** How many tasks its mailbox holds, the one in hand included. */
   readonly capacity: number
-  /** When it is started again after a defect; undefined: never, so that a task whose handler dies is given up at once. */
+  /** When the slot is started again after a defect. Undefined: never, so that a task whose handler dies is given up at once. */
   readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>> | undefined
-  /** The place that `admit` has given to it. */
+  /** The place that `admit` has given to the slot. */
   readonly place: Share
   /** It has ended. */
   readonly onEnd: (slot: Slot) => void
 }
 
-/** When so many tasks that are done stand before the rest of a mailbox, and are half of it, they are cut off. */
+/** Tasks that are done are cut off the array when there are this many, and when they are half of it. */
 const cutAt = 64
 
 /**
- * What the slots of a supervisor share.
+ * The state that the slots of a supervisor share.
  *
  * @internal
  */
 export class Yard {
   /** The slot whose fiber is about to wait. */
   private waiting: Slot | undefined
-  /** How the fiber of an idle slot waits: one effect for all, as each one's own would be a tenth of what an idle slot takes. */
+  /** How the fiber of an idle slot waits. All slots use this one effect: an effect per slot would be a tenth of an idle slot's memory. */
   private readonly wait = Effect.async<void>((resume) => {
     const slot = this.waiting
     this.waiting = undefined
-    // The fiber may have yielded since it looked into the mailbox, and others may have come here meanwhile: then it looks again.
+    // The fiber may have yielded since it looked into the mailbox, and another slot may have come here meanwhile. Then it looks again.
     if (slot === undefined || !slot.waitsWith(resume)) resume(Effect.void)
   })
 
@@ -93,8 +93,8 @@ export class Slot implements Host, Mortal {
   younger: Mortal | Ends | undefined
   scope: Scope.CloseableScope | undefined
   /**
-   * The mailbox, which survives the fiber: what is before `next` is done, what is at `next` may be in hand. A plain
-   * array, bounded by `offer`: each of `Queue`'s takes by a fiber that waits makes a Deferred, which was most of the cost of a message.
+   * The mailbox, which survives the fiber. The tasks before `next` are done, and the task at `next` may be in hand. It is a plain
+   * array, bounded by `offer`. A take from Effect's `Queue` makes a Deferred when the fiber waits, which was most of the cost of a message.
    */
   private tasks: Array<Task | undefined> = []
   private next = 0
@@ -105,7 +105,7 @@ export class Slot implements Host, Mortal {
   private interrupting: Task | undefined
   private restarts: Schedule.ScheduleDriver<unknown, Cause.Cause<never>> | undefined
   private givingUp: Cause.Cause<never> | undefined
-  /** Those who wait for room in the mailbox, in their order; room is reserved for those at the front. */
+  /** The waiters for room in the mailbox, in their order. A waiter that is woken moves to `reserved`: its room is kept. */
   private waiters: Array<Waiter> | undefined
   private reserved: Set<Waiter> | undefined
   private fiber!: Fiber.RuntimeFiber<void>
@@ -175,7 +175,7 @@ export class Slot implements Host, Mortal {
     if (this.reserved?.delete(waiter) === true) this.serve()
   }
 
-  /** What is in the mailbox and not in hand. */
+  /** The tasks in the mailbox that are not in hand. */
   waiting(): ReadonlyArray<Task> {
     return this.tasks.slice(this.inHand ? this.next + 1 : this.next) as ReadonlyArray<Task>
   }
@@ -186,7 +186,7 @@ export class Slot implements Host, Mortal {
     return count
   }
 
-  /** Interrupts the task in hand if it is such a one, and goes on with the one after it. */
+  /** Interrupts the task in hand if `which` is true for it, and goes on with the next task. */
   interrupt(which: (task: Task) => boolean): void {
     if (this.isStopped || !this.inHand || this.interrupting !== undefined) return
     const task = this.current()
@@ -200,7 +200,7 @@ export class Slot implements Host, Mortal {
     this.isStopped = true
     this.options.onEnd(this)
     this.yard.population.ended(this)
-    // Those who waited for room here find another slot.
+    // The waiters for room here find another slot.
     for (const waiter of this.waiters?.splice(0) ?? []) waiter.wake()
     // Its loop ends by itself: an interruption costs several times as much, and slots may come and go by the thousand a second.
     if (!this.awake()) this.fiber.unsafeInterruptAsFork(FiberId.none)
@@ -216,7 +216,7 @@ export class Slot implements Host, Mortal {
   private get interrupted(): Effect.Effect<void> {
     const { fiber } = this
     return Effect.flatMap(Fiber.interrupt(fiber), () => {
-      // A fiber that released what an attempt had opened may have followed it.
+      // Another fiber may have followed, which releases what an attempt had opened.
       if (this.fiber !== fiber) return this.interrupted
       for (; this.next < this.tasks.length; this.next++) this.tasks[this.next]!.interrupted()
       this.options.onEnd(this)
@@ -225,7 +225,7 @@ export class Slot implements Host, Mortal {
     })
   }
 
-  /** Whether its fiber is the one that runs now, and has nothing to do: it is to be resumed by this. */
+  /** Keeps `resume` for the next task. `false`: its fiber is not the one that runs now, or there is something to do. */
   waitsWith(resume: (effect: Effect.Effect<void>) => void): boolean {
     if (this.isStopped || this.next < this.tasks.length) return false
     if (Option.getOrUndefined(Fiber.getCurrentFiber()) !== this.fiber) return false
@@ -247,7 +247,7 @@ export class Slot implements Host, Mortal {
   }
 
   private run(effect: Effect.Effect<void>): void {
-    // A fiber that ended waits for nothing any more.
+    // The former fiber has ended, and waits for nothing any more.
     this.wake = undefined
     this.isTouched = false
     this.fiber = this.home.fork(this, effect)
@@ -295,13 +295,13 @@ export class Slot implements Host, Mortal {
 
   private ended(exit: Exit.Exit<void>): void {
     if (this.scope === undefined) return this.goOn(exit)
-    // What the attempt had opened is released first.
+    // First the scope of the attempt is closed.
     this.fiber = this.home.fork(this, Effect.uninterruptible(endScope(this, exit)))
     this.fiber.addObserver(() => this.goOn(exit))
   }
 
   private goOn(exit: Exit.Exit<void>): void {
-    // Stopping interrupts what is left by itself.
+    // `stop` interrupts the remaining tasks itself.
     if (this.isStopped) return
     const target = this.interrupting
     this.interrupting = undefined
@@ -310,13 +310,13 @@ export class Slot implements Host, Mortal {
       this.done()
       return this.run(this.loop)
     }
-    // The target was done just before the interruption arrived: whatever is in hand now was not meant.
+    // The target was done just before the interruption arrived. The task that is in hand now was not meant.
     if (Exit.isSuccess(exit) || target !== undefined) return this.run(this.loop)
     if (this.inHand) this.current().crashed(exit.cause)
     this.run(this.restart(exit.cause))
   }
 
-  /** Waits as the schedule says and goes on; when it has ended for the task in hand, that task is given up. */
+  /** Waits as the schedule says and goes on. When the schedule has ended for the task in hand, that task is given up. */
   private restart(cause: Cause.Cause<never>): Effect.Effect<void> {
     return Effect.gen(this, function*() {
       const { restart } = this.options

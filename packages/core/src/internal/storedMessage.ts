@@ -4,8 +4,8 @@ import type { IncomingMessage } from "../Transport.js"
 const blockSize = 8_192
 
 /**
- * A message in a log. Its bytes lie in a block that it shares with its neighbours; whoever reads it makes the arrays that show
- * them. An array for each, with memory of its own, takes more than a small message's bytes, as long as the log keeps it.
+ * A message in a log. Its bytes are in a block that it shares with its neighbours, and reading makes the arrays that show them. An
+ * array of its own for each message would take more memory than a small message's bytes, as long as the log keeps it.
  *
  * @internal
  */
@@ -17,7 +17,7 @@ export class StoredMessage {
     private readonly block: Uint8Array,
     /** Where the key begins; the value follows it. */
     private readonly at: number,
-    /** -1 where there is none. */
+    /** -1: there is no key. */
     private readonly keyLength: number,
     private readonly valueLength: number
   ) {}
@@ -40,7 +40,7 @@ export class StoredMessage {
 }
 
 /**
- * Writes messages into blocks, one after the other: what is next to each other in the log goes from it at about the same time.
+ * Writes messages into blocks, one after the other. Neighbours in the log are deleted at about the same time, and so is their block.
  *
  * @internal
  */
@@ -57,7 +57,7 @@ export class Blocks {
   ): StoredMessage {
     const keyLength = key === null ? 0 : key.length
     const length = keyLength + (value === null ? 0 : value.length)
-    // A large one has a block of its own, so that it keeps nobody else's bytes, and nobody else keeps it.
+    // A large message has a block of its own. So it keeps no other message's bytes in memory, and no other message keeps its bytes.
     const isLarge = length > blockSize / 2
     if (!isLarge && this.used + length > this.block.length) {
       this.block = new Uint8Array(blockSize)

@@ -34,7 +34,7 @@ import { SettleFirst } from "./settleFirst.js"
 import { afterEvents } from "./turn.js"
 import * as UserCode from "./userCode.js"
 
-/** How many failures wait for a slow reader of `failures`, before the oldest are left out. */
+/** How many failures wait for a slow reader of `failures`. Beyond this the oldest are left out. */
 const failuresCapacity = 1_024
 
 /** @internal */
@@ -43,7 +43,7 @@ export interface Environment {
   readonly mailboxes: Mailboxes
   readonly observer: Observer.Service
   readonly config: EventBusConfig.Service
-  /** Runs when the subscription has been closed, by whomever. */
+  /** Runs when the subscription has been closed. */
   readonly onClosed: Effect.Effect<void>
 }
 
@@ -52,10 +52,10 @@ export type Options<E, R> =
   | OptionsFor<"envelope", "at-least-once", E, R> & { readonly semantics: "at-least-once" }
   | OptionsFor<"envelope", "at-most-once", E, R> & { readonly semantics: "at-most-once" }
 
-/** What a subscription reports. */
+/** The failures that a subscription reports. */
 type Reports<E> = PubSub.PubSub<EnvelopeFailure<E> | PlainFailure<E>>
 
-/** How its messages are handled. */
+/** How the messages of the subscription are handled. */
 const behaviourOf = <E, R>(
   { config, transport }: Environment,
   handler: Handler<E>,
@@ -77,7 +77,7 @@ const behaviourOf = <E, R>(
     : AtMostOnce.behaviour<E>({ handler, onUnknownType: options.onUnknownType, report: report(options.onFailure) })
 }
 
-/** What its lanes share: the bounds, and where flights go. */
+/** What the lanes of the subscription share: the bounds, and the mailboxes. */
 const intakeOf = <E, R>(
   { config, mailboxes }: Environment,
   subscriber: Subscriber,
@@ -98,7 +98,7 @@ const intakeOf = <E, R>(
     bytes: new Quota(config.maxBytes, told("bytes")),
     concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency, told("concurrency")),
     maxUnfinished: config.maxUnfinished,
-    // What waits to be settled waits in bytes anyway. Where somebody else decides what runs when, the event loop's turns mean nothing.
+    // At-most-once messages wait for their settlement anyway. And with a scheduler of the user's own, the event loop's turns mean nothing.
     nextTurn: options.semantics === "at-least-once" && scheduler === Scheduler.defaultScheduler
       ? afterEvents
       : undefined,
@@ -109,8 +109,8 @@ const intakeOf = <E, R>(
 }
 
 /**
- * Puts a subscription together: lanes that the transport fills, mailboxes, and slots that handle as the semantics
- * asks for. It runs until it is closed, or its scope ends.
+ * Puts a subscription together: lanes that the transport fills, mailboxes, and the behaviour that the semantics asks for. It runs
+ * until it is closed, or its scope ends.
  *
  * @internal
  */
@@ -133,7 +133,7 @@ export const make = <E, R>(
       }
       const counters = new Counters()
       const failures: Reports<E> = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
-      // Slots and the transport's subscription live in scopes of their own: closing needs an order.
+      // The slots and the transport's subscription have a scope each, because closing needs an order.
       const slots = yield* Scope.make()
       const source = yield* Scope.make()
       const run = Runtime.runFork(yield* Effect.runtime<never>())
@@ -198,7 +198,7 @@ export const make = <E, R>(
           { unfinished: 0, lost: 0 }
         )
       }).pipe(
-        // Also where the transport broke: what can be closed is closed.
+        // These run also if the transport broke.
         Effect.ensuring(Effect.suspend(() => Scope.close(source, Exit.void))),
         Effect.ensuring(Effect.suspend(() => Scope.close(slots, Exit.void))),
         Effect.ensuring(PubSub.shutdown(failures)),
@@ -213,7 +213,7 @@ export const make = <E, R>(
       const close = Effect.suspend(() => {
         if (closing) return Deferred.await(closed)
         closing = true
-        // In a fiber of its own: whoever closes may be interrupted, and may be a handler that closing waits for. The scope waits.
+        // In a fiber of its own: the caller may be interrupted, or may be a handler that closing waits for. The scope waits for it.
         return Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)).pipe(
           Effect.forkDaemon,
           Effect.zipRight(Deferred.await(closed))
@@ -242,7 +242,7 @@ const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Sched
 
 const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(failures: PubSub.PubSub<F>) =>
 <One extends F, R>(onFailure: ((failure: One) => Effect.Effect<unknown, never, R>) | undefined) =>
-// It runs in the subscription's home, which has what it needs.
+// `onFailure` runs in the subscription's home, which has the services that it needs.
 (failure: One): Effect.Effect<void> =>
   logged(failure).pipe(
     Effect.zipRight(PubSub.publish(failures, failure)),
@@ -251,12 +251,12 @@ const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(fa
         ? Effect.void
         : Effect.suspend(() => UserCode.call(() => onFailure(failure) as Effect.Effect<unknown>))
     ),
-    // A report that breaks, or interrupts itself, must not run the message again, nor end its actor.
+    // A report that dies or interrupts itself must neither run the message again nor end its actor.
     Effect.catchAllCause((cause) => Logging.error(`onFailure died: ${describeCause(cause)}`)),
     Effect.asVoid
   )
 
-/** The message has the cause in it, which takes long to print: it is made only where it is logged. */
+/** Printing the cause takes long, so the text is made only if it is logged. */
 const logged = (failure: Error): Effect.Effect<void> =>
   Effect.flatMap(
     FiberRef.get(FiberRef.currentMinimumLogLevel),

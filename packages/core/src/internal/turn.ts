@@ -6,15 +6,15 @@ import * as Effect from "effect/Effect"
 /** How long handlers may run before the event loop has its turn, in milliseconds. */
 const longest = 10
 
-/** How many of those who wait go on in one turn. */
+/** How many of the waiting fibers go on in one turn. */
 const atOnce = 256
 
 /** So many handlers start before the clock is read again, unless they take long. */
 const readEvery = 8
 
 /**
- * The turns of the event loop. Handlers that never wait would keep it from heartbeats, leases and timers: before each start a
- * slot asks whether the present turn has lasted too long. It is also the clock of flights, read once for several of them.
+ * The turns of the event loop. Handlers that never wait would keep it from heartbeats, leases and timers. So before each task a
+ * slot asks whether the present turn has lasted too long. This is also the clock of flights: it is read once for several of them.
  *
  * @internal
  */
@@ -38,14 +38,14 @@ export class Turns {
     return this.now
   }
 
-  /** Milliseconds from any point in time; the wall clock can be set back. */
+  /** Milliseconds since some point in time. Unlike the wall clock it is never set back. */
   monotonic(): number {
     return this.isLive ? performance.now() : Number(this.clock.unsafeCurrentTimeNanos() / 1_000_000n)
   }
 
   /** A handler is about to start. `true`: the event loop has to have its turn before. */
   isOver(): boolean {
-    // In virtual time nothing else waits for the event loop.
+    // In virtual time no heartbeat or lease waits for the event loop.
     if (!this.isLive) return false
     if (!this.isArmed) this.arm()
     else if (++this.starts >= this.every) this.read()
@@ -67,7 +67,7 @@ export class Turns {
 
   private read(): void {
     const now = this.clock.unsafeCurrentTimeMillis()
-    // Where one handler takes long, each is looked at.
+    // If a handler took long, the clock is read before each start.
     this.every = now - this.now > 1 ? 1 : readEvery
     // The wall clock can be set back.
     if (now < this.since) this.since = now

@@ -9,8 +9,8 @@ export interface WaitingState {
 }
 
 /**
- * A partition's lane that outlives the handlers behind it. While there is none it refuses messages, or skips
- * them; what a handler took and did not finish goes first to the next one.
+ * A partition's lane that outlives its handlers. Without a handler it refuses messages, or skips them. Messages that a handler took
+ * and did not finish go to the next handler first.
  *
  * @internal
  */
@@ -21,9 +21,9 @@ export class WaitingLane implements Lane {
   private isClosed = false
   /** The transport was refused, and waits for `resume`. */
   private isRefused = false
-  /** What was taken from the transport and is neither finished nor settled, by offset, in the order in which it came. */
+  /** The messages that were taken from the transport and are neither finished nor settled: by offset, in broker order. */
   private readonly taken = new Map<number, IncomingMessage>()
-  /** Those of them that a former handler has left and the present one has not taken. */
+  /** The messages among `taken` that a former handler has left and the present one has not taken. */
   private left: ReadonlyArray<IncomingMessage> = []
 
   constructor(

@@ -1,5 +1,5 @@
 /**
- * What the suite's tests stand on: buses on the transport under test, topics that nobody else uses.
+ * What the suite's tests use: buses on the transport under test, and topics that no other test uses.
  *
  * @since 0.1.0
  */
@@ -22,14 +22,14 @@ export interface Subject {
   readonly name: string
   /** Built anew for each bus, as a process that starts would; what is published outlives it. */
   readonly layer: Layer.Layer<Transport.Transport, unknown>
-  /** The same transport where topics have to exist already: for the error of an unknown one. */
+  /** The same transport with the setting that topics have to exist: for the error of an unknown topic. */
   readonly strict: Layer.Layer<Transport.Transport, unknown>
   /** Whether the messages at the broker are in the memory of this process. */
   readonly inProcess?: boolean | undefined
 }
 
 /**
- * The event that the tests publish: which one of its aggregate it is, and what its handler does with it.
+ * The event that the tests publish. It has its number within the aggregate, and says what its handler does.
  *
  * @since 0.1.0
  * @category models
@@ -46,7 +46,7 @@ export class Step extends Schema.TaggedClass<Step>()("Step", {
 }) {}
 
 /**
- * Quick retries, so that tests don't wait; everything else is as users have it.
+ * Quick retries, so that tests don't wait. All other settings are the defaults.
  *
  * @since 0.1.0
  * @category models

@@ -1,5 +1,5 @@
 /**
- * Rule 1 for messages that have no valid aggregate id: a key orders them, whatever its bytes are.
+ * Rule 1 for messages that have no valid aggregate id: a key of any bytes orders them.
  *
  * @since 0.1.0
  */

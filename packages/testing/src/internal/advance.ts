@@ -7,7 +7,7 @@ import * as Predicate from "effect/Predicate"
 import type * as TestClock from "effect/TestClock"
 import type { Ledger } from "./ledger.js"
 
-/** Under virtual time, how long what runs outside of it is waited for, in real milliseconds. */
+/** Under virtual time: how long to wait for work outside of it, in real milliseconds. */
 const patience = { running: 2_000, idle: 50 }
 
 /** Waits outlast the default retries with ease, and end where something is held for ever. */
@@ -98,7 +98,7 @@ const changes = (ledger: Ledger): Effect.Effect<boolean> =>
     return true
   })
 
-/** In real time, whatever the clock. */
+/** Sleeps in real time, under any clock. */
 const pause = (millis: number): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
     const timer = setTimeout(() => resume(Effect.void), millis)

@@ -2,7 +2,7 @@ import type { Started } from "../History.js"
 import { type Aggregate, ownerOf } from "./historyIndex.js"
 
 /**
- * The first start of each message in each owner after somebody had finished it.
+ * The first start of each message in each owner, after a process had finished the message.
  *
  * @internal
  */

@@ -6,7 +6,7 @@ import * as Advance from "./advance.js"
 import type { Attempt, Entry, Group, Ledger } from "./ledger.js"
 
 /**
- * A transport that writes down what passes it: the port between bus and transport is where it can be seen.
+ * A transport that records the calls between bus and transport.
  *
  * @internal
  */
@@ -104,7 +104,7 @@ type AnySubscribe = (
 export const bus = Effect.fnUntraced(function*(inner: EventBus.Service, ledger: Ledger) {
   const clock = yield* Effect.clock
   const open = new Set<Effect.Effect<unknown>>()
-  // A test's scope may outlive the bus, whose own closing would wait for a clock that nobody moves.
+  // A test's scope may outlive the bus. The bus's own closing would then wait for a clock that does not move.
   yield* Effect.addFinalizer(() => Effect.forEach(open, (close) => close, { concurrency: "unbounded", discard: true }))
 
   const handlerOf = (topic: string, handler: AnyHandler): AnyHandler => (event, delivery) =>
@@ -141,7 +141,7 @@ export const bus = Effect.fnUntraced(function*(inner: EventBus.Service, ledger: 
         handlerOf(topic.name, handler),
         { ...options, onFailure: onFailureOf(topic.name, options) }
       )
-      // Closing works off what was taken, which takes time, and nobody else moves a virtual clock while a scope closes.
+      // Closing works off what was taken, and that takes time. Nothing else moves a virtual clock while a scope closes.
       const close = Advance.during(clock, ledger, subscription.close)
       yield* Effect.acquireRelease(
         Effect.sync(() => open.add(close)),
@@ -158,6 +158,6 @@ const started = (entry: Entry, attempt: Attempt, event: unknown, delivery: Deliv
   entry.attempts.push(attempt)
   entry.event = event
   entry.delivery = delivery
-  // It came again: what counts is what becomes of it now.
+  // The message came again. Its present outcome counts.
   entry.handled = false
 }

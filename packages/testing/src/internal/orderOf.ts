@@ -12,13 +12,13 @@ export const orderOf = (
   findings: Array<Finding>
 ): void => {
   const { copies, entries, published, started } = aggregate
-  /** One past the highest that anybody has finished. */
+  /** One past the highest sequence number that a process has finished. */
   let next = 0
   let owner: { readonly id: string; readonly last: number; finished: number } | undefined
   const lastStart = new Map<string, number>()
   const settled = new Set<number>()
 
-  /** What may never have been written is no gap. */
+  /** Messages that may never have been written leave no gap. */
   const isGap = (to: number): boolean => {
     for (let sequence = next; sequence < to; sequence++) {
       if (published.has(sequence) || !copies.has(sequence) || started.has(sequence)) return true
