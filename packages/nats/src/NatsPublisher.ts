@@ -16,7 +16,7 @@ import {
   type PublishError,
   PublishFailed
 } from "@effect-eventbus/core/EventBusError"
-import type { OutgoingMessage, Receipt, Service } from "@effect-eventbus/core/Transport"
+import type { OutgoingMessage, Receipt, Service, TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -69,7 +69,11 @@ export const make = (
         Effect.sleep(Math.min(50 * 2 ** Math.min(topic.misses, 10), 2_000)).pipe(
           Effect.zipRight(streams.refresh(topic.spec)),
           Effect.matchEffect({
-            onSuccess: () => Effect.sync(() => outbox.release(topic)),
+            onSuccess: (stream) =>
+              Effect.sync(() => {
+                topic.stream = stream
+                outbox.release(topic)
+              }),
             onFailure: (failure) =>
               failure._tag === "NatsRequestFailed" && outbox.isWaiting(topic)
                 ? Effect.logWarning("The stream of a topic can't be reached", failure).pipe(
@@ -140,7 +144,7 @@ export const make = (
               all(messages, new InvalidConfiguration({ issues: [placement.left], topic: spec.name }))
             )
           }
-          topics.set(spec.name, topic = new TopicQueue(spec, Placement.place(settings, spec, placement.right)))
+          topics.set(spec.name, topic = new TopicQueue(spec, Placement.place(settings, spec, placement.right), unseen(settings, spec)))
         }
         const timeout = Duration.toMillis(options.timeout)
         return topic.isReady || settings.streams === "skip"
@@ -178,12 +182,21 @@ export const make = (
             return Effect.succeed(all(messages, toNotWritten(topic.spec.name, result.value.left)))
           }
           topic.isReady = true
+          topic.stream = result.value.right
           if (outbox.isClosed) return Effect.succeed(all(messages, new BusClosed({ topic: topic.spec.name })))
           return send(topic, messages, Math.max(0, timeout - (performance.now() - start)), fiber)
         })
       )
     }
   })
+
+/** A stream that nobody has looked at is taken for one as the settings make it. */
+const unseen = (settings: Settings, { kind }: TopicSpec): TopicQueue["stream"] => ({
+  created: "",
+  forgets: (kind === "envelope" ? settings.storage : settings.plainStorage) === "memory" ||
+    settings.retention !== "limits",
+  duplicateWindow: settings.duplicateWindow
+})
 
 const retrying = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
 

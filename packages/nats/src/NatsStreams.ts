@@ -35,6 +35,13 @@ export interface Stream {
   /** The last sequence at the time it was looked at. */
   readonly last: number
   readonly replicas: number
+  /**
+   * Whether a restart of its server can make it forget the ids of messages that it has had: those in memory are gone, and where
+   * messages are removed once they are acknowledged nothing is left to know the id by.
+   */
+  readonly forgets: boolean
+  /** For how long it knows a message's id, in milliseconds. */
+  readonly duplicateWindow: number
 }
 
 /**
@@ -312,7 +319,10 @@ const toStream = (info: StreamInfo): Stream => ({
   name: info.config.name,
   created: info.created,
   last: info.state.last_seq,
-  replicas: info.config.num_replicas ?? 1
+  replicas: info.config.num_replicas ?? 1,
+  forgets: (info.config.storage === "memory" || (info.config.retention ?? "limits") !== "limits") &&
+    (info.config.num_replicas ?? 1) < 3,
+  duplicateWindow: (info.config.duplicate_window ?? 0) / 1e6
 })
 
 const nanos = (input: Duration.DurationInput): number => Math.round(Duration.toMillis(input) * 1e6)

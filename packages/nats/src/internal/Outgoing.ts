@@ -11,6 +11,7 @@ import type { Msg } from "nats"
 import { Chain, type Link } from "./Chain.js"
 import type { Waiting as WaitsUntil } from "./Deadlines.js"
 import { Frame } from "./Frame.js"
+import type { Stream } from "../NatsStreams.js"
 import type { Encoded } from "./HeaderCodec.js"
 import type { Place } from "./Placement.js"
 import type { Waiting } from "./Replies.js"
@@ -76,7 +77,12 @@ export class TopicQueue {
   /** The last unresolved message of each aggregate or key. */
   readonly last = new ChurningMap<string, Entry>()
 
-  constructor(readonly spec: TopicSpec, readonly place: Place) {}
+  constructor(
+    readonly spec: TopicSpec,
+    readonly place: Place,
+    /** The stream as it was last seen, or as it is taken to be. */
+    public stream: Pick<Stream, "created" | "duplicateWindow" | "forgets">
+  ) {}
 }
 
 /** One message. */
@@ -95,6 +101,9 @@ export class Entry implements Link<Entry>, Waiting {
   sentAt = 0
   /** Whether an attempt may have been written that nobody acknowledged. */
   maybeWritten = false
+  /** When the first attempt was made that may have been written, and in which stream. */
+  private firstAt = 0
+  private firstStream = ""
   readonly size: number
   readonly order: string | undefined
   /** Undefined before the first attempt; then it has the headers and the value. */
@@ -121,6 +130,20 @@ export class Entry implements Link<Entry>, Waiting {
     this.chain?.remove(this)
     this.chain = chain
     chain?.append(this)
+  }
+
+  /** An attempt is made now. */
+  attempted(now: number): void {
+    this.sentAt = now
+    if (this.maybeWritten) return
+    this.firstAt = now
+    this.firstStream = this.topic.stream.created
+  }
+
+  /** Whether the stream drops a second copy of what may have been written: it is the same stream, and still knows the id. */
+  isRepeatable(now: number): boolean {
+    const { created, duplicateWindow, forgets } = this.topic.stream
+    return !forgets && created === this.firstStream && now - this.firstAt < duplicateWindow
   }
 
   /** Those behind it in the order of its aggregate. */
