@@ -28,6 +28,7 @@ import * as Leases from "./internal/Leases.js"
 import { OfferLimit } from "./internal/OfferLimit.js"
 import * as Placement from "./internal/Placement.js"
 import { Reader } from "./internal/Reader.js"
+import { SettledRecord } from "./internal/SettledRecord.js"
 import type { Settings } from "./NatsConfig.js"
 import { toSubscribeError } from "./NatsErrors.js"
 import { consumerWarnings } from "./NatsPreflight.js"
@@ -108,6 +109,7 @@ export const make = (
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,
           limit: new OfferLimit(bucket, prefix, lease),
+          settled: new SettledRecord(bucket, prefix, lease),
           sharers: () => Math.max(1, readers.size)
         })
         if (isStopped) reader.end(isSubscribed ? "Closed" : "Wanted")

@@ -144,7 +144,10 @@ export const make = (
               all(messages, new InvalidConfiguration({ issues: [placement.left], topic: spec.name }))
             )
           }
-          topics.set(spec.name, topic = new TopicQueue(spec, Placement.place(settings, spec, placement.right), unseen(settings, spec)))
+          topics.set(
+            spec.name,
+            topic = new TopicQueue(spec, Placement.place(settings, spec, placement.right), unseen(settings, spec))
+          )
         }
         const timeout = Duration.toMillis(options.timeout)
         return topic.isReady || settings.streams === "skip"

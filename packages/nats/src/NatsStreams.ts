@@ -34,6 +34,8 @@ export interface Stream {
   readonly created: string
   /** The last sequence at the time it was looked at. */
   readonly last: number
+  /** When the last message at that time was stored, in milliseconds since the epoch; 0 where there was none. */
+  readonly lastAt: number
   readonly replicas: number
   /**
    * Whether a restart of its server can make it forget the ids of messages that it has had: those in memory are gone, and where
@@ -319,6 +321,8 @@ const toStream = (info: StreamInfo): Stream => ({
   name: info.config.name,
   created: info.created,
   last: info.state.last_seq,
+  // Of a stream without any message it is the year 1.
+  lastAt: Math.max(0, Date.parse(info.state.last_ts ?? "") || 0),
   replicas: info.config.num_replicas ?? 1,
   forgets: (info.config.storage === "memory" || (info.config.retention ?? "limits") !== "limits") &&
     (info.config.num_replicas ?? 1) < 3,

@@ -11,7 +11,15 @@ import * as T from "./fixture.js"
 
 const settings = Either.getOrThrow(resolve({}))
 
-const stream = { name: "orders", created: "now", last: 0, replicas: 1, forgets: false, duplicateWindow: 120_000 }
+const stream = {
+  name: "orders",
+  created: "now",
+  last: 0,
+  lastAt: 0,
+  replicas: 1,
+  forgets: false,
+  duplicateWindow: 120_000
+}
 
 const scene = (given: Partial<Stream> = {}) => {
   const fake = fakeConnection()

@@ -107,7 +107,8 @@ export class Outbox {
         topic: entry.topic.spec.name,
         reason: "Unreachable",
         outcome: "unknown",
-        cause: "the connection was lost before the answer came, and the stream may not know the message's id any more: " +
+        cause:
+          "the connection was lost before the answer came, and the stream may not know the message's id any more: " +
           "sent again it could be written twice"
       })
     )
