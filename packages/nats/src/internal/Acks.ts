@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import type { Msg } from "nats"
 import type { Connection } from "./Connection.js"
+import { statusOf } from "./Replies.js"
 
 /** How long nobody asks after an answer was asked for, in milliseconds, unless somebody waits for it: each is a packet of its own. */
 const askInterval = 50
@@ -27,6 +28,8 @@ export class Acks {
   private answer: number | undefined
   private askedAt = -Infinity
   private isScheduled = false
+  /** Nobody listened when an answer was asked for. */
+  private isUnheard = false
   private onDone: Array<() => void> = []
 
   constructor(private readonly connection: Connection, private readonly answerTimeout: number) {}
@@ -61,7 +64,8 @@ export class Acks {
    * from time to time.
    */
   retry(now: number): void {
-    if (this.answer === undefined) this.askAgain()
+    if (this.isUnheard) this.resend()
+    else if (this.answer === undefined) this.askAgain()
     else if (now - this.askedAt >= this.answerTimeout) this.resend()
   }
 
@@ -69,6 +73,7 @@ export class Acks {
   resend(): void {
     if (this.answer !== undefined) this.connection.replies.forget(this.answer)
     this.answer = undefined
+    this.isUnheard = false
     this.askedAt = -Infinity
     this.queued = [...this.awaited, ...this.later, ...this.queued]
     this.awaited = []
@@ -95,6 +100,7 @@ export class Acks {
   clear(): void {
     if (this.answer !== undefined) this.connection.replies.forget(this.answer)
     this.answer = undefined
+    this.isUnheard = false
     this.queued = []
     this.awaited = []
     this.later = []
@@ -140,8 +146,15 @@ export class Acks {
   /** The answer that was asked for. */
   onReply(reply: Msg | undefined): void {
     this.answer = undefined
-    // Nothing is awaited from a connection that has ended. No responders: the consumer is gone.
+    // Nothing is awaited from a connection that has ended.
     if (reply === undefined) return
+    // Nobody has heard them: the consumer has no leader at the moment, or is gone.
+    this.isUnheard = statusOf(reply) === 503
+    if (this.isUnheard) {
+      this.later = [...this.awaited, ...this.later]
+      this.awaited = []
+      return
+    }
     this.awaited = []
     if (this.onDone.length > 0) this.askAgain()
     this.signalDone()
