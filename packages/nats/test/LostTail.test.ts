@@ -6,6 +6,7 @@ import { cpSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { Subject } from "../src/index.js"
 import * as T from "./fixture.js"
+import { wire } from "./wire.js"
 
 const durableOf = (topic: string) => Either.getOrThrow(Subject.toDurable("group", topic))
 
@@ -88,4 +89,62 @@ describe.each(T.versions)("A stream that lost its last messages on %s", (version
       60_000
     )
   }
+
+  it("reading begins again also where that fails halfway, and the stream is as long as before by then", (test) =>
+    T.run(Effect.gen(function*() {
+      if (yield* Docker.available) return test.skip()
+      const server = yield* losing(version)
+      const topic = T.topic()
+      const publisher = yield* T.transport(server.servers)
+      yield* T.publish(publisher, topic, T.messages(0, 20))
+      const way = yield* wire(server.servers[0]!)
+      const consumer = new T.TestConsumer()
+      const service = yield* T.transport([way.address], { requestTimeout: "700 millis" })
+      yield* service.subscribe(T.request(topic), consumer)
+      yield* T.waitUntil("the first came", () => consumer.taken.length === 20)
+      yield* server.keep
+      yield* T.publish(publisher, topic, T.messages(20, 30))
+      yield* T.waitUntil("the next came", () => consumer.taken.length === 30)
+      let lost = 0
+      way.toServer = (chunk) => {
+        if (lost > 0 || !/PUB \$KV\.\S+\.partition\.0 /.test(chunk.toString("latin1"))) return chunk
+        lost++
+        return Buffer.alloc(0)
+      }
+      yield* server.lose
+      yield* T.waitUntil("the new epoch got lost", () => lost === 1)
+      yield* T.publish(publisher, topic, T.messages(30, 45))
+      yield* T.waitUntil(
+        "all that is there was handed over",
+        () => T.range(30, 45).every((n) => consumer.numbers.includes(n))
+      )
+      assert.lengthOf(consumer.assignments, 2)
+      T.assertNoViolations(consumer)
+    })))
+
+  it("a leader that knows less for a moment has lost nothing", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const topic = T.topic()
+      const publisher = yield* T.transport(servers)
+      yield* T.publish(publisher, topic, T.messages(0, 30))
+      const way = yield* wire(servers[0]!)
+      const consumer = new T.TestConsumer()
+      const service = yield* T.transport([way.address])
+      yield* service.subscribe(T.request(topic), consumer)
+      yield* T.waitUntil("all came", () => consumer.taken.length === 30)
+      let lies = 0
+      way.toClient = (chunk) => {
+        const text = chunk.toString("latin1")
+        if (lies > 1 || !text.includes(`"last_seq":30`)) return chunk
+        lies++
+        return Buffer.from(text.replace(`"last_seq":30`, `"last_seq":12`), "latin1")
+      }
+      way.cut()
+      yield* T.waitUntil("it was told", () => lies > 0)
+      yield* T.publish(publisher, topic, T.messages(30, 40))
+      yield* T.waitUntil("the next came", () => consumer.taken.length === 40)
+      assert.lengthOf(consumer.assignments, 1)
+      T.assertNoViolations(consumer)
+    })))
 })
