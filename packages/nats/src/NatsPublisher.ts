@@ -26,14 +26,16 @@ import * as Option from "effect/Option"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Api from "./internal/Api.js"
 import { bounded } from "./internal/Bounded.js"
 import type { Connection } from "./internal/Connection.js"
 import * as HeaderCodec from "./internal/HeaderCodec.js"
 import { Outbox } from "./internal/Outbox.js"
 import { Call, Entry, TopicQueue } from "./internal/Outgoing.js"
 import * as Placement from "./internal/Placement.js"
+import type { StoredMessage } from "./internal/StoredMessage.js"
 import type { Settings } from "./NatsConfig.js"
-import { toNotWritten } from "./NatsErrors.js"
+import { type NatsRequestFailed, toNotWritten } from "./NatsErrors.js"
 import type { NatsStreams } from "./NatsStreams.js"
 import * as Subject from "./Subject.js"
 
@@ -58,7 +60,16 @@ export const make = (
 ): Effect.Effect<Publish, never, Scope.Scope> =>
   Effect.gen(function*() {
     const fork = yield* FiberSet.makeRuntime<never>()
-    const outbox: Outbox = new Outbox(connection, settings, (topic) => void fork(recover(topic)))
+    const outbox: Outbox = new Outbox(
+      connection,
+      settings,
+      (topic) => void fork(recover(topic)),
+      (entry, stream, sequence) =>
+        void fork(Effect.map(
+          Effect.either(stored(connection, settings, stream, sequence)),
+          (found) => outbox.compare(entry, sequence, found)
+        ))
+    )
     yield* Effect.addFinalizer(() => outbox.close)
     const topics = new Map<string, TopicQueue>()
     let serial = 0
@@ -121,7 +132,8 @@ export const make = (
       if (typeof at === "string") return new InvalidMessage({ topic: topic.spec.name, issue: at })
       const { partition, subject } = at
       // Without an id of its own a message gets one that makes repeating an attempt harmless.
-      const id = `${subject}/${message.id ?? `${connection.inbox}.${(serial++).toString(36)}`}`
+      const own = message.id ?? `${connection.inbox}.${(serial++).toString(36)}`
+      const id = `${subject}/${own}${returnOf(topic.spec.name, message)}`
       const headers = HeaderCodec.encode(id, message)
       if (typeof headers === "string") return new InvalidMessage({ topic: topic.spec.name, issue: headers })
       const size = headers.size + (message.value?.length ?? 0)
@@ -192,6 +204,34 @@ export const make = (
       )
     }
   })
+
+/**
+ * A dead letter that is published again to the topic where it came from is another message than the one that was given up, which the
+ * stream would take it for: it is named by that, too.
+ */
+const returnOf = (topic: string, { headers }: OutgoingMessage): string => {
+  if (!("X-Dead-Letter-Topic" in headers) || headers["X-Dead-Letter-Topic"] !== topic) return ""
+  const { "X-Dead-Letter-Group": group, "X-Dead-Letter-Offset": offset, "X-Dead-Letter-Partition": partition } = headers
+  return `/after-${String(group)}-${String(partition)}-${String(offset)}`
+}
+
+/** What a stream has at a sequence. */
+const stored = (
+  connection: Connection,
+  settings: Settings,
+  stream: string,
+  sequence: number
+): Effect.Effect<StoredMessage, NatsRequestFailed> =>
+  Effect.map(
+    Api.request(connection, `${settings.apiPrefix}.STREAM.MSG.GET.${stream}`, settings.requestTimeout, {
+      seq: sequence
+    }),
+    (answer) => {
+      const { data = "", hdrs = "" } =
+        (answer as { readonly message?: { readonly hdrs?: string; readonly data?: string } }).message ?? {}
+      return { headers: Buffer.from(hdrs, "base64"), value: Buffer.from(data, "base64") }
+    }
+  )
 
 /** A stream that nobody has looked at is taken for one as the settings make it. */
 const unseen = (settings: Settings, { kind }: TopicSpec): TopicQueue["stream"] => ({

@@ -24,7 +24,7 @@ const stream = {
 const scene = (given: Partial<Stream> = {}) => {
   const fake = fakeConnection()
   const { answer, connection, sent } = fake
-  const outbox = new Outbox(connection, settings, () => {})
+  const outbox = new Outbox(connection, settings, () => {}, () => {})
   const topic = new TopicQueue({ name: "orders", kind: "envelope" }, () => "", { ...stream, ...given })
   /** A call with messages of these aggregates, and what it is answered. */
   const call = (...aggregates: ReadonlyArray<string>) => {

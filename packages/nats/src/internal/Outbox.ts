@@ -15,11 +15,15 @@ import type { Connection } from "./Connection.js"
 import { Deadlines } from "./Deadlines.js"
 import type { Call, Entry, Result, TopicQueue } from "./Outgoing.js"
 import { isNoResponders } from "./Replies.js"
+import type { StoredMessage } from "./StoredMessage.js"
 
 /** How many bytes can wait for their acknowledgement at once, beside the number of messages. */
 const maxInFlightBytes = 16 * 1_048_576
 
-/** `onMissing` is called when nobody answered for a topic's stream; it has to end with `release` or `reject`. */
+/**
+ * `onMissing` is called when nobody answered for a topic's stream; it has to end with `release` or `reject`. `onDuplicate` when a stream
+ * says that it has a message's id already; it has to end with `compare`.
+ */
 export class Outbox {
   isClosed = false
   /** In the order of their attempts. */
@@ -34,7 +38,8 @@ export class Outbox {
   constructor(
     private readonly connection: Connection,
     private readonly settings: Settings,
-    private readonly onMissing: (topic: TopicQueue) => void
+    private readonly onMissing: (topic: TopicQueue) => void,
+    private readonly onDuplicate: (entry: Entry, stream: string, sequence: number) => void
   ) {
     connection.listeners.add(this.listener)
   }
@@ -293,18 +298,30 @@ export class Outbox {
         Either.left(new PublishFailed({ topic: name, reason: "Rejected", outcome: "unknown", cause }))
       )
     } else if (answer.duplicate === true && !entry.maybeWritten) {
-      this.finish(
-        entry,
-        Either.left(
-          new PublishFailed({
-            topic: name,
-            reason: "Duplicate",
-            outcome: "not-written",
-            cause: `the stream has this id at ${answer.seq}`
-          })
-        )
-      )
+      // Whatever becomes of the question: its like may be written.
+      entry.maybeWritten = true
+      this.onDuplicate(entry, String(answer.stream), answer.seq)
     } else this.finish(entry, Either.right({ topic: name, partition: entry.partition, offset: answer.seq }))
+    this.pump()
+  }
+
+  /** What the stream has at this sequence under the message's id, or why that is not known. */
+  compare(entry: Entry, sequence: number, stored: Either.Either<StoredMessage, unknown>): void {
+    if (entry.isDone) return
+    const { partition, topic: { spec: { name: topic } } } = entry
+    const duplicate = (outcome: "unknown" | "not-written", cause: unknown) =>
+      Either.left(new PublishFailed({ topic, reason: "Duplicate", outcome, cause }))
+    this.finish(
+      entry,
+      Either.isLeft(stored)
+        ? duplicate(
+          "unknown",
+          `the stream had a message with this id, at ${sequence}, and it can't be compared: ${stored.left}`
+        )
+        : entry.isStoredAs(stored.right)
+        ? Either.right({ topic, partition, offset: sequence, wasStored: true })
+        : duplicate("not-written", `the stream has another message with this id, at ${sequence}`)
+    )
     this.pump()
   }
 

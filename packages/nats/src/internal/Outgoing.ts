@@ -15,6 +15,7 @@ import { Frame } from "./Frame.js"
 import type { Encoded } from "./HeaderCodec.js"
 import type { Place } from "./Placement.js"
 import type { Waiting } from "./Replies.js"
+import { isSame, type StoredMessage } from "./StoredMessage.js"
 
 export type Result = Either.Either<Receipt, PublishError>
 
@@ -153,6 +154,11 @@ export class Entry implements Link<Entry>, Waiting {
 
   onReply(reply: Msg | undefined): void {
     this.call.onReply(this, reply)
+  }
+
+  /** Whether this is what a stream has under its id; it was sent before. */
+  isStoredAs(stored: StoredMessage): boolean {
+    return this.frame !== undefined && isSame(this.frame.subject, this.frame, stored)
   }
 
   /** What is sent where the answer is to come to this subject. */
