@@ -4,7 +4,8 @@
  *
  * Of one aggregate (or key) one message is in flight at a time, so that an attempt that gets lost can't be overtaken by
  * the message after it. An attempt whose fate is not known (the connection broke, no acknowledgement came) is made
- * again with the same `Nats-Msg-Id`, which the server's duplicate window makes harmless.
+ * again with the same `Nats-Msg-Id`, which the stream's duplicate window makes harmless; where the stream can have forgotten the id, it
+ * is not made again, and the publish ends as unknown.
  *
  * @since 0.1.0
  */
