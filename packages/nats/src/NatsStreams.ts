@@ -30,6 +30,7 @@ import * as Subject from "./Subject.js"
  */
 export interface Stream {
   readonly name: string
+  readonly subjects: ReadonlyArray<string>
   /** Another time of creation means another stream, whose sequences begin again. */
   readonly created: string
   /** The last sequence at the time it was looked at. */
@@ -319,6 +320,7 @@ const find = (
 
 const toStream = (info: StreamInfo): Stream => ({
   name: info.config.name,
+  subjects: info.config.subjects ?? [],
   created: info.created,
   last: info.state.last_seq,
   // Of a stream without any message it is the year 1.

@@ -25,7 +25,7 @@ const scene = (stays: (sequence: number) => boolean = () => false) => {
   let delivery = 0
   const deliver = (sequence: number, options: { readonly at?: number; readonly skips?: number } = {}) => {
     delivery += 1 + (options.skips ?? 0)
-    const position = { sequence, delivery, count: 1, timestamp: options.at ?? sequence }
+    const position = { sequence, delivery, count: 1, timestamp: options.at ?? sequence, pending: NaN }
     return intake.receive({ subject: "t", data: new Uint8Array(1) } as never, position, `$JS.ACK.${delivery}`)
   }
   intake.expected = 1

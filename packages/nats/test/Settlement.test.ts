@@ -43,7 +43,7 @@ const owner = (server: Server, sequences: ReadonlyArray<number>, isOwner = () =>
   const { connection } = fakeConnection()
   const intake = new Intake(connection, new Acks(connection, 2_000), undefined, () => true, () => {})
   for (const sequence of sequences) {
-    const position = { sequence, delivery: sequence, count: 1, timestamp: 1_000 + sequence }
+    const position = { sequence, delivery: sequence, count: 1, timestamp: 1_000 + sequence, pending: NaN }
     intake.receive({ subject: "orders", data: new Uint8Array(1) } as never, position, `$JS.ACK.${sequence}`)
   }
   const record = new SettledRecord(server.bucket, "group.orders", {

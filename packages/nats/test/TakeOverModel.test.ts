@@ -45,7 +45,7 @@ const reader = (consumer: FakeConsumer, maxBytes = 1_000_000) => {
   )
   /** As it was before its connection broke: these are in hand, and finished later or were already. */
   const has = (sequence: number) => {
-    const position = { sequence, delivery: 0, count: 1, timestamp: storedAt }
+    const position = { sequence, delivery: 0, count: 1, timestamp: storedAt, pending: NaN }
     intake.receive({ subject: "orders", data: new Uint8Array(1) } as never, position, ackOf(sequence))
   }
   return { acks, has, intake, offered, takeOver }

@@ -53,6 +53,14 @@ export class Intake {
    * did not come.
    */
   private completeUpTo: number | undefined
+  /** The consumer gets all messages of its stream. */
+  isWhole = false
+  /** The server's count of what is left can be relied on. */
+  isCounted = false
+  /** How many messages are gone that were there to be read: exactly where the consumer is a whole stream's, else so many at least. */
+  vanished = 0
+  /** How many were left to be delivered after the last delivery. */
+  private pending = NaN
   private recoverUpTo = 0
   /** How many messages came since `recover` that were unknown here, up to its sequence and above it. */
   recovered = 0
@@ -96,7 +104,7 @@ export class Intake {
     const isAgain = sequence <= Math.max(this.offeredBefore, this.highest)
     if (sequence > this.highest) this.highest = sequence
     if (timestamp > this.latest) this.latest = timestamp
-    this.bridge(sequence)
+    this.bridge(position)
     if (known !== undefined) known.reply = reply
     else {
       if (sequence <= this.recoverUpTo) this.recovered++
@@ -119,8 +127,17 @@ export class Intake {
   }
 
   /** What lies between two deliveries that follow each other is others', or is gone. */
-  private bridge(sequence: number): void {
-    if (this.completeUpTo === undefined || sequence <= this.completeUpTo) return
+  private bridge({ count, delivery, pending, sequence }: Position): void {
+    if (this.completeUpTo === undefined) {
+      this.pending = NaN
+      return
+    }
+    // Of those that are left each new delivery takes one, and others can only be added.
+    const left = this.pending - (count === 1 ? 1 : 0)
+    if (this.isCounted && !this.isWhole && pending < left) this.vanished += left - pending
+    this.pending = pending
+    if (sequence <= this.completeUpTo) return
+    if (this.isWhole && delivery > 1) this.vanished += sequence - this.completeUpTo - 1
     this.finished.addRange(this.completeUpTo + 1, sequence)
     this.completeUpTo = sequence
   }
@@ -147,6 +164,7 @@ export class Intake {
   recover(upTo: number): void {
     this.isFlowing = false
     this.completeUpTo = undefined
+    this.pending = NaN
     this.recoverUpTo = upTo
     this.recovered = 0
     this.newer = 0

@@ -35,6 +35,9 @@ const answerTimeout = 2_000
 /** After so many requests in a row that nothing at all has answered, not even a heartbeat, a consumer is made anew. */
 const maxUnanswered = 2
 
+/** How often it is told that messages are gone, in milliseconds. */
+const vanishedInterval = 10_000
+
 /** Beside a message's body the server counts its subjects and headers towards the bytes of a request. */
 const overhead = 70_000
 
@@ -74,6 +77,7 @@ export class Session {
   private unanswered = 0
   /** Whether it was found out which messages others may have offered. */
   private isInformed = false
+  private vanishedToldAt = -Infinity
   /** From which sequence on the stream is another one, until all has begun anew. */
   private changedFrom: number | undefined
 
@@ -110,6 +114,8 @@ export class Session {
         this.isInformed = true
       }
       this.stream = stream
+      this.intake.isWhole = stream.subjects.length === 1 && stream.subjects[0] === this.options.config.filter_subject
+      this.intake.isCounted = api.isAtLeast(2, 10)
       this.resumePoint.acknowledged(info.ack_floor.stream_seq)
       if (this.assignment === undefined) this.assign()
       return { stream, info }
@@ -189,10 +195,18 @@ export class Session {
 
   /** What the lane's finished messages and the server's silence need from time to time. */
   private watch(breakWith: (reason: Broken) => void): Effect.Effect<void> {
-    return Effect.sync(() => {
-      this.acks.retry(performance.now())
-      if (this.pull?.isSilent(performance.now()) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
+    return Effect.suspend(() => {
+      const now = performance.now()
+      this.acks.retry(now)
+      if (this.pull?.isSilent(now) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
       else this.pullMore()
+      const { isWhole, vanished } = this.intake
+      if (vanished === 0 || now < this.vanishedToldAt + vanishedInterval) return Effect.void
+      this.intake.vanished = 0
+      this.vanishedToldAt = now
+      return Effect.logWarning(
+        "Messages are gone that nobody had read: they were purged or deleted, expired (max_age), or were dropped at a limit of the stream"
+      ).pipe(Effect.annotateLogs({ consumer: this.durable, [isWhole ? "count" : "atLeast"]: vanished }))
     })
   }
 
