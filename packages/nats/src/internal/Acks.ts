@@ -28,8 +28,6 @@ export class Acks {
   private answer: number | undefined
   private askedAt = -Infinity
   private isScheduled = false
-  /** Nobody listened when an answer was asked for. */
-  private isUnheard = false
   private onDone: Array<() => void> = []
 
   constructor(private readonly connection: Connection, private readonly answerTimeout: number) {}
@@ -64,8 +62,8 @@ export class Acks {
    * from time to time.
    */
   retry(now: number): void {
-    if (this.isUnheard) this.resend()
-    else if (this.answer === undefined) this.askAgain()
+    if (this.queued.length > 0) this.flush()
+    if (this.answer === undefined) this.askAgain()
     else if (now - this.askedAt >= this.answerTimeout) this.resend()
   }
 
@@ -73,7 +71,6 @@ export class Acks {
   resend(): void {
     if (this.answer !== undefined) this.connection.replies.forget(this.answer)
     this.answer = undefined
-    this.isUnheard = false
     this.askedAt = -Infinity
     this.queued = [...this.awaited, ...this.later, ...this.queued]
     this.awaited = []
@@ -100,7 +97,6 @@ export class Acks {
   clear(): void {
     if (this.answer !== undefined) this.connection.replies.forget(this.answer)
     this.answer = undefined
-    this.isUnheard = false
     this.queued = []
     this.awaited = []
     this.later = []
@@ -148,11 +144,11 @@ export class Acks {
     this.answer = undefined
     // Nothing is awaited from a connection that has ended.
     if (reply === undefined) return
-    // Nobody has heard them: the consumer has no leader at the moment, or is gone.
-    this.isUnheard = statusOf(reply) === 503
-    if (this.isUnheard) {
-      this.later = [...this.awaited, ...this.later]
+    // Nobody has heard them, nor those behind them: the consumer has no leader at the moment, or is gone.
+    if (statusOf(reply) === 503) {
+      this.queued = [...this.awaited, ...this.later, ...this.queued]
       this.awaited = []
+      this.later = []
       return
     }
     this.awaited = []

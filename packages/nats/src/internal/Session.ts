@@ -317,6 +317,11 @@ export class Session {
     const { consumer, lease, limit, request, settled } = this.options
     const topic = request.topic.name
     const { partition } = lease
+    const owned = Effect.suspend(() =>
+      this.assignment === assignment && lease.isValid()
+        ? Effect.void
+        : new SettlementFailed({ topic, partition, isRetryable: false, cause: "the lease of the partition has ended" })
+    )
     const assignment: Assignment = {
       topic,
       partition,
@@ -326,19 +331,8 @@ export class Session {
         if (this.assignment === assignment && !this.isClosed && lease.isValid()) this.intake.finish(message)
       },
       settle: (messages) =>
-        settle(settled, this.intake, topic, partition, messages).pipe(
-          // Confirmed while the partition was ours: whoever has it next passes over them.
-          Effect.filterOrFail(
-            () => this.assignment === assignment && lease.isValid(),
-            () =>
-              new SettlementFailed({
-                topic,
-                partition,
-                isRetryable: false,
-                cause: "the lease of the partition has ended"
-              })
-          )
-        ),
+        // Begun and confirmed while the partition was ours: whoever has it next passes over them.
+        owned.pipe(Effect.zipRight(settle(settled, this.intake, topic, partition, messages)), Effect.zipRight(owned)),
       resume: () => {
         if (this.assignment !== assignment) return
         limit.resumed()
