@@ -10,7 +10,7 @@
  * @since 0.1.0
  */
 import { InvalidConfiguration, type SubscribeError } from "@effect-eventbus/core/EventBusError"
-import type { Consumer, Source, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -152,7 +152,15 @@ export const make = (
       settings.requestTimeout
     )
     isSubscribed = true
-    return { stop }
+    const status = Effect.sync((): SourceStatus => {
+      const all = Array.from(readers.values(), ({ reader }) => reader)
+      return {
+        isConnected: connection.isUp(),
+        partitions: all.flatMap(({ status }) => status ?? []),
+        problems: all.flatMap(({ problem }) => problem ?? [])
+      }
+    })
+    return { stop, status }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 
 /** The settings of the consumer of each partition. */

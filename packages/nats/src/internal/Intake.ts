@@ -81,6 +81,22 @@ export class Intake {
     return this.buffer.length
   }
 
+  /** The lowest sequence that was not handed over yet, and the lowest that is not finished. */
+  get standing(): { readonly position: number; readonly watermark: number } {
+    let position = Math.max(this.highest, this.completeUpTo ?? 0) + 1
+    let watermark = position
+    for (const { isOffered, message: { offset } } of this.held.values()) {
+      if (offset < watermark) watermark = offset
+      if (!isOffered && offset < position) position = offset
+    }
+    return { position, watermark }
+  }
+
+  /** At least what the stream's end is, by what the last delivery said; 0 where it said nothing. */
+  get knownEnd(): number {
+    return Number.isNaN(this.pending) ? 0 : this.highest + this.pending + 1
+  }
+
   get isOpen(): boolean {
     return this.isFlowing && !this.isBlocked && !this.isStopped
   }

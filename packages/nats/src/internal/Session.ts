@@ -3,7 +3,7 @@
  * reading, one after the other, each of which first gets back what is outstanding and then reads on.
  */
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
-import type { Assignment, Consumer, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type { Assignment, Consumer, PartitionStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,6 +20,7 @@ import * as DurableConsumer from "./DurableConsumer.js"
 import { Intake } from "./Intake.js"
 import type { Lease, LeaseLost } from "./Lease.js"
 import type { OfferLimit } from "./OfferLimit.js"
+import { Progress } from "./Progress.js"
 import { type Broken, expiry, Pull } from "./Pull.js"
 import { ResumePoint } from "./ResumePoint.js"
 import type { SettledRecord } from "./SettledRecord.js"
@@ -67,6 +68,7 @@ export interface Opened {
 export class Session {
   readonly acks: Acks
   readonly intake: Intake
+  readonly progress = new Progress()
   isClosed = false
   private readonly durable: string
   private pull: Pull | undefined
@@ -168,6 +170,16 @@ export class Session {
     })
   }
 
+  /** How the partition stands; undefined while it is not assigned. */
+  status(): PartitionStatus | undefined {
+    const { assignment, intake, stream } = this
+    if (assignment === undefined || stream === undefined) return undefined
+    const { epoch, partition, topic } = assignment
+    const { position, watermark } = intake.standing
+    const end = Math.max(stream.last + 1, intake.highest + 1, intake.knownEnd)
+    return { topic, partition, epoch, end, ...this.progress.see(position, watermark) }
+  }
+
   /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
   epoch(opened: Opened, onHealthy: () => void): Effect.Effect<never, Broken | NatsRequestFailed> {
     const { connection, settings } = this.options
@@ -180,6 +192,7 @@ export class Session {
       yield* Effect.addFinalizer(() => Effect.sync(() => connection.listeners.delete(listener)))
       yield* Effect.raceFirst(Deferred.await(broken), this.recover(opened, breakWith))
       onHealthy()
+      this.progress.healthy()
       yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
       this.intake.flow()
       const watch = this.watch(breakWith).pipe(Effect.delay("500 millis"), Effect.forever)
@@ -198,6 +211,7 @@ export class Session {
     return Effect.suspend(() => {
       const now = performance.now()
       this.acks.retry(now)
+      this.status()
       if (this.pull?.isSilent(now) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
       else this.pullMore()
       const { isWhole, vanished } = this.intake
