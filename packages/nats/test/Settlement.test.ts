@@ -55,7 +55,7 @@ const owner = (server: Server, sequences: ReadonlyArray<number>, isOwner = () =>
     begin: record.begin(subject, intake),
     intake,
     settle: (...offsets: ReadonlyArray<number>) =>
-      settle(record, intake, "orders", 0, messages.filter(({ offset }) => offsets.includes(offset)))
+      settle(record, intake, Effect.void, "orders", 0, messages.filter(({ offset }) => offsets.includes(offset)))
   }
 }
 
@@ -158,7 +158,9 @@ describe("Settling before handling", () => {
       yield* begin
       const record = { write: () => Effect.void }
       const [message] = Array.from(intake.held.values(), ({ message }) => message)
-      const refused = yield* Effect.either(settle(record, intake, "orders", 0, [{ ...message!, offset: 9 }]))
+      const refused = yield* Effect.either(
+        settle(record, intake, Effect.void, "orders", 0, [{ ...message!, offset: 9 }])
+      )
       assert.include(Either.getOrThrow(Either.flip(refused)), { _tag: "SettlementFailed", isRetryable: false })
     })))
 })

@@ -344,9 +344,7 @@ export class Session {
       finish: (message) => {
         if (this.assignment === assignment && !this.isClosed && lease.isValid()) this.intake.finish(message)
       },
-      settle: (messages) =>
-        // Begun and confirmed while the partition was ours: whoever has it next passes over them.
-        owned.pipe(Effect.zipRight(settle(settled, this.intake, topic, partition, messages)), Effect.zipRight(owned)),
+      settle: (messages) => settle(settled, this.intake, owned, topic, partition, messages),
       resume: () => {
         if (this.assignment !== assignment) return
         limit.resumed()

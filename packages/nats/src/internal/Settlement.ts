@@ -5,15 +5,21 @@
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
 import type { IncomingMessage } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import type { Intake } from "./Intake.js"
 import type { SettledRecord } from "./SettledRecord.js"
 
 /** How long the server may take to confirm, all attempts together. */
 const deadline = "5 seconds"
 
+/** The wait before an attempt that failed is made again. */
+const retryDelay = "100 millis"
+
 export const settle = (
   record: Pick<SettledRecord, "write">,
   intake: Intake,
+  /** Fails where the partition can be another's. */
+  owned: Effect.Effect<void, SettlementFailed>,
   topic: string,
   partition: number,
   messages: ReadonlyArray<IncomingMessage>
@@ -25,10 +31,19 @@ export const settle = (
     if (foreign !== undefined) return yield* failed(`message ${foreign.offset} is not in hand here`, false)
     const open = messages.filter(({ offset }) => intake.held.has(offset))
     if (open.length === 0) return
-    const finished = intake.finished.with(open.map(({ offset }) => offset))
-    yield* record.write({ finished, latest: intake.latest }).pipe(
-      Effect.mapError((cause) => failed(cause, cause._tag !== "LeaseLost")),
-      Effect.timeoutFail({ duration: deadline, onTimeout: () => failed("the server did not confirm it in time", true) })
+    yield* owned.pipe(
+      Effect.zipRight(Effect.suspend(() => {
+        const finished = intake.finished.with(open.map(({ offset }) => offset))
+        return record.write({ finished, latest: intake.latest })
+      })),
+      Effect.mapError((cause) => cause._tag === "SettlementFailed" ? cause : failed(cause, cause._tag !== "LeaseLost")),
+      Effect.retry({ while: ({ isRetryable }) => isRetryable, schedule: Schedule.spaced(retryDelay) }),
+      Effect.timeoutFail({
+        duration: deadline,
+        onTimeout: () => failed("the server did not confirm it in time", true)
+      }),
+      // Begun and confirmed while the partition was ours: whoever has it next passes over them.
+      Effect.zipRight(owned)
     )
     for (const message of open) intake.finish(message)
   })
