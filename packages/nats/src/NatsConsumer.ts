@@ -10,7 +10,7 @@
  * @since 0.1.0
  */
 import { InvalidConfiguration, type SubscribeError } from "@effect-eventbus/core/EventBusError"
-import type { Consumer, Source, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -28,6 +28,7 @@ import * as Leases from "./internal/Leases.js"
 import { OfferLimit } from "./internal/OfferLimit.js"
 import * as Placement from "./internal/Placement.js"
 import { Reader } from "./internal/Reader.js"
+import { SettledRecord } from "./internal/SettledRecord.js"
 import type { Settings } from "./NatsConfig.js"
 import { toSubscribeError } from "./NatsErrors.js"
 import { consumerWarnings } from "./NatsPreflight.js"
@@ -108,6 +109,7 @@ export const make = (
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,
           limit: new OfferLimit(bucket, prefix, lease),
+          settled: new SettledRecord(bucket, prefix, lease),
           sharers: () => Math.max(1, readers.size)
         })
         if (isStopped) reader.end(isSubscribed ? "Closed" : "Wanted")
@@ -150,7 +152,15 @@ export const make = (
       settings.requestTimeout
     )
     isSubscribed = true
-    return { stop }
+    const status = Effect.sync((): SourceStatus => {
+      const all = Array.from(readers.values(), ({ reader }) => reader)
+      return {
+        isConnected: connection.isUp(),
+        partitions: all.flatMap(({ status }) => status ?? []),
+        problems: all.flatMap(({ problem }) => problem ?? [])
+      }
+    })
+    return { stop, status }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 
 /** The settings of the consumer of each partition. */

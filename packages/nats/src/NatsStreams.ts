@@ -30,11 +30,21 @@ import * as Subject from "./Subject.js"
  */
 export interface Stream {
   readonly name: string
+  readonly subjects: ReadonlyArray<string>
   /** Another time of creation means another stream, whose sequences begin again. */
   readonly created: string
   /** The last sequence at the time it was looked at. */
   readonly last: number
+  /** When the last message at that time was stored, in milliseconds since the epoch; 0 where there was none. */
+  readonly lastAt: number
   readonly replicas: number
+  /**
+   * Whether a restart of its server can make it forget the ids of messages that it has had: those in memory are gone, and where
+   * messages are removed once they are acknowledged nothing is left to know the id by.
+   */
+  readonly forgets: boolean
+  /** For how long it knows a message's id, in milliseconds. */
+  readonly duplicateWindow: number
 }
 
 /**
@@ -310,9 +320,15 @@ const find = (
 
 const toStream = (info: StreamInfo): Stream => ({
   name: info.config.name,
+  subjects: info.config.subjects ?? [],
   created: info.created,
   last: info.state.last_seq,
-  replicas: info.config.num_replicas ?? 1
+  // Of a stream without any message it is the year 1.
+  lastAt: Math.max(0, Date.parse(info.state.last_ts ?? "") || 0),
+  replicas: info.config.num_replicas ?? 1,
+  forgets: (info.config.storage === "memory" || (info.config.retention ?? "limits") !== "limits") &&
+    (info.config.num_replicas ?? 1) < 3,
+  duplicateWindow: (info.config.duplicate_window ?? 0) / 1e6
 })
 
 const nanos = (input: Duration.DurationInput): number => Math.round(Duration.toMillis(input) * 1e6)

@@ -45,11 +45,14 @@ const reader = (consumer: FakeConsumer, maxBytes = 1_000_000) => {
   )
   /** As it was before its connection broke: these are in hand, and finished later or were already. */
   const has = (sequence: number) => {
-    const position = { sequence, delivery: 0, count: 1, timestamp: 0 }
+    const position = { sequence, delivery: 0, count: 1, timestamp: storedAt, pending: NaN }
     intake.receive({ subject: "orders", data: new Uint8Array(1) } as never, position, ackOf(sequence))
   }
   return { acks, has, intake, offered, takeOver }
 }
+
+/** As the model of the server says it of all messages. */
+const storedAt = 1_763_742_000_123
 
 const ackOf = (sequence: number) => `$JS.ACK.orders.group.1.${sequence}.1.1763742000123456789.0`
 
@@ -81,6 +84,7 @@ describe("Taking over, with a server that is a model", () => {
               if (stateOf(sequence) === "InHand") has(sequence)
               if (stateOf(sequence) === "Finished" || stateOf(sequence) === "AckLost") intake.finished.add(sequence)
             }
+            intake.latest = storedAt
             intake.flow()
             await new Promise(setImmediate)
             const before = offered.splice(0)

@@ -42,7 +42,9 @@ export const fakeConnection = () => {
     const data = body === undefined ? new Uint8Array(0) : Buffer.from(JSON.stringify(body))
     callback(null, { subject, data } as unknown as Msg)
   }
-  return Object.assign(scene, { answer, connection })
+  const noResponders = (subject: string) =>
+    callback(null, { subject, data: new Uint8Array(0), headers: { code: 503 } } as unknown as Msg)
+  return Object.assign(scene, { answer, connection, noResponders })
 }
 
 /** The connection is back: what was sent before is sent again. */

@@ -29,7 +29,7 @@ export interface StreamConfig {
 export interface StreamInfo {
   readonly config: StreamConfig
   readonly created: string
-  readonly state: { readonly first_seq: number; readonly last_seq: number }
+  readonly state: { readonly first_seq: number; readonly last_seq: number; readonly last_ts?: string | undefined }
 }
 
 export interface ConsumerConfig {
@@ -52,6 +52,7 @@ export interface ConsumerConfig {
 export interface ConsumerInfo {
   readonly stream_name: string
   readonly name: string
+  readonly created?: string | undefined
   readonly config: ConsumerConfig
   readonly delivered: { readonly consumer_seq: number; readonly stream_seq: number }
   readonly ack_floor: { readonly consumer_seq: number; readonly stream_seq: number }

@@ -31,8 +31,12 @@ export interface Value {
   /** How many partitions a topic has, and by which hash. */
   readonly partitions?: number | undefined
   readonly partitioner?: string | undefined
-  /** When the stream was made of which this is said. */
+  /** When the stream was made of which this is said, and the consumer. */
   readonly stream?: string | undefined
+  readonly consumer?: string | undefined
+  /** Which sequences are settled: the beginning of each range, and its end, which is not in it; and when the latest was stored. */
+  readonly settled?: ReadonlyArray<number> | undefined
+  readonly latest?: number | undefined
   /** For people. */
   readonly host?: string | undefined
   readonly pid?: number | undefined

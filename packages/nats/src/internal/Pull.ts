@@ -11,7 +11,7 @@ export const expiry = (leaseDuration: number): number => Math.min(6_000, Math.ma
 
 export type Broken =
   | { readonly reason: "ConsumerDeleted" | "LeaderChanged" | "Silence" | "Refused"; readonly detail: string }
-  | { readonly reason: "Disconnected" | "Gap" | "Alone" }
+  | { readonly reason: "Disconnected" | "Gap" | "Alone" | "Rewritten" }
 
 export interface Handler {
   readonly onMessage: (message: Msg, position: Position, reply: string) => void

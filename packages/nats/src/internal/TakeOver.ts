@@ -19,7 +19,7 @@ import type { Intake } from "./Intake.js"
 import type { Pull } from "./Pull.js"
 import { isNoResponders } from "./Replies.js"
 
-/** More sequences than this are not acknowledged or refused one by one. */
+/** More sequences than this are not refused one by one. */
 const maxAnswered = 20_000
 
 /** How often a dead reader may swallow what was got back. */
@@ -66,9 +66,14 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
     intake.recover(info.delivered.stream_seq)
     intake.expected = info.delivered.consumer_seq + 1
     if (intake.isShared) return "Shared"
-    if (info.num_ack_pending > intake.held.size) {
-      const done = intake.done(info.ack_floor.stream_seq, info.delivered.stream_seq, maxAnswered)
-      if (done.length > 0 && (yield* answer(context, info, done, ack))) info = yield* inspect(context)
+    if (info.num_ack_pending > 0 && intake.held.size > 0) {
+      const looked = yield* look(context)
+      info = looked.info
+      intake.expected = info.delivered.consumer_seq + 1
+      if (looked.isInHand) {
+        intake.complete(info.delivered.stream_seq)
+        return "Alone"
+      }
     }
     let fruitless = 0
     for (let round = 0; info.num_ack_pending > 0; round++) {
@@ -80,7 +85,7 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
       if (missing.length === 0) break
       intake.recover(info.delivered.stream_seq)
       context.gap.seen = false
-      const refused = missing.length <= maxAnswered && (yield* answer(context, info, missing, nak))
+      const refused = missing.length <= maxAnswered && (yield* refuse(context, info, missing))
       if (!refused) yield* expire(context, info)
       yield* drain(context, info.num_ack_pending)
       const looked = yield* look(context)
@@ -90,6 +95,7 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
       if (!context.gap.seen && looked.isInHand) break
       fruitless = context.gap.seen || intake.recovered > 0 ? 0 : fruitless + 1
     }
+    intake.complete(info.delivered.stream_seq)
     return "Alone"
   })
 
@@ -129,15 +135,16 @@ const aloneOrNot = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFa
     }
   })
 
-const ack = new TextEncoder().encode("+ACK")
 const nak = new TextEncoder().encode("-NAK")
 
-/** Acknowledges or refuses; `false` when the server did not answer as expected. */
-const answer = (
+/**
+ * What is finished here is refused like the rest, and acknowledged when it has come again: only then it is known to be the same
+ * message. `false` when the server did not answer as expected.
+ */
+const refuse = (
   context: Context,
   info: ConsumerInfo,
-  sequences: ReadonlyArray<number>,
-  kind: Uint8Array
+  sequences: ReadonlyArray<number>
 ): Effect.Effect<boolean> =>
   Effect.async<boolean>((resume) => {
     const { connection, durable, stream } = context
@@ -150,7 +157,7 @@ const answer = (
     const confirmation = connection.replies.subject(token)
     const last = sequences.length - 1
     for (let i = 0; i <= last; i++) {
-      connection.client.publish(subject(sequences[i]!), kind, i === last ? { reply: confirmation } : {})
+      connection.client.publish(subject(sequences[i]!), nak, i === last ? { reply: confirmation } : {})
     }
     return Effect.sync(() => connection.replies.forget(token))
   }).pipe((answered) => bounded(answered, drainTimeout), Effect.map(Option.getOrElse(() => false)))
