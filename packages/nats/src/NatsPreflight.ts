@@ -32,6 +32,9 @@ export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): R
     )
   }
   if (config.storage === "memory") warnings.push("storage memory: a restart of the server empties it")
+  if (config.persist_mode === "async") {
+    warnings.push("persist_mode async: what was acknowledged is lost with its server, for it is written later")
+  }
   if (config.discard !== "new") {
     for (const [name, limit] of Object.entries({ max_bytes, max_msgs, max_msgs_per_subject })) {
       if (limit > 0) {

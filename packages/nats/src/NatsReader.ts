@@ -56,7 +56,7 @@ const patience = Schedule.exponential("100 millis").pipe(
 type Failure = NatsStreams.StreamError
 
 const isTransient = (failure: Failure): boolean =>
-  failure._tag === "NatsRequestFailed" &&
+  failure._tag === "NatsRequestFailed" && failure.reason !== "Denied" &&
   (failure.error === undefined || isTemporary(failure.error) || isNotFound(failure))
 
 /**
@@ -294,6 +294,6 @@ class Reader {
 const toReadError = (request: ReadRequest, settings: Settings) => (failure: Failure): ReadError =>
   failure._tag !== "NatsRequestFailed"
     ? failure
-    : failure.reason === "Api"
+    : failure.reason === "Api" || failure.reason === "Denied"
     ? new ReadFailed({ topic: request.topic.name, cause: failure })
     : new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause: failure })

@@ -15,6 +15,7 @@ import * as Nats from "nats"
 import { existsSync, readFileSync } from "node:fs"
 import type { Settings } from "../NatsConfig.js"
 import type { ConnectionState } from "../NatsConnection.js"
+import { type Denied, deniedInWords } from "../NatsErrors.js"
 import { bounded } from "./Bounded.js"
 import { Replies } from "./Replies.js"
 import { Wire } from "./Wire.js"
@@ -23,6 +24,8 @@ import { Wire } from "./Wire.js"
 export interface Listener {
   readonly onDisconnect?: () => void
   readonly onReconnect?: () => void
+  /** The user of the connection may not do something that it has just tried. */
+  readonly onDenied?: (denied: Denied) => void
 }
 
 export interface Connection {
@@ -74,18 +77,28 @@ export const make = (
         become("Connected")
         for (const listener of [...listeners]) listener.onReconnect?.()
       } else if (status.type === Nats.Events.LDM) become("LameDuck")
+      else if (status.permissionContext !== undefined) {
+        const denied = toDenied(status.permissionContext)
+        for (const listener of [...listeners]) listener.onDenied?.(denied)
+      }
       Queue.unsafeOffer(events, status)
     })
     yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
+    const replies = new Replies(client, `${inbox}.r`)
     yield* Effect.promise(() => client.closed()).pipe(
-      Effect.tap(() => Effect.sync(() => become("Closed"))),
+      Effect.tap(() =>
+        Effect.sync(() => {
+          become("Closed")
+          replies.end()
+        })
+      ),
       Effect.flatMap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
       Effect.forkScoped
     )
     return {
       client,
       wire: new Wire(client),
-      replies: new Replies(client, `${inbox}.r`),
+      replies,
       inbox,
       isUp: () => state.up && !client.isClosed(),
       state: () => told,
@@ -156,6 +169,11 @@ const watch = (client: Nats.NatsConnection, onStatus: (status: Nats.Status) => v
   })()
 }
 
+const toDenied = ({ operation, subject }: NonNullable<Nats.Status["permissionContext"]>): Denied => ({
+  operation: operation === "publish" ? "publish" : "subscribe",
+  subject
+})
+
 const log = (status: Nats.Status): Effect.Effect<void> => {
   switch (status.type) {
     case Nats.Events.Disconnect:
@@ -171,7 +189,7 @@ const log = (status: Nats.Status): Effect.Effect<void> => {
     case Nats.Events.Error:
       return Effect.logWarning("NATS reports an error").pipe(Effect.annotateLogs({
         code: String(status.data),
-        ...(status.permissionContext === undefined ? {} : { denied: JSON.stringify(status.permissionContext) })
+        ...(status.permissionContext === undefined ? {} : { denied: deniedInWords(toDenied(status.permissionContext)) })
       }))
     default:
       return Effect.void

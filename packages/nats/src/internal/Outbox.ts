@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { Msg } from "nats"
 import type { Settings } from "../NatsConfig.js"
-import { isTemporary, toPublishError } from "../NatsErrors.js"
+import { type Denied, deniedInWords, isTemporary, toPublishError } from "../NatsErrors.js"
 import { parse, sequenceOf } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import { Chain } from "./Chain.js"
@@ -39,7 +39,10 @@ export class Outbox {
     connection.listeners.add(this.listener)
   }
 
-  private readonly listener = { onReconnect: () => this.resend(() => true) }
+  private readonly listener = {
+    onReconnect: () => this.resend(() => true),
+    onDenied: (denied: Denied) => this.deny(denied)
+  }
 
   /** Sends the call's messages, each as soon as it may be sent; none when the outbox was closed since it was looked at. */
   send(call: Call): void {
@@ -93,6 +96,18 @@ export class Outbox {
           Either.left(new PublishFailed({ topic: spec.name, reason, outcome: "not-written", cause }))
         )
       }
+    }
+    this.pump()
+  }
+
+  /** The server takes nothing for this subject: an attempt was not written. */
+  private deny(denied: Denied): void {
+    if (denied.operation !== "publish") return
+    for (const entry of [...this.sent]) {
+      if (entry.isDone || entry.subject !== denied.subject) continue
+      const cause = deniedInWords(denied)
+      const failed = { topic: entry.topic.spec.name, reason: "Rejected", outcome: "not-written", cause } as const
+      this.finish(entry, Either.left(refused(entry, new PublishFailed(failed))))
     }
     this.pump()
   }
@@ -163,6 +178,7 @@ export class Outbox {
   }
 
   private fail(entry: Entry, outcome: "unknown" | "not-written"): void {
+    const { denied } = this.connection.replies
     this.finish(
       entry,
       Either.left(
@@ -170,7 +186,7 @@ export class Outbox {
           topic: entry.topic.spec.name,
           reason: "Unreachable",
           outcome: entry.maybeWritten ? "unknown" : outcome,
-          cause: "the transport was closed"
+          cause: denied === undefined ? "the transport was closed" : deniedInWords(denied)
         })
       )
     )

@@ -10,12 +10,13 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
-import { isNotFound, type NatsRequestFailed } from "../NatsErrors.js"
+import type { NatsRequestFailed } from "../NatsErrors.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
+import * as ConsumerWatch from "./ConsumerWatch.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import { Intake } from "./Intake.js"
 import type { Lease, LeaseLost } from "./Lease.js"
@@ -31,7 +32,7 @@ const sharedCheck = "5 seconds"
 /** How long the server may take to answer acknowledgements, in milliseconds; then they are sent again. */
 const answerTimeout = 2_000
 
-/** After so many requests in a row that nothing at all has answered, not even a heartbeat, a consumer is made anew. */
+/** After so many requests in a row that nothing at all has answered, not even a heartbeat, something is done about the consumer. */
 const maxUnanswered = 2
 
 /** Beside a message's body the server counts its subjects and headers towards the bytes of a request. */
@@ -88,7 +89,7 @@ export class Session {
       const stream = yield* streams.refresh(request.topic)
       const isOther = stream.created !== this.stream?.created || stream.last < this.intake.highest
       if (this.stream !== undefined && isOther) yield* this.startOver(stream)
-      else if (this.unanswered >= maxUnanswered) yield* this.discard(stream)
+      else if (this.unanswered >= maxUnanswered) yield* this.unanswering(stream)
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
@@ -145,6 +146,8 @@ export class Session {
       yield* Effect.raceFirst(Deferred.await(broken), this.recover(opened, breakWith))
       onHealthy()
       yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
+      const { api, config: wanted } = this.options
+      yield* Effect.forkScoped(ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith }))
       this.intake.flow()
       const watch = this.watch(breakWith).pipe(Effect.delay("500 millis"), Effect.forever)
       if (this.intake.isShared) {
@@ -344,18 +347,10 @@ export class Session {
     )
   }
 
-  /**
-   * The server knows the consumer, and nothing answers its requests. Where two made the stream at once, 2.9 can give a consumer
-   * to the one that it throws away: its messages and heartbeats then go nowhere, as long as it lives.
-   */
-  private discard({ name }: Stream): Effect.Effect<void, NatsRequestFailed> {
+  /** The server knows the consumer, and nothing answers its requests. */
+  private unanswering(stream: Stream): Effect.Effect<void, NatsRequestFailed> {
     this.unanswered = 0
-    return Effect.logWarning("The server does not answer for the consumer: making it anew").pipe(
-      Effect.annotateLogs("consumer", this.durable),
-      Effect.zipRight(this.options.api.deleteConsumer(name, this.durable)),
-      Effect.catchIf(isNotFound, () => Effect.void),
-      Effect.asVoid
-    )
+    return DurableConsumer.replaceUnanswering(this.options.api, stream, this.durable)
   }
 
   /** The stream was deleted and made again: what is in hand belongs to none, and its sequences mean nothing. */
