@@ -204,6 +204,15 @@ export const isNotFound = (failure: NatsRequestFailed): boolean =>
 export const isTemporary = (error: ApiError): boolean => meaningOf(error) === "Temporary"
 
 /**
+ * Whether the same request can succeed a little later.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isTransient = (failure: NatsRequestFailed): boolean =>
+  failure.reason !== "Denied" && (failure.error === undefined || isTemporary(failure.error))
+
+/**
  * Whether what is asked for is not possible: trying again does not help.
  *
  * @since 0.1.0
