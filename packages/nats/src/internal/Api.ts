@@ -83,8 +83,15 @@ export interface ConsumerInfo {
   readonly paused?: boolean | undefined
 }
 
+export interface AccountInfo {
+  /** Bytes in use, and how many can be at most; -1 for no limit. */
+  readonly memory?: number | undefined
+  readonly storage?: number | undefined
+  readonly limits?: { readonly max_memory?: number | undefined; readonly max_storage?: number | undefined } | undefined
+}
+
 export interface Api {
-  readonly accountInfo: Effect.Effect<unknown, NatsRequestFailed>
+  readonly accountInfo: Effect.Effect<AccountInfo, NatsRequestFailed>
   readonly streamInfo: (name: string) => Effect.Effect<StreamInfo, NatsRequestFailed>
   readonly createStream: (config: StreamConfig) => Effect.Effect<StreamInfo, NatsRequestFailed>
   readonly updateStream: (config: StreamConfig) => Effect.Effect<StreamInfo, NatsRequestFailed>
