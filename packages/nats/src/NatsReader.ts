@@ -186,7 +186,9 @@ class Reader {
   readonly close: Effect.Effect<void> = Effect.suspend(() =>
     this.consumer === undefined
       ? Effect.void
-      : Effect.ignoreLogged(this.api.deleteConsumer(this.stream.name, this.consumer.name))
+      : Effect.ignoreLogged(
+        this.connection.closing.within(this.api.deleteConsumer(this.stream.name, this.consumer.name))
+      )
   )
 
   private readonly page = (next: number) =>

@@ -1,6 +1,7 @@
 import { Effect } from "effect"
 import type { Msg, NatsConnection } from "nats"
 import type { Api, ConsumerConfig, ConsumerInfo } from "../src/internal/Api.js"
+import { Closing } from "../src/internal/Closing.js"
 import type { Connection } from "../src/internal/Connection.js"
 import { Replies } from "../src/internal/Replies.js"
 
@@ -76,6 +77,7 @@ export class FakeConsumer {
       isUp: () => true,
       maxPayload: () => 1_048_576,
       inbox: "_INBOX.test",
+      closing: new Closing(5_000),
       replies: new Replies(client, "_INBOX.test.r"),
       listeners: new Set(),
       wire: {

@@ -16,7 +16,7 @@ import { existsSync, readFileSync } from "node:fs"
 import type { Settings } from "../NatsConfig.js"
 import type { ConnectionState } from "../NatsConnection.js"
 import { type Denied, deniedInWords } from "../NatsErrors.js"
-import { bounded } from "./Bounded.js"
+import { Closing } from "./Closing.js"
 import { Replies } from "./Replies.js"
 import { Wire } from "./Wire.js"
 
@@ -37,6 +37,7 @@ export interface Connection {
   readonly isUp: () => boolean
   readonly state: () => ConnectionState
   readonly maxPayload: () => number
+  readonly closing: Closing
   readonly listeners: Set<Listener>
 }
 
@@ -45,6 +46,7 @@ export const make = (
 ): Effect.Effect<Connection, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
   Effect.gen(function*() {
     const options = yield* toClientOptions(settings)
+    const closing = new Closing(settings.closeTimeout)
     const client = yield* Effect.acquireRelease(
       connectOnce(settings, options).pipe(
         Effect.retry({
@@ -53,7 +55,7 @@ export const make = (
         }),
         Effect.interruptible
       ),
-      (client) => close(client, settings)
+      (client) => close(client, closing)
     )
     const inbox = Nats.createInbox(settings.inboxPrefix)
     const listeners = new Set<Listener>()
@@ -102,6 +104,7 @@ export const make = (
       inbox,
       isUp: () => state.up && !client.isClosed(),
       state: () => told,
+      closing,
       maxPayload: () => client.info?.max_payload ?? 1_048_576,
       listeners
     }
@@ -152,12 +155,10 @@ const connectOnce = (
 }
 
 /** Closing waits for what was written, but not for a server that is away. */
-const close = (client: Nats.NatsConnection, settings: Settings): Effect.Effect<void> => {
+const close = (client: Nats.NatsConnection, closing: Closing): Effect.Effect<void> => {
   const drained = Effect.promise(() => client.isClosed() ? Promise.resolve() : client.drain())
-  return bounded(drained, settings.closeTimeout).pipe(
-    Effect.flatMap((done) =>
-      Option.isSome(done) ? Effect.void : bounded(Effect.promise(() => client.close()), settings.closeTimeout)
-    ),
+  return closing.within(drained).pipe(
+    Effect.flatMap((done) => Option.isSome(done) ? Effect.void : closing.within(Effect.promise(() => client.close()))),
     Effect.asVoid
   )
 }

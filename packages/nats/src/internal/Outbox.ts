@@ -9,7 +9,6 @@ import type { Msg } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { type Denied, deniedInWords, isTemporary, toPublishError } from "../NatsErrors.js"
 import { parse, sequenceOf } from "./Api.js"
-import { bounded } from "./Bounded.js"
 import { Chain } from "./Chain.js"
 import type { Connection } from "./Connection.js"
 import { Deadlines } from "./Deadlines.js"
@@ -161,7 +160,7 @@ export class Outbox {
       if (this.sent.size === 0) return resume(Effect.void)
       this.onEmpty = () => resume(Effect.void)
     })
-    return bounded(answered, this.settings.closeTimeout).pipe(
+    return this.connection.closing.within(answered).pipe(
       Effect.zipRight(Effect.sync(() => {
         this.connection.listeners.delete(this.listener)
         clearInterval(this.timer)

@@ -320,7 +320,7 @@ export class Session {
 
   /** What was finished until now is confirmed by the server. */
   readonly confirm: Effect.Effect<void> = Effect.suspend(() =>
-    bounded(this.acks.confirmed, this.options.settings.closeTimeout).pipe(
+    this.options.connection.closing.within(this.acks.confirmed).pipe(
       Effect.flatMap((confirmed) =>
         Option.isSome(confirmed)
           ? Effect.void
