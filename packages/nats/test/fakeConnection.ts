@@ -30,6 +30,7 @@ export const fakeConnection = () => {
     maxPayload: () => 1_048_576,
     inbox: "_INBOX.test",
     closing: new Closing(5_000),
+    pulse: new Set(),
     replies: new Replies(client, "_INBOX.test.r"),
     listeners: scene.listeners,
     wire: {

@@ -78,6 +78,7 @@ export class FakeConsumer {
       maxPayload: () => 1_048_576,
       inbox: "_INBOX.test",
       closing: new Closing(5_000),
+      pulse: new Set(),
       replies: new Replies(client, "_INBOX.test.r"),
       listeners: new Set(),
       wire: {

@@ -28,6 +28,9 @@ export interface Listener {
   readonly onDenied?: (denied: Denied) => void
 }
 
+/** In milliseconds. */
+const pulseInterval = 500
+
 export interface Connection {
   readonly client: Nats.NatsConnection
   readonly wire: Wire
@@ -38,6 +41,8 @@ export interface Connection {
   readonly state: () => ConnectionState
   readonly maxPayload: () => number
   readonly closing: Closing
+  /** Called twice a second, one after the other: a timer for each of those that look at something from time to time would be dear. */
+  readonly pulse: Set<() => void>
   readonly listeners: Set<Listener>
 }
 
@@ -56,6 +61,11 @@ export const make = (
         Effect.interruptible
       ),
       (client) => close(client, closing)
+    )
+    const pulse = new Set<() => void>()
+    yield* Effect.acquireRelease(
+      Effect.sync(() => setInterval(() => pulse.forEach((look) => look()), pulseInterval)),
+      (timer) => Effect.sync(() => clearInterval(timer))
     )
     const inbox = Nats.createInbox(settings.inboxPrefix)
     const listeners = new Set<Listener>()
@@ -105,6 +115,7 @@ export const make = (
       isUp: () => state.up && !client.isClosed(),
       state: () => told,
       closing,
+      pulse,
       maxPayload: () => client.info?.max_payload ?? 1_048_576,
       listeners
     }

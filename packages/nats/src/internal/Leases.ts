@@ -79,6 +79,11 @@ export class Leases {
   /** The last renewal found no room: what is given back could be nobody's until there is some. */
   private isFull = false
   private isLeaving = false
+  /** Whether the last renewal was heard of: then so are the changes of others. */
+  private hearsHints = false
+  private heardOwn = false
+  /** Something failed since all keys were looked at. */
+  private hasFailed = false
   private fenceTimer: NodeJS.Timeout | undefined
   private isOver = false
   private readonly oneRenewal = Effect.unsafeMakeSemaphore(1)
@@ -127,7 +132,10 @@ export class Leases {
       const { bucket, prefix } = this.options
       yield* bucket.ensure
       yield* bucket.hints(prefix, (key) => {
-        if (key === this.memberKey(this.id)) return
+        if (key === this.memberKey(this.id)) {
+          this.heardOwn = true
+          return
+        }
         this.dirty.add(key)
         Queue.unsafeOffer(this.signal, undefined)
       })
@@ -190,6 +198,8 @@ export class Leases {
   private renewWith(bucket: Bucket): Effect.Effect<void, NatsRequestFailed> {
     return Effect.suspend(() => {
       const sentAt = performance.now()
+      this.hearsHints = this.heardOwn
+      this.heardOwn = false
       const doubts = this.doubtful(sentAt)
       const value = {
         host: hostname(),
@@ -278,11 +288,12 @@ export class Leases {
         Effect.zipRight(this.withoutRoom.over),
         Effect.catchAll((failure) => this.notRenewed(failure))
       ),
-      Math.max(0, this.renewedAt + this.options.renewEvery - performance.now())
+      Math.max(0, this.alignedAfter(this.renewedAt) - performance.now())
     )
   ).pipe(Effect.forever)
 
   private notRenewed(failure: NatsRequestFailed): Effect.Effect<void> {
+    this.hasFailed = true
     const { duration, renewals } = this.options
     if (isStorageFull(failure)) {
       this.isFull = true
@@ -299,6 +310,21 @@ export class Leases {
       Effect.zipRight(isGone ? Effect.ignoreLogged(renewals.ensure) : Effect.void),
       Effect.zipRight(failure.reason === "Timeout" ? Effect.void : Effect.sleep(retryDelay))
     )
+  }
+
+  /**
+   * When to renew, or to look, again, at the latest after `renewEvery`: at the same time as all other subscriptions of the process, so
+   * that their requests are written together. Waking up for each, and a packet for each, is most of what idle ones cost.
+   */
+  private alignedAfter(last: number, periods = 1): number {
+    const { renewEvery } = this.options
+    // What was done a moment early is not done again at once.
+    return Math.max((Math.floor(last / renewEvery) + periods) * renewEvery, last + renewEvery / 2)
+  }
+
+  /** After how many periods all keys are looked at again. Who hears of changes looks only for what nobody tells of. */
+  private get lookPeriods(): number {
+    return this.hearsHints ? 3 : 1
   }
 
   private armFence(): void {
@@ -328,12 +354,15 @@ export class Leases {
       ),
       Effect.zipRight(this.balance),
       Effect.zipRight(this.unseen.over),
-      Effect.catchAll((failure) => Effect.zipRight(this.unseen.now(failure.message), Effect.sleep(retryDelay)))
+      Effect.catchAll((failure) => {
+        this.hasFailed = true
+        return Effect.zipRight(this.unseen.now(failure.message), Effect.sleep(retryDelay))
+      })
     )
   ).pipe(Effect.forever)
 
   private nextLook(): number {
-    let next = this.lookedAt + this.options.renewEvery
+    let next = this.alignedAfter(this.lookedAt, this.lookPeriods)
     for (const [id, member] of this.members) {
       if (id === this.id) continue
       const isDoubted = this.doubted.get(id)?.revision === member.revision
@@ -344,10 +373,10 @@ export class Leases {
 
   /** Reads all keys. Partitions first: who is named there has had a key of its own before. */
   private readonly look: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
-    const { bucket, duration, partitions, prefix } = this.options
+    const { bucket, duration, partitions, prefix, renewEvery } = this.options
     const now = performance.now()
     // Who was not looked at may have been alive.
-    const wasAway = now - this.lookedAt > duration / 2
+    const wasAway = this.hasFailed || now - this.lookedAt > this.lookPeriods * renewEvery + duration / 2
     return Effect.gen(this, function*() {
       this.dirty.clear()
       yield* Effect.forEach(
@@ -367,6 +396,7 @@ export class Leases {
       yield* Effect.forEach(keys, (key) => this.read(key), { concurrency, discard: true })
       if (wasAway) { for (const member of this.members.values()) member.since = Math.max(member.since, now) }
       this.lookedAt = now
+      this.hasFailed = false
     })
   })
 
@@ -411,7 +441,7 @@ export class Leases {
         owner: undefined,
         offered: hasVanished ? undefined : before.offered,
         takenFrom: hasVanished && before.revision !== entry?.revision
-          ? performance.now() + this.options.duration
+          ? performance.now() + 1.5 * this.options.duration
           : before.takenFrom ?? -Infinity
       }
       if (held !== undefined) this.lose(held)

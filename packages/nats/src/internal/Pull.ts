@@ -89,7 +89,7 @@ export class Pull {
       ...(options.waits === "Not"
         ? { no_wait: true }
         : options.waits === undefined
-        ? { expires: expires * 1e6, idle_heartbeat: Math.round(expires / 3) * 1e6 }
+        ? { expires: expires * 1e6, idle_heartbeat: Math.floor(expires / 2) * 1e6 }
         : { expires: options.waits * 1e6 }),
       ...(this.isLimited ? { max_bytes: options.maxBytes } : {})
     }

@@ -149,24 +149,24 @@ export class Session {
       const { api, config: wanted } = this.options
       yield* Effect.forkScoped(ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith }))
       this.intake.flow()
-      const watch = this.watch(breakWith).pipe(Effect.delay("500 millis"), Effect.forever)
+      const watch = () => this.watch(breakWith)
+      connection.pulse.add(watch)
+      yield* Effect.addFinalizer(() => Effect.sync(() => connection.pulse.delete(watch)))
       if (this.intake.isShared) {
         yield* Effect.logWarning("Another process reads from the same consumer: order per aggregate is not kept").pipe(
           Effect.annotateLogs("ackWait", settings.ackWait)
         )
         yield* Effect.forkScoped(this.untilAlone(opened, breakWith))
       }
-      return yield* Effect.raceFirst(Deferred.await(broken), watch)
+      return yield* Deferred.await(broken)
     }))
   }
 
   /** What the lane's finished messages and the server's silence need from time to time. */
-  private watch(breakWith: (reason: Broken) => void): Effect.Effect<void> {
-    return Effect.sync(() => {
-      this.acks.retry(performance.now())
-      if (this.pull?.isSilent(performance.now()) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
-      else this.pullMore()
-    })
+  private watch(breakWith: (reason: Broken) => void): void {
+    this.acks.retry(performance.now())
+    if (this.pull?.isSilent(performance.now()) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
+    else this.pullMore()
   }
 
   private recover(
