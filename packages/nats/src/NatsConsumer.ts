@@ -49,6 +49,9 @@ export type Subscribe = (
 /** How many consumers are looked at or made at once. */
 const concurrency = 16
 
+/** How long it is tried to tell the others that nothing more is taken, in milliseconds: it only saves them work. */
+const leaving = 500
+
 /** A renewal is waited for at least for so long, in milliseconds, and else for a third of the time between two. */
 const shortestRenewal = 250
 
@@ -124,9 +127,11 @@ export const make = (
 
     // They run from the last to the first: partitions are given back while their lease is renewed, and then it is ended.
     yield* Effect.addFinalizer(() =>
-      settings.deleteConsumers ? Effect.ignoreLogged(deleteUnused(api, streams, leases, request, configs)) : Effect.void
+      settings.deleteConsumers
+        ? Effect.ignoreLogged(connection.closing.within(deleteUnused(api, streams, leases, request, configs)))
+        : Effect.void
     )
-    yield* Effect.addFinalizer(() => leases.forget)
+    yield* Effect.addFinalizer(() => connection.closing.within(leases.forget))
     yield* Effect.mapError(leases.join, (failure) => toSubscribeError(topic, group, failure))
     const stop = Effect.suspend(() => {
       isStopped = true
@@ -135,7 +140,7 @@ export const make = (
           concurrency: "unbounded",
           discard: true
         }),
-        bounded(leases.leave, settings.requestTimeout)
+        connection.closing.within(leases.leave, leaving)
       )
     }).pipe(Effect.asVoid)
     yield* Effect.addFinalizer(() =>

@@ -36,7 +36,7 @@ import { Call, Entry, TopicQueue } from "./internal/Outgoing.js"
 import * as Placement from "./internal/Placement.js"
 import type { StoredMessage } from "./internal/StoredMessage.js"
 import type { Settings } from "./NatsConfig.js"
-import { type NatsRequestFailed, toNotWritten } from "./NatsErrors.js"
+import { isTransient, type NatsRequestFailed, toNotWritten } from "./NatsErrors.js"
 import type { NatsStreams } from "./NatsStreams.js"
 import * as Subject from "./Subject.js"
 
@@ -87,7 +87,7 @@ export const make = (
                 outbox.release(topic)
               }),
             onFailure: (failure) =>
-              failure._tag === "NatsRequestFailed" && outbox.isWaiting(topic)
+              failure._tag === "NatsRequestFailed" && failure.reason !== "Denied" && outbox.isWaiting(topic)
                 ? Effect.logWarning("The stream of a topic can't be reached", failure).pipe(
                   Effect.annotateLogs("topic", topic.spec.name),
                   Effect.zipRight(Effect.sync(() => topic.misses++)),
@@ -187,7 +187,7 @@ export const make = (
         )
       const ready = streams.get(topic.spec).pipe(
         Effect.retry({
-          while: (failure) => failure._tag === "NatsRequestFailed" && failure.reason !== "Api",
+          while: (failure) => failure._tag === "NatsRequestFailed" && isTransient(failure),
           schedule: retrying
         })
       )

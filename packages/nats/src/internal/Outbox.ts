@@ -7,9 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { Msg } from "nats"
 import type { Settings } from "../NatsConfig.js"
-import { isTemporary, toPublishError } from "../NatsErrors.js"
+import { type Denied, deniedInWords, isTemporary, toPublishError } from "../NatsErrors.js"
 import { parse, sequenceOf } from "./Api.js"
-import { bounded } from "./Bounded.js"
 import { Chain } from "./Chain.js"
 import type { Connection } from "./Connection.js"
 import { Deadlines } from "./Deadlines.js"
@@ -44,7 +43,10 @@ export class Outbox {
     connection.listeners.add(this.listener)
   }
 
-  private readonly listener = { onReconnect: () => this.repeat() }
+  private readonly listener = {
+    onReconnect: () => this.repeat(),
+    onDenied: (denied: Denied) => this.deny(denied)
+  }
 
   /** Sends the call's messages, each as soon as it may be sent; none when the outbox was closed since it was looked at. */
   send(call: Call): void {
@@ -119,6 +121,18 @@ export class Outbox {
     )
   }
 
+  /** The server takes nothing for this subject: an attempt was not written. */
+  private deny(denied: Denied): void {
+    if (denied.operation !== "publish") return
+    for (const entry of [...this.sent]) {
+      if (entry.isDone || entry.subject !== denied.subject) continue
+      const cause = deniedInWords(denied)
+      const failed = { topic: entry.topic.spec.name, reason: "Rejected", outcome: "not-written", cause } as const
+      this.finish(entry, Either.left(refused(entry, new PublishFailed(failed))))
+    }
+    this.pump()
+  }
+
   /** Nobody waits for the call any more: what was not sent is not sent. */
   abandon(call: Call): void {
     if (call.isAnswered || call.isAbandoned) return
@@ -170,7 +184,7 @@ export class Outbox {
       if (this.sent.size === 0) return resume(Effect.void)
       this.onEmpty = () => resume(Effect.void)
     })
-    return bounded(answered, this.settings.closeTimeout).pipe(
+    return this.connection.closing.within(answered).pipe(
       Effect.zipRight(Effect.sync(() => {
         this.connection.listeners.delete(this.listener)
         clearInterval(this.timer)
@@ -187,6 +201,7 @@ export class Outbox {
   }
 
   private fail(entry: Entry, outcome: "unknown" | "not-written"): void {
+    const { denied } = this.connection.replies
     this.finish(
       entry,
       Either.left(
@@ -194,7 +209,7 @@ export class Outbox {
           topic: entry.topic.spec.name,
           reason: "Unreachable",
           outcome: entry.maybeWritten ? "unknown" : outcome,
-          cause: "the transport was closed"
+          cause: denied === undefined ? "the transport was closed" : deniedInWords(denied)
         })
       )
     )

@@ -116,7 +116,7 @@ export class Entry implements Link<Entry>, Waiting {
     readonly call: Call,
     readonly index: number,
     readonly topic: TopicQueue,
-    private readonly subject: string,
+    readonly subject: string,
     readonly partition: number,
     headers: Encoded,
     message: OutgoingMessage

@@ -8,14 +8,16 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
-import { isNotFound, type NatsRequestFailed } from "../NatsErrors.js"
+import type { NatsRequestFailed } from "../NatsErrors.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
+import * as ConsumerWatch from "./ConsumerWatch.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import { Intake } from "./Intake.js"
 import type { Lease, LeaseLost } from "./Lease.js"
@@ -33,11 +35,11 @@ const sharedCheck = "5 seconds"
 /** How long the server may take to answer acknowledgements, in milliseconds; then they are sent again. */
 const answerTimeout = 2_000
 
-/** After so many requests in a row that nothing at all has answered, not even a heartbeat, a consumer is made anew. */
+/** After so many requests in a row that nothing at all has answered, not even a heartbeat, something is done about the consumer. */
 const maxUnanswered = 2
 
-/** How often it is told that messages are gone, in milliseconds. */
-const vanishedInterval = 10_000
+/** How often it is told that messages are gone. */
+const vanishedInterval = "10 seconds"
 
 /** Beside a message's body the server counts its subjects and headers towards the bytes of a request. */
 const overhead = 70_000
@@ -79,7 +81,7 @@ export class Session {
   private unanswered = 0
   /** Whether it was found out which messages others may have offered. */
   private isInformed = false
-  private vanishedToldAt = -Infinity
+  private readonly vanished = Effect.runSync(Queue.sliding<void>(1))
   /** From which sequence on the stream is another one, until all has begun anew. */
   private changedFrom: number | undefined
 
@@ -98,7 +100,7 @@ export class Session {
       const stream = yield* streams.refresh(request.topic)
       if (this.stream !== undefined) yield* this.noticeChange(stream, this.stream)
       if (this.changedFrom !== undefined) yield* this.startOver(stream, this.changedFrom)
-      else if (this.unanswered >= maxUnanswered) yield* this.discard(stream)
+      else if (this.unanswered >= maxUnanswered) yield* this.unanswering(stream)
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
@@ -194,35 +196,49 @@ export class Session {
       onHealthy()
       this.progress.healthy()
       yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
+      const { api, config: wanted } = this.options
+      yield* Effect.forkScoped(ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith }))
+      yield* Effect.forkScoped(this.tellVanished)
       this.intake.flow()
-      const watch = this.watch(breakWith).pipe(Effect.delay("500 millis"), Effect.forever)
+      const watch = () => this.watch(breakWith)
+      connection.pulse.add(watch)
+      yield* Effect.addFinalizer(() => Effect.sync(() => connection.pulse.delete(watch)))
       if (this.intake.isShared) {
         yield* Effect.logWarning("Another process reads from the same consumer: order per aggregate is not kept").pipe(
           Effect.annotateLogs("ackWait", settings.ackWait)
         )
         yield* Effect.forkScoped(this.untilAlone(opened, breakWith))
       }
-      return yield* Effect.raceFirst(Deferred.await(broken), watch)
+      return yield* Deferred.await(broken)
     }))
   }
 
   /** What the lane's finished messages and the server's silence need from time to time. */
-  private watch(breakWith: (reason: Broken) => void): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const now = performance.now()
-      this.acks.retry(now)
-      this.status()
-      if (this.pull?.isSilent(now) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
-      else this.pullMore()
-      const { isWhole, vanished } = this.intake
-      if (vanished === 0 || now < this.vanishedToldAt + vanishedInterval) return Effect.void
-      this.intake.vanished = 0
-      this.vanishedToldAt = now
-      return Effect.logWarning(
-        "Messages are gone that nobody had read: they were purged or deleted, expired (max_age), or were dropped at a limit of the stream"
-      ).pipe(Effect.annotateLogs({ consumer: this.durable, [isWhole ? "count" : "atLeast"]: vanished }))
-    })
+  private watch(breakWith: (reason: Broken) => void): void {
+    const now = performance.now()
+    this.acks.retry(now)
+    this.status()
+    if (this.pull?.isSilent(now) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
+    else this.pullMore()
+    if (this.intake.vanished > 0) Queue.unsafeOffer(this.vanished, undefined)
   }
+
+  /** Says that messages are gone, once in a while. */
+  private readonly tellVanished: Effect.Effect<never> = Effect.suspend(() =>
+    Queue.take(this.vanished).pipe(
+      Effect.zipRight(Effect.suspend(() => {
+        const { isWhole, vanished } = this.intake
+        this.intake.vanished = 0
+        return vanished === 0 ? Effect.void : Effect.logWarning(
+          "Messages are gone that nobody had read: they were purged or deleted, expired (max_age), or were dropped at a limit of the stream"
+        ).pipe(
+          Effect.annotateLogs({ consumer: this.durable, [isWhole ? "count" : "atLeast"]: vanished }),
+          Effect.zipRight(Effect.sleep(vanishedInterval))
+        )
+      })),
+      Effect.forever
+    )
+  )
 
   private recover(
     opened: Opened,
@@ -370,7 +386,7 @@ export class Session {
 
   /** What was finished until now is confirmed by the server. */
   readonly confirm: Effect.Effect<void> = Effect.suspend(() =>
-    bounded(this.acks.confirmed, this.options.settings.closeTimeout).pipe(
+    this.options.connection.closing.within(this.acks.confirmed).pipe(
       Effect.flatMap((confirmed) =>
         Option.isSome(confirmed)
           ? Effect.void
@@ -397,18 +413,10 @@ export class Session {
     )
   }
 
-  /**
-   * The server knows the consumer, and nothing answers its requests. Where two made the stream at once, 2.9 can give a consumer
-   * to the one that it throws away: its messages and heartbeats then go nowhere, as long as it lives.
-   */
-  private discard({ name }: Stream): Effect.Effect<void, NatsRequestFailed> {
+  /** The server knows the consumer, and nothing answers its requests. */
+  private unanswering(stream: Stream): Effect.Effect<void, NatsRequestFailed> {
     this.unanswered = 0
-    return Effect.logWarning("The server does not answer for the consumer: making it anew").pipe(
-      Effect.annotateLogs("consumer", this.durable),
-      Effect.zipRight(this.options.api.deleteConsumer(name, this.durable)),
-      Effect.catchIf(isNotFound, () => Effect.void),
-      Effect.asVoid
-    )
+    return DurableConsumer.replaceUnanswering(this.options.api, stream, this.durable)
   }
 
   /**

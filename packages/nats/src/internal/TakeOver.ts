@@ -14,6 +14,7 @@ import type { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
+import * as ConsumerWatch from "./ConsumerWatch.js"
 import { shortAckWait } from "./DurableConsumer.js"
 import type { Intake } from "./Intake.js"
 import type { Pull } from "./Pull.js"
@@ -36,6 +37,12 @@ const maxBatch = 500
 
 /** How long the server may be silent about a request that does not wait, in milliseconds; then it has nothing to say about it. */
 const drainTimeout = 1_000
+
+/**
+ * How long a request waits where the server said nothing to one that does not: 2.11.0 to 2.11.10, 2.12.0 and 2.12.1 answer those
+ * only that got something.
+ */
+const shortWait = 500
 
 export interface Context {
   readonly api: Api
@@ -100,7 +107,7 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
   })
 
 const inspect = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFailed> =>
-  context.api.consumerInfo(context.stream, context.durable)
+  ConsumerWatch.untilResumed(Effect.suspend(() => context.api.consumerInfo(context.stream, context.durable)))
 
 /**
  * Whether all that is outstanding is in hand. Handlers go on meanwhile: what they finish while the server is asked may be outstanding
@@ -185,13 +192,18 @@ const expire = (context: Context, info: ConsumerInfo): Effect.Effect<void, NatsR
 const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsRequestFailed> =>
   Effect.gen(function*() {
     const { intake, pull } = context
+    let waits: "Not" | number = "Not"
     while (intake.recovered < outstanding && intake.newer === 0 && !context.gap.seen) {
       const batch = Math.min(maxBatch, outstanding - intake.recovered)
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
-      pull.request({ batch, maxBytes: context.maxBytes, noWait: true })
+      pull.request({ batch, maxBytes: context.maxBytes, waits })
       const answered = yield* untilSilent(pull, Deferred.await(ended))
       context.onEnd.current = undefined
+      if (Option.isNone(answered) && waits === "Not" && pull.received === 0) {
+        waits = shortWait
+        continue
+      }
       // Its end is late, or got lost: what is outstanding is not known, and no other request can be made. It all begins again.
       if (Option.isNone(answered)) {
         return yield* new NatsRequestFailed({ subject: pull.subject, reason: "Timeout" })
