@@ -147,7 +147,9 @@ export class Session {
       onHealthy()
       yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
       const { api, config: wanted } = this.options
-      yield* Effect.forkScoped(ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith }))
+      yield* Effect.forkScoped(
+        ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith, intake: this.intake })
+      )
       this.intake.flow()
       const watch = () => this.watch(breakWith)
       connection.pulse.add(watch)
