@@ -18,6 +18,7 @@ import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import * as ConsumerWatch from "./ConsumerWatch.js"
 import * as DurableConsumer from "./DurableConsumer.js"
+import type { HeldBack } from "./HeldBack.js"
 import { Intake } from "./Intake.js"
 import type { Lease, LeaseLost } from "./Lease.js"
 import type { OfferLimit } from "./OfferLimit.js"
@@ -50,6 +51,8 @@ export interface Options {
   readonly isPartitioned: boolean
   readonly lease: Lease
   readonly limit: OfferLimit
+  /** What the take-overs of all its partitions hold back. */
+  readonly heldBack: HeldBack
   /** How many partitions of the subscription share what may be fetched ahead. */
   readonly sharers: () => number
 }
@@ -224,8 +227,9 @@ export class Session {
         config: this.options.config,
         onEnd,
         acks: this.acks,
+        room: this.options.heldBack.room(this),
         gap
-      })
+      }).pipe(Effect.ensuring(Effect.sync(() => this.options.heldBack.done(this))))
       isRecovering = false
       if (result !== "Alone") return
       if (gap.seen) return breakWith({ reason: "Gap" })
