@@ -87,7 +87,7 @@ export interface Options {
   readonly domain?: string | undefined
   /** The prefix of subjects for replies, for accounts that restrict it. Default: `_INBOX`. */
   readonly inboxPrefix?: string | undefined
-  /** How long one attempt to connect may take. Default: 5 seconds. */
+  /** How long one attempt to connect may take; several addresses share it, with at least 1 second each. Default: 5 seconds. */
   readonly connectTimeout?: Duration.DurationInput | undefined
   /** How often the first connection is attempted; afterwards reconnecting never ends. Default: 3. */
   readonly connectAttempts?: number | undefined
@@ -99,7 +99,7 @@ export interface Options {
   readonly onConnectionState?: ((state: ConnectionState) => Effect.Effect<void>) | undefined
   /** How long a request to JetStream may take. Default: 5 seconds. */
   readonly requestTimeout?: Duration.DurationInput | undefined
-  /** How long closing waits for the server's last confirmations. Default: 5 seconds. */
+  /** How long closing waits for the server, all steps together. Default: 5 seconds. */
   readonly closeTimeout?: Duration.DurationInput | undefined
   /** See {@link StreamStrategy}. Default: `create`. */
   readonly streams?: StreamStrategy | undefined

@@ -84,7 +84,7 @@ export const spec = {
   }),
   "nats.connectTimeout": ConfigSpec.duration({
     default: defaults.connectTimeout,
-    description: "How long one attempt to connect may take."
+    description: "How long one attempt to connect may take; several addresses share it, with at least 1 second each."
   }),
   "nats.connectAttempts": ConfigSpec.integer({
     default: "3",
@@ -104,7 +104,7 @@ export const spec = {
   }),
   "nats.closeTimeout": ConfigSpec.duration({
     default: defaults.closeTimeout,
-    description: "How long closing waits for the server's last confirmations."
+    description: "How long closing waits for the server, all steps together."
   }),
   "nats.streams": ConfigSpec.literal("create", "update", "validate", "skip")({
     default: defaults.streams,

@@ -23,6 +23,7 @@ import { bounded } from "./internal/Bounded.js"
 import * as Bucket from "./internal/Bucket.js"
 import type { Connection } from "./internal/Connection.js"
 import * as DurableConsumer from "./internal/DurableConsumer.js"
+import { HeldBack } from "./internal/HeldBack.js"
 import type { Lease } from "./internal/Lease.js"
 import * as Leases from "./internal/Leases.js"
 import { OfferLimit } from "./internal/OfferLimit.js"
@@ -77,6 +78,11 @@ export const make = (
     )
 
     const readers = new Map<Lease, { readonly reader: Reader; readonly fiber: Fiber.RuntimeFiber<void> }>()
+    const heldBack = new HeldBack(() => {
+      let bytes = 0
+      for (const { reader } of readers.values()) bytes += reader.bufferedBytes
+      return bytes
+    })
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     let isStopped = false
     let isSubscribed = false
@@ -113,6 +119,7 @@ export const make = (
           lease,
           limit: new OfferLimit(bucket, prefix, lease),
           settled: new SettledRecord(bucket, prefix, lease),
+          heldBack,
           sharers: () => Math.max(1, readers.size)
         })
         if (isStopped) reader.end(isSubscribed ? "Closed" : "Wanted")

@@ -219,9 +219,36 @@ class Reader {
         }
       }
       const last = messages[messages.length - 1]
+      if (last === undefined && !isAtEnd) yield* this.untilComplete(next)
       const isDone = isAtEnd || last === undefined || last.offset + 1 >= this.to
       return [Chunk.unsafeFromArray(messages), isDone ? Option.none<number>() : Option.some(last.offset + 1)] as const
     })
+
+  /** The consumer has nothing more. Where its server lags behind the stream's leader that is not the end: another one is asked later. */
+  private readonly untilComplete = (next: number): Effect.Effect<void, NatsRequestFailed> =>
+    this.api.nextSequence(this.stream.name, next, this.part.filter).pipe(
+      Effect.catchIf(
+        (failure) => failure.reason === "Denied",
+        (failure) =>
+          Effect.as(
+            Effect.logWarning("Whether a replay is complete is not known where a server lags behind", failure.message),
+            undefined
+          )
+      ),
+      Effect.filterOrElse(
+        (there) => there === undefined || there >= this.to,
+        (there) =>
+          Effect.zipRight(
+            Effect.zipRight(this.close, Effect.sync(() => this.consumer = undefined)),
+            new NatsRequestFailed({
+              subject: this.stream.name,
+              reason: "Timeout",
+              cause: `the server that was asked has not got message ${there} yet`
+            })
+          )
+      ),
+      Effect.asVoid
+    )
 
   private readonly open = (next: number) =>
     Effect.gen(this, function*() {

@@ -99,6 +99,7 @@ const open = (options: NatsConfig.Options) =>
     const connection = yield* Connection.make(settings)
     const api = Api.make(connection, settings)
     yield* checkJetStream(api, settings)
+    yield* checkClient(connection)
     const streams = yield* NatsStreams.make(connection, api, settings)
     const publish = yield* NatsPublisher.make(connection, streams, settings)
     const transport: Transport.Service = {
@@ -115,6 +116,16 @@ const open = (options: NatsConfig.Options) =>
     }
     return { connection, transport }
   }).pipe(Effect.annotateLogs("transport", "nats"))
+
+/** Headers are read from fields that the client does not export: with a client that has others they would vanish in silence. */
+const checkClient = ({ replies }: Connection.Connection): Effect.Effect<void, InvalidConfiguration> =>
+  replies.isReadable === false
+    ? new InvalidConfiguration({
+      issues: [
+        "the installed package nats has messages of another form, so that headers can't be read: install nats 2.29"
+      ]
+    })
+    : Effect.void
 
 /** A server that has just started may not have its JetStream yet. */
 const checkJetStream = (

@@ -4,6 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { ConfigProvider, Duration, Effect, Either, Fiber, Layer, Redacted } from "effect"
 import { nkeys } from "nats"
+import { type AddressInfo, createServer, type Server } from "node:net"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { NatsConfig, NatsConfigSpec, NatsTransport } from "../src/index.js"
@@ -41,6 +42,25 @@ describe("Connecting", () => {
       const error = yield* failure({ servers: server.servers, user: "p", password: Redacted.make("p") })
       assert.strictEqual(error._tag, "InvalidConfiguration")
       assert.include(error.message, "JetStream")
+    })))
+
+  it("addresses that answer nothing don't keep it from the one that does", () =>
+    T.run(Effect.gen(function*() {
+      // They take connections, and say nothing.
+      const silent = yield* Effect.forEach([0, 1], () =>
+        Effect.acquireRelease(
+          Effect.async<Server>((resume) => {
+            const server = createServer()
+            server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+          }),
+          (server) => Effect.sync(() => server.close())
+        ))
+      const addresses = silent.map((server) => `127.0.0.1:${(server.address() as AddressInfo).port}`)
+      const options = { servers: [...addresses, ...servers], connectTimeout: "3 seconds", connectAttempts: 1 } as const
+      yield* Effect.forEach(T.range(0, 12), () => Effect.scoped(NatsTransport.make(options)), {
+        concurrency: "unbounded",
+        discard: true
+      })
     })))
 
   it("settings that can't be are refused, each with its reason", () =>

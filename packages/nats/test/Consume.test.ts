@@ -5,6 +5,7 @@ import type { NatsConnection } from "nats"
 import type { NatsConfig } from "../src/index.js"
 import { Subject } from "../src/index.js"
 import * as T from "./fixture.js"
+import { wire } from "./wire.js"
 
 const portOf = (address: string) => Number(address.split(":")[1])
 const durableOf = (topic: string) => Either.getOrThrow(Subject.toDurable("group", topic))
@@ -74,11 +75,18 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       const publisher = yield* T.transport(servers)
       yield* T.publish(publisher, topic, T.messages(0, 300))
       const consumer = new T.TestConsumer({ capacity: 100, onMessage: () => {} })
-      yield* subscribed(servers, topic, consumer, { ackWait: "2 seconds" })
+      const way = yield* wire(servers[0]!)
+      let signals = 0
+      way.toServer = (chunk) => {
+        signals += chunk.toString("latin1").match(/\+WPI/g)?.length ?? 0
+        return chunk
+      }
+      yield* subscribed([way.address], topic, consumer, { ackWait: "2 seconds" })
       yield* T.waitUntil("100 are in hand", () => consumer.unfinished.size === 100)
       const nc = yield* T.client(servers)
       const info = T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name))
-      yield* Effect.sleep("5 seconds")
+      // A hundred every third of the ack wait: more than two of these.
+      yield* T.waitUntil("signs of life were sent for long", () => signals >= 700)
       assert.strictEqual((yield* info).num_redelivered, 0)
       while (consumer.taken.length < 300 || consumer.unfinished.size > 0) {
         for (const message of [...consumer.unfinished.values()]) consumer.finish(message)
@@ -107,14 +115,18 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       yield* T.waitUntil("10 are in hand", () => consumer.unfinished.size === 10)
       const nc = yield* T.client(servers)
       const info = T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name))
-      yield* Effect.sleep("1 second")
+      const hasStopped = T.waitUntil(
+        "the fetching has stopped",
+        async () => consumer.unfinished.size === 10 && (await Effect.runPromise(info)).num_waiting === 0
+      )
+      yield* hasStopped
       const outstanding = (yield* info).num_ack_pending
       assert.isAtMost(outstanding, 10 + 23)
       while (consumer.taken.length < 205) {
         for (const message of [...consumer.unfinished.values()]) consumer.finish(message)
         yield* Effect.sleep(1)
       }
-      yield* Effect.sleep("500 millis")
+      yield* hasStopped
       assert.isAtMost((yield* info).num_ack_pending, 10 + 60)
       while (consumer.taken.length < 5_000) {
         for (const message of [...consumer.unfinished.values()]) consumer.finish(message)
@@ -200,12 +212,16 @@ describe.each(T.versions)("Consuming on %s", (version) => {
           published += 100
         })
       ).pipe(Effect.delay("5 millis"), Effect.forever, Effect.fork)
+      const more = Effect.suspend(() => {
+        const before = consumer.taken.length
+        return T.waitUntil("more came", () => consumer.taken.length >= before + 500)
+      })
       for (const end of [server.nodes[0]!.stop, server.nodes[0]!.kill]) {
-        yield* Effect.sleep("700 millis")
+        yield* more
         yield* end
         yield* server.nodes[0]!.start
       }
-      yield* Effect.sleep("700 millis")
+      yield* more
       yield* Fiber.interrupt(publishing)
       const nc = yield* T.client(server.servers)
       const info = T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name))
@@ -237,7 +253,7 @@ describe.each(T.versions)("Consuming on %s", (version) => {
         { discard: true }
       ).pipe(Effect.fork)
       for (let i = 0; i < 8; i++) {
-        yield* Effect.sleep("150 millis")
+        yield* T.waitUntil("more came", () => consumer.taken.length >= 400 * (i + 1))
         yield* proxy.cut
       }
       yield* Fiber.join(publishing)
@@ -425,12 +441,16 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       consumer.isClosed = true
       for (const message of [...consumer.unfinished.values()]) consumer.finish(message)
       yield* T.publish(publisher, topic, T.messages(100, 150))
-      yield* Effect.sleep("300 millis")
+      const nc = yield* T.client(servers)
+      const info = T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name))
+      yield* T.waitUntil("what was in hand is acknowledged", async () => {
+        const { num_ack_pending, num_pending } = await Effect.runPromise(info)
+        return num_ack_pending + num_pending === 100
+      })
       yield* one.close
       assert.lengthOf(consumer.taken, 50)
-      const nc = yield* T.client(servers)
-      const info = yield* T.consumerInfo(nc, Subject.toStream(topic.name), durableOf(topic.name))
-      assert.strictEqual(info.delivered.stream_seq - info.num_ack_pending, 50)
+      const { delivered, num_ack_pending } = yield* info
+      assert.strictEqual(delivered.stream_seq - num_ack_pending, 50)
       T.assertNoViolations(consumer)
     })))
 

@@ -211,7 +211,7 @@ describe("Publishing", () => {
       yield* T.publish(service, topic, [T.message(0)])
       yield* proxy.blackhole
       const fiber = yield* Effect.fork(T.publish(service, topic, T.messages(1, 100, 1)))
-      yield* Effect.sleep("50 millis")
+      yield* Effect.yieldNow()
       yield* Fiber.interrupt(fiber)
       yield* proxy.flow
       yield* T.publish(service, topic, T.messages(100, 110, 1))

@@ -2,6 +2,7 @@ import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
 import type { ReadRequest, Service } from "@effect-eventbus/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Chunk, Effect, Either, Stream } from "effect"
+import { headers } from "nats"
 import { Subject } from "../src/index.js"
 import * as T from "./fixture.js"
 import { sharedServer } from "./sharedServer.js"
@@ -68,6 +69,32 @@ describe.each(T.versions)("Bounded reads on %s", (version) => {
       // Only the one of the read whose scope is still open.
       assert.lengthOf(left, 1)
       T.assertNumbers(yield* numbersOf(service, { topic: T.topic(), from: "earliest", to: "now" }), [])
+    })))
+
+  it("are not at their end where the server that is asked lags behind", () =>
+    T.run(Effect.gen(function*() {
+      const { servers } = yield* T.server(version)
+      const topic = T.topic()
+      const publisher = yield* T.transport(servers)
+      yield* T.publish(publisher, topic, T.messages(0, 20))
+      // A domain whose requests go to the server over a client of the test, which answers some like a follower without messages.
+      const nc = yield* T.client(servers)
+      const prefix = "$JS.relay.API."
+      let asked = 0
+      nc.subscribe(`${prefix}>`, {
+        callback: (_, { data, reply, subject }) => {
+          const endpoint = subject.slice(prefix.length)
+          if (endpoint.startsWith("CONSUMER.MSG.NEXT.") && asked++ < 2) {
+            return nc.publish(reply!, "", { headers: headers(404, "No Messages") })
+          }
+          nc.publish(`$JS.API.${endpoint}`, data, reply === undefined ? {} : { reply })
+        }
+      })
+      const service = yield* T.transport(servers, { domain: "relay" })
+      const parts = yield* service.read!({ topic, from: "earliest", to: "now" })
+      const read = yield* Stream.runCollect(parts[0]!.messages)
+      T.assertNumbers(Array.from(read, T.numberOf), T.range(0, 20))
+      assert.isAtLeast(asked, 3)
     })))
 
   it("go on over cut connections and deleted consumers; a stream that was made anew is an error", () =>

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { Msg, MsgHdrs } from "nats"
 import type { Settings } from "../NatsConfig.js"
-import { type ApiError, type Denied, meaningOf, NatsRequestFailed } from "../NatsErrors.js"
+import { type ApiError, codes, type Denied, meaningOf, NatsRequestFailed } from "../NatsErrors.js"
 import type { Connection } from "./Connection.js"
 import { isNoResponders } from "./Replies.js"
 
@@ -98,6 +98,12 @@ export interface Api {
   readonly updateStream: (config: StreamConfig) => Effect.Effect<StreamInfo, NatsRequestFailed>
   /** The streams that hold the subject, or a part of what a pattern stands for. */
   readonly streamNamesOf: (subject: string) => Effect.Effect<ReadonlyArray<string>, NatsRequestFailed>
+  /** The sequence of the first message from this one on that the filter matches, as the stream's leader has it. */
+  readonly nextSequence: (
+    stream: string,
+    from: number,
+    filter: string
+  ) => Effect.Effect<number | undefined, NatsRequestFailed>
   readonly consumerInfo: (stream: string, name: string) => Effect.Effect<ConsumerInfo, NatsRequestFailed>
   /** Makes a durable consumer, or changes it. */
   readonly putConsumer: (stream: string, config: ConsumerConfig) => Effect.Effect<ConsumerInfo, NatsRequestFailed>
@@ -122,6 +128,17 @@ export const make = (connection: Connection, settings: Settings): Api => {
     streamNamesOf: (subject) =>
       ask<{ readonly streams?: ReadonlyArray<string> | null }>("STREAM.NAMES", { subject }).pipe(
         Effect.map(({ streams }) => streams ?? [])
+      ),
+    nextSequence: (stream, from, filter) =>
+      ask<{ readonly message: { readonly seq: number } }>(`STREAM.MSG.GET.${stream}`, {
+        seq: from,
+        next_by_subj: filter
+      }).pipe(
+        Effect.map(({ message }) => message.seq),
+        Effect.catchIf(
+          (failure) => failure.error?.err_code === codes.noMessage,
+          () => Effect.succeed(undefined)
+        )
       ),
     consumerInfo: (stream, name) => ask(`CONSUMER.INFO.${stream}.${name}`),
     putConsumer: (stream, config) =>

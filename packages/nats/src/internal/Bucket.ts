@@ -76,7 +76,6 @@ export interface Bucket {
   readonly hints: (prefix: string, onKey: (key: string) => void) => Effect.Effect<void, never, Scope.Scope>
 }
 
-const noMessage = 10037
 const wrongSequence = new Set([10071, 10164])
 
 /** `replicas` is how many a bucket that is made has: it decides over reading, so it is no less than the stream has. */
@@ -136,7 +135,7 @@ export const make = (connection: Connection, settings: Settings, timeout: number
           value: Api.parse(Buffer.from(message.data ?? "", "base64")) as Value | undefined,
           revision: message.seq
         })),
-        Effect.catchIf((failure) => failure.error?.err_code === noMessage, () => Effect.succeed(undefined))
+        Effect.catchIf((failure) => failure.error?.err_code === codes.noMessage, () => Effect.succeed(undefined))
       ),
     put: write,
     remove: (key, revision) => Effect.zipRight(write(key, undefined, revision), purge(key)),

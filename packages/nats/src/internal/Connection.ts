@@ -139,6 +139,16 @@ const reporter = (told: Settings["options"]["onConnectionState"]) =>
     return (state: ConnectionState): void => void states.unsafeOffer(state)
   })
 
+/** Each address has at least so long, in milliseconds, also where there are many of them. */
+const leastForAddress = 1_000
+
+/** One attempt gets to each address, however many before it answer nothing. */
+const timeoutOf = ({ connectTimeout, servers }: Settings): { readonly each: number; readonly all: number } => {
+  const each = Math.max(Math.ceil(connectTimeout / servers.length), Math.min(connectTimeout, leastForAddress))
+  // A moment more than the last address needs.
+  return { each, all: servers.length === 1 ? connectTimeout : each * servers.length + 100 }
+}
+
 const connectOnce = (
   settings: Settings,
   options: Nats.ConnectionOptions
@@ -161,8 +171,8 @@ const connectOnce = (
   }).pipe(
     // The client applies its timeout to each address in turn.
     Effect.timeoutFail({
-      duration: settings.connectTimeout,
-      onTimeout: () => unreachable(`no answer within ${settings.connectTimeout} ms`)
+      duration: timeoutOf(settings).all,
+      onTimeout: () => unreachable(`no answer within ${timeoutOf(settings).all} ms`)
     })
   )
 }
@@ -218,7 +228,7 @@ const toClientOptions = (settings: Settings): Effect.Effect<Nats.ConnectionOptio
     return {
       servers: [...settings.servers],
       name: settings.name,
-      timeout: settings.connectTimeout,
+      timeout: timeoutOf(settings).each,
       inboxPrefix: settings.inboxPrefix,
       pingInterval: settings.pingInterval,
       maxPingOut: 2,

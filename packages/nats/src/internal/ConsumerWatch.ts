@@ -6,22 +6,48 @@ import { isNotFound } from "../NatsErrors.js"
 import type { Stream } from "../NatsStreams.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import * as DurableConsumer from "./DurableConsumer.js"
+import type { Intake } from "./Intake.js"
 import type { Broken } from "./Pull.js"
 
-/** A request for each partition: often enough for people, and seldom enough for a thousand partitions. */
-const interval = "10 seconds"
+/**
+ * In milliseconds. A request for each partition: often enough for people, and seldom enough for a thousand partitions. All subscriptions of
+ * the process look at the same time: their requests are written together.
+ */
+const defaultInterval = 10_000
+
+/** Where it was done a moment early it is not done again at once. */
+const untilNext = (interval: number): number => {
+  const rest = interval - performance.now() % interval
+  return rest < interval / 2 ? rest + interval : rest
+}
 
 export interface Options {
   readonly api: Api
   readonly stream: Stream
   readonly wanted: ConsumerConfig
+  /** In milliseconds. Default: 10 s. */
+  readonly interval?: number | undefined
+  /** What waits for the lane, and what it has. */
+  readonly intake: Pick<Intake, "next" | "held">
   /** Reading begins again, and finds out what to do. */
   readonly onBroken: (broken: Broken) => void
 }
 
-export const run = ({ api, onBroken, stream, wanted }: Options): Effect.Effect<never> => {
+export const run = (
+  { api, intake, interval = defaultInterval, onBroken, stream, wanted }: Options
+): Effect.Effect<never> => {
   const durable = wanted.durable_name!
   let isPaused = false
+  let [waited, isStuck]: [number | undefined, boolean] = [undefined, false]
+  /** Nothing was taken since the last look. */
+  const seeNext = Effect.suspend(() => {
+    const { held, next } = intake
+    const wasStuck = isStuck
+    isStuck = next !== undefined && next === waited
+    waited = next
+    if (isStuck === wasStuck) return Effect.void
+    return isStuck ? stuck(next!, held.size) : Effect.logInfo("The subscription takes messages again")
+  })
   const see = (info: ConsumerInfo): Effect.Effect<void> => {
     const issues = DurableConsumer.differences(info.config, wanted, stream)
     if (issues.length > 0) onBroken({ reason: "ConsumerChanged", detail: `it ${issues.join("; ")}` })
@@ -36,11 +62,18 @@ export const run = ({ api, onBroken, stream, wanted }: Options): Effect.Effect<n
       if (isNotFound(failure)) onBroken({ reason: "ConsumerDeleted", detail: failure.message })
       return Effect.logDebug("The consumer could not be looked at", failure.message)
     }),
-    Effect.delay(interval),
+    Effect.zipRight(seeNext),
+    (look) => Effect.suspend(() => Effect.delay(look, untilNext(interval))),
     Effect.forever,
     Effect.annotateLogs("consumer", durable)
   )
 }
+
+const stuck = (next: number, inHand: number) =>
+  Effect.logWarning(
+    "Nothing more is read: as many messages as may be unfinished wait in the subscription, perhaps behind one aggregate that is held or " +
+      "retried. All others wait behind them"
+  ).pipe(Effect.annotateLogs({ next, inHand }))
 
 const paused = ({ config }: ConsumerInfo) =>
   Effect.logWarning("Somebody has paused the consumer on the server: nothing new is read until then").pipe(

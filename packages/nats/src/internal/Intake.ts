@@ -97,6 +97,11 @@ export class Intake {
     return Number.isNaN(this.pending) ? 0 : this.highest + this.pending + 1
   }
 
+  /** The message that the lane has to take next; undefined where none waits for it. */
+  get next(): number | undefined {
+    return this.isBlocked ? this.buffer[0]?.message.offset : undefined
+  }
+
   get isOpen(): boolean {
     return this.isFlowing && !this.isBlocked && !this.isStopped
   }

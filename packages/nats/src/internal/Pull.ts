@@ -26,6 +26,9 @@ export interface Handler {
 /** How soon a request that does not wait is answered, in milliseconds. */
 const answerWithin = 800
 
+/** A request waits at least for so long, in milliseconds. */
+const shortest = 100
+
 const encoder = new TextEncoder()
 
 export class Pull {
@@ -83,7 +86,7 @@ export class Pull {
     this.heardAt = performance.now()
     this.hasHeartbeat = options.waits === undefined
     this.serial++
-    const { expires } = this
+    const expires = this.untilAligned(this.heardAt)
     const request = {
       batch: this.batch,
       ...(options.waits === "Not"
@@ -100,6 +103,15 @@ export class Pull {
     } catch {
       this.handler.onBroken({ reason: "Disconnected" })
     }
+  }
+
+  /**
+   * How long a request waits that is made now: no longer than `expires`, and to the same moment as those of all other subscriptions of the
+   * process. The next ones are then written together, and answered together.
+   */
+  private untilAligned(now: number): number {
+    const rest = Math.ceil(this.expires - now % this.expires)
+    return rest < shortest ? this.expires : rest
   }
 
   /** Whether the server has been silent for longer than its heartbeats allow. */

@@ -18,6 +18,15 @@ export const headerBlock = (message: Msg): Uint8Array => {
   return _msg === undefined || _rdata === undefined || _msg.hdr <= 0 ? empty : _rdata.subarray(0, _msg.hdr)
 }
 
+/** Whether the client gives what is read here, which it does not export: without it headers would vanish. */
+export const isReadable = (message: Msg): boolean => {
+  const { _msg, _rdata } = message as unknown as {
+    readonly _msg?: { readonly hdr?: unknown; readonly subject?: unknown }
+    readonly _rdata?: unknown
+  }
+  return typeof _msg?.hdr === "number" && _msg.subject instanceof Uint8Array && _rdata instanceof Uint8Array
+}
+
 /** The subject's bytes, which the client would make a text of. */
 export const subjectBytes = (message: Msg): Uint8Array => {
   const { _msg } = message as unknown as { readonly _msg?: { readonly subject: Uint8Array } }

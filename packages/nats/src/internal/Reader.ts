@@ -42,6 +42,11 @@ export class Reader {
     return problem && { ...problem, message: `Partition ${this.options.lease.partition}: ${problem.message}` }
   }
 
+  /** What waits for the lane, or is held back by a take-over, in bytes. */
+  get bufferedBytes(): number {
+    return this.session.intake.bufferedBytes
+  }
+
   /** Others want the partition, or the subscription closes, and its lanes are closed already. */
   end(end: "Wanted" | "Closed"): void {
     Deferred.unsafeDone(this.ended, Effect.succeed(end))

@@ -5,7 +5,7 @@
 import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { Msg, NatsConnection, NatsError } from "nats"
 import type { Denied } from "../NatsErrors.js"
-import { subjectBytes } from "./RawMessage.js"
+import { isReadable, subjectBytes } from "./RawMessage.js"
 
 export interface Waiting {
   /** Called once with the reply; `undefined` when replies can't come any more. Must not throw. */
@@ -22,6 +22,8 @@ export class Replies {
   private failedAt: number | undefined
   /** What the user of the connection may not do; undefined when replies come. */
   denied: Denied | undefined
+  /** Whether the client's messages are as they are read here; undefined before the first reply. */
+  isReadable: boolean | undefined
 
   constructor(private readonly connection: NatsConnection, private readonly inbox: string) {
     this.subscribe()
@@ -33,6 +35,7 @@ export class Replies {
       callback: (error, reply) => {
         if (error !== null) return this.end(error)
         this.denied = undefined
+        this.isReadable ??= isReadable(reply)
         const token = tokenOf(reply)
         const waiting = this.waiting.get(token)
         if (waiting === undefined) return

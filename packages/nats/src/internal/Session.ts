@@ -19,6 +19,7 @@ import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import * as ConsumerWatch from "./ConsumerWatch.js"
 import * as DurableConsumer from "./DurableConsumer.js"
+import type { HeldBack } from "./HeldBack.js"
 import { Intake } from "./Intake.js"
 import type { Lease, LeaseLost } from "./Lease.js"
 import type { OfferLimit } from "./OfferLimit.js"
@@ -57,6 +58,8 @@ export interface Options {
   readonly lease: Lease
   readonly limit: OfferLimit
   readonly settled: SettledRecord
+  /** What the take-overs of all its partitions hold back. */
+  readonly heldBack: HeldBack
   /** How many partitions of the subscription share what may be fetched ahead. */
   readonly sharers: () => number
 }
@@ -197,7 +200,9 @@ export class Session {
       this.progress.healthy()
       yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
       const { api, config: wanted } = this.options
-      yield* Effect.forkScoped(ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith }))
+      yield* Effect.forkScoped(
+        ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith, intake: this.intake })
+      )
       yield* Effect.forkScoped(this.tellVanished)
       this.intake.flow()
       const watch = () => this.watch(breakWith)
@@ -296,8 +301,9 @@ export class Session {
         config: this.options.config,
         onEnd,
         acks: this.acks,
+        room: this.options.heldBack.room(this),
         gap
-      })
+      }).pipe(Effect.ensuring(Effect.sync(() => this.options.heldBack.done(this))))
       isRecovering = false
       if (result !== "Alone") return
       if (gap.seen) return breakWith({ reason: "Gap" })

@@ -60,6 +60,8 @@ export interface Context {
   /** Resolved when the request under way has ended. */
   readonly onEnd: { current: (() => void) | undefined }
   readonly acks: Pick<Acks, "confirmed" | "size">
+  /** Waits until more may be held back. */
+  readonly room?: Effect.Effect<void> | undefined
   /** Whether deliveries were missing since it was last looked at. */
   readonly gap: { seen: boolean }
 }
@@ -194,6 +196,7 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
     const { intake, pull } = context
     let waits: "Not" | number = "Not"
     while (intake.recovered < outstanding && intake.newer === 0 && !context.gap.seen) {
+      if (context.room !== undefined) yield* context.room
       const batch = Math.min(maxBatch, outstanding - intake.recovered)
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)

@@ -1,0 +1,93 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import type { Api, ConsumerConfig, ConsumerInfo } from "../src/internal/Api.js"
+import * as ConsumerWatch from "../src/internal/ConsumerWatch.js"
+import type { Broken } from "../src/internal/Pull.js"
+import { codes, NatsRequestFailed } from "../src/NatsErrors.js"
+import * as T from "./fixture.js"
+
+const wanted: ConsumerConfig = {
+  durable_name: "group",
+  ack_policy: "explicit",
+  ack_wait: 30e9,
+  replay_policy: "instant",
+  max_deliver: -1,
+  max_ack_pending: 2_000,
+  filter_subject: "orders"
+}
+
+/** A consumer as the server has it, looked at often. */
+const scene = Effect.gen(function*() {
+  const broken: Array<Broken> = []
+  const intake = { next: undefined as number | undefined, held: { size: 1_000 } as never }
+  const server = { config: wanted, isThere: true, paused: false }
+  const api = {
+    consumerInfo: (subject: string) =>
+      Effect.suspend(() =>
+        server.isThere
+          ? Effect.succeed({ config: server.config, paused: server.paused } as ConsumerInfo)
+          : new NatsRequestFailed({
+            subject,
+            reason: "Api",
+            error: { code: 404, err_code: codes.consumerNotFound, description: "consumer not found" }
+          })
+      )
+  } as unknown as Api
+  const stream = {
+    name: "orders",
+    created: "1",
+    last: 0,
+    replicas: 1,
+    subjects: [],
+    lastAt: 0,
+    forgets: false,
+    duplicateWindow: 0
+  }
+  yield* Effect.forkScoped(
+    ConsumerWatch.run({ api, stream, wanted, intake, interval: 20, onBroken: (reason) => broken.push(reason) })
+  )
+  return { broken, intake, server }
+})
+
+describe("Looking at the consumer that is read from", () => {
+  it("says that nothing is taken any more, once, and that it goes on", () =>
+    T.runRemembering((lines) =>
+      Effect.gen(function*() {
+        const { broken, intake } = yield* scene
+        const count = (text: string) => lines.filter((line) => line.includes(text)).length
+        // As long as something is taken nothing is said.
+        let looks = 0
+        Object.defineProperty(intake, "next", { configurable: true, get: () => ++looks })
+        yield* T.waitUntil("it was looked at", () => looks > 5)
+        assert.strictEqual(count("Nothing more is read"), 0)
+        Object.defineProperty(intake, "next", { configurable: true, writable: true, value: 19 })
+        yield* T.waitUntil("it is said", () => count("Nothing more is read") === 1)
+        assert.isTrue(lines.some((line) => line.includes("next=19") && line.includes("inHand=1000")))
+        yield* Effect.sleep(100)
+        intake.next = undefined
+        yield* T.waitUntil("its end is said", () => count("takes messages again") === 1)
+        assert.strictEqual(count("Nothing more is read"), 1)
+        assert.deepStrictEqual(broken, [])
+      })
+    ))
+
+  it("finds out that it was changed, or deleted; a pause is only said", () =>
+    T.runRemembering((lines) =>
+      Effect.gen(function*() {
+        const { broken, server } = yield* scene
+        server.paused = true
+        yield* T.waitUntil("it is said", () => lines.some((line) => line.includes("paused the consumer")))
+        server.paused = false
+        yield* T.waitUntil("its end is said", () => lines.some((line) => line.includes("not paused any more")))
+        assert.deepStrictEqual(broken, [])
+        server.config = { ...wanted, max_ack_pending: 1 }
+        yield* T.waitUntil("it is found out", () => broken.length > 0)
+        assert.deepInclude(broken, {
+          reason: "ConsumerChanged",
+          detail: "it has max_ack_pending 1 instead of 2000"
+        })
+        server.isThere = false
+        yield* T.waitUntil("it is found out", () => broken.some(({ reason }) => reason === "ConsumerDeleted"))
+      })
+    ))
+})
