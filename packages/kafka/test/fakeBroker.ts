@@ -14,6 +14,7 @@ const clientOf = (produce: Answer): Client => {
   return {
     addresses: [],
     connect: () => Effect.void,
+    isConnected: () => true,
     metadata: never,
     coordinator: never,
     release: () => Effect.void,
