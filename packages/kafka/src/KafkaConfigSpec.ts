@@ -127,7 +127,7 @@ export const spec = {
     description: "Bytes that may wait to be sent, before publishing waits."
   }),
   "kafka.sessionTimeout": ConfigSpec.duration({
-    default: "30 seconds",
+    default: "20 seconds",
     description: "After how long without a heartbeat the group gives our partitions to others."
   }),
   "kafka.heartbeatInterval": ConfigSpec.duration({
@@ -160,6 +160,10 @@ export const spec = {
     description:
       "The consumer group of a subscription: `<group>.<topic>`, one for each topic, or `<group>`, which all topics share."
   }),
+  "kafka.groupInstanceId": ConfigSpec.string({
+    description:
+      "A name that this process keeps over restarts (`group.instance.id`): the group takes the restarted process for the one before, and it goes on at once. While it is away, its partitions rest, up to the session timeout."
+  }),
   "kafka.commitInterval": ConfigSpec.duration({
     default: "1 second",
     description: "How often finished messages are committed."
@@ -170,7 +174,8 @@ export const spec = {
   }),
   "kafka.subscribeTimeout": ConfigSpec.duration({
     default: "30 seconds",
-    description: "How long subscribing may take."
+    description:
+      "How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, and says in the log what for."
   }),
   "kafka.closeTimeout": ConfigSpec.duration({
     default: "5 seconds",
@@ -228,6 +233,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     fetchBytes: values["kafka.fetchBytes"],
     checkCrcs: values["kafka.checkCrcs"],
     groups: values["kafka.groups"],
+    groupInstanceId: values["kafka.groupInstanceId"],
     commitInterval: values["kafka.commitInterval"],
     commitMessages: values["kafka.commitMessages"],
     subscribeTimeout: values["kafka.subscribeTimeout"],

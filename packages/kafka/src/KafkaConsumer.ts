@@ -8,12 +8,13 @@ import type { SubscribeError } from "@effect-eventbus/core/EventBusError"
 import { BrokerUnreachable, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
 import type { Consumer, Service, Source, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Assignments from "./internal/Assignments.js"
 import type { Client, KafkaFailure } from "./internal/Client.js"
+import * as Lasting from "./internal/Lasting.js"
+import * as Standing from "./internal/Standing.js"
 import type { GroupNaming, Settings } from "./KafkaConfig.js"
 import { toSubscribeError } from "./KafkaErrors.js"
 import type { KafkaTopics } from "./KafkaTopics.js"
@@ -74,8 +75,10 @@ const subscribe = (
       Effect.mapError((error) => error._tag === "KafkaFailure" ? toError(error) : error)
     )
     const scope = yield* Scope.make()
-    const assignments = yield* Assignments.make({ client, topics, settings, request, consumer, group, id }).pipe(
-      Scope.extend(scope)
+    const lasting = yield* Scope.extend(Lasting.make, scope)
+    const assignments = yield* Scope.extend(
+      Assignments.make({ client, topics, settings, request, consumer, group, id, lasting }),
+      scope
     )
     const { committer, membership } = assignments
 
@@ -90,31 +93,30 @@ const subscribe = (
       assignments.end()
       // Its loop ends first: it would take the answer to leaving for a reason to join again.
       yield* Scope.close(scope, Exit.void)
-      yield* membership.leave
+      yield* membership.leave.pipe(
+        Effect.timeout(settings.closeTimeout),
+        // The group finds out by itself when the session times out.
+        Effect.catchAll((error) => Effect.logDebug("Leaving the group failed", error))
+      )
       yield* Effect.forEach(assignments.roles, client.release, { discard: true })
     })
     // Interrupting the second of two that close waits for the first.
     const closeOnce = yield* Effect.cached(close)
 
-    const standing = Deferred.await(membership.standing).pipe(
-      Effect.mapError(toError),
-      Effect.timeoutFail({
-        duration: settings.subscribeTimeout,
-        onTimeout: () => {
-          const cause = membership.lastFailure()
-          return cause?.isUnreachable === true
-            ? new BrokerUnreachable({ transport: "kafka", addresses: client.addresses, cause })
-            : new SubscribeFailed({
-              topic,
-              group: request.group,
-              cause: cause ??
-                `the group gave no assignment within ${Duration.format(Duration.millis(settings.subscribeTimeout))}`
-            })
-        }
+    const standing = Standing.stands(membership, settings.subscribeTimeout).pipe(
+      Effect.mapError((error) => {
+        if (error._tag === "KafkaFailure") return toError(error)
+        const cause = error.cause
+        return cause === undefined || cause.isUnreachable
+          ? new BrokerUnreachable({ transport: "kafka", addresses: client.addresses, cause })
+          : new SubscribeFailed({ topic, group: request.group, cause })
       })
     )
     yield* Effect.addFinalizer(() => closeOnce)
     yield* Effect.forEach([membership.run, committer.run, assignments.watch], Effect.forkIn(scope), { discard: true })
     yield* Effect.onError(standing, () => closeOnce)
-    return { stop: assignments.stop }
+    return {
+      stop: assignments.stop,
+      failed: Effect.mapError(Deferred.await(membership.broken), toError)
+    }
   })

@@ -14,11 +14,14 @@ import { toInvalidConfiguration } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client, KafkaFailure } from "./Client.js"
 import { reconnect } from "./Client.js"
-import type { CommitRequest, Committer } from "./Committer.js"
+import type { Committer } from "./Committer.js"
 import * as CommitterModule from "./Committer.js"
+import type { CommitRequest } from "./Driver.js"
 import type { Fetcher } from "./Fetcher.js"
 import * as FetcherModule from "./Fetcher.js"
 import * as GroupPlan from "./GroupPlan.js"
+import * as KafkajsGroup from "./KafkajsGroup.js"
+import type { Lasting } from "./Lasting.js"
 import type { Membership, MembershipOptions } from "./Membership.js"
 import * as MembershipModule from "./Membership.js"
 import * as Offsets from "./Offsets.js"
@@ -34,6 +37,7 @@ export interface AssignmentsOptions {
   readonly consumer: Consumer
   readonly group: string
   readonly id: string
+  readonly lasting: Lasting
 }
 
 export interface Assignments {
@@ -59,6 +63,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     const { client, consumer, group, request, settings, topics } = options
     const topic = request.topic.name
     const fetchRole = `fetch-${options.id}`
+    const joinRole = `join-${options.id}`
     const partitions = new Map<number, Partition>()
     /** Until they are closed. */
     const lanes = new Map<Partition, { readonly lane: Lane; readonly closed: Deferred.Deferred<void> }>()
@@ -80,7 +85,6 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       client,
       topics,
       request,
-      group,
       fetchRole,
       membership: () => membership,
       remembered,
@@ -291,12 +295,13 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       return answer
     })
 
+    const instanceId = instanceOf(settings, topic)
     const membership: Membership = yield* MembershipModule.make({
-      client,
+      driver: KafkajsGroup.make({ client, group, instanceId, joinRole }),
       settings,
-      group,
+      lasting: options.lasting,
       topic,
-      id: options.id,
+      isStatic: instanceId !== undefined,
       fenceAfterMs: settings.sessionTimeout - lastDrain,
       owned: () => [...partitions.keys()],
       isRefusing: () => {
@@ -349,6 +354,10 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       }),
       end: () => forget([...partitions.values()]),
       watch,
-      roles: [fetchRole, `join-${options.id}`]
+      roles: [fetchRole, joinRole]
     }
   })
+
+/** A group that all topics share has a member of this process for each of them. */
+const instanceOf = ({ groupInstanceId, groups }: Settings, topic: string): string | undefined =>
+  groupInstanceId === undefined || groups === "per-topic" ? groupInstanceId : `${groupInstanceId}.${topic}`

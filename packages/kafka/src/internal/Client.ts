@@ -79,7 +79,10 @@ export interface Client {
   /** Of these topics (at least one) and of the brokers. Nothing is created by asking. */
   readonly metadata: (topics: ReadonlyArray<string>) => Effect.Effect<Metadata, KafkaFailure>
   /** The broker that coordinates a group. */
-  readonly coordinator: (group: string, timeoutMs?: number) => Effect.Effect<number, KafkaFailure>
+  readonly coordinator: (
+    group: string,
+    options: { readonly role: string; readonly timeoutMs: number }
+  ) => Effect.Effect<number, KafkaFailure>
   /** Ends the connections of a role, within a second. */
   readonly release: (role: string) => Effect.Effect<void>
   /** Whether a connection to some broker is open. From memory. */
@@ -245,8 +248,8 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
         Effect.tap(noteGone)
       )
 
-    const coordinator: Client["coordinator"] = (group, timeoutMs) =>
-      call<{ errorCode: number; coordinator: { nodeId: number } & Address }>("any", "control", "GroupCoordinator", {
+    const coordinator: Client["coordinator"] = (group, { role, timeoutMs }) =>
+      call<{ errorCode: number; coordinator: { nodeId: number } & Address }>("any", role, "GroupCoordinator", {
         groupId: group,
         coordinatorType: 0
       }, timeoutMs).pipe(

@@ -10,15 +10,10 @@ import * as Option from "effect/Option"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaFailure } from "./Client.js"
 import { failure } from "./Client.js"
+import type { CommitRequest } from "./Driver.js"
 import { monotonic } from "./monotonic.js"
 import type { Commit, Partition } from "./Partition.js"
 import { Signal } from "./Signal.js"
-
-export interface CommitRequest {
-  readonly partition: number
-  readonly offset: number
-  readonly metadata: string
-}
 
 /** Sends a commit in the name of the member as it is now; the error code of each partition is the answer. */
 export type Send = (

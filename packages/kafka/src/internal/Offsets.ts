@@ -5,7 +5,7 @@ import * as CommitMetadata from "../CommitMetadata.js"
 import type { KafkaTopics, Topic } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Client.js"
-import type { Api } from "./Wire.js"
+import type { CommittedOffset } from "./Driver.js"
 
 /** One of the ends, or the first message that is not older than a time. */
 export type Edge = "earliest" | "latest" | { readonly time: Date }
@@ -116,43 +116,14 @@ export interface Committed {
   readonly metadata: Option.Option<CommitMetadata.CommitMetadata>
 }
 
-interface OffsetFetchResponse {
-  readonly errorCode?: number
-  readonly responses: ReadonlyArray<{
-    readonly partitions: ReadonlyArray<
-      {
-        readonly partition: number
-        readonly offset: string
-        readonly metadata: string | null
-        readonly errorCode: number
-      }
-    >
-  }>
-}
-
 /** What the group has committed; partitions without a commit are left out. */
 export const committed = (
-  ask: <A>(api: Api, payload: object) => Effect.Effect<A, KafkaFailure>,
-  group: string,
-  topic: string,
-  partitions: ReadonlyArray<number>
-): Effect.Effect<ReadonlyMap<number, Committed>, KafkaFailure> =>
-  Effect.gen(function*() {
-    const answer = yield* ask<OffsetFetchResponse>("OffsetFetch", {
-      groupId: group,
-      topics: [{ topic, partitions: partitions.map((partition) => ({ partition })) }]
-    })
-    if (answer.errorCode !== undefined && answer.errorCode !== 0) return yield* failure("OffsetFetch", answer.errorCode)
-    const found = new Map<number, Committed>()
-    for (const entry of answer.responses.flatMap(({ partitions }) => partitions)) {
-      if (entry.errorCode !== 0) return yield* failure("OffsetFetch", entry.errorCode)
-      const offset = Number(entry.offset)
-      if (offset < 0) continue
-      found.set(entry.partition, {
-        offset,
-        text: entry.metadata ?? "",
-        metadata: CommitMetadata.decode(offset, entry.metadata)
-      })
-    }
-    return found
-  })
+  answer: ReadonlyArray<CommittedOffset>
+): ReadonlyMap<number, Committed> =>
+  new Map(
+    answer.filter(({ offset }) => offset >= 0).map(({ metadata, offset, partition }) => [partition, {
+      offset,
+      text: metadata ?? "",
+      metadata: CommitMetadata.decode(offset, metadata)
+    }])
+  )

@@ -10,7 +10,7 @@ import * as CommitMetadata from "../CommitMetadata.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Client.js"
-import type { CommitRequest } from "./Committer.js"
+import type { CommitRequest } from "./Driver.js"
 import type { Membership } from "./Membership.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
@@ -27,7 +27,6 @@ export interface StartsOptions {
   readonly client: Client
   readonly topics: KafkaTopics
   readonly request: SubscribeRequest
-  readonly group: string
   readonly fetchRole: string
   readonly membership: () => Membership
   /** What was finished and not confirmed when the group was lost: it need not be handled again. */
@@ -64,7 +63,7 @@ export const generationIsOver = new KafkaFailure({
 })
 
 export const make = (options: StartsOptions): Starts => {
-  const { client, fetchRole, group, known, remembered, request, topics } = options
+  const { client, fetchRole, known, remembered, request, topics } = options
   const topic = request.topic.name
   const list = (ids: ReadonlyArray<number>, edge: Offsets.Edge) =>
     Offsets.list(client, topics, fetchRole, topic, ids, edge)
@@ -147,7 +146,7 @@ export const make = (options: StartsOptions): Starts => {
   return {
     each: (ids, generation, begin) =>
       Effect.gen(function*() {
-        const committed = yield* Offsets.committed(options.membership().ask, group, topic, ids)
+        const committed = Offsets.committed(yield* options.membership().committed(ids))
         const found = new Map<number, Failed>()
         const failed = (id: number, error: KafkaFailure) => found.set(id, { error, isNew: !committed.has(id) })
         const groups = Offsets.byLeader(topics.known(topic), ids).values()

@@ -287,14 +287,11 @@ const makeLogger = (log: WireOptions["log"]): unknown =>
 
 const types = new Map(protocolErrors.errorCodes.map(({ code, type }) => [code, type]))
 const newerTypes = new Map([
-  [80, "PREFERRED_LEADER_NOT_AVAILABLE"],
-  [81, "GROUP_MAX_SIZE_REACHED"],
-  [82, "FENCED_INSTANCE_ID"],
   [87, "INVALID_RECORD"],
-  [88, "UNSTABLE_OFFSET_COMMIT"],
   [89, "THROTTLING_QUOTA_EXCEEDED"],
   [90, "PRODUCER_FENCED"],
-  [100, "UNKNOWN_TOPIC_ID"]
+  [100, "UNKNOWN_TOPIC_ID"],
+  [111, "UNRELEASED_INSTANCE_ID"]
 ])
 
 /** The name of one of the protocol's error codes. */

@@ -8,7 +8,8 @@ import type { Assignments, Member } from "./Assignor.js"
 /** The name under which Kafka finds out that all members of a group understand each other. */
 export const PROTOCOL = "effect-eventbus-cooperative-1"
 
-const VERSION = 1
+/** Later versions have fields that kafkajs does not write: brokers that look into it would find it damaged. */
+const VERSION = 0
 
 export const encodeMember = (member: Omit<Member, "memberId">, nonce: number): Buffer =>
   assignerProtocol.MemberMetadata.encode({
@@ -46,10 +47,10 @@ const ownedOf = (userData: Buffer | null): Pick<Member, "generation" | "owned"> 
 
 export const encodeAssignments = (
   assignments: Assignments
-): ReadonlyArray<{ readonly memberId: string; readonly memberAssignment: Buffer }> =>
+): ReadonlyArray<{ readonly memberId: string; readonly assignment: Buffer }> =>
   Array.from(assignments, ([memberId, topics]) => ({
     memberId,
-    memberAssignment: assignerProtocol.MemberAssignment.encode({
+    assignment: assignerProtocol.MemberAssignment.encode({
       version: VERSION,
       assignment: Object.fromEntries(Array.from(topics, ([topic, partitions]) => [topic, [...partitions]]))
     })
