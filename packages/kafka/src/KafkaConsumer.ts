@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Assignments from "./internal/Assignments.js"
 import type { Client, KafkaFailure } from "./internal/Client.js"
+import * as FetchPool from "./internal/FetchPool.js"
 import * as Lasting from "./internal/Lasting.js"
 import * as Standing from "./internal/Standing.js"
 import type { GroupNaming, Settings } from "./KafkaConfig.js"
@@ -44,22 +45,29 @@ export const groupOf = (group: string, topic: string, groups: GroupNaming = "per
  * @since 0.1.0
  * @category constructors
  */
-export const make = (client: Client, topics: KafkaTopics, settings: Settings): KafkaConsumer => {
-  let subscriptions = 0
-  return {
-    subscribe: (request, consumer) =>
-      Effect.suspend(() => subscribe(client, topics, settings, request, consumer, String(subscriptions++))).pipe(
-        Effect.annotateLogs({
-          module: "KafkaConsumer",
-          topic: request.topic.name,
-          group: groupOf(request.group, request.topic.name, settings.groups)
-        })
-      )
-  }
-}
+export const make = (
+  client: Client,
+  topics: KafkaTopics,
+  settings: Settings
+): Effect.Effect<KafkaConsumer, never, Scope.Scope> =>
+  Effect.map(FetchPool.make(client, settings), (pool) => {
+    let subscriptions = 0
+    return {
+      subscribe: (request, consumer) =>
+        Effect.suspend(() => subscribe(client, pool, topics, settings, request, consumer, String(subscriptions++)))
+          .pipe(
+            Effect.annotateLogs({
+              module: "KafkaConsumer",
+              topic: request.topic.name,
+              group: groupOf(request.group, request.topic.name, settings.groups)
+            })
+          )
+    }
+  })
 
 const subscribe = (
   client: Client,
+  pool: FetchPool.FetchPool,
   topics: KafkaTopics,
   settings: Settings,
   request: SubscribeRequest,
@@ -77,7 +85,7 @@ const subscribe = (
     const scope = yield* Scope.make()
     const lasting = yield* Scope.extend(Lasting.make, scope)
     const assignments = yield* Scope.extend(
-      Assignments.make({ client, topics, settings, request, consumer, group, id, lasting }),
+      Assignments.make({ client, pool, topics, settings, request, consumer, group, id, lasting }),
       scope
     )
     const { committer, membership } = assignments

@@ -68,7 +68,7 @@ export const make = (
     )
     const topics = yield* KafkaTopics.make(client, settings)
     const producer = yield* KafkaProducer.make(client, topics, settings)
-    const consumer = KafkaConsumer.make(client, topics, settings)
+    const consumer = yield* KafkaConsumer.make(client, topics, settings)
     return {
       name: "kafka",
       capabilities: {
