@@ -6,7 +6,8 @@
  *
  * The text is `eb1.` and, in base64url, a byte of flags and the ranges: for each,
  * how far it begins after the one before (or the commit), and its length, as
- * variable-length numbers.
+ * variable-length numbers. In a text that begins with `eb2.`, the epoch of the leader that wrote
+ * the message before the commit stands between the flags and the ranges.
  *
  * @since 0.1.0
  */
@@ -25,6 +26,8 @@ export interface CommitMetadata {
   readonly clean: boolean
   /** Finished offsets above the commit, as ascending ranges `[from, to)`. */
   readonly finished: ReadonlyArray<readonly [from: number, to: number]>
+  /** The messages below the commit were written by leaders of at most this epoch; left out, or −1, where that is not known. */
+  readonly leaderEpoch?: number | undefined
 }
 
 /**
@@ -40,6 +43,7 @@ export interface Encoded {
 }
 
 const PREFIX = "eb1."
+const WITH_EPOCH = "eb2."
 const CLEAN = 1
 
 /** The broker's default limit (`offset.metadata.max.bytes`). */
@@ -55,6 +59,9 @@ const MAX_BYTES = 4_096
 export const encode = (offset: number, metadata: CommitMetadata, maxBytes: number = MAX_BYTES): Encoded => {
   const room = Math.floor((maxBytes - PREFIX.length) * 3 / 4) - 1
   const bytes: Array<number> = [metadata.clean ? CLEAN : 0]
+  const { leaderEpoch = -1 } = metadata
+  if (leaderEpoch >= 0) varint(bytes, leaderEpoch)
+  const prefix = leaderEpoch >= 0 ? WITH_EPOCH : PREFIX
   let end = offset
   for (const [from, to] of metadata.finished) {
     const before = bytes.length
@@ -63,11 +70,11 @@ export const encode = (offset: number, metadata: CommitMetadata, maxBytes: numbe
     if (bytes.length > room) {
       bytes.length = before
       bytes[0] = 0
-      return { text: PREFIX + Encoding.encodeBase64Url(Uint8Array.from(bytes)), coversBelow: from }
+      return { text: prefix + Encoding.encodeBase64Url(Uint8Array.from(bytes)), coversBelow: from }
     }
     end = to
   }
-  return { text: PREFIX + Encoding.encodeBase64Url(Uint8Array.from(bytes)), coversBelow: Infinity }
+  return { text: prefix + Encoding.encodeBase64Url(Uint8Array.from(bytes)), coversBelow: Infinity }
 }
 
 /**
@@ -77,12 +84,16 @@ export const encode = (offset: number, metadata: CommitMetadata, maxBytes: numbe
  * @category decoding
  */
 export const decode = (offset: number, text: string | null | undefined): Option.Option<CommitMetadata> => {
-  if (text === null || text === undefined || !text.startsWith(PREFIX)) return Option.none()
+  if (text === null || text === undefined) return Option.none()
+  const hasEpoch = text.startsWith(WITH_EPOCH)
+  if (!hasEpoch && !text.startsWith(PREFIX)) return Option.none()
   const decoded = Encoding.decodeBase64Url(text.slice(PREFIX.length))
   if (Either.isLeft(decoded) || decoded.right.length === 0) return Option.none()
   const bytes = decoded.right
   const finished: Array<readonly [number, number]> = []
   const cursor = { at: 1 }
+  const leaderEpoch = hasEpoch ? readVarint(bytes, cursor) : undefined
+  if (Number.isNaN(leaderEpoch)) return Option.none()
   let end = offset
   while (cursor.at < bytes.length) {
     const gap = readVarint(bytes, cursor)
@@ -93,7 +104,11 @@ export const decode = (offset: number, text: string | null | undefined): Option.
     finished.push([from, to])
     end = to
   }
-  return Option.some({ clean: (bytes[0]! & CLEAN) !== 0, finished })
+  return Option.some({
+    clean: (bytes[0]! & CLEAN) !== 0,
+    finished,
+    ...(leaderEpoch === undefined ? {} : { leaderEpoch })
+  })
 }
 
 const varint = (bytes: Array<number>, value: number): void => {

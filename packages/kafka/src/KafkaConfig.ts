@@ -139,6 +139,11 @@ export interface Options {
   /** Bytes that a fetch brings, and that a subscription keeps for partitions that take no more at the moment. Default: 8 MiB. */
   readonly fetchBytes?: number | undefined
   /**
+   * The most bytes that compressed records of a partition unpack to at once. One batch that has more is not unpacked: it goes
+   * the way of what can't be read. Default: 64 MiB.
+   */
+  readonly fetchMaxUnpackedBytes?: number | undefined
+  /**
    * Whether the checksum of each record batch is checked before it is read, as `check.crcs` of Java's client says it. It
    * takes about 1 ms per MiB; without it, only damage that leaves no readable records is noticed. Default: true.
    */
@@ -201,6 +206,7 @@ export interface Settings {
   readonly fetchMaxWait: number
   readonly fetchPartitionBytes: number
   readonly fetchBytes: number
+  readonly fetchMaxUnpackedBytes: number
   readonly checkCrcs: boolean
   readonly groups: GroupNaming
   readonly groupInstanceId: string | undefined
@@ -257,6 +263,7 @@ export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfigur
     fetchMaxWait: millis(options.fetchMaxWait, "300 millis"),
     fetchPartitionBytes: options.fetchPartitionBytes ?? MIB,
     fetchBytes: options.fetchBytes ?? 8 * MIB,
+    fetchMaxUnpackedBytes: options.fetchMaxUnpackedBytes ?? 64 * MIB,
     checkCrcs: options.checkCrcs ?? true,
     groups: options.groups ?? "per-topic",
     groupInstanceId: options.groupInstanceId,
@@ -310,6 +317,7 @@ function* problems(
     "fetchMaxWait",
     "fetchPartitionBytes",
     "fetchBytes",
+    "fetchMaxUnpackedBytes",
     "commitInterval",
     "commitMessages",
     "subscribeTimeout",

@@ -151,6 +151,11 @@ export const spec = {
     description:
       "Bytes that a fetch brings, and that a subscription keeps for partitions that take no more at the moment."
   }),
+  "kafka.fetchMaxUnpackedBytes": ConfigSpec.integer({
+    default: "67108864",
+    description:
+      "The most bytes that compressed records of a partition unpack to at once. One batch that has more goes the way of what can't be read."
+  }),
   "kafka.checkCrcs": ConfigSpec.boolean({
     default: "true",
     description: "Whether the checksum of each record batch is checked before it is read; about 1 ms per MiB."
@@ -232,6 +237,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     fetchMaxWait: values["kafka.fetchMaxWait"],
     fetchPartitionBytes: values["kafka.fetchPartitionBytes"],
     fetchBytes: values["kafka.fetchBytes"],
+    fetchMaxUnpackedBytes: values["kafka.fetchMaxUnpackedBytes"],
     checkCrcs: values["kafka.checkCrcs"],
     groups: values["kafka.groups"],
     groupInstanceId: values["kafka.groupInstanceId"],

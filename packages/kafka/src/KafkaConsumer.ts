@@ -14,6 +14,7 @@ import * as Scope from "effect/Scope"
 import * as Assignments from "./internal/Assignments.js"
 import type { Client, KafkaFailure } from "./internal/Client.js"
 import type { Closing } from "./internal/Closing.js"
+import * as FetchPool from "./internal/FetchPool.js"
 import * as Lasting from "./internal/Lasting.js"
 import * as Standing from "./internal/Standing.js"
 import type { GroupNaming, Settings } from "./KafkaConfig.js"
@@ -50,32 +51,26 @@ export const make = (
   topics: KafkaTopics,
   settings: Settings,
   closing: Closing
-): KafkaConsumer => {
-  let subscriptions = 0
-  return {
-    subscribe: (request, consumer) =>
-      Effect.suspend(() =>
-        subscribe({
-          client,
-          topics,
-          settings,
-          closing,
-          request,
-          consumer,
-          id: String(subscriptions++)
-        })
-      ).pipe(
-        Effect.annotateLogs({
-          module: "KafkaConsumer",
-          topic: request.topic.name,
-          group: groupOf(request.group, request.topic.name, settings.groups)
-        })
-      )
-  }
-}
+): Effect.Effect<KafkaConsumer, never, Scope.Scope> =>
+  Effect.map(FetchPool.make(client, settings), (pool) => {
+    let subscriptions = 0
+    return {
+      subscribe: (request, consumer) =>
+        Effect.suspend(() =>
+          subscribe({ client, pool, topics, settings, closing, request, consumer, id: String(subscriptions++) })
+        ).pipe(
+          Effect.annotateLogs({
+            module: "KafkaConsumer",
+            topic: request.topic.name,
+            group: groupOf(request.group, request.topic.name, settings.groups)
+          })
+        )
+    }
+  })
 
 interface Subscribing {
   readonly client: Client
+  readonly pool: FetchPool.FetchPool
   readonly topics: KafkaTopics
   readonly settings: Settings
   readonly closing: Closing
@@ -85,7 +80,7 @@ interface Subscribing {
 }
 
 const subscribe = (
-  { client, closing, consumer, id, request, settings, topics }: Subscribing
+  { client, closing, consumer, id, pool, request, settings, topics }: Subscribing
 ): Effect.Effect<Source, SubscribeError, Scope.Scope> =>
   Effect.gen(function*() {
     const topic = request.topic.name
@@ -98,7 +93,7 @@ const subscribe = (
     const scope = yield* Scope.make()
     const lasting = yield* Scope.extend(Lasting.make, scope)
     const assignments = yield* Scope.extend(
-      Assignments.make({ client, topics, settings, request, consumer, group, id, lasting }),
+      Assignments.make({ client, pool, topics, settings, request, consumer, group, id, lasting }),
       scope
     )
     const { committer, membership } = assignments

@@ -143,15 +143,21 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
         maxWaitTime: settings.fetchMaxWait,
         minBytes: 1,
         maxBytes: settings.fetchBytes,
+        sessionId: 0,
+        sessionEpoch: -1,
+        forgottenTopics: [],
         topics: [{
           topic,
           partitions: [{
             partition,
+            currentLeaderEpoch: -1,
             fetchOffset: cursor.offset,
             maxBytes: bytesOf(settings.fetchPartitionBytes, cursor.factor)
           }]
         }]
       }, settings.fetchMaxWait + settings.requestTimeout)
+      // A quota: what is sent sooner would only wait at the broker.
+      if (response.throttleMs > 0) yield* Effect.sleep(response.throttleMs)
       if (response.errorCode !== 0) return yield* failure("Fetch", response.errorCode)
       const fetched = response.partitions[0]
       // A broker that holds us to a quota answers with nothing at all.
@@ -174,7 +180,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
 
   const pageOf = (fetched: FetchedPartition, { factor, offset }: Cursor, to: number) =>
     Effect.tryPromise({
-      try: () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings),
+      try: async () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings),
       catch: unreadable
     }).pipe(
       Effect.filterOrFail(

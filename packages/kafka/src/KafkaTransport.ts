@@ -71,7 +71,7 @@ export const make = (
     const topics = yield* KafkaTopics.make(client, settings)
     const closing = new Closing(monotonic(yield* Effect.clock), settings.closeTimeout)
     const producer = yield* KafkaProducer.make(client, topics, settings, closing)
-    const consumer = KafkaConsumer.make(client, topics, settings, closing)
+    const consumer = yield* KafkaConsumer.make(client, topics, settings, closing)
     return {
       name: "kafka",
       capabilities: {

@@ -19,9 +19,11 @@ import * as CommitterModule from "./Committer.js"
 import type { CommitRequest } from "./Driver.js"
 import type { Fetcher } from "./Fetcher.js"
 import * as FetcherModule from "./Fetcher.js"
+import type { FetchPool } from "./FetchPool.js"
 import * as GroupPlan from "./GroupPlan.js"
 import * as KafkajsGroup from "./KafkajsGroup.js"
 import type { Lasting } from "./Lasting.js"
+import * as LogResets from "./LogResets.js"
 import type { Membership, MembershipOptions } from "./Membership.js"
 import * as MembershipModule from "./Membership.js"
 import * as Offsets from "./Offsets.js"
@@ -31,6 +33,8 @@ import * as Starts from "./Starts.js"
 
 export interface AssignmentsOptions {
   readonly client: Client
+  /** Fetches for all subscriptions of the transport. */
+  readonly pool: FetchPool
   readonly topics: KafkaTopics
   readonly settings: Settings
   readonly request: SubscribeRequest
@@ -62,7 +66,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
   Effect.gen(function*() {
     const { client, consumer, group, request, settings, topics } = options
     const topic = request.topic.name
-    const fetchRole = `fetch-${options.id}`
+    const clock = yield* Effect.clock
     const joinRole = `join-${options.id}`
     const partitions = new Map<number, Partition>()
     /** Until they are closed. */
@@ -85,7 +89,6 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       client,
       topics,
       request,
-      fetchRole,
       membership: () => membership,
       remembered,
       known: topics.known(topic)?.leaders.length ?? 0
@@ -145,6 +148,9 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         start: start.offset,
         finished: start.finished,
         duplicatesBelow: start.duplicatesBelow,
+        lineage: start.lineage,
+        leaderEpoch: start.leaderEpoch,
+        now: () => clock.unsafeCurrentTimeMillis(),
         maxAboveWatermark: request.maxAboveWatermark,
         maxUnfinished: request.maxUnfinished,
         commitMessages: settings.commitMessages,
@@ -199,6 +205,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       for (const partition of gone) {
         partition.end()
         if (partitions.get(partition.id) === partition) partitions.delete(partition.id)
+        fetcher.forget(partition)
       }
       committer.abandon(gone)
     }
@@ -225,49 +232,22 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         )
       })
 
-    const firstOf = (partition: Partition) => Offsets.first(client, topics, fetchRole, topic, partition.id)
-
-    /** The log was cut off, at its beginning by retention, or at its end because the topic was made anew. */
-    const onOutOfRange = Effect.fnUntraced(function*(partition: Partition) {
-      // It may be another topic of that name: what begins anew has its id, or would begin anew once more.
-      yield* topics.refresh(topic)
-      const first = yield* firstOf(partition)
-      if (first > partition.fetchOffset) {
-        yield* Effect.logWarning("Messages were deleted from the topic before they were read").pipe(
-          Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
-        )
-        partition.skipTo(first)
-        return
-      }
-      yield* Effect.logWarning("The topic is shorter than what was read of it; reading begins anew").pipe(
-        Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
-      )
-      yield* beginAnew(partition, first)
-    })
-
-    const onRemade = Effect.fnUntraced(function*(partition: Partition) {
-      const first = yield* firstOf(partition)
-      yield* Effect.logWarning("The topic was deleted and made again; reading begins anew").pipe(
-        Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
-      )
-      yield* beginAnew(partition, first)
-    })
-
-    const beginAnew = Effect.fnUntraced(function*(partition: Partition, first: number) {
+    const beginAgain = Effect.fnUntraced(function*(partition: Partition, startOf: () => Start) {
       const generation = membership.generation()
       // Whoever gets it meanwhile, begins there: what is committed of the old log means other messages in the new one.
-      partition.beginAnewAt(first)
       committer.notify()
       // A lane that was closed by half would be nobody's.
       yield* Effect.uninterruptible(
         Effect.zipRight(close([partition], drain), Effect.sync(() => forget([partition])))
       )
-      const start: Start = { id: partition.id, offset: first, finished: [], duplicatesBelow: 0 }
+      const start = startOf()
       // Where this fails, joining again finds that the partition is missing.
       yield* Effect.flatMap(starts.mark(start, generation), (mark) => begin(generation)(start, mark)).pipe(
         Effect.tapError(() => Effect.sync(membership.rejoin))
       )
     })
+
+    const resets = LogResets.make({ client, topics, topic, role: Offsets.ROLE, beginAgain })
 
     // ---- the group ----
 
@@ -320,14 +300,12 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       membership.renew
     )
     const fetcher: Fetcher = yield* FetcherModule.make({
-      client,
+      pool: options.pool,
       topics,
       settings,
-      topic,
-      role: fetchRole,
+      topic: request.topic,
       partitions,
-      onOutOfRange,
-      onRemade
+      ...resets
     })
 
     const watch = plan.isOutdated.pipe(
@@ -354,7 +332,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       }),
       end: () => forget([...partitions.values()]),
       watch,
-      roles: [fetchRole, joinRole]
+      roles: [joinRole]
     }
   })
 

@@ -54,6 +54,8 @@ export interface TopicMetadata {
     readonly partitionErrorCode: number
     readonly partitionId: number
     readonly leader: number
+    /** Counts the leaders of the partition; brokers before 2.8 don't say. */
+    readonly leaderEpoch?: number | undefined
     readonly replicas: ReadonlyArray<number>
   }>
 }
@@ -326,6 +328,7 @@ const fromThrown = (cause: unknown, sent: boolean): KafkaFailure => {
   if (cause instanceof KafkaFailure) return cause
   if (cause instanceof Wire.NotEncoded) return new KafkaFailure({ type: "Encoding", sent: false, cause: cause.cause })
   const name = cause instanceof Error ? cause.name : ""
+  if (cause instanceof Wire.NotSupported) return new KafkaFailure({ type: "UNSUPPORTED_VERSION", sent: false, cause })
   if (cause instanceof Wire.NotAnswered) return new KafkaFailure({ type: "Timeout", sent, cause })
   if (cause instanceof Wire.NotConnected) return new KafkaFailure({ type: "Connection", sent: false, cause })
   if (name.startsWith("KafkaJSSASL") || Wire.typeOf(cause)?.includes("SASL")) {

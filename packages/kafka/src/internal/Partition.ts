@@ -10,6 +10,7 @@ import type * as Effect from "effect/Effect"
 import type { Encoded } from "../CommitMetadata.js"
 import * as CommitMetadata from "../CommitMetadata.js"
 import type { Fetched } from "./Fetched.js"
+import type { Lineage } from "./Lineage.js"
 
 export interface PartitionOptions {
   readonly topic: string
@@ -21,6 +22,12 @@ export interface PartitionOptions {
   readonly start: number
   readonly finished: ReadonlyArray<readonly [from: number, to: number]>
   readonly duplicatesBelow: number
+  /** Under which leaders the messages below `start` were written. */
+  readonly lineage: Lineage
+  /** The leader that has what was read below `start`; −1 where the broker does not know of epochs. */
+  readonly leaderEpoch: number
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
   readonly maxAboveWatermark: number
   /** So many that are taken and unfinished its lane has room for. */
   readonly maxUnfinished: number
@@ -58,6 +65,16 @@ export class Partition {
   fetchOffset: number
   /** Raised when a batch did not fit into what was fetched. */
   fetchFactor = 1
+  /** It is named in a request that is not answered yet. */
+  isAsked = false
+  /** What was fetched is being unpacked. */
+  isUnpacking = false
+  /** The leader that is known to have what was read; another one is asked first whether it has. */
+  leaderEpoch: number
+  /** Where the log ended when it was fetched from last. */
+  logEnd: number | undefined
+  /** When a message was last offered, or the watermark moved. Milliseconds since the epoch. */
+  movedAt: number
   /** It waits for a while after an error. */
   resting = false
   /** Errors in a row. */
@@ -74,6 +91,8 @@ export class Partition {
   private readonly unsettled = new Set<number>()
   /** Where the log begins that has taken the place of this one. */
   private anewAt: number | undefined
+  /** Where other messages begin than those that were read. */
+  private cutOffAt: number | undefined
   private lane: Lane | undefined
   private fetched: Fetched | undefined
   /** The next messages of what was fetched; those before `head` are taken. */
@@ -92,6 +111,8 @@ export class Partition {
   constructor(readonly options: PartitionOptions) {
     this.tracker = OffsetTracker.make(options.start, options.finished)
     this.fetchOffset = options.start
+    this.leaderEpoch = options.leaderEpoch
+    this.movedAt = options.now()
     this.assignment = {
       topic: options.topic,
       partition: options.partition,
@@ -119,8 +140,13 @@ export class Partition {
     this.lane = lane
   }
 
+  /** The next offset that its lane is offered. */
+  get position(): number {
+    return this.buffer[this.head]?.offset ?? this.tracker.position
+  }
+
   get canFetch(): boolean {
-    return this.isOffering && !this.resting && this.isEmpty &&
+    return this.isOffering && !this.resting && !this.isAsked && !this.isUnpacking && this.isEmpty &&
       this.tracker.ahead < this.options.maxAboveWatermark
   }
 
@@ -133,6 +159,7 @@ export class Partition {
   /** What was fetched from `fetchOffset` on. */
   accept(fetched: Fetched): void {
     if (!this.isOffering) return
+    for (const [epoch, offset] of fetched.epochs) this.options.lineage.note(epoch, offset)
     if (fetched.left > 0) this.fetched = fetched
     else {
       // Only gaps: the watermark moves, and no message will say so.
@@ -161,8 +188,22 @@ export class Partition {
     this.version++
   }
 
+  /** The log was cut off at its end: from this offset on it has other messages than those that were read. */
+  cutAt(offset: number): void {
+    this.cutOffAt = offset
+    this.version++
+  }
+
+  /** What it has finished means nothing in another log, or in another part of it. */
   get beginsAnew(): boolean {
-    return this.anewAt !== undefined
+    return this.anewAt !== undefined || this.cutOffAt !== undefined
+  }
+
+  /** What is finished, as far as it still is what it was. */
+  get left(): { readonly offset: number; readonly finished: Ranges } {
+    const { cutOffAt = Infinity } = this
+    const finished = this.tracker.finishedAbove()
+    return { offset: Math.min(cutOffAt, this.tracker.watermark), finished: below(cutOffAt, finished) }
   }
 
   /** Offers nothing more. */
@@ -192,12 +233,19 @@ export class Partition {
 
   /** What a commit says that settles these offsets, too. They count as finished only once it is confirmed. */
   commit(clean: boolean, settling: ReadonlySet<number> = nothing): Commit {
-    const offset = this.anewAt ?? this.watermarkAfter(settling)
-    const finished = this.anewAt === undefined ? merged(this.tracker.finishedAbove(), settling, offset) : []
+    const { anewAt, cutOffAt = Infinity } = this
+    const offset = anewAt ?? Math.min(cutOffAt, this.watermarkAfter(settling))
+    const finished = anewAt === undefined
+      ? below(cutOffAt, merged(this.tracker.finishedAbove(), settling, offset))
+      : []
     return {
       partition: this,
       offset,
-      metadata: CommitMetadata.encode(offset, { clean: clean && this.isClean, finished }),
+      metadata: CommitMetadata.encode(offset, {
+        clean: clean && this.isClean && !this.beginsAnew,
+        finished,
+        leaderEpoch: anewAt === undefined ? this.options.lineage.before(offset) : -1
+      }),
       version: this.version
     }
   }
@@ -224,7 +272,9 @@ export class Partition {
   }
 
   private finish(offset: number): void {
+    const { watermark } = this.tracker
     if (!this.isOpen || !this.tracker.finish(offset)) return
+    if (this.tracker.watermark !== watermark) this.movedAt = this.options.now()
     this.unsettled.delete(offset)
     this.outstanding--
     this.version++
@@ -260,6 +310,7 @@ export class Partition {
         const taken = this.lane.offer(chunk)
         this.outstanding += taken
         this.head += taken
+        if (taken > 0) this.movedAt = this.options.now()
         if (taken < chunk.length) this.isRefused = true
       }
     } finally {
@@ -335,6 +386,12 @@ export class Partition {
 const nothing: ReadonlySet<number> = new Set()
 
 type Ranges = ReadonlyArray<readonly [from: number, to: number]>
+
+/** Ascending ranges, as far as they are below an offset. */
+const below = (end: number, ranges: Ranges): Ranges =>
+  end === Infinity
+    ? ranges
+    : ranges.filter(([from]) => from < end).map(([from, to]) => [from, Math.min(to, end)])
 
 /** Ascending ranges above an offset, with single offsets added. */
 const merged = (ranges: Ranges, offsets: ReadonlySet<number>, above: number): Ranges => {

@@ -5,15 +5,18 @@
  */
 import type { SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as CommitMetadata from "../CommitMetadata.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Client.js"
 import type { CommitRequest } from "./Driver.js"
+import { Lineage } from "./Lineage.js"
 import type { Membership } from "./Membership.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
+import * as Truncation from "./Truncation.js"
 
 /** Where a partition begins, and what is known of it. */
 export interface Start {
@@ -21,13 +24,16 @@ export interface Start {
   readonly offset: number
   readonly finished: ReadonlyArray<readonly [from: number, to: number]>
   readonly duplicatesBelow: number
+  /** Under which leaders the messages below `offset` were written. */
+  readonly lineage: Lineage
+  /** The leader that has them; −1 where the broker does not know of epochs. */
+  readonly leaderEpoch: number
 }
 
 export interface StartsOptions {
   readonly client: Client
   readonly topics: KafkaTopics
   readonly request: SubscribeRequest
-  readonly fetchRole: string
   readonly membership: () => Membership
   /** What was finished and not confirmed when the group was lost: it need not be handled again. */
   readonly remembered: ReadonlyMap<number, Partition>
@@ -63,10 +69,10 @@ export const generationIsOver = new KafkaFailure({
 })
 
 export const make = (options: StartsOptions): Starts => {
-  const { client, fetchRole, known, remembered, request, topics } = options
+  const { client, known, remembered, request, topics } = options
   const topic = request.topic.name
   const list = (ids: ReadonlyArray<number>, edge: Offsets.Edge) =>
-    Offsets.list(client, topics, fetchRole, topic, ids, edge)
+    Offsets.list(client, topics, Offsets.ROLE, topic, ids, edge)
 
   /** Of the partitions of one leader. */
   const startsOf = Effect.fnUntraced(function*(
@@ -76,19 +82,93 @@ export const make = (options: StartsOptions): Starts => {
     const ends = yield* list(ids, "latest")
     const begins = yield* beginsOf([...ends.offsets.keys()].filter((id) => !committed.has(id)), ends.offsets)
     const starts: Array<Start> = []
+    const failures = new Map([...ends.failures, ...begins.failures])
     for (const id of ids) {
       const end = ends.offsets.get(id)
+      const leaderEpoch = ends.epochs.get(id) ?? -1
       const commit = committed.get(id)
       const begin = begins.offsets.get(id)
       if (end === undefined) continue
-      if (commit !== undefined) starts.push(afterCommit(id, commit, end))
-      else if (begin !== undefined) starts.push({ id, offset: begin, finished: [], duplicatesBelow: 0 })
+      if (commit !== undefined) {
+        const start = yield* Effect.either(checked(id, commit, end, leaderEpoch))
+        if (Either.isRight(start)) starts.push(start.right)
+        else failures.set(id, start.left)
+      } else if (begin !== undefined) {
+        const lineage = new Lineage(leaderEpoch)
+        starts.push({ id, offset: begin, finished: [], duplicatesBelow: 0, lineage, leaderEpoch })
+      }
     }
-    return { starts, failures: new Map([...ends.failures, ...begins.failures]) }
+    return { starts, failures }
   })
 
-  const afterCommit = (id: number, commit: Offsets.Committed, end: number): Start => {
-    const { clean, finished } = Option.getOrElse(commit.metadata, () => ({ clean: false, finished: [] }))
+  /** Where nobody says that the log is another one, or shorter, it is the one that was committed of. */
+  const checked = Effect.fnUntraced(function*(id: number, commit: Offsets.Committed, end: number, leaderEpoch: number) {
+    const epoch = metadataOf(commit).leaderEpoch ?? -1
+    if (commit.offset <= end && (epoch < 0 || epoch === leaderEpoch)) return afterCommit(id, commit, end, leaderEpoch)
+    const answer = yield* Truncation.find(client, topics, Offsets.ROLE, topic, {
+      partition: id,
+      position: commit.offset,
+      lineage: new Lineage(epoch)
+    })
+    const cutAt = answer === Truncation.unknown ? undefined : answer.cutAt
+    if (cutAt === undefined && commit.offset <= end) return afterCommit(id, commit, end, leaderEpoch)
+    if (cutAt !== undefined) return yield* afterCut(id, commit, cutAt, leaderEpoch)
+    return yield* beyond(id, commit, end, leaderEpoch)
+  })
+
+  /** What is marked may go beyond the commit: what was in hand when nobody could commit it any more. */
+  const mayBeKnown = ({ metadata, offset }: Offsets.Committed): number =>
+    Option.exists(metadata, ({ clean }) => clean) ? offset : offset + request.maxAboveWatermark + request.maxUnfinished
+
+  const warn = (message: string, partition: number, from: number, to: number) =>
+    Effect.annotateLogs(Effect.logWarning(message), { topic, partition, from, to })
+
+  const afterCut = (id: number, commit: Offsets.Committed, cutAt: number, leaderEpoch: number) =>
+    Effect.as(
+      warn(
+        "The log was cut off at its end, below what the group has committed: others take these offsets; reading begins " +
+          "where it was cut, and these are marked as possible duplicates",
+        id,
+        commit.offset,
+        cutAt
+      ),
+      {
+        id,
+        offset: cutAt,
+        finished: [],
+        duplicatesBelow: mayBeKnown(commit),
+        lineage: new Lineage(metadataOf(commit).leaderEpoch ?? -1),
+        leaderEpoch
+      }
+    )
+
+  /** Nobody knows what was there: at-least-once loses nothing, and at-most-once repeats nothing. */
+  const beyond = Effect.fnUntraced(function*(id: number, commit: Offsets.Committed, end: number, leaderEpoch: number) {
+    const isAtMostOnce = request.semantics === "at-most-once"
+    const offset = isAtMostOnce ? end : yield* Offsets.first(client, topics, Offsets.ROLE, topic, id)
+    yield* warn(
+      isAtMostOnce
+        ? "What the group has committed is beyond the end of the log; reading begins at its end"
+        : "What the group has committed is beyond the end of the log; reading begins anew, and what may be known is marked",
+      id,
+      commit.offset,
+      offset
+    )
+    return {
+      id,
+      offset,
+      finished: [],
+      duplicatesBelow: mayBeKnown(commit),
+      lineage: new Lineage(leaderEpoch),
+      leaderEpoch
+    }
+  })
+
+  const metadataOf = (commit: Offsets.Committed): CommitMetadata.CommitMetadata =>
+    Option.getOrElse(commit.metadata, () => ({ clean: false, finished: [] }))
+
+  const afterCommit = (id: number, commit: Offsets.Committed, end: number, leaderEpoch: number): Start => {
+    const { clean, finished, leaderEpoch: epoch } = metadataOf(commit)
     const former = remembered.get(id)
     const isOurs = former?.committed?.offset === commit.offset && former.committed.metadata === commit.text
     return {
@@ -97,7 +177,9 @@ export const make = (options: StartsOptions): Starts => {
       finished: isOurs ? former.tracker.finishedAbove() : finished,
       duplicatesBelow: clean && !isOurs
         ? 0
-        : Math.min(end, commit.offset + request.maxAboveWatermark + request.maxUnfinished)
+        : Math.min(end, commit.offset + request.maxAboveWatermark + request.maxUnfinished),
+      lineage: isOurs ? former.options.lineage.upTo(former.tracker.watermark) : new Lineage(epoch ?? leaderEpoch),
+      leaderEpoch
     }
   }
 
@@ -106,6 +188,7 @@ export const make = (options: StartsOptions): Starts => {
     const { startFrom } = request
     const where = (listed: Offsets.Listed, of: (id: number, listed: number) => number): Offsets.Listed => ({
       offsets: new Map(Array.from(listed.offsets, ([id, offset]) => [id, of(id, offset)])),
+      epochs: listed.epochs,
       failures: listed.failures
     })
     if (startFrom === "earliest") return yield* list(ids, "earliest")
@@ -113,7 +196,7 @@ export const make = (options: StartsOptions): Starts => {
       // What was added meanwhile is new from its beginning on.
       const added = yield* list(ids.filter((id) => id >= known), "earliest")
       const others = ids.filter((id) => id < known).map((id) => [id, ends.get(id)!] as const)
-      return { offsets: new Map([...added.offsets, ...others]), failures: added.failures }
+      return { offsets: new Map([...added.offsets, ...others]), epochs: added.epochs, failures: added.failures }
     }
     if ("time" in startFrom) {
       return where(yield* list(ids, startFrom), (id, found) => found < 0 ? ends.get(id)! : found)
@@ -124,10 +207,10 @@ export const make = (options: StartsOptions): Starts => {
     )
   })
 
-  const markOf = ({ finished, id, offset }: Start): CommitRequest => ({
+  const markOf = ({ finished, id, lineage, offset }: Start): CommitRequest => ({
     partition: id,
     offset,
-    metadata: CommitMetadata.encode(offset, { clean: false, finished }).text
+    metadata: CommitMetadata.encode(offset, { clean: false, finished, leaderEpoch: lineage.before(offset) }).text
   })
 
   /** A mark of a generation that is over would undo what the next owner has committed. */

@@ -38,6 +38,7 @@ export type Api =
   | "Metadata"
   | "OffsetCommit"
   | "OffsetFetch"
+  | "OffsetForLeaderEpoch"
   | "Produce"
   | "SaslAuthenticate"
   | "SyncGroup"
@@ -122,7 +123,7 @@ const link = (connection: Connection, versions: Versions, options: WireOptions):
       const own = ownRequests[api]
       const call = own !== undefined && (versions[own.apiKey]?.maxVersion ?? -1) >= own.apiVersion
         ? requests.callOf(api, own, payload)
-        : lookup(apiKeys[api]!, protocol.requests[api]!)(payload)
+        : lookup(apiKeys[api]!, known(api))(payload)
       const encoded = await encode(
         api === "Produce" && call.request.apiVersion < Produce.VERSION ? produceOf(call.request, payload) : call.request
       )
@@ -212,10 +213,24 @@ const produceOf = ({ apiVersion }: { readonly apiVersion: number }, payload: obj
   }
 })
 
+/** The broker is too old for a request that kafkajs doesn't have either. */
+export class NotSupported extends Error {
+  override readonly name = "NotSupported"
+}
+
+const known = (api: Api) => {
+  const definition = protocol.requests[api]
+  if (definition === undefined) throw new NotSupported(`The broker does not know ${api} in the version that is needed`)
+  return definition
+}
+
 /** Where the broker speaks these versions, they are used. */
 const ownRequests: { readonly [api: string]: OwnRequest | undefined } = {
+  Fetch: requests.fetch,
   IncrementalAlterConfigs: requests.incrementalAlterConfigs,
+  ListOffsets: requests.listOffsets,
   Metadata: requests.metadata,
+  OffsetForLeaderEpoch: requests.offsetForLeaderEpoch,
   Produce: requests.produce
 }
 

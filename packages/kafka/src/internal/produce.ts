@@ -7,6 +7,7 @@ import { typeOf } from "../Compression.js"
 import { crc32c } from "./crc32c.js"
 import type { ProducerId, WireRecord } from "./PublishQueue.js"
 import { Reader } from "./Reader.js"
+import { Writer } from "./Writer.js"
 
 export interface ProduceRequest extends ProducerId {
   readonly acks: number
@@ -222,49 +223,4 @@ const varintSize = (value: number): number => {
   let size = 3
   for (let rest = value / 0x10_0000; rest >= 1; rest /= 0x80) size++
   return size
-}
-
-class Writer {
-  at = 0
-  constructor(readonly buffer: Buffer) {}
-
-  int8(value: number): void {
-    this.buffer[this.at++] = value
-  }
-  int16(value: number): void {
-    this.at = this.buffer.writeInt16BE(value, this.at)
-  }
-  int32(value: number): void {
-    this.at = this.buffer.writeInt32BE(value, this.at)
-  }
-  /** Of up to 53 bits, and not negative. */
-  int64(value: number): void {
-    this.buffer.writeInt32BE(Math.floor(value / 0x1_0000_0000), this.at)
-    this.buffer.writeUInt32BE(value % 0x1_0000_0000, this.at + 4)
-    this.at += 8
-  }
-  bytes(bytes: Uint8Array): void {
-    this.buffer.set(bytes, this.at)
-    this.at += bytes.length
-  }
-  nullable(bytes: Buffer | null): void {
-    if (bytes === null) return this.int8(1) // -1
-    this.varint(bytes.length)
-    this.bytes(bytes)
-  }
-  header(name: string, value: string | Buffer): void {
-    this.text(name)
-    if (typeof value === "string") this.text(value)
-    else this.nullable(value)
-  }
-  /** Zigzag, of a number that is not negative. */
-  varint(value: number): void {
-    let rest = value * 2
-    for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) this.buffer[this.at++] = (rest % 0x80) | 0x80
-    this.buffer[this.at++] = rest
-  }
-  private text(text: string): void {
-    this.varint(Buffer.byteLength(text))
-    this.at += this.buffer.write(text, this.at)
-  }
 }
