@@ -165,7 +165,10 @@ export interface Options {
    * every 10 seconds what for. Default: 30 seconds.
    */
   readonly subscribeTimeout?: Duration.DurationInput | undefined
-  /** How long closing waits for the broker: to confirm what was sent, and the last commits. Default: 5 seconds. */
+  /**
+   * How long closing waits for the broker: to confirm what was sent and the last commits, and to leave the groups. One deadline for
+   * all that closes together. Default: 5 seconds.
+   */
   readonly closeTimeout?: Duration.DurationInput | undefined
 }
 

@@ -184,7 +184,8 @@ export const spec = {
   }),
   "kafka.closeTimeout": ConfigSpec.duration({
     default: "5 seconds",
-    description: "How long closing waits for the broker: to confirm what was sent, and the last commits."
+    description:
+      "How long closing waits for the broker: to confirm what was sent and the last commits, and to leave the groups. One deadline for all that closes together."
   })
 } as const satisfies ConfigSpec.Spec
 

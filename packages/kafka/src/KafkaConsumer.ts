@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Assignments from "./internal/Assignments.js"
 import type { Client, KafkaFailure } from "./internal/Client.js"
+import type { Closing } from "./internal/Closing.js"
 import * as FetchPool from "./internal/FetchPool.js"
 import * as Lasting from "./internal/Lasting.js"
 import * as Standing from "./internal/Standing.js"
@@ -48,31 +49,38 @@ export const groupOf = (group: string, topic: string, groups: GroupNaming = "per
 export const make = (
   client: Client,
   topics: KafkaTopics,
-  settings: Settings
+  settings: Settings,
+  closing: Closing
 ): Effect.Effect<KafkaConsumer, never, Scope.Scope> =>
   Effect.map(FetchPool.make(client, settings), (pool) => {
     let subscriptions = 0
     return {
       subscribe: (request, consumer) =>
-        Effect.suspend(() => subscribe(client, pool, topics, settings, request, consumer, String(subscriptions++)))
-          .pipe(
-            Effect.annotateLogs({
-              module: "KafkaConsumer",
-              topic: request.topic.name,
-              group: groupOf(request.group, request.topic.name, settings.groups)
-            })
-          )
+        Effect.suspend(() =>
+          subscribe({ client, pool, topics, settings, closing, request, consumer, id: String(subscriptions++) })
+        ).pipe(
+          Effect.annotateLogs({
+            module: "KafkaConsumer",
+            topic: request.topic.name,
+            group: groupOf(request.group, request.topic.name, settings.groups)
+          })
+        )
     }
   })
 
+interface Subscribing {
+  readonly client: Client
+  readonly pool: FetchPool.FetchPool
+  readonly topics: KafkaTopics
+  readonly settings: Settings
+  readonly closing: Closing
+  readonly request: SubscribeRequest
+  readonly consumer: Consumer
+  readonly id: string
+}
+
 const subscribe = (
-  client: Client,
-  pool: FetchPool.FetchPool,
-  topics: KafkaTopics,
-  settings: Settings,
-  request: SubscribeRequest,
-  consumer: Consumer,
-  id: string
+  { client, closing, consumer, id, pool, request, settings, topics }: Subscribing
 ): Effect.Effect<Source, SubscribeError, Scope.Scope> =>
   Effect.gen(function*() {
     const topic = request.topic.name
@@ -90,9 +98,14 @@ const subscribe = (
     )
     const { committer, membership } = assignments
 
+    // A finalizer can't be interrupted, so a deadline in it would wait for what it gives up.
+    const inTime = <A, E>(step: Effect.Effect<A, E>) =>
+      Effect.suspend(() => Effect.timeoutOption(Effect.interruptible(Effect.disconnect(step)), closing.leftMs))
+
     const close = Effect.gen(function*() {
-      yield* assignments.stop
-      const left = yield* committer.flush(assignments.all(), settings.closeTimeout)
+      closing.begin()
+      yield* inTime(assignments.stop)
+      const left = yield* committer.flush(assignments.all(), closing.leftMs)
       if (left.length > 0) {
         yield* Effect.logWarning("The last commit was not confirmed: messages that were handled will come again").pipe(
           Effect.annotateLogs({ partitions: left.map(({ id }) => id).join(",") })
@@ -100,14 +113,13 @@ const subscribe = (
       }
       assignments.end()
       // Its loop ends first: it would take the answer to leaving for a reason to join again.
-      yield* Scope.close(scope, Exit.void)
-      yield* membership.leave.pipe(
-        Effect.timeout(settings.closeTimeout),
+      yield* inTime(Scope.close(scope, Exit.void))
+      yield* inTime(membership.leave).pipe(
         // The group finds out by itself when the session times out.
         Effect.catchAll((error) => Effect.logDebug("Leaving the group failed", error))
       )
-      yield* Effect.forEach(assignments.roles, client.release, { discard: true })
-    })
+      yield* inTime(Effect.forEach(assignments.roles, client.release, { concurrency: "unbounded", discard: true }))
+    }).pipe(Effect.ensuring(Effect.sync(() => closing.end())))
     // Interrupting the second of two that close waits for the first.
     const closeOnce = yield* Effect.cached(close)
 

@@ -269,9 +269,11 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
       Effect.forEach(keys, (key) => {
         const slot = links.get(key)
         links.delete(key)
-        // A connection that did not open has nothing to end.
-        return Effect.promise(() => Promise.resolve(slot?.opening).then((link) => link?.dispose(), () => undefined))
+        const end = slot?.opening.then((link) => link.dispose(), () => undefined)
+        // One that is not open yet ends when it is, or does not open: nobody waits for that.
+        return slot?.link === undefined ? Effect.void : Effect.promise(() => end ?? Promise.resolve())
       }, { concurrency: "unbounded", discard: true }).pipe(
+        Effect.interruptible,
         Effect.timeoutOption(CLOSE_DEADLINE),
         Effect.asVoid
       )

@@ -164,6 +164,8 @@ export const make = (
       for (;;) {
         // Those that have nothing new are committed as well, to say that they were left clean.
         const done = yield* commit(() => own, true).pipe(
+          // Also in a finalizer: a deadline would wait there for what it gives up.
+          Effect.interruptible,
           Effect.timeoutOption(Math.max(1, until - now()))
         )
         const isConfirmed = Option.isSome(done) && done.value === undefined
