@@ -121,11 +121,19 @@ export const make = (
       return [...partitions.values()].filter((partition) => partition.needsCommit || waiting.has(partition))
     }
 
-    const run = Effect.gen(function*() {
+    /** A subscription that rests costs one timer, and no race of fibers. */
+    const ticks = Effect.sleep(settings.commitInterval).pipe(
+      Effect.zipRight(Effect.sync(() => {
+        if (pending().length > 0) signal.notify()
+      })),
+      Effect.forever
+    )
+
+    const commits = Effect.gen(function*() {
       let backoff = 0
       for (;;) {
         if (backoff > 0) yield* Effect.sleep(backoff)
-        else if (waiters.size === 0) yield* Effect.raceFirst(signal.wait, Effect.sleep(settings.commitInterval))
+        else if (waiters.size === 0) yield* signal.wait
         const before = new Set(waiters)
         const failed = yield* commit(pending, false)
         if (failed === undefined) {
@@ -138,6 +146,8 @@ export const make = (
         backoff = Math.min(MAX_BACKOFF_MS, Math.max(BACKOFF_MS, backoff * 2))
       }
     })
+
+    const run = Effect.zipRight(Effect.fork(ticks), commits)
 
     const settle: Committer["settle"] = (partition, offsets) => {
       const failed = (isRetryable: boolean) =>

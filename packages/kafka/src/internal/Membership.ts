@@ -82,6 +82,8 @@ export interface Membership {
 
 /** How often it is looked at at least whether the session is about to end; when it is due, at once. */
 const FENCE_TICK_MS = 250
+/** The same while all is well: a timer that is due when the process wakes up comes at once. */
+const REST_TICK_MS = 1_000
 const BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 1_000
 /** What somebody has to change is not asked for more often. */
@@ -339,7 +341,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     const fence = Effect.forever(
       Effect.suspend(() => {
         const left = state.contact + options.fenceAfterMs - now()
-        return Effect.sleep(left < 0 ? FENCE_TICK_MS : Math.min(FENCE_TICK_MS, left + 1))
+        return Effect.sleep(left < 0 ? FENCE_TICK_MS : Math.min(REST_TICK_MS, left + 1))
       }).pipe(
         Effect.zipRight(Effect.suspend(() => {
           if (options.owned().length === 0 || !(isSilent() || options.isRefusing())) return Effect.void
