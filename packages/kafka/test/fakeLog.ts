@@ -141,6 +141,7 @@ export const subscription = (
         maxUnfinished: 1_000,
         commitMessages: 1_000,
         onRoom: () => fetcher.wake(),
+        onChange: () => {},
         onCommit: () => {},
         atMostOnce: false,
         isAlive: () => true,

@@ -23,6 +23,8 @@ export type Send = (
 export interface Committer {
   /** There is something that should not wait for the interval. */
   readonly notify: () => void
+  /** There is something that can wait for the interval. */
+  readonly changed: () => void
   /**
    * Succeeds when the broker has confirmed a commit that covers these offsets. If it is interrupted, or fails,
    * they are not settled, or not any more with the next commit.
@@ -62,6 +64,7 @@ export const make = (
   Effect.gen(function*() {
     const uncertain = new Set<Partition>()
     const signal = new Signal()
+    const changed = new Signal()
     const waiters = new Set<Waiter>()
     const alone = yield* Effect.makeSemaphore(1)
     let lastFailure: KafkaFailure | undefined
@@ -121,11 +124,10 @@ export const make = (
       return [...partitions.values()].filter((partition) => partition.needsCommit || waiting.has(partition))
     }
 
-    /** A subscription that rests costs one timer, and no race of fibers. */
-    const ticks = Effect.sleep(settings.commitInterval).pipe(
-      Effect.zipRight(Effect.sync(() => {
-        if (pending().length > 0) signal.notify()
-      })),
+    /** A subscription that rests has no timer. */
+    const ticks = changed.wait.pipe(
+      Effect.zipRight(Effect.sleep(settings.commitInterval)),
+      Effect.zipRight(Effect.sync(signal.notify)),
       Effect.forever
     )
 
@@ -136,6 +138,8 @@ export const make = (
         else if (waiters.size === 0) yield* signal.wait
         const before = new Set(waiters)
         const failed = yield* commit(pending, false)
+        // What has changed meanwhile told nobody.
+        if (pending().length > 0) changed.notify()
         if (failed === undefined) {
           backoff = 0
           // Whoever waits since before is not covered: there is no room for it in the metadata until the watermark moves.
@@ -188,6 +192,7 @@ export const make = (
 
     return {
       notify: signal.notify,
+      changed: changed.notify,
       settle,
       flush,
       run,

@@ -83,7 +83,7 @@ export interface Membership {
 /** How often it is looked at at least whether the session is about to end; when it is due, at once. */
 const FENCE_TICK_MS = 250
 /** The same while all is well: a timer that is due when the process wakes up comes at once. */
-const REST_TICK_MS = 1_000
+const REST_TICK_MS = 5_000
 const BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 1_000
 /** What somebody has to change is not asked for more often. */
