@@ -6,7 +6,7 @@
  */
 import type { SubscribeError } from "@effect-eventbus/core/EventBusError"
 import { BrokerUnreachable, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
-import type { Consumer, Service, Source, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type { Consumer, Service, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -135,8 +135,22 @@ const subscribe = (
     yield* Effect.addFinalizer(() => closeOnce)
     yield* Effect.forEach([membership.run, committer.run, assignments.watch], Effect.forkIn(scope), { discard: true })
     yield* Effect.onError(standing, () => closeOnce)
+    const status = Effect.sync((): SourceStatus => ({
+      isConnected: client.isConnected() && membership.isAlive(),
+      partitions: assignments.all().map((partition) => ({
+        topic,
+        partition: partition.id,
+        epoch: partition.options.epoch,
+        position: partition.position,
+        watermark: partition.tracker.watermark,
+        end: partition.logEnd,
+        movedAt: partition.movedAt
+      })),
+      problems: [...lasting.problems(), ...assignments.fetcher.problems()]
+    }))
     return {
       stop: assignments.stop,
+      status,
       failed: Effect.mapError(Deferred.await(membership.broken), toError)
     }
   })

@@ -12,8 +12,8 @@ import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import { toInvalidConfiguration } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
-import type { Client, KafkaFailure } from "./Client.js"
-import { reconnect } from "./Client.js"
+import type { Client } from "./Client.js"
+import { KafkaFailure, reconnect } from "./Client.js"
 import type { Committer } from "./Committer.js"
 import * as CommitterModule from "./Committer.js"
 import type { CommitRequest } from "./Driver.js"
@@ -26,6 +26,7 @@ import type { Lasting } from "./Lasting.js"
 import * as LogResets from "./LogResets.js"
 import type { Membership, MembershipOptions } from "./Membership.js"
 import * as MembershipModule from "./Membership.js"
+import { MetadataRoom } from "./MetadataRoom.js"
 import * as Offsets from "./Offsets.js"
 import { Partition } from "./Partition.js"
 import type { Start } from "./Starts.js"
@@ -59,6 +60,13 @@ export interface Assignments {
   readonly roles: ReadonlyArray<string>
 }
 
+/** How long a partition that begins waits at a time for what ran of it before. */
+const ENDING_MS = 1_000
+const stillEnding = new KafkaFailure({
+  type: "STILL_ENDING",
+  sent: false,
+  cause: "What ran of the partition before has not ended yet"
+})
 /** Several assignments of a partition in one generation are told apart by their epochs. */
 const EPOCHS_PER_GENERATION = 1_024
 
@@ -85,23 +93,38 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     // ---- beginning ----
 
+    const room = new MetadataRoom()
+
+    /** It rises with each assignment, also where the group begins to count anew, or nobody knows how far it had come. */
+    const epochOf = (id: number, generation: number, committed: number | undefined): number =>
+      Math.max(
+        (epochs.get(id) ?? -1) + 1,
+        generation * EPOCHS_PER_GENERATION,
+        committed === undefined ? clock.unsafeCurrentTimeMillis() : committed + 1
+      )
+
     const starts = Starts.make({
       client,
       topics,
       request,
+      room,
+      isShared: settings.groups === "shared",
+      epochOf,
+      wasOurs: (id) => epochs.has(id),
       membership: () => membership,
       remembered,
       known: topics.known(topic)?.leaders.length ?? 0
     })
 
     /** A partition has one lane at a time, also one that was lost and has come back; and none that may be another's. */
-    const begin = (generation: number) => (start: Start, mark: CommitRequest) =>
+    const begin = (generation: number) => (start: Start, { epoch, request: mark }: Starts.Mark) =>
       Effect.zipRight(
-        closedLanes(start.id),
+        // Not for ever: the group may have something else to say meanwhile.
+        Effect.timeoutFail(closedLanes(start.id), { duration: ENDING_MS, onTimeout: () => stillEnding }),
         Effect.suspend(() => {
           if (isStopped || partitions.has(start.id)) return Effect.void
           if (membership.generation() !== generation) return Effect.fail(Starts.generationIsOver)
-          open(start, generation, mark)
+          open(start, epoch, mark)
           fetcher.wake()
           return Effect.void
         })
@@ -136,9 +159,8 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         Effect.retry(reconnect)
       )
 
-    const open = (start: Start, generation: number, mark: CommitRequest): void => {
+    const open = (start: Start, epoch: number, mark: CommitRequest): void => {
       remembered.delete(start.id)
-      const epoch = Math.max((epochs.get(start.id) ?? -1) + 1, generation * EPOCHS_PER_GENERATION)
       epochs.set(start.id, epoch)
       const partition = new Partition({
         topic,
@@ -294,12 +316,14 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       ended: Effect.asVoid(Effect.timeoutOption(closedLanes(), lastDrain)),
       lost
     })
-    const committer: Committer = yield* CommitterModule.make(
-      membership.commit,
+    const committer: Committer = yield* CommitterModule.make({
+      send: membership.commit,
       partitions,
       settings,
-      membership.renew
-    )
+      lasting: options.lasting,
+      room,
+      onUncertain: membership.renew
+    })
     const fetcher: Fetcher = yield* FetcherModule.make({
       pool: options.pool,
       topics,

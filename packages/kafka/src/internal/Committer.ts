@@ -10,7 +10,11 @@ import * as Option from "effect/Option"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaFailure } from "./Client.js"
 import { failure } from "./Client.js"
+import { CommitTroubles } from "./CommitTroubles.js"
 import type { CommitRequest } from "./Driver.js"
+import type { Lasting } from "./Lasting.js"
+import type { MetadataRoom } from "./MetadataRoom.js"
+import { isTooLarge } from "./MetadataRoom.js"
 import { monotonic } from "./monotonic.js"
 import type { Commit, Partition } from "./Partition.js"
 import { Signal } from "./Signal.js"
@@ -54,14 +58,22 @@ interface Waiter {
 const BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 1_000
 
-export const make = (
-  send: Send,
-  partitions: ReadonlyMap<number, Partition>,
-  settings: Settings,
+export interface CommitterOptions {
+  readonly send: Send
+  readonly partitions: ReadonlyMap<number, Partition>
+  readonly settings: Pick<Settings, "commitInterval" | "requestTimeout" | "sessionTimeout">
+  readonly lasting: Lasting
+  readonly room: MetadataRoom
   /** A commit may still be on its way, and would undo a later one: asks for a new generation, which fences it off. */
-  onUncertain: Effect.Effect<void>
+  readonly onUncertain: Effect.Effect<void>
+}
+
+export const make = (
+  { lasting, onUncertain, partitions, room, send, settings }: CommitterOptions
 ): Effect.Effect<Committer> =>
   Effect.gen(function*() {
+    const now = monotonic(yield* Effect.clock)
+    const troubles = new CommitTroubles(lasting, now, settings.sessionTimeout)
     const uncertain = new Set<Partition>()
     const signal = new Signal()
     const changed = new Signal()
@@ -87,9 +99,10 @@ export const make = (
         const commits = of().filter((partition) => !partition.hasEnded).map((partition) => {
           // What may still be undone settles nothing.
           const own = uncertain.has(partition) ? [] : included.filter((waiter) => waiter.partition === partition)
-          return { commit: partition.commit(clean, new Set(own.flatMap(({ offsets }) => offsets))), own }
+          return { commit: partition.commit(clean, new Set(own.flatMap(({ offsets }) => offsets)), room.bytes), own }
         })
         if (commits.length === 0) return Effect.succeed(undefined)
+        const sentAt = now()
         return send(
           commits.map(({ commit: { metadata, offset, partition } }) => ({
             partition: partition.id,
@@ -105,16 +118,23 @@ export const make = (
               if (answer.left.sent && answer.left.isUnreachable) {
                 for (const { commit } of commits) uncertain.add(commit.partition)
               }
+              troubles.failed(commits.map(({ commit: { partition } }) => partition), answer.left, sentAt)
               return lastFailure = answer.left
             }
             let failed: KafkaFailure | undefined
             for (const { commit, own } of commits) {
               const code = answer.right.get(commit.partition.id)
-              if (code === 0) confirm(commit, own)
-              else failed = failure("OffsetCommit", code ?? -1)
+              if (code === 0) {
+                confirm(commit, own)
+                troubles.over(commit.partition)
+              } else {
+                failed = failure("OffsetCommit", code ?? -1)
+                troubles.failed([commit.partition], failed, sentAt)
+              }
             }
             return lastFailure = failed
           }),
+          Effect.tap((failed) => failed !== undefined && isTooLarge(failed.type) ? room.refused() : Effect.void),
           Effect.tap((failed) => failed?.sent === true && failed.isUnreachable ? onUncertain : Effect.void)
         )
       }).pipe(alone.withPermits(1))
@@ -173,7 +193,6 @@ export const make = (
     }
 
     const flush: Committer["flush"] = Effect.fnUntraced(function*(own, withinMs) {
-      const now = monotonic(yield* Effect.clock)
       const until = now() + withinMs
       for (;;) {
         // Those that have nothing new are committed as well, to say that they were left clean.
@@ -203,6 +222,7 @@ export const make = (
         uncertain.clear()
       },
       abandon: (gone) => {
+        for (const partition of gone) troubles.over(partition)
         for (const waiter of waiters) {
           if (!gone.includes(waiter.partition)) continue
           waiters.delete(waiter)

@@ -64,6 +64,8 @@ export interface Membership {
    * joins: it has told the leader what it owns, and whatever it began now would be given to another.
    */
   readonly generation: () => number
+  /** The group was new when its members came: where it has no position, it never had one. */
+  readonly isNew: () => boolean
   /** Whether the group certainly has not given its partitions to others yet. */
   readonly isAlive: () => boolean
   /** Joins again, for the group to be balanced anew. */
@@ -80,6 +82,8 @@ export interface Membership {
   readonly describe: Effect.Effect<Description, KafkaFailure>
 }
 
+/** Nobody was in the group before, or it was deleted. */
+const FIRST_GENERATION = 1
 /** How often it is looked at at least whether the session is about to end; when it is due, at once. */
 const FENCE_TICK_MS = 250
 /** The same while all is well: a timer that is due when the process wakes up comes at once. */
@@ -116,6 +120,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     let state = GroupState.initial
     let progressAt = now()
     let lastFailure: KafkaFailure | undefined
+    let isNew = false
 
     const dispatch = (event: GroupState.Event): GroupState.Next => {
       const [next, then] = GroupState.step(state, event)
@@ -168,7 +173,8 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
           metadata: GroupProtocol.encodeMember({
             topics: [options.topic],
             generation: state.generation,
-            owned: new Map([[options.topic, options.owned()]])
+            owned: new Map([[options.topic, options.owned()]]),
+            isNew
           }, state.round)
         }, joinWithin)
     ).pipe(
@@ -186,18 +192,20 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       })
     )
 
-    const sync = Effect.fnUntraced(function*(plan: Assignments, generation: number) {
+    const sync = Effect.fnUntraced(function*(plan: Assignments, generation: number, isNewToAll: boolean) {
       const sentAt = now()
       const assignment = yield* ask("SyncGroup", (node) =>
         driver.sync(node, {
           memberId: state.memberId,
           generation,
-          assignments: GroupProtocol.encodeAssignments(plan)
+          assignments: GroupProtocol.encodeAssignments(plan, isNewToAll)
         }, joinWithin))
       dispatch({ _tag: "Synced", generation, sentAt })
       progressAt = now()
       lasting.worked("group")
-      return GroupProtocol.decodeAssignment(assignment, options.topic)
+      const decoded = GroupProtocol.decodeAssignment(assignment, options.topic)
+      isNew = decoded.isNew
+      return decoded.partitions
     })
 
     const nothing: Assignments = new Map()
@@ -214,7 +222,10 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       const plan = leads && members.length > 0
         ? yield* Effect.mapError(options.plan(members), refuse("Plan", ticket))
         : nothing
-      const partitions = yield* sync(plan, counted)
+      // Also where this is as far as it comes: others may join before the partitions are shared out.
+      if (counted === FIRST_GENERATION) isNew = true
+      const isNewToAll = isNew || members.some(({ isNew }) => isNew)
+      const partitions = yield* sync(plan, counted, isNewToAll)
       // The next one is made when it is needed: links that rest cost brokers and us.
       yield* driver.abandonJoin
       yield* Effect.logDebug("Joined the group").pipe(
@@ -396,6 +407,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       committed: (partitions) =>
         failureOf(ask("OffsetFetch", (node) => driver.committed(node, options.topic, partitions))),
       generation: () => state.phase._tag === "Member" && !isSilent() ? state.generation : -1,
+      isNew: () => isNew,
       isAlive: () => !isSilent(),
       rejoin: () => void dispatch({ _tag: "Wanted" }),
       renew: Effect.zipRight(driver.abandonJoin, Effect.sync(() => void dispatch({ _tag: "Wanted" }))),

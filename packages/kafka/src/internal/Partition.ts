@@ -87,6 +87,8 @@ export class Partition {
   /** The last commit that the broker confirmed, this partition's mark at its beginning at first. */
   committed: { readonly offset: number; readonly metadata: string } | undefined
   bufferedBytes = 0
+  /** Nothing more is handed to its lane, because nothing that it finishes can be committed. */
+  private isHeld = false
   /** Its lane was told to start nothing any more. */
   isRefusing = false
   /** Ascending; kept only where messages are settled before they are handled. */
@@ -148,14 +150,14 @@ export class Partition {
   }
 
   get canFetch(): boolean {
-    return this.isOffering && !this.resting && !this.isAsked && !this.isUnpacking && this.isEmpty &&
+    return this.isOffering && !this.isHeld && !this.resting && !this.isAsked && !this.isUnpacking && this.isEmpty &&
       this.tracker.ahead < this.options.maxAboveWatermark
   }
 
   /** What it has can't be taken before something of its own is finished. */
   get standsStill(): boolean {
     return this.head < this.buffer.length &&
-      (this.outstanding >= this.options.maxUnfinished || this.buffer[this.head]!.offset >= this.limit)
+      (this.isHeld || this.outstanding >= this.options.maxUnfinished || this.buffer[this.head]!.offset >= this.limit)
   }
 
   /** What was fetched from `fetchOffset` on. */
@@ -208,6 +210,21 @@ export class Partition {
     return { offset: Math.min(cutOffAt, this.tracker.watermark), finished: below(cutOffAt, finished) }
   }
 
+  /** Hands nothing more to its lane for the time being. */
+  hold(): void {
+    this.isHeld = true
+  }
+
+  release(): void {
+    if (!this.isHeld) return
+    this.isHeld = false
+    if (!this.isEmpty) this.schedule()
+    else if (this.canFetch) {
+      this.isWaiting = false
+      this.options.onRoom()
+    }
+  }
+
   /** Offers nothing more. */
   stop(): void {
     this.isOffering = false
@@ -234,7 +251,7 @@ export class Partition {
   }
 
   /** What a commit says that settles these offsets, too. They count as finished only once it is confirmed. */
-  commit(clean: boolean, settling: ReadonlySet<number> = nothing): Commit {
+  commit(clean: boolean, settling: ReadonlySet<number> = nothing, maxBytes?: number): Commit {
     const { anewAt, cutOffAt = Infinity } = this
     const offset = anewAt ?? Math.min(cutOffAt, this.watermarkAfter(settling))
     const finished = anewAt === undefined
@@ -246,8 +263,11 @@ export class Partition {
       metadata: CommitMetadata.encode(offset, {
         clean: clean && this.isClean && !this.beginsAnew,
         finished,
-        leaderEpoch: anewAt === undefined ? this.options.lineage.before(offset) : -1
-      }),
+        leaderEpoch: anewAt === undefined ? this.options.lineage.before(offset) : -1,
+        // What is committed of a log that took the place of this one has no id yet that is known here.
+        topicId: anewAt === undefined ? this.options.topicId : undefined,
+        epoch: this.options.epoch
+      }, maxBytes),
       version: this.version
     }
   }
@@ -308,7 +328,7 @@ export class Partition {
   }
 
   private pump(): void {
-    if (this.isPumping || !this.isOffering || this.lane === undefined) return
+    if (this.isPumping || !this.isOffering || this.isHeld || this.lane === undefined) return
     this.isPumping = true
     try {
       while (!this.isRefused && this.isOffering && this.fill()) {
