@@ -303,6 +303,9 @@ function* problems(
   if (settings.heartbeatInterval * 2 > settings.sessionTimeout && isAsGiven("heartbeatInterval", "sessionTimeout")) {
     yield "kafka.heartbeatInterval: has to be at most half of kafka.sessionTimeout"
   }
+  if (settings.subscribeTimeout < settings.heartbeatInterval && isAsGiven("subscribeTimeout", "heartbeatInterval")) {
+    yield "kafka.subscribeTimeout: has to be at least kafka.heartbeatInterval, by which the group is asked while it gathers"
+  }
   if (settings.compression !== "none" && settings.codecs[settings.compression] === undefined) {
     yield `kafka.compression: there is no codec for "${settings.compression}": give one (option "codecs")`
   }

@@ -123,7 +123,9 @@ const subscribe = (
     // Interrupting the second of two that close waits for the first.
     const closeOnce = yield* Effect.cached(close)
 
-    const standing = Standing.stands(membership, settings.subscribeTimeout).pipe(
+    // While the group gathers, the coordinator is asked by heartbeats whether it is there; one of them may be late.
+    const patience = Math.max(settings.subscribeTimeout, 2.5 * settings.heartbeatInterval)
+    const standing = Standing.stands(membership, patience).pipe(
       Effect.mapError((error) => {
         if (error._tag === "KafkaFailure") return toError(error)
         const cause = error.cause

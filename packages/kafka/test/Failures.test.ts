@@ -99,6 +99,32 @@ describe("when the broker fails", () => {
   )
 
   it.scopedLive(
+    "connections that have gone silent are found out long before a short session is over, and nothing is lost",
+    () =>
+      Effect.gen(function*() {
+        const service = yield* transport({ brokers: cluster().bootstrap, sessionTimeout: Duration.seconds(6) })
+        const topic = spec()
+        yield* published(service, topic, numbered(3))
+        const { all, consumer, lanes } = finishing()
+        yield* service.subscribe(request(topic, { drainDeadline: Duration.seconds(1) }), consumer)
+        yield* eventually("all arrive", () => all().length === 3)
+        const [proxy] = cluster().proxies
+        // Those that are open carry nothing any more; new ones are served.
+        yield* Effect.acquireRelease(proxy!.freeze, () => proxy!.flow)
+        yield* throughout(
+          "longer than the session, it has the lane that it had",
+          () => lanes.length === 1 && !lanes[0]!.isClosed,
+          "9 seconds"
+        )
+        const other = yield* transport({ brokers: cluster().bootstrap })
+        yield* published(other, topic, numbered(2))
+        yield* eventually("it goes on", () => all().length === 5)
+        expect(all().some(({ maybeDuplicate }) => maybeDuplicate)).toBe(false)
+      }),
+    60_000
+  )
+
+  it.scopedLive(
     "a broker that stands still: closing has one deadline for commits, groups, what is to be sent and connections",
     () =>
       Effect.gen(function*() {
