@@ -85,9 +85,11 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
     const run = yield* FiberMap.runtime(loops)<never>()
     const slots: Array<Slot> = []
     let turn = 0
+    let serial = 0
 
-    const lineOf = (slot: Slot, name: string): Line => ({
-      role: `fetch-${slot.id}-${name}`,
+    /** A connection that is being closed is never taken for one that is used. */
+    const lineOf = (slot: Slot): Line => ({
+      role: `fetch-${slot.id}-${serial++}`,
       signal: new Signal(),
       session: new FetchSession(),
       state: "idle",
@@ -97,11 +99,11 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
     const channelOf = (slot: Slot, node: number): Channel => {
       const known = slot.channels.get(node)
       if (known !== undefined) return known
-      const channel: Channel = { node, slot, lines: [lineOf(slot, "first"), lineOf(slot, "second")] }
+      const channel: Channel = { node, slot, lines: [lineOf(slot), lineOf(slot)] }
       slot.channels.set(node, channel)
       const [first, second] = channel.lines
-      run(`${node}/${first.role}`, loop(channel, first, second))
-      run(`${node}/${second.role}`, loop(channel, second, first))
+      run(first.role, loop(channel, first, second))
+      run(second.role, loop(channel, second, first))
       return channel
     }
 
@@ -219,17 +221,16 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
     const isMember = (member: Member): boolean => slots.some(({ members }) => members.has(member))
 
     const close = (slot: Slot): Effect.Effect<void> =>
-      Effect.forEach(
-        slot.channels.values(),
-        ({ lines, node }) =>
-          Effect.forEach(lines, ({ role }) =>
-            Effect.zipRight(FiberMap.remove(loops, `${node}/${role}`), client.release(role)), { discard: true }),
-        {
-          discard: true
-        }
-      ).pipe(Effect.zipRight(Effect.sync(() =>
+      Effect.suspend(() => {
+        const lines = [...slot.channels.values()].flatMap(({ lines }) => lines)
+        // Whoever joins meanwhile has connections of its own.
         slot.channels.clear()
-      )))
+        return Effect.forEach(
+          lines,
+          ({ role }) => Effect.zipRight(FiberMap.remove(loops, role), client.release(role)),
+          { concurrency: "unbounded", discard: true }
+        )
+      })
 
     const join: FetchPool["join"] = (member) => {
       let slot = slots.find(({ members }) => !Array.from(members).some(({ topic }) => topic === member.topic))
