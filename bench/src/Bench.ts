@@ -95,6 +95,8 @@ export const stepsOf = (workload: Workload, seconds: number): number => {
       return 1e9
     case "idle":
       return workload.actors
+    case "resting":
+      return workload.subscriptions
     case "steady":
       return workload.steps
   }
@@ -152,7 +154,11 @@ export const run = (options: Options) =>
         for (let i = 0; i < systems.length; i++) {
           const system = systems[(i + round) % systems.length]!
           const load = workload.kind === "consume" && isLoaded(workload) ? loads.get(loadOf(workload)) : undefined
-          const topic = workload.kind === "consume" && isLoaded(workload) ? loadOf(workload) : `new${serial++}`
+          const topic = workload.kind === "consume" && isLoaded(workload)
+            ? loadOf(workload)
+            : workload.kind === "resting"
+            ? "resting"
+            : `new${serial++}`
           const job = jobOf(workload, system, topic)
           const measurement = yield* work(
             "measure",
@@ -162,8 +168,10 @@ export const run = (options: Options) =>
           results.push({ workload, system, round, measurement })
           onProgress(
             `round ${round + 1}/${options.rounds} ${workload.name} ${system}: ${
-              Math.round(measurement.rate).toLocaleString("en")
-            }/s` +
+              workload.kind === "resting"
+                ? `${measurement.cpuPercent.toFixed(1)} % of a core, ${measurement.sockets} sockets`
+                : `${Math.round(measurement.rate).toLocaleString("en")}/s`
+            }` +
               (measurement.violations + measurement.lost > 0
                 ? ` (${measurement.violations} out of order, ${measurement.lost} lost)`
                 : "")

@@ -28,6 +28,9 @@ export interface Measurement {
   readonly kibEach: number
   /** How much the process grew after a tenth of the steps. */
   readonly grownMb: number
+  /** Processor time of the process by the time that went by, in percent of one core. */
+  readonly cpuPercent: number
+  readonly sockets: number
 }
 
 export const nothing: Measurement = {
@@ -41,7 +44,9 @@ export const nothing: Measurement = {
   lost: 0,
   cpuUs: 0,
   kibEach: 0,
-  grownMb: 0
+  grownMb: 0,
+  cpuPercent: 0,
+  sockets: 0
 }
 
 /** Partitions of the topics on Kafka and in memory. */

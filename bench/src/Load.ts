@@ -2,9 +2,10 @@
  * What is published and handled: numbered steps of aggregates, in an order that
  * everybody who measures can make again without keeping it.
  */
-import { Topic } from "@effect-eventbus/core"
+import { Partitioner, Topic } from "@effect-eventbus/core"
 import * as Schema from "effect/Schema"
 import { randomUUID } from "node:crypto"
+import { partitions } from "./Job.js"
 
 /** The payload; 60 bytes of text make an envelope of about 320 bytes. */
 export const Step = Schema.TaggedStruct("Step", {
@@ -46,9 +47,18 @@ export interface Spread {
   readonly aggregates: number
   /** So many of the aggregates have half of the steps. Default: 0. */
   readonly hot?: number | undefined
+  /** Only those of the aggregates that belong to the first of the partitions. */
+  readonly onePartition?: boolean | undefined
   /** One aggregate after the other instead of at random. */
   readonly inTurn?: boolean | undefined
 }
+
+const encoder = new TextEncoder()
+
+const ofFirstPartition = (aggregates: number): ReadonlyArray<number> =>
+  Array.from({ length: aggregates }, (_, aggregate) => aggregate).filter((aggregate) =>
+    Partitioner.partition("murmur2", encoder.encode(idOf(aggregate)), partitions) === 0
+  )
 
 /** Gives the next step's aggregate and its sequence, the same ones each time (mulberry32 with a fixed seed). */
 export const steps = (spread: Spread): () => { readonly aggregate: number; readonly sequence: number } =>
@@ -62,7 +72,8 @@ const turns = ({ aggregates }: Spread) => {
   }
 }
 
-const draws = ({ aggregates, hot = 0 }: Spread) => {
+const draws = ({ aggregates, hot = 0, onePartition }: Spread) => {
+  const some = onePartition === true ? ofFirstPartition(aggregates) : undefined
   const sequences = new Int32Array(aggregates)
   let seed = 42
   let turn = 0
@@ -74,7 +85,9 @@ const draws = ({ aggregates, hot = 0 }: Spread) => {
   }
   return () => {
     const position = turn++
-    const aggregate = hot === 0
+    const aggregate = some !== undefined
+      ? some[random(some.length)]!
+      : hot === 0
       ? random(aggregates)
       : position % 2 === 0
       ? random(hot)

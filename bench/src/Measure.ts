@@ -29,6 +29,8 @@ export const run = (job: Job): Effect.Effect<Measurement> => {
       return Effect.flatMap(Effect.promise(() => import("./Latency.js")), ({ run }) => run(workload, job))
     case "idle":
       return Memory.idle(workload, job)
+    case "resting":
+      return Effect.flatMap(Effect.promise(() => import("./Resting.js")), ({ run }) => run(workload, job))
     case "steady":
       return Memory.steady(workload, job)
   }

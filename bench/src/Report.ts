@@ -66,6 +66,8 @@ const rowOf = (group: ReadonlyArray<Result>, all: ReadonlyArray<Result>): Row =>
     cpuUs: of("cpuUs"),
     kibEach: of("kibEach"),
     grownMb: of("grownMb"),
+    cpuPercent: of("cpuPercent"),
+    sockets: of("sockets"),
     // These never hide behind a median.
     violations: sum(group.map(({ measurement }) => measurement.violations)),
     lost: sum(group.map(({ measurement }) => measurement.lost)),
@@ -92,7 +94,9 @@ export const json = (all: ReadonlyArray<Row>): string =>
       p999Ms: round(row.p999Ms, 3),
       cpuUs: round(row.cpuUs, 2),
       kibEach: round(row.kibEach, 2),
-      grownMb: round(row.grownMb, 1)
+      grownMb: round(row.grownMb, 1),
+      cpuPercent: round(row.cpuPercent, 2),
+      sockets: row.sockets
     })
   ).join("\n")
 
@@ -103,9 +107,15 @@ const cells = (row: Row): ReadonlyArray<string> => [
   row.system,
   row.rate === 0 || row.kibEach > 0 ? "" : number(row.rate),
   Number.isNaN(row.ratioToRaw) || row.kibEach > 0 ? "" : row.ratioToRaw.toFixed(2),
-  row.cpuUs === 0 ? "" : row.cpuUs.toFixed(2),
+  row.sockets > 0
+    ? `${row.cpuPercent.toFixed(1)} % of a core`
+    : row.cpuUs === 0
+    ? ""
+    : row.cpuUs.toFixed(2),
   row.p99Ms === 0 ? "" : `${row.p50Ms.toFixed(2)} / ${row.p99Ms.toFixed(2)} / ${row.p999Ms.toFixed(2)}`,
-  row.kibEach > 0 ? `${row.kibEach.toFixed(1)} KiB each` : `${number(row.rssMb)} MiB`,
+  row.kibEach > 0
+    ? `${row.kibEach.toFixed(1)} KiB each`
+    : `${number(row.rssMb)} MiB${row.sockets > 0 ? `, ${row.sockets} sockets` : ""}`,
   row.violations + row.lost === 0 ? "" : `${row.violations} out of order, ${row.lost} lost`
 ]
 

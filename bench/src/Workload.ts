@@ -60,7 +60,13 @@ export interface Steady extends Common {
   readonly steps: number
 }
 
-export type Workload = Consume | Dispatch | Publish | Latency | Idle | Steady
+/** Subscribes to so many topics that nobody publishes to, and does nothing. */
+export interface Resting extends Common {
+  readonly kind: "resting"
+  readonly subscriptions: number
+}
+
+export type Workload = Consume | Dispatch | Publish | Latency | Idle | Steady | Resting
 
 const thousand: Spread = { aggregates: 1_000 }
 const hot: Spread = { aggregates: 1_000, hot: 10 }
@@ -171,6 +177,25 @@ export const workloads: ReadonlyArray<Workload> = [
     100_000,
     "kafkajs eachMessage"
   ),
+  consume(
+    "kafka",
+    "hot-partition",
+    "no-op, all in one of four partitions",
+    "none",
+    { aggregates: 4_000, onePartition: true },
+    150_000,
+    "kafkajs eachMessage",
+    ["kafkajs eachMessage", "kafkajs eachBatch", "ours"]
+  ),
+  {
+    kind: "resting",
+    name: "kafka-resting",
+    title: "100 subscriptions without messages",
+    transport: "kafka",
+    subscriptions: 100,
+    systems: ["kafkajs", "ours"],
+    raw: "kafkajs"
+  },
   publish("kafka", "single", "publishing one by one", 1, 1),
   publish("kafka", "flight", "publishing, 100 in flight", 100, 1),
   publish("kafka", "batch", "publishing in batches of 1,000", 1, 1_000),
@@ -231,4 +256,6 @@ export const select = (only: ReadonlyArray<string>): ReadonlyArray<Workload> =>
 
 /** What has to lie on a topic for them, by the topic's name without its prefix. */
 export const loadOf = ({ spread, transport }: Consume): string =>
-  `${transport}-${spread.aggregates}${spread.hot === undefined ? "" : `-hot${spread.hot}`}`
+  `${transport}-${spread.aggregates}${spread.onePartition === true ? "-one" : ""}${
+    spread.hot === undefined ? "" : `-hot${spread.hot}`
+  }`

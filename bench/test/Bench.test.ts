@@ -40,15 +40,23 @@ describe("each workload runs with each of its systems, is complete and in order"
       for (const system of workload.systems) {
         const topic = isLoaded ? loadOf(workload) : `new${serial++}`
         if (isLoaded) await filled.get(topic)
-        const steps = workload.kind === "publish" ? Math.max(few >> 1, 2 * workload.batch) : few
-        const measured = await Effect.runPromise(Measure.run(job(workload.name, system, topic, steps)))
+        const steps = workload.kind === "resting"
+          ? 3
+          : workload.kind === "publish"
+          ? Math.max(few >> 1, 2 * workload.batch)
+          : few
+        const own = job(workload.name, system, topic, steps)
+        const measured = await Effect.runPromise(
+          Measure.run(workload.kind === "resting" ? { ...own, seconds: 1 } : own)
+        )
         expect({ system, ...measured }).toMatchObject({
           system,
           n: steps,
           violations: 0,
           lost: 0
         })
-        if (workload.kind !== "idle") expect(measured.rate).toBeGreaterThan(0)
+        if (workload.kind === "resting") expect(measured.sockets).toBeGreaterThan(0)
+        else if (workload.kind !== "idle") expect(measured.rate).toBeGreaterThan(0)
       }
     }, 60_000)
   }

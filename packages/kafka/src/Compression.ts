@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import { kMaxLength } from "node:buffer"
 import { promisify } from "node:util"
 import * as zlib from "node:zlib"
 
@@ -24,7 +25,11 @@ export type Compression = "none" | "gzip" | "snappy" | "lz4" | "zstd"
  */
 export interface Codec {
   readonly compress: (bytes: Uint8Array) => Uint8Array | Promise<Uint8Array>
-  readonly decompress: (bytes: Uint8Array) => Uint8Array | Promise<Uint8Array>
+  /**
+   * A small batch can unpack to far more than there is memory: a codec that can stop does so above `maxBytes`, by throwing
+   * `TooLarge`. What the others give is measured afterwards.
+   */
+  readonly decompress: (bytes: Uint8Array, maxBytes?: number) => Uint8Array | Promise<Uint8Array>
 }
 
 /**
@@ -42,20 +47,32 @@ export type Codecs = Readonly<Partial<Record<Exclude<Compression, "none">, Codec
  * @category codecs
  */
 export const builtIn: Codecs = {
-  gzip: { compress: promisify<Uint8Array, Buffer>(zlib.gzip), decompress: promisify<Uint8Array, Buffer>(zlib.gunzip) },
+  gzip: { compress: promisify<Uint8Array, Buffer>(zlib.gzip), decompress: bounded(zlib.gunzip) },
   ...zstd()
 }
 
 type Callback = (error: Error | null, bytes: Buffer) => void
+type Unpack = (bytes: Uint8Array, options: { readonly maxOutputLength: number }, callback: Callback) => void
+
+/** zlib's threads do it, and stop at the bound. */
+function bounded(unpack: Unpack): Codec["decompress"] {
+  return (bytes, maxBytes = kMaxLength) =>
+    new Promise((resolve, reject) =>
+      unpack(bytes, { maxOutputLength: Math.min(maxBytes, kMaxLength) }, (error, unpacked) => {
+        if (error === null) resolve(unpacked)
+        else reject("code" in error && error.code === "ERR_BUFFER_TOO_LARGE" ? new TooLarge(maxBytes) : error)
+      })
+    )
+}
 
 function zstd(): Codecs {
   const { zstdCompress, zstdDecompress } = zlib as {
     readonly zstdCompress?: (bytes: Uint8Array, callback: Callback) => void
-    readonly zstdDecompress?: (bytes: Uint8Array, callback: Callback) => void
+    readonly zstdDecompress?: Unpack
   }
   return zstdCompress === undefined || zstdDecompress === undefined
     ? {}
-    : { zstd: { compress: promisify(zstdCompress), decompress: promisify(zstdDecompress) } }
+    : { zstd: { compress: promisify(zstdCompress), decompress: bounded(zstdDecompress) } }
 }
 
 /** Kafka's number of each, in a batch's attributes. */
@@ -70,7 +87,7 @@ const names: ReadonlyArray<Compression | undefined> = ["none", "gzip", "snappy",
 export const typeOf = (compression: Compression): number => names.indexOf(compression)
 
 /**
- * A batch is compressed in a way for which there is no codec.
+ * A batch is compressed in a way for which there is no codec, and `TooLarge` where they are more than `maxBytes`.
  *
  * @since 0.1.0
  * @category errors
@@ -89,22 +106,68 @@ export class MissingCodec extends Error {
 }
 
 /**
+ * A batch unpacks to more than is allowed (`kafka.fetchMaxUnpackedBytes`).
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TooLarge extends Error {
+  /**
+   * @since 0.1.0
+   */
+  override readonly name = "TooLarge"
+  /**
+   * @since 0.1.0
+   */
+  constructor(readonly maxBytes: number) {
+    super(`It unpacks to more than ${maxBytes} bytes`)
+  }
+}
+
+/**
  * The records of a batch, decompressed. It throws `MissingCodec` where there is no codec.
  *
  * @since 0.1.0
  * @category codecs
  */
-export const decompress = async (codecs: Codecs, type: number, bytes: Buffer): Promise<Buffer> => {
+export const decompress = async (
+  codecs: Codecs,
+  type: number,
+  bytes: Buffer,
+  maxBytes = Infinity
+): Promise<Buffer> => {
   const name = names[type]
   if (name === "none") return bytes
   const codec = name === undefined ? undefined : codecs[name]
-  if (codec === undefined) throw new MissingCodec(name ?? `type ${type}`)
+  if (name === undefined || codec === undefined) throw new MissingCodec(name ?? `type ${type}`)
   if (name === "snappy" && isFramed(bytes)) {
     const blocks: Array<Buffer> = []
-    for (const block of framed(bytes)) blocks.push(bufferOf(await codec.decompress(block)))
+    let left = maxBytes
+    for (const block of framed(bytes)) {
+      const unpacked = await within(codec, name, block, left)
+      left -= unpacked.length
+      blocks.push(unpacked)
+    }
     return Buffer.concat(blocks)
   }
-  return bufferOf(await codec.decompress(bytes))
+  return within(codec, name, bytes, maxBytes)
+}
+
+const within = async (codec: Codec, name: string, bytes: Buffer, maxBytes: number): Promise<Buffer> => {
+  if (name === "snappy" && snappySize(bytes) > maxBytes) throw new TooLarge(maxBytes)
+  const unpacked = bufferOf(await codec.decompress(bytes, maxBytes))
+  if (unpacked.length > maxBytes) throw new TooLarge(maxBytes)
+  return unpacked
+}
+
+/** A block begins with how long it is when it is unpacked. */
+const snappySize = (bytes: Buffer): number => {
+  let size = 0
+  for (let at = 0, factor = 1; at < Math.min(5, bytes.length); at++, factor *= 0x80) {
+    size += (bytes[at]! & 0x7f) * factor
+    if (bytes[at]! < 0x80) break
+  }
+  return size
 }
 
 const bufferOf = (bytes: Uint8Array): Buffer =>

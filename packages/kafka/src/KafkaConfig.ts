@@ -122,11 +122,16 @@ export interface Options {
    * Default: gzip, and zstd where Node.js has it (22.15).
    */
   readonly codecs?: Codecs | undefined
+  /**
+   * How long a batch that was sent is tried again, also when nobody waits for it any more. Then what comes behind it goes on.
+   * Default: 2 minutes.
+   */
+  readonly deliveryTimeout?: Duration.DurationInput | undefined
   /** The largest message, with key, headers and framing, in bytes; Kafka's own default. Default: 1,048,576. */
   readonly maxMessageBytes?: number | undefined
   /** Bytes that may wait to be sent, before publishing waits. Default: 32 MiB. */
   readonly maxQueuedBytes?: number | undefined
-  /** After how long without a heartbeat the group gives our partitions to others. Default: 30 seconds. */
+  /** After how long without a heartbeat the group gives our partitions to others. Default: 20 seconds. */
   readonly sessionTimeout?: Duration.DurationInput | undefined
   /** How often a heartbeat is sent; at most half of the session timeout. Default: a tenth of it. */
   readonly heartbeatInterval?: Duration.DurationInput | undefined
@@ -139,19 +144,36 @@ export interface Options {
   /** Bytes that a fetch brings, and that a subscription keeps for partitions that take no more at the moment. Default: 8 MiB. */
   readonly fetchBytes?: number | undefined
   /**
+   * The most bytes that compressed records of a partition unpack to at once. One batch that has more is not unpacked: it goes
+   * the way of what can't be read. Default: 64 MiB.
+   */
+  readonly fetchMaxUnpackedBytes?: number | undefined
+  /**
    * Whether the checksum of each record batch is checked before it is read, as `check.crcs` of Java's client says it. It
    * takes about 1 ms per MiB; without it, only damage that leaves no readable records is noticed. Default: true.
    */
   readonly checkCrcs?: boolean | undefined
   /** How consumer groups are named on the broker, and whether topics share one. Default: `per-topic`. */
   readonly groups?: GroupNaming | undefined
+  /**
+   * A name that this process keeps over restarts, and no other process has at the same time (`group.instance.id` of Kafka):
+   * the group takes the restarted process for the one before, and it goes on at once. Closing then leaves the group's place occupied: its
+   * partitions rest until it is back, or the session timeout has passed. Default: none.
+   */
+  readonly groupInstanceId?: string | undefined
   /** How often finished messages are committed. Default: 1 second. */
   readonly commitInterval?: Duration.DurationInput | undefined
   /** After how many finished messages a commit does not wait for its time. Default: 1,000. */
   readonly commitMessages?: number | undefined
-  /** How long subscribing may take. Default: 30 seconds. */
+  /**
+   * How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, and says in the log
+   * every 10 seconds what for. Default: 30 seconds.
+   */
   readonly subscribeTimeout?: Duration.DurationInput | undefined
-  /** How long closing waits for the broker: to confirm what was sent, and the last commits. Default: 5 seconds. */
+  /**
+   * How long closing waits for the broker: to confirm what was sent and the last commits, and to leave the groups. One deadline for
+   * all that closes together. Default: 5 seconds.
+   */
   readonly closeTimeout?: Duration.DurationInput | undefined
 }
 
@@ -181,6 +203,7 @@ export interface Settings {
   readonly batchMessages: number
   readonly compression: Compression
   readonly codecs: Codecs
+  readonly deliveryTimeout: number
   readonly maxMessageBytes: number
   readonly maxQueuedBytes: number
   readonly sessionTimeout: number
@@ -189,8 +212,10 @@ export interface Settings {
   readonly fetchMaxWait: number
   readonly fetchPartitionBytes: number
   readonly fetchBytes: number
+  readonly fetchMaxUnpackedBytes: number
   readonly checkCrcs: boolean
   readonly groups: GroupNaming
+  readonly groupInstanceId: string | undefined
   readonly commitInterval: number
   readonly commitMessages: number
   readonly subscribeTimeout: number
@@ -215,7 +240,7 @@ const millis = (input: Duration.DurationInput | undefined, otherwise: Duration.D
 export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfiguration> => {
   const wrong = ConfigSpec.problems(spec, "kafka", given, inCodeOnly)
   const options: Partial<Options> = Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name)))
-  const sessionTimeout = millis(options.sessionTimeout, "30 seconds")
+  const sessionTimeout = millis(options.sessionTimeout, "20 seconds")
   const settings: Settings = {
     brokers: options.brokers ?? [],
     clientId: options.clientId ?? "effect-eventbus",
@@ -236,6 +261,7 @@ export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfigur
     batchMessages: options.batchMessages ?? 10_000,
     compression: options.compression ?? "none",
     codecs: { ...builtIn, ...options.codecs },
+    deliveryTimeout: millis(options.deliveryTimeout, "2 minutes"),
     maxMessageBytes: options.maxMessageBytes ?? MIB,
     maxQueuedBytes: options.maxQueuedBytes ?? 32 * MIB,
     sessionTimeout,
@@ -244,8 +270,10 @@ export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfigur
     fetchMaxWait: millis(options.fetchMaxWait, "300 millis"),
     fetchPartitionBytes: options.fetchPartitionBytes ?? MIB,
     fetchBytes: options.fetchBytes ?? 8 * MIB,
+    fetchMaxUnpackedBytes: options.fetchMaxUnpackedBytes ?? 64 * MIB,
     checkCrcs: options.checkCrcs ?? true,
     groups: options.groups ?? "per-topic",
+    groupInstanceId: options.groupInstanceId,
     commitInterval: millis(options.commitInterval, "1 second"),
     commitMessages: options.commitMessages ?? 1_000,
     subscribeTimeout: millis(options.subscribeTimeout, "30 seconds"),
@@ -275,6 +303,9 @@ function* problems(
   if (settings.heartbeatInterval * 2 > settings.sessionTimeout && isAsGiven("heartbeatInterval", "sessionTimeout")) {
     yield "kafka.heartbeatInterval: has to be at most half of kafka.sessionTimeout"
   }
+  if (settings.subscribeTimeout < settings.heartbeatInterval && isAsGiven("subscribeTimeout", "heartbeatInterval")) {
+    yield "kafka.subscribeTimeout: has to be at least kafka.heartbeatInterval, by which the group is asked while it gathers"
+  }
   if (settings.compression !== "none" && settings.codecs[settings.compression] === undefined) {
     yield `kafka.compression: there is no codec for "${settings.compression}": give one (option "codecs")`
   }
@@ -288,6 +319,7 @@ function* problems(
     "metadataMaxAge",
     "batchBytes",
     "batchMessages",
+    "deliveryTimeout",
     "maxMessageBytes",
     "maxQueuedBytes",
     "sessionTimeout",
@@ -296,6 +328,7 @@ function* problems(
     "fetchMaxWait",
     "fetchPartitionBytes",
     "fetchBytes",
+    "fetchMaxUnpackedBytes",
     "commitInterval",
     "commitMessages",
     "subscribeTimeout",

@@ -119,6 +119,11 @@ export const spec = {
     default: "none",
     description: "How batches are compressed; other than `gzip`, it needs a codec, which is given in code."
   }),
+  "kafka.deliveryTimeout": ConfigSpec.duration({
+    default: "2 minutes",
+    description:
+      "How long a batch that was sent is tried again, also when nobody waits for it any more. Then what comes behind it goes on."
+  }),
   "kafka.maxMessageBytes": ConfigSpec.integer({
     default: "1048576",
     description: "The largest message, with key, headers and framing, in bytes."
@@ -128,7 +133,7 @@ export const spec = {
     description: "Bytes that may wait to be sent, before publishing waits."
   }),
   "kafka.sessionTimeout": ConfigSpec.duration({
-    default: "30 seconds",
+    default: "20 seconds",
     description: "After how long without a heartbeat the group gives our partitions to others."
   }),
   "kafka.heartbeatInterval": ConfigSpec.duration({
@@ -152,6 +157,11 @@ export const spec = {
     description:
       "Bytes that a fetch brings, and that a subscription keeps for partitions that take no more at the moment."
   }),
+  "kafka.fetchMaxUnpackedBytes": ConfigSpec.integer({
+    default: "67108864",
+    description:
+      "The most bytes that compressed records of a partition unpack to at once. One batch that has more goes the way of what can't be read."
+  }),
   "kafka.checkCrcs": ConfigSpec.boolean({
     default: "true",
     description: "Whether the checksum of each record batch is checked before it is read; about 1 ms per MiB."
@@ -160,6 +170,10 @@ export const spec = {
     default: "per-topic",
     description:
       "The consumer group of a subscription: `<group>.<topic>`, one for each topic, or `<group>`, which all topics share."
+  }),
+  "kafka.groupInstanceId": ConfigSpec.string({
+    description:
+      "A name that this process keeps over restarts (`group.instance.id`): the group takes the restarted process for the one before, and it goes on at once. While it is away, its partitions rest, up to the session timeout."
   }),
   "kafka.commitInterval": ConfigSpec.duration({
     default: "1 second",
@@ -171,11 +185,13 @@ export const spec = {
   }),
   "kafka.subscribeTimeout": ConfigSpec.duration({
     default: "30 seconds",
-    description: "How long subscribing may take."
+    description:
+      "How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, and says in the log what for."
   }),
   "kafka.closeTimeout": ConfigSpec.duration({
     default: "5 seconds",
-    description: "How long closing waits for the broker: to confirm what was sent, and the last commits."
+    description:
+      "How long closing waits for the broker: to confirm what was sent and the last commits, and to leave the groups. One deadline for all that closes together."
   })
 } as const satisfies ConfigSpec.Spec
 
@@ -219,6 +235,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     batchBytes: values["kafka.batchBytes"],
     batchMessages: values["kafka.batchMessages"],
     compression: values["kafka.compression"],
+    deliveryTimeout: values["kafka.deliveryTimeout"],
     maxMessageBytes: values["kafka.maxMessageBytes"],
     maxQueuedBytes: values["kafka.maxQueuedBytes"],
     sessionTimeout: values["kafka.sessionTimeout"],
@@ -227,8 +244,10 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     fetchMaxWait: values["kafka.fetchMaxWait"],
     fetchPartitionBytes: values["kafka.fetchPartitionBytes"],
     fetchBytes: values["kafka.fetchBytes"],
+    fetchMaxUnpackedBytes: values["kafka.fetchMaxUnpackedBytes"],
     checkCrcs: values["kafka.checkCrcs"],
     groups: values["kafka.groups"],
+    groupInstanceId: values["kafka.groupInstanceId"],
     commitInterval: values["kafka.commitInterval"],
     commitMessages: values["kafka.commitMessages"],
     subscribeTimeout: values["kafka.subscribeTimeout"],

@@ -6,14 +6,17 @@
  */
 import type { SubscribeError } from "@effect-eventbus/core/EventBusError"
 import { BrokerUnreachable, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
-import type { Consumer, Service, Source, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type { Consumer, Service, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Assignments from "./internal/Assignments.js"
 import type { Client, KafkaFailure } from "./internal/Client.js"
+import type { Closing } from "./internal/Closing.js"
+import * as FetchPool from "./internal/FetchPool.js"
+import * as Lasting from "./internal/Lasting.js"
+import * as Standing from "./internal/Standing.js"
 import type { GroupNaming, Settings } from "./KafkaConfig.js"
 import { toSubscribeError } from "./KafkaErrors.js"
 import type { KafkaTopics } from "./KafkaTopics.js"
@@ -43,27 +46,41 @@ export const groupOf = (group: string, topic: string, groups: GroupNaming = "per
  * @since 0.1.0
  * @category constructors
  */
-export const make = (client: Client, topics: KafkaTopics, settings: Settings): KafkaConsumer => {
-  let subscriptions = 0
-  return {
-    subscribe: (request, consumer) =>
-      Effect.suspend(() => subscribe(client, topics, settings, request, consumer, String(subscriptions++))).pipe(
-        Effect.annotateLogs({
-          module: "KafkaConsumer",
-          topic: request.topic.name,
-          group: groupOf(request.group, request.topic.name, settings.groups)
-        })
-      )
-  }
-}
-
-const subscribe = (
+export const make = (
   client: Client,
   topics: KafkaTopics,
   settings: Settings,
-  request: SubscribeRequest,
-  consumer: Consumer,
-  id: string
+  closing: Closing
+): Effect.Effect<KafkaConsumer, never, Scope.Scope> =>
+  Effect.map(FetchPool.make(client, settings), (pool) => {
+    let subscriptions = 0
+    return {
+      subscribe: (request, consumer) =>
+        Effect.suspend(() =>
+          subscribe({ client, pool, topics, settings, closing, request, consumer, id: String(subscriptions++) })
+        ).pipe(
+          Effect.annotateLogs({
+            module: "KafkaConsumer",
+            topic: request.topic.name,
+            group: groupOf(request.group, request.topic.name, settings.groups)
+          })
+        )
+    }
+  })
+
+interface Subscribing {
+  readonly client: Client
+  readonly pool: FetchPool.FetchPool
+  readonly topics: KafkaTopics
+  readonly settings: Settings
+  readonly closing: Closing
+  readonly request: SubscribeRequest
+  readonly consumer: Consumer
+  readonly id: string
+}
+
+const subscribe = (
+  { client, closing, consumer, id, pool, request, settings, topics }: Subscribing
 ): Effect.Effect<Source, SubscribeError, Scope.Scope> =>
   Effect.gen(function*() {
     const topic = request.topic.name
@@ -74,14 +91,21 @@ const subscribe = (
       Effect.mapError((error) => error._tag === "KafkaFailure" ? toError(error) : error)
     )
     const scope = yield* Scope.make()
-    const assignments = yield* Assignments.make({ client, topics, settings, request, consumer, group, id }).pipe(
-      Scope.extend(scope)
+    const lasting = yield* Scope.extend(Lasting.make, scope)
+    const assignments = yield* Scope.extend(
+      Assignments.make({ client, pool, topics, settings, request, consumer, group, id, lasting }),
+      scope
     )
     const { committer, membership } = assignments
 
+    // A finalizer can't be interrupted, so a deadline in it would wait for what it gives up.
+    const inTime = <A, E>(step: Effect.Effect<A, E>) =>
+      Effect.suspend(() => Effect.timeoutOption(Effect.interruptible(Effect.disconnect(step)), closing.leftMs))
+
     const close = Effect.gen(function*() {
-      yield* assignments.stop
-      const left = yield* committer.flush(assignments.all(), settings.closeTimeout)
+      closing.begin()
+      yield* inTime(assignments.stop)
+      const left = yield* committer.flush(assignments.all(), closing.leftMs)
       if (left.length > 0) {
         yield* Effect.logWarning("The last commit was not confirmed: messages that were handled will come again").pipe(
           Effect.annotateLogs({ partitions: left.map(({ id }) => id).join(",") })
@@ -89,32 +113,46 @@ const subscribe = (
       }
       assignments.end()
       // Its loop ends first: it would take the answer to leaving for a reason to join again.
-      yield* Scope.close(scope, Exit.void)
-      yield* membership.leave
-      yield* Effect.forEach(assignments.roles, client.release, { discard: true })
-    })
+      yield* inTime(Scope.close(scope, Exit.void))
+      yield* inTime(membership.leave).pipe(
+        // The group finds out by itself when the session times out.
+        Effect.catchAll((error) => Effect.logDebug("Leaving the group failed", error))
+      )
+      yield* inTime(Effect.forEach(assignments.roles, client.release, { concurrency: "unbounded", discard: true }))
+    }).pipe(Effect.ensuring(Effect.sync(() => closing.end())))
     // Interrupting the second of two that close waits for the first.
     const closeOnce = yield* Effect.cached(close)
 
-    const standing = Deferred.await(membership.standing).pipe(
-      Effect.mapError(toError),
-      Effect.timeoutFail({
-        duration: settings.subscribeTimeout,
-        onTimeout: () => {
-          const cause = membership.lastFailure()
-          return cause?.isUnreachable === true
-            ? new BrokerUnreachable({ transport: "kafka", addresses: client.addresses, cause })
-            : new SubscribeFailed({
-              topic,
-              group: request.group,
-              cause: cause ??
-                `the group gave no assignment within ${Duration.format(Duration.millis(settings.subscribeTimeout))}`
-            })
-        }
+    // While the group gathers, the coordinator is asked by heartbeats whether it is there; one of them may be late.
+    const patience = Math.max(settings.subscribeTimeout, 2.5 * settings.heartbeatInterval)
+    const standing = Standing.stands(membership, patience).pipe(
+      Effect.mapError((error) => {
+        if (error._tag === "KafkaFailure") return toError(error)
+        const cause = error.cause
+        return cause === undefined || cause.isUnreachable
+          ? new BrokerUnreachable({ transport: "kafka", addresses: client.addresses, cause })
+          : new SubscribeFailed({ topic, group: request.group, cause })
       })
     )
     yield* Effect.addFinalizer(() => closeOnce)
     yield* Effect.forEach([membership.run, committer.run, assignments.watch], Effect.forkIn(scope), { discard: true })
     yield* Effect.onError(standing, () => closeOnce)
-    return { stop: assignments.stop }
+    const status = Effect.sync((): SourceStatus => ({
+      isConnected: client.isConnected() && membership.isAlive(),
+      partitions: assignments.all().map((partition) => ({
+        topic,
+        partition: partition.id,
+        epoch: partition.options.epoch,
+        position: partition.position,
+        watermark: partition.tracker.watermark,
+        end: partition.logEnd,
+        movedAt: partition.movedAt
+      })),
+      problems: [...lasting.problems(), ...assignments.fetcher.problems()]
+    }))
+    return {
+      stop: assignments.stop,
+      status,
+      failed: Effect.mapError(Deferred.await(membership.broken), toError)
+    }
   })

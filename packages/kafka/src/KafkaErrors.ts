@@ -28,6 +28,8 @@ const misconfigured: Readonly<Record<string, string>> = {
   INVALID_SESSION_TIMEOUT:
     "the broker does not accept kafka.sessionTimeout: see group.min.session.timeout.ms and group.max.session.timeout.ms",
   INCONSISTENT_GROUP_PROTOCOL: "the group is in use by consumers that are not of this library: choose another group",
+  FENCED_INSTANCE_ID: "another process has joined the group with the same kafka.groupInstanceId",
+  UNRELEASED_INSTANCE_ID: "another process is in the group with the same kafka.groupInstanceId",
   INVALID_GROUP_ID: "the broker does not accept the group's name",
   Authentication: "the broker does not accept the user (kafka.sasl)"
 }

@@ -20,6 +20,7 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Client } from "./internal/Client.js"
 import { KafkaFailure } from "./internal/Client.js"
+import type { Closing } from "./internal/Closing.js"
 import { monotonic } from "./internal/monotonic.js"
 import { recordOf, sizeOf } from "./internal/outgoing.js"
 import type { Result } from "./internal/PublishQueue.js"
@@ -48,7 +49,8 @@ export interface KafkaProducer {
 export const make = (
   client: Client,
   topics: KafkaTopics,
-  settings: Settings
+  settings: Settings,
+  closing?: Closing
 ): Effect.Effect<KafkaProducer, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Effect.clock
@@ -136,8 +138,10 @@ export const make = (
     yield* Effect.addFinalizer(() =>
       Effect.gen(function*() {
         phase = "closing"
-        const until = now() + settings.closeTimeout
+        closing?.begin()
+        const until = now() + (closing?.leftMs ?? settings.closeTimeout)
         while (publishing > 0 && now() < until) yield* Effect.sleep("5 millis")
+        closing?.end()
         phase = "closed"
         outbox.expire(Infinity)
       })

@@ -30,6 +30,8 @@ export interface Topic {
   readonly id: string | undefined
   /** The leader of each partition, by its number; −1 while there is none. */
   readonly leaders: ReadonlyArray<number>
+  /** How often each partition's leader has changed, as the broker counts it; −1 on brokers before 2.8. */
+  readonly epochs: ReadonlyArray<number>
   /** When this was known, in milliseconds of a monotonic clock. */
   readonly at: number
 }
@@ -122,7 +124,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
 
     const look = Effect.fnUntraced(function*(name: string) {
       const topic = yield* describe(name)
-      const known: Topic = { name, id: topic.topicId, leaders: leadersOf(topic), at: now() }
+      const known: Topic = { name, id: topic.topicId, leaders: leadersOf(topic), epochs: epochsOf(topic), at: now() }
       topics.set(name, known)
       return known
     })
@@ -200,6 +202,12 @@ const notYet = (error: KafkaFailure): KafkaFailure =>
   error.type === "UNKNOWN_TOPIC_OR_PARTITION"
     ? new KafkaFailure({ type: "LEADER_NOT_AVAILABLE", sent: true, cause: error })
     : error
+
+const epochsOf = (topic: TopicMetadata): ReadonlyArray<number> => {
+  const epochs: Array<number> = []
+  for (const { leaderEpoch, partitionId } of topic.partitionMetadata) epochs[partitionId] = leaderEpoch ?? -1
+  return Array.from(epochs, (epoch) => epoch ?? -1)
+}
 
 const leadersOf = (topic: TopicMetadata): ReadonlyArray<number> => {
   const leaders: Array<number> = []

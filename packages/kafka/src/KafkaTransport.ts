@@ -18,6 +18,8 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { readFile } from "node:fs/promises"
 import type { ConnectionOptions } from "node:tls"
 import * as Client from "./internal/Client.js"
+import { Closing } from "./internal/Closing.js"
+import { monotonic } from "./internal/monotonic.js"
 import * as KafkaConfig from "./KafkaConfig.js"
 import * as KafkaConfigSpec from "./KafkaConfigSpec.js"
 import type { ConnectionState } from "./KafkaConnection.js"
@@ -67,8 +69,9 @@ export const make = (
       )
     )
     const topics = yield* KafkaTopics.make(client, settings)
-    const producer = yield* KafkaProducer.make(client, topics, settings)
-    const consumer = KafkaConsumer.make(client, topics, settings)
+    const closing = new Closing(monotonic(yield* Effect.clock), settings.closeTimeout)
+    const producer = yield* KafkaProducer.make(client, topics, settings, closing)
+    const consumer = yield* KafkaConsumer.make(client, topics, settings, closing)
     return {
       name: "kafka",
       capabilities: {

@@ -8,7 +8,8 @@ const member = (memberId: string, owned: ReadonlyArray<number> = [], generation 
   memberId,
   topics: ["t"],
   generation,
-  owned: new Map([["t", owned]])
+  owned: new Map([["t", owned]]),
+  isNew: false
 })
 
 const of = (assignments: Assignments, memberId: string, topic = "t") => assignments.get(memberId)?.get(topic) ?? []
@@ -79,8 +80,8 @@ describe("Assignor", () => {
 
   it("members get partitions only of topics that they subscribe to", () => {
     const assignments = assign([
-      { memberId: "a", topics: ["t", "u"], generation: -1, owned: new Map() },
-      { memberId: "b", topics: ["t"], generation: -1, owned: new Map() }
+      { memberId: "a", topics: ["t", "u"], generation: -1, owned: new Map(), isNew: false },
+      { memberId: "b", topics: ["t"], generation: -1, owned: new Map(), isNew: false }
     ], new Map([["t", 4], ["u", 3]]))
     expect(of(assignments, "a", "u")).toEqual([0, 1, 2])
     expect(of(assignments, "b", "u")).toEqual([])
@@ -89,10 +90,16 @@ describe("Assignor", () => {
 
   it("what members and the leader tell each other survives the wire, and what can't be read owns nothing", () => {
     const { generation, owned, topics } = member("a", [3, 1], 7)
-    expect(decodeMember("a", encodeMember({ topics, generation, owned }, 2))).toEqual(member("a", [3, 1], 7))
-    const [first] = encodeAssignments(new Map([["a", new Map([["t", [2, 5]]])]]))
-    expect(decodeAssignment(first!.memberAssignment, "t")).toEqual([2, 5])
-    expect(decodeAssignment(first!.memberAssignment, "other")).toEqual([])
-    expect(decodeAssignment(Buffer.alloc(0), "t")).toEqual([])
+    expect(decodeMember("a", encodeMember({ topics, generation, owned, isNew: true }, 2))).toEqual({
+      ...member("a", [3, 1], 7),
+      isNew: true
+    })
+    const [first] = encodeAssignments(new Map([["a", new Map([["t", [2, 5]]])]]), true)
+    expect(decodeAssignment(first!.assignment, "t")).toEqual({ partitions: [2, 5], isNew: true })
+    expect(decodeAssignment(first!.assignment, "other")).toEqual({ partitions: [], isNew: true })
+    expect(decodeAssignment(Buffer.alloc(0), "t")).toEqual({ partitions: [], isNew: false })
+    // In version 0 of the protocol, which has no more fields than these: brokers look into it.
+    expect([...first!.assignment.subarray(0, 2)]).toEqual([0, 0])
+    expect([...encodeMember({ topics, generation, owned, isNew: false }, 2).subarray(0, 2)]).toEqual([0, 0])
   })
 })

@@ -98,6 +98,62 @@ describe("when the broker fails", () => {
     120_000
   )
 
+  it.scopedLive(
+    "connections that have gone silent are found out long before a short session is over, and nothing is lost",
+    () =>
+      Effect.gen(function*() {
+        const service = yield* transport({ brokers: cluster().bootstrap, sessionTimeout: Duration.seconds(6) })
+        const topic = spec()
+        yield* published(service, topic, numbered(3))
+        const { all, consumer, lanes } = finishing()
+        yield* service.subscribe(request(topic, { drainDeadline: Duration.seconds(1) }), consumer)
+        yield* eventually("all arrive", () => all().length === 3)
+        const [proxy] = cluster().proxies
+        // Those that are open carry nothing any more; new ones are served.
+        yield* Effect.acquireRelease(proxy!.freeze, () => proxy!.flow)
+        yield* throughout(
+          "longer than the session, it has the lane that it had",
+          () => lanes.length === 1 && !lanes[0]!.isClosed,
+          "9 seconds"
+        )
+        const other = yield* transport({ brokers: cluster().bootstrap })
+        yield* published(other, topic, numbered(2))
+        yield* eventually("it goes on", () => all().length === 5)
+        expect(all().some(({ maybeDuplicate }) => maybeDuplicate)).toBe(false)
+      }),
+    60_000
+  )
+
+  it.scopedLive(
+    "a broker that stands still: closing has one deadline for commits, groups, what is to be sent and connections",
+    () =>
+      Effect.gen(function*() {
+        const own = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
+        const service = yield* transport({ brokers: cluster().bootstrap, closeTimeout: Duration.seconds(2) }).pipe(
+          Scope.extend(own)
+        )
+        const topics = [spec(), spec(), spec()]
+        const consumers = topics.map(() => makeConsumer())
+        yield* Effect.forEach(topics, (topic, i) =>
+          Effect.zipRight(
+            published(service, topic, numbered(3)),
+            Scope.extend(service.subscribe(request(topic), consumers[i]!.consumer), own)
+          ))
+        yield* eventually("all arrive", () => consumers.every(({ all }) => all().length === 3))
+        yield* Effect.acquireRelease(cluster().nodes[0]!.suspend, () => Effect.orDie(cluster().nodes[0]!.resume))
+        // Something to commit in each, and something to be sent.
+        for (const { lanes: [held] } of consumers) held!.assignment.finish(held!.taken[0]!)
+        const pending = yield* Effect.fork(service.publish(topics[0]!, numbered(1), { timeout: Duration.seconds(20) }))
+        const closing = Date.now()
+        yield* Scope.close(own, Exit.void)
+        const took = Date.now() - closing
+        expect(took).toBeGreaterThan(1_500)
+        expect(took).toBeLessThan(3_800)
+        expect(yield* Fiber.join(pending)).toMatchObject([{ left: { outcome: "unknown" } }])
+      }),
+    60_000
+  )
+
   it.scopedLive("whether brokers can be reached is told, as a stream and by a callback", () =>
     Effect.gen(function*() {
       const told: Array<string> = []

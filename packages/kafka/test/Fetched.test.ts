@@ -33,7 +33,7 @@ const sealed = (batch: Buffer): Buffer => {
   return batch
 }
 
-const fetched = (records: Buffer, from: number, duplicatesBelow = 0, checkCrcs = true) =>
+const fetched = async (records: Buffer, from: number, duplicatesBelow = 0, checkCrcs = true) =>
   decodeRecords(
     {
       topic: "orders",
@@ -46,7 +46,7 @@ const fetched = (records: Buffer, from: number, duplicatesBelow = 0, checkCrcs =
     },
     from,
     duplicatesBelow,
-    { checkCrcs, codecs: {} }
+    { checkCrcs, codecs: {}, fetchMaxUnpackedBytes: Infinity }
   )
 
 const bytes = (maxLength: number) => FastCheck.uint8Array({ maxLength }).map((bytes) => Buffer.from(bytes))

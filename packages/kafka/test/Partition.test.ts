@@ -2,6 +2,7 @@ import type { Transport } from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Fetched } from "../src/internal/Fetched.js"
+import { Lineage } from "../src/internal/Lineage.js"
 import type { PartitionOptions } from "../src/internal/Partition.js"
 import { Partition } from "../src/internal/Partition.js"
 
@@ -33,10 +34,14 @@ const partition = (more: Partial<PartitionOptions> = {}) =>
     maxUnfinished,
     commitMessages: 1_000,
     onRoom: () => {},
+    onChange: () => {},
     onCommit: () => {},
     atMostOnce: false,
     isAlive: () => true,
     settle: () => Effect.void,
+    lineage: new Lineage(-1),
+    leaderEpoch: -1,
+    now: () => 0,
     ...more
   })
 
@@ -46,6 +51,7 @@ const fetched = (messages: Array<Transport.IncomingMessage>, next: number): Fetc
     return messages.length
   },
   next,
+  epochs: [],
   bytes: 0,
   take: (max) => messages.splice(0, max)
 })

@@ -14,6 +14,7 @@ const clientOf = (produce: Answer): Client => {
   return {
     addresses: [],
     connect: () => Effect.void,
+    isConnected: () => true,
     metadata: never,
     coordinator: never,
     release: () => Effect.void,
@@ -32,6 +33,7 @@ export const producerOf = (topic: Transport.TopicSpec, produce: Answer) =>
       name: topic.name,
       id: undefined,
       leaders: Array.from({ length: topic.partitions! }, () => 1),
+      epochs: Array.from({ length: topic.partitions! }, () => 0),
       at: 0
     }
     return yield* KafkaProducer.make(clientOf(produce), {

@@ -58,6 +58,8 @@ const startPatienceMs = 15_000
 
 /** After so long without anything handled a run is given up. */
 const patienceMs = 60_000
+/** Those that are killed again and again may get nothing done in the meantime. */
+const relentlessPatienceMs = 180_000
 
 const folder = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "effect-eventbus-chaos-"))),
@@ -165,7 +167,7 @@ const watching = (run: Run, publisher: Publisher): Effect.Effect<never, Particip
     }
     if (progress.finishes > finishes) moved = performance.now()
     finishes = progress.finishes
-    return performance.now() - moved > patienceMs
+    return performance.now() - moved > (run.options.relentless ? relentlessPatienceMs : patienceMs)
       ? new Stuck({ handled: progress.handled, output: run.output })
       : Effect.sleep("50 millis")
   }).pipe(Effect.forever)
@@ -198,7 +200,9 @@ const story = (run: Run, stage: Stage.Stage, publisher: Publisher) =>
     yield* publisher.finish
     run.poll()
     say(`the end: ${progress.outstanding} to be handled`)
+    const begun = performance.now()
     yield* settledOrStill(run)
+    say(`the end: settled after ${Math.round(performance.now() - begun)} ms, ${progress.outstanding} outstanding`)
     yield* Effect.forEach(run.instances.splice(0), (instance) => instance.stop(30_000), {
       concurrency: "unbounded",
       discard: true
@@ -246,6 +250,7 @@ const chaos = (run: Run, isEnough: () => boolean): Effect.Effect<void, Participa
     const successor = yield* run.startInstance
     instances.splice(index, 0, successor)
     // On a machine that is busy otherwise it may take long to start: nobody is killed before it did anything.
+    if (options.relentless) return
     yield* Effect.timeoutOption(until(() => isEnough() || run.hasHandled(successor.name)), startPatienceMs)
   })
   return Effect.gen(function*() {
@@ -255,17 +260,19 @@ const chaos = (run: Run, isEnough: () => boolean): Effect.Effect<void, Participa
       yield* until(() => isEnough() || performance.now() >= at)
       if (isEnough()) return
       yield* once
-      at = Math.max(at + options.killEverySeconds * 1_000, performance.now() + 500)
+      const every = options.killEverySeconds * 1_000 * (options.relentless ? 0.5 + random() : 1)
+      at = Math.max(at + every, performance.now() + 500)
     }
   })
 }
 
 /** Until nothing is outstanding, or nothing has moved for long: then the judge says what is lost. */
-const settledOrStill = ({ progress }: Run) =>
+const settledOrStill = ({ options, progress }: Run) =>
   Effect.gen(function*() {
+    const stillMs = Math.max(20_000, 4 * options.sessionTimeoutMs)
     let finishes = -1
     let moved = performance.now()
-    while (progress.outstanding > 0 && performance.now() - moved < 20_000) {
+    while (progress.outstanding > 0 && performance.now() - moved < stillMs) {
       if (progress.finishes !== finishes) moved = performance.now()
       finishes = progress.finishes
       yield* Effect.sleep("50 millis")

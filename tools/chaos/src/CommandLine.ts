@@ -6,7 +6,7 @@ import { type Action, defaults, defaultsOf, type Options, presets } from "./Opti
 
 export const usage = `npm run chaos -- [--preset ${Object.keys(presets).join("|")}] [--transport kafka|nats|memory]
   [--seconds N] [--envelopes N] [--instances N] [--aggregates N] [--partitions N] [--nodes 1|3]
-  [--kill-every 5s] [--actions kill,stop,suspend] [--cut] [--cut-every 3s] [--broker-restart] [--restart-every 20s]
+  [--kill-every 5s] [--relentless] [--actions kill,stop,suspend] [--cut] [--cut-every 3s] [--broker-restart] [--restart-every 20s]
   [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
 
 export class InvalidArguments extends Data.TaggedError("InvalidArguments")<{ readonly detail: string }> {
@@ -33,6 +33,7 @@ const flags = {
   partitions: text,
   nodes: text,
   "kill-every": text,
+  relentless: flag,
   actions: text,
   cut: flag,
   "cut-every": text,
@@ -104,6 +105,7 @@ const parsed = (args: ReadonlyArray<string>, seed: number): CommandLine => {
     ...set("partitions", values.partitions, count("partitions", 1)),
     ...set("nodes", values.nodes, (value) => oneOf("nodes", "1", "3")(value) === "3" ? 3 : 1),
     ...set("killEverySeconds", values["kill-every"], seconds("kill-every")),
+    ...(values.relentless === true ? { relentless: true } : {}),
     ...set(
       "actions",
       values.actions,

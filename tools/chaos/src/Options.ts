@@ -12,6 +12,8 @@ export interface Options {
   /** How many events are published at least: beyond `seconds` it goes on until they are. */
   readonly envelopes: number
   readonly killEverySeconds: number
+  /** Whether the next one comes at its time, between half of it and half more, also where nobody got to work since the last. */
+  readonly relentless: boolean
   /** What may happen to an instance. */
   readonly actions: ReadonlyArray<Action>
   /** Whether the connections to the brokers are cut, half-closed, slowed down and frozen, on average so often. */
@@ -43,6 +45,7 @@ export const defaults: Options = {
   partitions: 12,
   envelopes: 0,
   killEverySeconds: 5,
+  relentless: false,
   actions: ["kill", "stop", "suspend"],
   nodes: 1,
   seed: 1,
@@ -72,6 +75,18 @@ export const presets: Readonly<Record<string, Partial<Options>>> = {
     aggregates: 300,
     envelopes: 200_000,
     actions: ["kill", "stop"]
+  },
+  /** Four processes in one Kafka group with its default session; one is killed or suspended every 2 to 6 s, whatever the others are doing. */
+  relentless: {
+    transport: "kafka",
+    seconds: 110,
+    instances: 4,
+    partitions: 12,
+    aggregates: 300,
+    killEverySeconds: 4,
+    relentless: true,
+    actions: ["kill", "suspend"],
+    sessionTimeoutMs: 20_000
   },
   /** Four instances of a partitioned group on NATS; 20 s of calm, 90 s of chaos. */
   partitions: {

@@ -12,15 +12,21 @@ import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import { toInvalidConfiguration } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
-import type { Client, KafkaFailure } from "./Client.js"
-import { reconnect } from "./Client.js"
-import type { CommitRequest, Committer } from "./Committer.js"
+import type { Client } from "./Client.js"
+import { KafkaFailure, reconnect } from "./Client.js"
+import type { Committer } from "./Committer.js"
 import * as CommitterModule from "./Committer.js"
+import type { CommitRequest } from "./Driver.js"
 import type { Fetcher } from "./Fetcher.js"
 import * as FetcherModule from "./Fetcher.js"
+import type { FetchPool } from "./FetchPool.js"
 import * as GroupPlan from "./GroupPlan.js"
+import * as KafkajsGroup from "./KafkajsGroup.js"
+import type { Lasting } from "./Lasting.js"
+import * as LogResets from "./LogResets.js"
 import type { Membership, MembershipOptions } from "./Membership.js"
 import * as MembershipModule from "./Membership.js"
+import { MetadataRoom } from "./MetadataRoom.js"
 import * as Offsets from "./Offsets.js"
 import { Partition } from "./Partition.js"
 import type { Start } from "./Starts.js"
@@ -28,12 +34,15 @@ import * as Starts from "./Starts.js"
 
 export interface AssignmentsOptions {
   readonly client: Client
+  /** Fetches for all subscriptions of the transport. */
+  readonly pool: FetchPool
   readonly topics: KafkaTopics
   readonly settings: Settings
   readonly request: SubscribeRequest
   readonly consumer: Consumer
   readonly group: string
   readonly id: string
+  readonly lasting: Lasting
 }
 
 export interface Assignments {
@@ -51,6 +60,13 @@ export interface Assignments {
   readonly roles: ReadonlyArray<string>
 }
 
+/** How long a partition that begins waits at a time for what ran of it before. */
+const ENDING_MS = 1_000
+const stillEnding = new KafkaFailure({
+  type: "STILL_ENDING",
+  sent: false,
+  cause: "What ran of the partition before has not ended yet"
+})
 /** Several assignments of a partition in one generation are told apart by their epochs. */
 const EPOCHS_PER_GENERATION = 1_024
 
@@ -58,7 +74,8 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
   Effect.gen(function*() {
     const { client, consumer, group, request, settings, topics } = options
     const topic = request.topic.name
-    const fetchRole = `fetch-${options.id}`
+    const clock = yield* Effect.clock
+    const joinRole = `join-${options.id}`
     const partitions = new Map<number, Partition>()
     /** Until they are closed. */
     const lanes = new Map<Partition, { readonly lane: Lane; readonly closed: Deferred.Deferred<void> }>()
@@ -76,25 +93,38 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     // ---- beginning ----
 
+    const room = new MetadataRoom()
+
+    /** It rises with each assignment, also where the group begins to count anew, or nobody knows how far it had come. */
+    const epochOf = (id: number, generation: number, committed: number | undefined): number =>
+      Math.max(
+        (epochs.get(id) ?? -1) + 1,
+        generation * EPOCHS_PER_GENERATION,
+        committed === undefined ? clock.unsafeCurrentTimeMillis() : committed + 1
+      )
+
     const starts = Starts.make({
       client,
       topics,
       request,
-      group,
-      fetchRole,
+      room,
+      isShared: settings.groups === "shared",
+      epochOf,
+      wasOurs: (id) => epochs.has(id),
       membership: () => membership,
       remembered,
       known: topics.known(topic)?.leaders.length ?? 0
     })
 
     /** A partition has one lane at a time, also one that was lost and has come back; and none that may be another's. */
-    const begin = (generation: number) => (start: Start, mark: CommitRequest) =>
+    const begin = (generation: number) => (start: Start, { epoch, request: mark }: Starts.Mark) =>
       Effect.zipRight(
-        closedLanes(start.id),
+        // Not for ever: the group may have something else to say meanwhile.
+        Effect.timeoutFail(closedLanes(start.id), { duration: ENDING_MS, onTimeout: () => stillEnding }),
         Effect.suspend(() => {
           if (isStopped || partitions.has(start.id)) return Effect.void
           if (membership.generation() !== generation) return Effect.fail(Starts.generationIsOver)
-          open(start, generation, mark)
+          open(start, epoch, mark)
           fetcher.wake()
           return Effect.void
         })
@@ -129,9 +159,8 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         Effect.retry(reconnect)
       )
 
-    const open = (start: Start, generation: number, mark: CommitRequest): void => {
+    const open = (start: Start, epoch: number, mark: CommitRequest): void => {
       remembered.delete(start.id)
-      const epoch = Math.max((epochs.get(start.id) ?? -1) + 1, generation * EPOCHS_PER_GENERATION)
       epochs.set(start.id, epoch)
       const partition = new Partition({
         topic,
@@ -141,11 +170,15 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         start: start.offset,
         finished: start.finished,
         duplicatesBelow: start.duplicatesBelow,
+        lineage: start.lineage,
+        leaderEpoch: start.leaderEpoch,
+        now: () => clock.unsafeCurrentTimeMillis(),
         maxAboveWatermark: request.maxAboveWatermark,
         maxUnfinished: request.maxUnfinished,
         commitMessages: settings.commitMessages,
         atMostOnce: request.semantics === "at-most-once",
         onRoom: () => fetcher.wake(),
+        onChange: () => committer.changed(),
         onCommit: () => committer.notify(),
         isAlive: () => membership.isAlive(),
         settle: (...args) => committer.settle(...args)
@@ -195,6 +228,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       for (const partition of gone) {
         partition.end()
         if (partitions.get(partition.id) === partition) partitions.delete(partition.id)
+        fetcher.forget(partition)
       }
       committer.abandon(gone)
     }
@@ -221,49 +255,22 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         )
       })
 
-    const firstOf = (partition: Partition) => Offsets.first(client, topics, fetchRole, topic, partition.id)
-
-    /** The log was cut off, at its beginning by retention, or at its end because the topic was made anew. */
-    const onOutOfRange = Effect.fnUntraced(function*(partition: Partition) {
-      // It may be another topic of that name: what begins anew has its id, or would begin anew once more.
-      yield* topics.refresh(topic)
-      const first = yield* firstOf(partition)
-      if (first > partition.fetchOffset) {
-        yield* Effect.logWarning("Messages were deleted from the topic before they were read").pipe(
-          Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
-        )
-        partition.skipTo(first)
-        return
-      }
-      yield* Effect.logWarning("The topic is shorter than what was read of it; reading begins anew").pipe(
-        Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
-      )
-      yield* beginAnew(partition, first)
-    })
-
-    const onRemade = Effect.fnUntraced(function*(partition: Partition) {
-      const first = yield* firstOf(partition)
-      yield* Effect.logWarning("The topic was deleted and made again; reading begins anew").pipe(
-        Effect.annotateLogs({ partition: partition.id, from: partition.fetchOffset, to: first })
-      )
-      yield* beginAnew(partition, first)
-    })
-
-    const beginAnew = Effect.fnUntraced(function*(partition: Partition, first: number) {
+    const beginAgain = Effect.fnUntraced(function*(partition: Partition, startOf: () => Start) {
       const generation = membership.generation()
       // Whoever gets it meanwhile, begins there: what is committed of the old log means other messages in the new one.
-      partition.beginAnewAt(first)
       committer.notify()
       // A lane that was closed by half would be nobody's.
       yield* Effect.uninterruptible(
         Effect.zipRight(close([partition], drain), Effect.sync(() => forget([partition])))
       )
-      const start: Start = { id: partition.id, offset: first, finished: [], duplicatesBelow: 0 }
+      const start = startOf()
       // Where this fails, joining again finds that the partition is missing.
       yield* Effect.flatMap(starts.mark(start, generation), (mark) => begin(generation)(start, mark)).pipe(
         Effect.tapError(() => Effect.sync(membership.rejoin))
       )
     })
+
+    const resets = LogResets.make({ client, topics, topic, role: Offsets.ROLE, beginAgain })
 
     // ---- the group ----
 
@@ -291,12 +298,13 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       return answer
     })
 
+    const instanceId = instanceOf(settings, topic)
     const membership: Membership = yield* MembershipModule.make({
-      client,
+      driver: KafkajsGroup.make({ client, group, instanceId, joinRole }),
       settings,
-      group,
+      lasting: options.lasting,
       topic,
-      id: options.id,
+      isStatic: instanceId !== undefined,
       fenceAfterMs: settings.sessionTimeout - lastDrain,
       owned: () => [...partitions.keys()],
       isRefusing: () => {
@@ -308,21 +316,21 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       ended: Effect.asVoid(Effect.timeoutOption(closedLanes(), lastDrain)),
       lost
     })
-    const committer: Committer = yield* CommitterModule.make(
-      membership.commit,
+    const committer: Committer = yield* CommitterModule.make({
+      send: membership.commit,
       partitions,
       settings,
-      membership.renew
-    )
+      lasting: options.lasting,
+      room,
+      onUncertain: membership.renew
+    })
     const fetcher: Fetcher = yield* FetcherModule.make({
-      client,
+      pool: options.pool,
       topics,
       settings,
-      topic,
-      role: fetchRole,
+      topic: request.topic,
       partitions,
-      onOutOfRange,
-      onRemade
+      ...resets
     })
 
     const watch = plan.isOutdated.pipe(
@@ -349,6 +357,10 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       }),
       end: () => forget([...partitions.values()]),
       watch,
-      roles: [fetchRole, `join-${options.id}`]
+      roles: [joinRole]
     }
   })
+
+/** A group that all topics share has a member of this process for each of them. */
+const instanceOf = ({ groupInstanceId, groups }: Settings, topic: string): string | undefined =>
+  groupInstanceId === undefined || groups === "per-topic" ? groupInstanceId : `${groupInstanceId}.${topic}`

@@ -11,6 +11,8 @@ export interface Member {
   /** The generation in which it got what it owns; of two that claim a partition, the later one has it. */
   readonly generation: number
   readonly owned: ReadonlyMap<string, ReadonlyArray<number>>
+  /** The group was new when it came, or when somebody came who was there when it came: where it has no position, it never had one. */
+  readonly isNew: boolean
 }
 
 /** By member, by topic. */

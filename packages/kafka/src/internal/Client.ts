@@ -54,6 +54,8 @@ export interface TopicMetadata {
     readonly partitionErrorCode: number
     readonly partitionId: number
     readonly leader: number
+    /** Counts the leaders of the partition; brokers before 2.8 don't say. */
+    readonly leaderEpoch?: number | undefined
     readonly replicas: ReadonlyArray<number>
   }>
 }
@@ -79,9 +81,14 @@ export interface Client {
   /** Of these topics (at least one) and of the brokers. Nothing is created by asking. */
   readonly metadata: (topics: ReadonlyArray<string>) => Effect.Effect<Metadata, KafkaFailure>
   /** The broker that coordinates a group. */
-  readonly coordinator: (group: string) => Effect.Effect<number, KafkaFailure>
-  /** Ends the connections of a role. */
+  readonly coordinator: (
+    group: string,
+    options: { readonly role: string; readonly timeoutMs: number }
+  ) => Effect.Effect<number, KafkaFailure>
+  /** Ends the connections of a role, within a second. */
   readonly release: (role: string) => Effect.Effect<void>
+  /** Whether a connection to some broker is open. From memory. */
+  readonly isConnected: () => boolean
 }
 
 export interface ClientOptions extends Omit<WireOptions, "log" | "sockets"> {
@@ -98,7 +105,9 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
     const runtime = yield* Effect.runtime<never>()
     const bootstrap = options.brokers.map(parseAddress)
     const nodes = new Map<number, Address>()
-    const links = new Map<string, Promise<Link>>()
+    const links = new Map<string, Slot>()
+    /** Those that did not connect or answer when they were last asked. */
+    const doubtful = new Set<string>()
     let isClosed = false
 
     const wire: WireOptions = {
@@ -118,18 +127,20 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
       const key = `${address.host}:${address.port}/${role}`
       const known = links.get(key)
       if (known !== undefined) {
-        const open = await known.catch(() => undefined)
+        const open = await known.opening.catch(() => undefined)
         if (open?.isOpen()) return open
         if (links.get(key) !== known) return linkTo(address, role)
         await open?.dispose()
         if (links.get(key) !== known) return linkTo(address, role)
       }
-      const opening = Wire.open(address, wire)
-      links.set(key, opening)
-      opening.catch(() => {
-        if (links.get(key) === opening) links.delete(key)
+      const slot: Slot = { opening: Wire.open(address, wire), link: undefined }
+      links.set(key, slot)
+      slot.opening.then((link) => {
+        slot.link = link
+      }, () => {
+        if (links.get(key) === slot) links.delete(key)
       })
-      return opening
+      return slot.opening
     }
 
     const link = (address: Address, role: string) =>
@@ -154,6 +165,17 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
         report()
         return Effect.logWarning("A broker can't be reached", error.message).pipe(Effect.annotateLogs({ broker }))
       })
+    /** What the cluster does not have any more is not missing. */
+    const noteGone = Effect.suspend(() => {
+      const known = new Set(Array.from(nodes.values(), addressOf))
+      const gone = [...down].filter((broker) => !known.has(broker))
+      if (gone.length === 0) return Effect.void
+      for (const broker of gone) down.delete(broker)
+      report()
+      return Effect.logInfo("Brokers that could not be reached are not part of the cluster any more").pipe(
+        Effect.annotateLogs({ brokers: gone.join(",") })
+      )
+    })
     const noteUp = ({ host, port }: Address) => {
       const broker = `${host}:${port}`
       up.add(broker)
@@ -169,16 +191,25 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
             try: () => link.send<A>(api, payload, timeoutMs),
             catch: (cause) => fromThrown(cause, true)
           })
-        )
+        ),
+        Effect.tapBoth({
+          onFailure: (error) =>
+            Effect.sync(() => {
+              if (error.isUnreachable) doubtful.add(addressOf(address))
+            }),
+          onSuccess: () =>
+            Effect.sync(() => {
+              doubtful.delete(addressOf(address))
+            })
+        })
       )
 
-    /** Those that are connected first. */
+    /** Those that are connected first, those that did not answer when they were last asked at the end. */
     const candidates = (role: string): ReadonlyArray<Address> => {
-      const all = new Map(
-        [...nodes.values(), ...bootstrap].map((address) => [`${address.host}:${address.port}`, address])
-      )
-      return [...all].sort(([a], [b]) => Number(links.has(`${b}/${role}`)) - Number(links.has(`${a}/${role}`)))
-        .map(([, address]) => address)
+      const all = new Map([...nodes.values(), ...bootstrap].map((address) => [addressOf(address), address]))
+      const rank = (broker: string): number =>
+        doubtful.has(broker) ? 2 : links.get(`${broker}/${role}`)?.link?.isOpen() === true ? 0 : 1
+      return [...all].sort(([a], [b]) => rank(a) - rank(b)).map(([, address]) => address)
     }
 
     const at = <A>(
@@ -215,14 +246,15 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
             nodes.clear()
             for (const { host, nodeId, port } of found.brokers) nodes.set(nodeId, { host, port })
           })
-        )
+        ),
+        Effect.tap(noteGone)
       )
 
-    const coordinator: Client["coordinator"] = (group) =>
-      call<{ errorCode: number; coordinator: { nodeId: number } & Address }>("any", "control", "GroupCoordinator", {
+    const coordinator: Client["coordinator"] = (group, { role, timeoutMs }) =>
+      call<{ errorCode: number; coordinator: { nodeId: number } & Address }>("any", role, "GroupCoordinator", {
         groupId: group,
         coordinatorType: 0
-      }).pipe(
+      }, timeoutMs).pipe(
         Effect.flatMap(({ coordinator, errorCode }) =>
           errorCode !== 0
             ? Effect.fail(failure("GroupCoordinator", errorCode))
@@ -235,11 +267,13 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
 
     const disposeAll = (keys: ReadonlyArray<string>) =>
       Effect.forEach(keys, (key) => {
-        const opening = links.get(key)
+        const slot = links.get(key)
         links.delete(key)
-        // A connection that did not open has nothing to end.
-        return Effect.promise(() => Promise.resolve(opening).then((link) => link?.dispose(), () => undefined))
+        const end = slot?.opening.then((link) => link.dispose(), () => undefined)
+        // One that is not open yet ends when it is, or does not open: nobody waits for that.
+        return slot?.link === undefined ? Effect.void : Effect.promise(() => end ?? Promise.resolve())
       }, { concurrency: "unbounded", discard: true }).pipe(
+        Effect.interruptible,
         Effect.timeoutOption(CLOSE_DEADLINE),
         Effect.asVoid
       )
@@ -263,9 +297,21 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
       connect: (node, role) => at(node, role, (address) => Effect.asVoid(link(address, role))),
       metadata,
       coordinator,
+      isConnected: () => {
+        for (const { link } of links.values()) if (link?.isOpen() === true) return true
+        return false
+      },
       release: (role) => Effect.suspend(() => disposeAll([...links.keys()].filter((key) => key.endsWith(`/${role}`))))
     }
   })
+
+/** A connection, from the moment it is asked for. */
+interface Slot {
+  readonly opening: Promise<Link>
+  link: Link | undefined
+}
+
+const addressOf = ({ host, port }: Address): string => `${host}:${port}`
 
 /** For what is tried again while a broker is away: soon at first, then every second. */
 export const reconnect = Schedule.exponential("100 millis").pipe(
@@ -282,9 +328,9 @@ const fromThrown = (cause: unknown, sent: boolean): KafkaFailure => {
   if (cause instanceof KafkaFailure) return cause
   if (cause instanceof Wire.NotEncoded) return new KafkaFailure({ type: "Encoding", sent: false, cause: cause.cause })
   const name = cause instanceof Error ? cause.name : ""
-  if (name === "KafkaJSRequestTimeoutError") {
-    return new KafkaFailure({ type: sent ? "Timeout" : "Connection", sent, cause })
-  }
+  if (cause instanceof Wire.NotSupported) return new KafkaFailure({ type: "UNSUPPORTED_VERSION", sent: false, cause })
+  if (cause instanceof Wire.NotAnswered) return new KafkaFailure({ type: "Timeout", sent, cause })
+  if (cause instanceof Wire.NotConnected) return new KafkaFailure({ type: "Connection", sent: false, cause })
   if (name.startsWith("KafkaJSSASL") || Wire.typeOf(cause)?.includes("SASL")) {
     return new KafkaFailure({ type: "Authentication", sent: false, cause })
   }

@@ -10,15 +10,14 @@ import * as Option from "effect/Option"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaFailure } from "./Client.js"
 import { failure } from "./Client.js"
+import { CommitTroubles } from "./CommitTroubles.js"
+import type { CommitRequest } from "./Driver.js"
+import type { Lasting } from "./Lasting.js"
+import type { MetadataRoom } from "./MetadataRoom.js"
+import { isTooLarge } from "./MetadataRoom.js"
 import { monotonic } from "./monotonic.js"
 import type { Commit, Partition } from "./Partition.js"
 import { Signal } from "./Signal.js"
-
-export interface CommitRequest {
-  readonly partition: number
-  readonly offset: number
-  readonly metadata: string
-}
 
 /** Sends a commit in the name of the member as it is now; the error code of each partition is the answer. */
 export type Send = (
@@ -28,6 +27,8 @@ export type Send = (
 export interface Committer {
   /** There is something that should not wait for the interval. */
   readonly notify: () => void
+  /** There is something that can wait for the interval. */
+  readonly changed: () => void
   /**
    * Succeeds when the broker has confirmed a commit that covers these offsets. If it is interrupted, or fails,
    * they are not settled, or not any more with the next commit.
@@ -57,16 +58,25 @@ interface Waiter {
 const BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 1_000
 
-export const make = (
-  send: Send,
-  partitions: ReadonlyMap<number, Partition>,
-  settings: Settings,
+export interface CommitterOptions {
+  readonly send: Send
+  readonly partitions: ReadonlyMap<number, Partition>
+  readonly settings: Pick<Settings, "commitInterval" | "requestTimeout" | "sessionTimeout">
+  readonly lasting: Lasting
+  readonly room: MetadataRoom
   /** A commit may still be on its way, and would undo a later one: asks for a new generation, which fences it off. */
-  onUncertain: Effect.Effect<void>
+  readonly onUncertain: Effect.Effect<void>
+}
+
+export const make = (
+  { lasting, onUncertain, partitions, room, send, settings }: CommitterOptions
 ): Effect.Effect<Committer> =>
   Effect.gen(function*() {
+    const now = monotonic(yield* Effect.clock)
+    const troubles = new CommitTroubles(lasting, now, settings.sessionTimeout)
     const uncertain = new Set<Partition>()
     const signal = new Signal()
+    const changed = new Signal()
     const waiters = new Set<Waiter>()
     const alone = yield* Effect.makeSemaphore(1)
     let lastFailure: KafkaFailure | undefined
@@ -89,9 +99,10 @@ export const make = (
         const commits = of().filter((partition) => !partition.hasEnded).map((partition) => {
           // What may still be undone settles nothing.
           const own = uncertain.has(partition) ? [] : included.filter((waiter) => waiter.partition === partition)
-          return { commit: partition.commit(clean, new Set(own.flatMap(({ offsets }) => offsets))), own }
+          return { commit: partition.commit(clean, new Set(own.flatMap(({ offsets }) => offsets)), room.bytes), own }
         })
         if (commits.length === 0) return Effect.succeed(undefined)
+        const sentAt = now()
         return send(
           commits.map(({ commit: { metadata, offset, partition } }) => ({
             partition: partition.id,
@@ -107,16 +118,23 @@ export const make = (
               if (answer.left.sent && answer.left.isUnreachable) {
                 for (const { commit } of commits) uncertain.add(commit.partition)
               }
+              troubles.failed(commits.map(({ commit: { partition } }) => partition), answer.left, sentAt)
               return lastFailure = answer.left
             }
             let failed: KafkaFailure | undefined
             for (const { commit, own } of commits) {
               const code = answer.right.get(commit.partition.id)
-              if (code === 0) confirm(commit, own)
-              else failed = failure("OffsetCommit", code ?? -1)
+              if (code === 0) {
+                confirm(commit, own)
+                troubles.over(commit.partition)
+              } else {
+                failed = failure("OffsetCommit", code ?? -1)
+                troubles.failed([commit.partition], failed, sentAt)
+              }
             }
             return lastFailure = failed
           }),
+          Effect.tap((failed) => failed !== undefined && isTooLarge(failed.type) ? room.refused() : Effect.void),
           Effect.tap((failed) => failed?.sent === true && failed.isUnreachable ? onUncertain : Effect.void)
         )
       }).pipe(alone.withPermits(1))
@@ -126,13 +144,22 @@ export const make = (
       return [...partitions.values()].filter((partition) => partition.needsCommit || waiting.has(partition))
     }
 
-    const run = Effect.gen(function*() {
+    /** A subscription that rests has no timer. */
+    const ticks = changed.wait.pipe(
+      Effect.zipRight(Effect.sleep(settings.commitInterval)),
+      Effect.zipRight(Effect.sync(signal.notify)),
+      Effect.forever
+    )
+
+    const commits = Effect.gen(function*() {
       let backoff = 0
       for (;;) {
         if (backoff > 0) yield* Effect.sleep(backoff)
-        else if (waiters.size === 0) yield* Effect.raceFirst(signal.wait, Effect.sleep(settings.commitInterval))
+        else if (waiters.size === 0) yield* signal.wait
         const before = new Set(waiters)
         const failed = yield* commit(pending, false)
+        // What has changed meanwhile told nobody.
+        if (pending().length > 0) changed.notify()
         if (failed === undefined) {
           backoff = 0
           // Whoever waits since before is not covered: there is no room for it in the metadata until the watermark moves.
@@ -143,6 +170,8 @@ export const make = (
         backoff = Math.min(MAX_BACKOFF_MS, Math.max(BACKOFF_MS, backoff * 2))
       }
     })
+
+    const run = Effect.zipRight(Effect.fork(ticks), commits)
 
     const settle: Committer["settle"] = (partition, offsets) => {
       const failed = (isRetryable: boolean) =>
@@ -164,11 +193,12 @@ export const make = (
     }
 
     const flush: Committer["flush"] = Effect.fnUntraced(function*(own, withinMs) {
-      const now = monotonic(yield* Effect.clock)
       const until = now() + withinMs
       for (;;) {
         // Those that have nothing new are committed as well, to say that they were left clean.
         const done = yield* commit(() => own, true).pipe(
+          // Also in a finalizer: a deadline would wait there for what it gives up.
+          Effect.interruptible,
           Effect.timeoutOption(Math.max(1, until - now()))
         )
         const isConfirmed = Option.isSome(done) && done.value === undefined
@@ -181,6 +211,7 @@ export const make = (
 
     return {
       notify: signal.notify,
+      changed: changed.notify,
       settle,
       flush,
       run,
@@ -191,6 +222,7 @@ export const make = (
         uncertain.clear()
       },
       abandon: (gone) => {
+        for (const partition of gone) troubles.over(partition)
         for (const waiter of waiters) {
           if (!gone.includes(waiter.partition)) continue
           waiters.delete(waiter)

@@ -26,6 +26,8 @@ export interface FetchedOptions {
   readonly next: number
   readonly duplicatesBelow: number
   readonly batches: ReadonlyArray<Batch>
+  /** The epochs of the leaders that wrote them, each with the first offset of it. */
+  readonly epochs: ReadonlyArray<readonly [epoch: number, offset: number]>
 }
 
 /** So many bytes of small messages share memory, as in Node's pool: one that is kept for long keeps no more than that. */
@@ -36,6 +38,8 @@ export interface Fetched {
   readonly left: number
   /** Where to fetch next: after the last batch, whatever it held. */
   readonly next: number
+  /** The epochs of the leaders that wrote what was fetched, each with the first offset of it. */
+  readonly epochs: ReadonlyArray<readonly [epoch: number, offset: number]>
   /** Bytes that are held. */
   readonly bytes: number
   /** The next messages, at most so many. */
@@ -69,6 +73,10 @@ class FetchedRecords implements Fetched {
     }
     this.bytes = bytes
     if (this.batches.length > 0) this.open()
+  }
+
+  get epochs(): FetchedOptions["epochs"] {
+    return this.options.epochs
   }
 
   get next(): number {

@@ -1,34 +1,38 @@
 /**
- * Fetches for one subscription: a loop for each broker that leads some of its
- * partitions. A partition whose lane is full is left out of the request, and so
- * holds up no other.
+ * What one subscription wants fetched, and what becomes of what is fetched. A
+ * partition whose lane is full wants nothing, and so holds up no other.
  */
+import type { Problem, TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
-import * as FiberMap from "effect/FiberMap"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
-import type { Client, KafkaFailure } from "./Client.js"
+import { backoff } from "./backoff.js"
+import type { KafkaFailure } from "./Client.js"
 import { failure, unreadable } from "./Client.js"
+import type { Fetched } from "./Fetched.js"
+import type { FetchPool, Member } from "./FetchPool.js"
+import * as FetchTroubles from "./FetchTroubles.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
-import type { FetchedPartition, FetchResponse } from "./records.js"
-import { bytesOf, decodeRecords, MAX_FACTOR, tooLarge } from "./records.js"
-import { Signal } from "./Signal.js"
+import type { FetchedPartition } from "./records.js"
+import { decodeRecords, MAX_FACTOR, tooLarge, UnreadableBatch } from "./records.js"
+import * as Unpackable from "./Unpackable.js"
 import { errorType } from "./Wire.js"
 
 export interface FetcherOptions {
-  readonly client: Client
+  readonly pool: FetchPool
   readonly topics: KafkaTopics
   readonly settings: Settings
-  readonly topic: string
-  readonly role: string
+  readonly topic: Pick<TopicSpec, "kind" | "name">
   readonly partitions: ReadonlyMap<number, Partition>
   /** The log does not have the offset that was asked for. */
   readonly onOutOfRange: (partition: Partition) => Effect.Effect<void, KafkaFailure>
   /** The topic was deleted and made again. */
   readonly onRemade: (partition: Partition) => Effect.Effect<void, KafkaFailure>
+  /** Another leader leads the partition, that may not have all of what was read. */
+  readonly onNewLeader: (partition: Partition) => Effect.Effect<void, KafkaFailure>
 }
 
 export interface Fetcher {
@@ -36,55 +40,50 @@ export interface Fetcher {
   readonly wake: () => void
   /** Fetches no more; when it has returned nothing is under way. */
   readonly stop: Effect.Effect<void>
+  /** A partition is not fetched from any more. */
+  readonly forget: (partition: Partition) => void
+  /** What can't be fetched now. */
+  readonly problems: () => ReadonlyArray<Problem>
 }
 
-const MAX_REST_MS = 1_000
 /** So many times `fetchBytes` are held in all, also where partitions stand still. */
 const MAX_HELD = 8
 
 export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const { client, partitions, settings, topic, topics } = options
-    const loops = yield* FiberMap.make<number>()
-    const run = yield* FiberMap.runtime(loops)<never>()
+    const { partitions, pool, settings, topics } = options
+    const topic = options.topic.name
     const resting = yield* FiberSet.make()
     const fork = yield* FiberSet.runtime(resting)<never>()
-    const signals = new Map<number, Signal>()
+    const troubles = yield* FetchTroubles.make(topic)
     let isStopped = false
-    let turn = 0
 
     const leaderOf = (partition: Partition): number => topics.known(topic)?.leaders[partition.id] ?? -1
 
     const wake = (): void => {
       if (isStopped) return
+      const leaders = new Set<number>()
       for (const partition of partitions.values()) {
         if (!partition.canFetch) continue
         const leader = leaderOf(partition)
-        if (leader < 0) {
-          rest(partition, Offsets.noLeader)
-          continue
-        }
-        let signal = signals.get(leader)
-        if (signal === undefined) {
-          signals.set(leader, signal = new Signal())
-          run(leader, loop(leader, signal))
-        }
-        signal.notify()
+        if (leader < 0) rest(partition, Offsets.noLeader)
+        else leaders.add(leader)
       }
+      for (const leader of leaders) membership.wake(leader)
     }
 
-    const loop = (node: number, signal: Signal): Effect.Effect<void> =>
-      Effect.gen(function*() {
-        for (;;) {
-          const ready = [...partitions.values()].filter((partition) =>
-            partition.canFetch && leaderOf(partition) === node
-          )
-          const old = ready.filter(isOfTheFormer)
-          if (ready.length === 0 || isFull()) yield* signal.wait
-          else if (old.length > 0) { for (const partition of old) aside(partition, options.onRemade(partition)) }
-          else yield* fetch(node, rotated(ready, turn++))
-        }
-      }).pipe(Effect.annotateLogs({ broker: node }))
+    const ready = (node: number): ReadonlyArray<Partition> => {
+      if (isStopped || isFull()) return []
+      const found: Array<Partition> = []
+      const known = topics.known(topic)
+      for (const partition of partitions.values()) {
+        if (!partition.canFetch || known?.leaders[partition.id] !== node) continue
+        if (isOfTheFormer(partition)) aside(partition, options.onRemade(partition))
+        else if (known.epochs[partition.id] !== partition.leaderEpoch) aside(partition, options.onNewLeader(partition))
+        else found.push(partition)
+      }
+      return found
+    }
 
     const isOfTheFormer = ({ options: { topicId } }: Partition): boolean => {
       const id = topics.known(topic)?.id
@@ -118,78 +117,79 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       return counted >= settings.fetchBytes || held >= MAX_HELD * settings.fetchBytes
     }
 
-    const fetch = (node: number, wanted: ReadonlyArray<Partition>): Effect.Effect<void> =>
-      Effect.gen(function*() {
-        const offsets = new Map(wanted.map((partition) => [partition, partition.fetchOffset]))
-        const response = yield* client.call<FetchResponse>(node, options.role, "Fetch", {
-          maxWaitTime: settings.fetchMaxWait,
-          minBytes: 1,
-          maxBytes: settings.fetchBytes,
-          topics: [{
-            topic,
-            partitions: wanted.map((partition) => ({
-              partition: partition.id,
-              fetchOffset: partition.fetchOffset,
-              maxBytes: bytesOf(settings.fetchPartitionBytes, partition.fetchFactor)
-            }))
-          }]
-        }, settings.fetchMaxWait + settings.requestTimeout)
-        if (response.errorCode !== 0) return yield* failure("Fetch", response.errorCode)
-        for (const fetched of response.partitions) {
-          const partition = partitions.get(fetched.partition)
-          // Meanwhile it may have been taken away, and given again.
-          if (partition === undefined || offsets.get(partition) !== partition.fetchOffset) continue
-          yield* receive(partition, fetched)
-        }
-      }).pipe(
-        Effect.catchAll((error) =>
-          Effect.sync(() => {
-            for (const partition of wanted) rest(partition, error)
-          })
-        ),
-        // A mistake of ours, with one partition perhaps: it must not end the loop of all.
-        Effect.catchAllDefect((defect) =>
-          Effect.zipRight(
-            Effect.logError("Fetching broke down", defect),
-            Effect.sync(() => {
-              for (const partition of wanted) rest(partition, unreadable(defect))
-            })
-          )
-        )
-      )
-
-    const receive = (partition: Partition, fetched: FetchedPartition): Effect.Effect<void> => {
+    const received = (partition: Partition, fetched: FetchedPartition): void => {
+      if (isStopped || partitions.get(partition.id) !== partition) return
       if (fetched.errorCode !== 0) {
         return errorType(fetched.errorCode) === "OFFSET_OUT_OF_RANGE"
-          ? Effect.sync(() => aside(partition, options.onOutOfRange(partition)))
-          : Effect.sync(() => rest(partition, failure("Fetch", fetched.errorCode)))
+          ? aside(partition, options.onOutOfRange(partition))
+          : rest(partition, failure("Fetch", fetched.errorCode))
       }
-      if (fetched.records.length === 0) return Effect.void
+      partition.logEnd = fetched.highWatermark
+      if (fetched.records.length === 0) return
       const from = partition.fetchOffset
-      return Effect.tryPromise({
-        try: () => decodeRecords(fetched, from, partition.options.duplicatesBelow, settings),
-        catch: unreadable
-      }).pipe(
-        Effect.filterOrFail(
-          ({ next }) => next > from || partition.fetchFactor < MAX_FACTOR,
-          () => unreadable(tooLarge(topic, partition.id, from))
-        ),
-        // It may be that nothing that is tried again will help: somebody has to see it.
-        Effect.tapError((error) =>
-          Effect.logError("Records can't be read, and the partition stands still", error.message).pipe(
-            Effect.annotateLogs({ topic, partition: partition.id, offset: from }),
-            Effect.when(() => partition.failures % 60 === 0)
-          )
-        ),
-        Effect.match({
-          onFailure: (error) => rest(partition, error),
-          onSuccess: (decoded) => {
-            if (partition.fetchOffset !== from) return
-            if (decoded.next === from) partition.fetchFactor *= 2
-            else partition.accept(decoded)
-          }
-        })
+      try {
+        const decoded = decodeRecords(fetched, from, partition.options.duplicatesBelow, settings)
+        if (decoded instanceof Promise) unpack(partition, from, decoded)
+        else accept(partition, from, decoded)
+      } catch (error) {
+        failed(partition, from, error)
+      }
+    }
+
+    /** Beside the loop, which goes on with the other partitions. */
+    const unpack = (partition: Partition, from: number, decoding: Promise<Fetched>): void => {
+      partition.isUnpacking = true
+      fork(
+        Effect.tryPromise({ try: () => decoding, catch: (error) => error }).pipe(
+          Effect.ensuring(Effect.sync(() => {
+            partition.isUnpacking = false
+          })),
+          Effect.match({
+            onFailure: (error) => failed(partition, from, error),
+            onSuccess: (decoded) => {
+              try {
+                accept(partition, from, decoded)
+              } catch (error) {
+                failed(partition, from, error)
+              }
+            }
+          }),
+          Effect.zipRight(Effect.sync(wake))
+        )
       )
+    }
+
+    const accept = (partition: Partition, from: number, decoded: Fetched): void => {
+      if (isStopped || partition.fetchOffset !== from) return
+      if (decoded.next > from) partition.accept(decoded)
+      else if (partition.fetchFactor >= MAX_FACTOR) throw tooLarge(topic, partition.id, from)
+      else partition.fetchFactor *= 2
+    }
+
+    const failed = (partition: Partition, from: number, error: unknown): void => {
+      const where = { topic, partition: partition.id, offset: from }
+      if (error instanceof UnreadableBatch) {
+        fork(
+          Effect.logError(
+            options.topic.kind === "envelope"
+              ? "A record batch is not unpacked, and goes the way of what can't be read as one message"
+              : "A record batch is not unpacked, and is passed over",
+            error.message
+          ).pipe(Effect.annotateLogs(where))
+        )
+        const { duplicatesBelow } = partition.options
+        return accept(partition, from, Unpackable.instead(error, options.topic, partition.id, from, duplicatesBelow))
+      }
+      const cause = unreadable(error)
+      if (partition.failures % 60 === 0) {
+        // It may be that nothing that is tried again will help: somebody has to see it.
+        fork(
+          Effect.logError("Records can't be read, and the partition stands still", cause.message).pipe(
+            Effect.annotateLogs(where)
+          )
+        )
+      }
+      rest(partition, cause)
     }
 
     /** Waits, asks who leads the partition now, and goes on. */
@@ -197,10 +197,11 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       if (partition.resting || isStopped) return
       partition.resting = true
       partition.failures++
+      if (partitions.get(partition.id) === partition) troubles.failed(partition.id, error)
       fork(
         Effect.logDebug("Fetching is tried again", error).pipe(
           Effect.when(() => partition.failures % 10 === 1),
-          Effect.zipRight(Effect.sleep(Math.min(MAX_REST_MS, 50 * 2 ** Math.min(partition.failures, 6)))),
+          Effect.zipRight(Effect.sleep(backoff(partition.failures))),
           Effect.zipRight(Offsets.refreshed(topics, topic)),
           Effect.zipRight(Effect.sync(() => {
             partition.resting = false
@@ -211,17 +212,34 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       )
     }
 
+    const member: Member = {
+      topic,
+      ready,
+      received,
+      worked: (all) => {
+        for (const partition of all) {
+          // What can't be read was fetched all right.
+          if (partition.resting || partition.isUnpacking) continue
+          partition.failures = 0
+          troubles.over(partition.id)
+        }
+      },
+      failed: (all, error) => {
+        for (const partition of all) rest(partition, error)
+      }
+    }
+    const membership = pool.join(member)
+    yield* Effect.addFinalizer(() => membership.leave)
+
     return {
       wake,
       stop: Effect.suspend(() => {
         isStopped = true
-        return Effect.zipRight(FiberMap.clear(loops), FiberSet.clear(resting))
-      })
+        return Effect.zipRight(membership.leave, FiberSet.clear(resting))
+      }),
+      forget: (partition) => {
+        if (!partitions.has(partition.id)) troubles.over(partition.id)
+      },
+      problems: troubles.problems
     }
   })
-
-/** Brokers fill a response in the order of the request: each partition is first in turn. */
-const rotated = (ready: ReadonlyArray<Partition>, turn: number): ReadonlyArray<Partition> => {
-  const first = turn % ready.length
-  return [...ready.slice(first), ...ready.slice(0, first)]
-}

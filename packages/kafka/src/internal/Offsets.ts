@@ -5,7 +5,10 @@ import * as CommitMetadata from "../CommitMetadata.js"
 import type { KafkaTopics, Topic } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Client.js"
-import type { Api } from "./Wire.js"
+import type { CommittedOffset } from "./Driver.js"
+
+/** The connections for questions that are answered at once. */
+export const ROLE = "offsets"
 
 /** One of the ends, or the first message that is not older than a time. */
 export type Edge = "earliest" | "latest" | { readonly time: Date }
@@ -39,6 +42,8 @@ export const byLeader = (
 /** What each partition's leader has answered, or why it has not. */
 export interface Listed {
   readonly offsets: ReadonlyMap<number, number>
+  /** The epoch of the leader that has answered for a partition; −1 where the broker does not know of epochs. */
+  readonly epochs: ReadonlyMap<number, number>
   readonly failures: ReadonlyMap<number, KafkaFailure>
 }
 
@@ -53,24 +58,36 @@ export const list = (
 ): Effect.Effect<Listed> =>
   Effect.gen(function*() {
     const offsets = new Map<number, number>()
+    const epochs = new Map<number, number>()
     const failures = new Map<number, KafkaFailure>()
-    yield* Effect.forEach(byLeader(topics.known(topic), partitions), ([leader, own]) =>
+    const known = topics.known(topic)
+    const epochOf = (partition: number): number => known?.epochs[partition] ?? -1
+    yield* Effect.forEach(byLeader(known, partitions), ([leader, own]) =>
       leader < 0
         ? Effect.sync(() => own.forEach((partition) => failures.set(partition, noLeader)))
         : client.call<ListOffsetsResponse>(leader, role, "ListOffsets", {
-          topics: [{ topic, partitions: own.map((partition) => ({ partition, timestamp: timestampOf(edge) })) }]
+          topics: [{
+            topic,
+            partitions: own.map((partition) => ({
+              partition,
+              currentLeaderEpoch: epochOf(partition),
+              timestamp: timestampOf(edge)
+            }))
+          }]
         }).pipe(Effect.match({
           onFailure: (error) => own.forEach((partition) => failures.set(partition, error)),
           onSuccess: ({ responses }) => {
             for (const { errorCode, offset, partition } of responses.flatMap(({ partitions }) => partitions)) {
-              if (errorCode === 0) offsets.set(partition, Number(offset))
-              else failures.set(partition, failure("ListOffsets", errorCode))
+              if (errorCode === 0) {
+                offsets.set(partition, Number(offset))
+                epochs.set(partition, epochOf(partition))
+              } else failures.set(partition, failure("ListOffsets", errorCode))
             }
           }
         })), { concurrency: "unbounded", discard: true })
     // Leaders that are not known, or not any more, are asked for before this is tried again.
     if (failures.size > 0) yield* refreshed(topics, topic)
-    return { offsets, failures }
+    return { offsets, epochs, failures }
   })
 
 /** Of all partitions; fails where one of them has no answer. */
@@ -116,43 +133,14 @@ export interface Committed {
   readonly metadata: Option.Option<CommitMetadata.CommitMetadata>
 }
 
-interface OffsetFetchResponse {
-  readonly errorCode?: number
-  readonly responses: ReadonlyArray<{
-    readonly partitions: ReadonlyArray<
-      {
-        readonly partition: number
-        readonly offset: string
-        readonly metadata: string | null
-        readonly errorCode: number
-      }
-    >
-  }>
-}
-
 /** What the group has committed; partitions without a commit are left out. */
 export const committed = (
-  ask: <A>(api: Api, payload: object) => Effect.Effect<A, KafkaFailure>,
-  group: string,
-  topic: string,
-  partitions: ReadonlyArray<number>
-): Effect.Effect<ReadonlyMap<number, Committed>, KafkaFailure> =>
-  Effect.gen(function*() {
-    const answer = yield* ask<OffsetFetchResponse>("OffsetFetch", {
-      groupId: group,
-      topics: [{ topic, partitions: partitions.map((partition) => ({ partition })) }]
-    })
-    if (answer.errorCode !== undefined && answer.errorCode !== 0) return yield* failure("OffsetFetch", answer.errorCode)
-    const found = new Map<number, Committed>()
-    for (const entry of answer.responses.flatMap(({ partitions }) => partitions)) {
-      if (entry.errorCode !== 0) return yield* failure("OffsetFetch", entry.errorCode)
-      const offset = Number(entry.offset)
-      if (offset < 0) continue
-      found.set(entry.partition, {
-        offset,
-        text: entry.metadata ?? "",
-        metadata: CommitMetadata.decode(offset, entry.metadata)
-      })
-    }
-    return found
-  })
+  answer: ReadonlyArray<CommittedOffset>
+): ReadonlyMap<number, Committed> =>
+  new Map(
+    answer.filter(({ offset }) => offset >= 0).map(({ metadata, offset, partition }) => [partition, {
+      offset,
+      text: metadata ?? "",
+      metadata: CommitMetadata.decode(offset, metadata)
+    }])
+  )

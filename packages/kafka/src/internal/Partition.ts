@@ -10,6 +10,9 @@ import type * as Effect from "effect/Effect"
 import type { Encoded } from "../CommitMetadata.js"
 import * as CommitMetadata from "../CommitMetadata.js"
 import type { Fetched } from "./Fetched.js"
+import type { Lineage } from "./Lineage.js"
+import type { Ranges } from "./ranges.js"
+import { below, merged } from "./ranges.js"
 
 export interface PartitionOptions {
   readonly topic: string
@@ -21,6 +24,12 @@ export interface PartitionOptions {
   readonly start: number
   readonly finished: ReadonlyArray<readonly [from: number, to: number]>
   readonly duplicatesBelow: number
+  /** Under which leaders the messages below `start` were written. */
+  readonly lineage: Lineage
+  /** The leader that has what was read below `start`; −1 where the broker does not know of epochs. */
+  readonly leaderEpoch: number
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
   readonly maxAboveWatermark: number
   /** So many that are taken and unfinished its lane has room for. */
   readonly maxUnfinished: number
@@ -28,6 +37,8 @@ export interface PartitionOptions {
   readonly commitMessages: number
   /** It can be fetched from again. */
   readonly onRoom: () => void
+  /** There is something to commit, where there was nothing. */
+  readonly onChange: () => void
   /** There is enough to commit. */
   readonly onCommit: () => void
   /** Whether messages are settled before they are handled. */
@@ -58,6 +69,16 @@ export class Partition {
   fetchOffset: number
   /** Raised when a batch did not fit into what was fetched. */
   fetchFactor = 1
+  /** It is named in a request that is not answered yet. */
+  isAsked = false
+  /** What was fetched is being unpacked. */
+  isUnpacking = false
+  /** The leader that is known to have what was read; another one is asked first whether it has. */
+  leaderEpoch: number
+  /** Where the log ended when it was fetched from last. */
+  logEnd: number | undefined
+  /** When a message was last offered, or the watermark moved. Milliseconds since the epoch. */
+  movedAt: number
   /** It waits for a while after an error. */
   resting = false
   /** Errors in a row. */
@@ -68,12 +89,16 @@ export class Partition {
   /** The last commit that the broker confirmed, this partition's mark at its beginning at first. */
   committed: { readonly offset: number; readonly metadata: string } | undefined
   bufferedBytes = 0
+  /** Nothing more is handed to its lane, because nothing that it finishes can be committed. */
+  private isHeld = false
   /** Its lane was told to start nothing any more. */
   isRefusing = false
   /** Ascending; kept only where messages are settled before they are handled. */
   private readonly unsettled = new Set<number>()
   /** Where the log begins that has taken the place of this one. */
   private anewAt: number | undefined
+  /** Where other messages begin than those that were read. */
+  private cutOffAt: number | undefined
   private lane: Lane | undefined
   private fetched: Fetched | undefined
   /** The next messages of what was fetched; those before `head` are taken. */
@@ -92,6 +117,8 @@ export class Partition {
   constructor(readonly options: PartitionOptions) {
     this.tracker = OffsetTracker.make(options.start, options.finished)
     this.fetchOffset = options.start
+    this.leaderEpoch = options.leaderEpoch
+    this.movedAt = options.now()
     this.assignment = {
       topic: options.topic,
       partition: options.partition,
@@ -119,25 +146,31 @@ export class Partition {
     this.lane = lane
   }
 
+  /** The next offset that its lane is offered. */
+  get position(): number {
+    return this.buffer[this.head]?.offset ?? this.tracker.position
+  }
+
   get canFetch(): boolean {
-    return this.isOffering && !this.resting && this.isEmpty &&
+    return this.isOffering && !this.isHeld && !this.resting && !this.isAsked && !this.isUnpacking && this.isEmpty &&
       this.tracker.ahead < this.options.maxAboveWatermark
   }
 
   /** What it has can't be taken before something of its own is finished. */
   get standsStill(): boolean {
     return this.head < this.buffer.length &&
-      (this.outstanding >= this.options.maxUnfinished || this.buffer[this.head]!.offset >= this.limit)
+      (this.isHeld || this.outstanding >= this.options.maxUnfinished || this.buffer[this.head]!.offset >= this.limit)
   }
 
   /** What was fetched from `fetchOffset` on. */
   accept(fetched: Fetched): void {
     if (!this.isOffering) return
+    for (const [epoch, offset] of fetched.epochs) this.options.lineage.note(epoch, offset)
     if (fetched.left > 0) this.fetched = fetched
     else {
       // Only gaps: the watermark moves, and no message will say so.
       this.tracker.advance(fetched.next)
-      if (fetched.next > this.fetchOffset) this.version++
+      if (fetched.next > this.fetchOffset) this.changed()
     }
     this.fetchOffset = fetched.next
     this.fetchFactor = 1
@@ -152,17 +185,46 @@ export class Partition {
     if (!this.isEmpty) return
     this.tracker.advance(offset)
     this.fetchOffset = offset
-    this.version++
+    this.changed()
   }
 
   /** Its log is gone, and another has its name: from now on only the beginning of that one is committed. */
   beginAnewAt(offset: number): void {
     this.anewAt = offset
-    this.version++
+    this.changed()
   }
 
+  /** The log was cut off at its end: from this offset on it has other messages than those that were read. */
+  cutAt(offset: number): void {
+    this.cutOffAt = offset
+    this.changed()
+  }
+
+  /** What it has finished means nothing in another log, or in another part of it. */
   get beginsAnew(): boolean {
-    return this.anewAt !== undefined
+    return this.anewAt !== undefined || this.cutOffAt !== undefined
+  }
+
+  /** What is finished, as far as it still is what it was. */
+  get left(): { readonly offset: number; readonly finished: Ranges } {
+    const { cutOffAt = Infinity } = this
+    const finished = this.tracker.finishedAbove()
+    return { offset: Math.min(cutOffAt, this.tracker.watermark), finished: below(cutOffAt, finished) }
+  }
+
+  /** Hands nothing more to its lane for the time being. */
+  hold(): void {
+    this.isHeld = true
+  }
+
+  release(): void {
+    if (!this.isHeld) return
+    this.isHeld = false
+    if (!this.isEmpty) this.schedule()
+    else if (this.canFetch) {
+      this.isWaiting = false
+      this.options.onRoom()
+    }
   }
 
   /** Offers nothing more. */
@@ -191,13 +253,23 @@ export class Partition {
   }
 
   /** What a commit says that settles these offsets, too. They count as finished only once it is confirmed. */
-  commit(clean: boolean, settling: ReadonlySet<number> = nothing): Commit {
-    const offset = this.anewAt ?? this.watermarkAfter(settling)
-    const finished = this.anewAt === undefined ? merged(this.tracker.finishedAbove(), settling, offset) : []
+  commit(clean: boolean, settling: ReadonlySet<number> = nothing, maxBytes?: number): Commit {
+    const { anewAt, cutOffAt = Infinity } = this
+    const offset = anewAt ?? Math.min(cutOffAt, this.watermarkAfter(settling))
+    const finished = anewAt === undefined
+      ? below(cutOffAt, merged(this.tracker.finishedAbove(), settling, offset))
+      : []
     return {
       partition: this,
       offset,
-      metadata: CommitMetadata.encode(offset, { clean: clean && this.isClean, finished }),
+      metadata: CommitMetadata.encode(offset, {
+        clean: clean && this.isClean && !this.beginsAnew,
+        finished,
+        leaderEpoch: anewAt === undefined ? this.options.lineage.before(offset) : -1,
+        // What is committed of a log that took the place of this one has no id yet that is known here.
+        topicId: anewAt === undefined ? this.options.topicId : undefined,
+        epoch: this.options.epoch
+      }, maxBytes),
       version: this.version
     }
   }
@@ -213,7 +285,12 @@ export class Partition {
 
   /** The last commit says more than is true: somebody does not want to settle any more what it settled. */
   retract(): void {
-    this.version++
+    this.changed()
+  }
+
+  private changed(): void {
+    // What comes after it goes with the same commit.
+    if (this.version++ === this.committedVersion) this.options.onChange()
   }
 
   /** Where messages are settled one after the other it is beyond all of them; otherwise the metadata says them. */
@@ -224,10 +301,12 @@ export class Partition {
   }
 
   private finish(offset: number): void {
+    const { watermark } = this.tracker
     if (!this.isOpen || !this.tracker.finish(offset)) return
+    if (this.tracker.watermark !== watermark) this.movedAt = this.options.now()
     this.unsettled.delete(offset)
     this.outstanding--
-    this.version++
+    this.changed()
     if (++this.finishedSince >= this.options.commitMessages) {
       this.finishedSince = 0
       this.options.onCommit()
@@ -251,7 +330,7 @@ export class Partition {
   }
 
   private pump(): void {
-    if (this.isPumping || !this.isOffering || this.lane === undefined) return
+    if (this.isPumping || !this.isOffering || this.isHeld || this.lane === undefined) return
     this.isPumping = true
     try {
       while (!this.isRefused && this.isOffering && this.fill()) {
@@ -260,6 +339,7 @@ export class Partition {
         const taken = this.lane.offer(chunk)
         this.outstanding += taken
         this.head += taken
+        if (taken > 0) this.movedAt = this.options.now()
         if (taken < chunk.length) this.isRefused = true
       }
     } finally {
@@ -287,7 +367,7 @@ export class Partition {
     const { watermark } = this.tracker
     const isFilled = this.make()
     // What was finished before, and gaps, are passed without anybody finishing them.
-    if (this.tracker.watermark > watermark) this.version++
+    if (this.tracker.watermark > watermark) this.changed()
     return isFilled
   }
 
@@ -333,19 +413,3 @@ export class Partition {
 }
 
 const nothing: ReadonlySet<number> = new Set()
-
-type Ranges = ReadonlyArray<readonly [from: number, to: number]>
-
-/** Ascending ranges above an offset, with single offsets added. */
-const merged = (ranges: Ranges, offsets: ReadonlySet<number>, above: number): Ranges => {
-  if (offsets.size === 0) return ranges
-  const all = [...ranges, ...Array.from(offsets, (offset) => [offset, offset + 1] as const)]
-  const found: Array<[number, number]> = []
-  for (const [from, to] of all.sort((a, b) => a[0] - b[0])) {
-    if (to <= above) continue
-    const last = found.at(-1)
-    if (last !== undefined && last[1] >= from) last[1] = Math.max(last[1], to)
-    else found.push([from, to])
-  }
-  return found
-}

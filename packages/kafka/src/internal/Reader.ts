@@ -3,6 +3,9 @@ export class Reader {
   at = 0
   constructor(private readonly buffer: Buffer) {}
 
+  int8(): number {
+    return this.buffer.readInt8(this.at++)
+  }
   int16(): number {
     return this.buffer.readInt16BE((this.at += 2) - 2)
   }
@@ -32,6 +35,28 @@ export class Reader {
     const found: Array<A> = []
     for (let count = this.int32(); count > 0; count--) found.push(one())
     return found
+  }
+  /** A number of variable length, without a sign. */
+  unsigned(): number {
+    let value = 0
+    for (let factor = 1;; factor *= 0x80) {
+      const byte = this.buffer.readUInt8(this.at++)
+      value += (byte & 0x7f) * factor
+      if (byte < 0x80) return value
+    }
+  }
+  compact(): string {
+    return this.text(Math.max(0, this.unsigned() - 1))
+  }
+  compactArray<A>(one: () => A): Array<A> {
+    return Array.from({ length: Math.max(0, this.unsigned() - 1) }, one)
+  }
+  /** Passes fields of later versions. */
+  tags(): void {
+    for (let count = this.unsigned(); count > 0; count--) {
+      this.unsigned()
+      this.skip(this.unsigned())
+    }
   }
   nullable(): Buffer | null {
     const length = this.varint()

@@ -5,15 +5,21 @@
  */
 import type { SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as CommitMetadata from "../CommitMetadata.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Client.js"
-import type { CommitRequest } from "./Committer.js"
+import type { CommitRequest } from "./Driver.js"
+import { Lineage } from "./Lineage.js"
 import type { Membership } from "./Membership.js"
+import type { MetadataRoom } from "./MetadataRoom.js"
+import { isTooLarge } from "./MetadataRoom.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
+import * as Truncation from "./Truncation.js"
+import { errorType } from "./Wire.js"
 
 /** Where a partition begins, and what is known of it. */
 export interface Start {
@@ -21,14 +27,31 @@ export interface Start {
   readonly offset: number
   readonly finished: ReadonlyArray<readonly [from: number, to: number]>
   readonly duplicatesBelow: number
+  /** Under which leaders the messages below `offset` were written. */
+  readonly lineage: Lineage
+  /** The leader that has them; −1 where the broker does not know of epochs. */
+  readonly leaderEpoch: number
+  /** The epoch of the assignment that committed last, as far as anybody has said. */
+  readonly committedEpoch?: number | undefined
+}
+
+/** What says that a partition is in use, and in which epoch. */
+export interface Mark {
+  readonly request: CommitRequest
+  readonly epoch: number
 }
 
 export interface StartsOptions {
   readonly client: Client
   readonly topics: KafkaTopics
   readonly request: SubscribeRequest
-  readonly group: string
-  readonly fetchRole: string
+  readonly room: MetadataRoom
+  /** Whether other topics have the same group. */
+  readonly isShared: boolean
+  /** The epoch of the next assignment of a partition. */
+  readonly epochOf: (id: number, generation: number, committed: number | undefined) => number
+  /** This subscription has had the partition before. */
+  readonly wasOurs: (id: number) => boolean
   readonly membership: () => Membership
   /** What was finished and not confirmed when the group was lost: it need not be handled again. */
   readonly remembered: ReadonlyMap<number, Partition>
@@ -50,10 +73,10 @@ export interface Starts {
   readonly each: (
     ids: ReadonlyArray<number>,
     generation: number,
-    begin: (start: Start, mark: CommitRequest) => Effect.Effect<void, KafkaFailure>
+    begin: (start: Start, mark: Mark) => Effect.Effect<void, KafkaFailure>
   ) => Effect.Effect<Failures, KafkaFailure>
   /** Says, before anything is handled, that a partition is in use; and fixes where a new group began. */
-  readonly mark: (start: Start, generation: number) => Effect.Effect<CommitRequest, KafkaFailure>
+  readonly mark: (start: Start, generation: number) => Effect.Effect<Mark, KafkaFailure>
 }
 
 /** The group may have given the partitions to others. */
@@ -64,10 +87,37 @@ export const generationIsOver = new KafkaFailure({
 })
 
 export const make = (options: StartsOptions): Starts => {
-  const { client, fetchRole, group, known, remembered, request, topics } = options
+  const { client, known, remembered, request, topics } = options
   const topic = request.topic.name
   const list = (ids: ReadonlyArray<number>, edge: Offsets.Edge) =>
-    Offsets.list(client, topics, fetchRole, topic, ids, edge)
+    Offsets.list(client, topics, Offsets.ROLE, topic, ids, edge)
+
+  /** Those that had no position when they were first looked at, and need have none. */
+  const isNew = new Set<number>()
+
+  /**
+   * Whether the group has been in a partition, though it has no position there: the offsets were deleted, or expired. Partitions that
+   * were added meanwhile have none either; those that were added while nobody of the group ran can't be told from these.
+   */
+  const isMissing = (id: number, committed: ReadonlyMap<number, Offsets.Committed>): boolean => {
+    if (options.wasOurs(id)) return true
+    if (isNew.has(id) || id >= known || options.membership().isNew()) return false
+    // A group that other topics have, too, may be older than what this one has to do with it.
+    const hasHistory = committed.size > 0 || !options.isShared
+    if (!hasHistory) isNew.add(id)
+    return hasHistory
+  }
+
+  /** All that is there may have been handled before. */
+  const missing = (id: number, offset: number, end: number) =>
+    Effect.annotateLogs(
+      Effect.logWarning(
+        "The group has been here before, and has no position in this partition: its offsets were deleted or expired, or the " +
+          "partition is new. Reading begins where the subscription says (startFrom): what is below is passed over, and what was " +
+          "there before is marked as possible duplicates"
+      ),
+      { topic, partition: id, from: offset, end }
+    )
 
   /** Of the partitions of one leader. */
   const startsOf = Effect.fnUntraced(function*(
@@ -77,19 +127,117 @@ export const make = (options: StartsOptions): Starts => {
     const ends = yield* list(ids, "latest")
     const begins = yield* beginsOf([...ends.offsets.keys()].filter((id) => !committed.has(id)), ends.offsets)
     const starts: Array<Start> = []
+    const failures = new Map([...ends.failures, ...begins.failures])
     for (const id of ids) {
       const end = ends.offsets.get(id)
+      const leaderEpoch = ends.epochs.get(id) ?? -1
       const commit = committed.get(id)
       const begin = begins.offsets.get(id)
       if (end === undefined) continue
-      if (commit !== undefined) starts.push(afterCommit(id, commit, end))
-      else if (begin !== undefined) starts.push({ id, offset: begin, finished: [], duplicatesBelow: 0 })
+      if (commit !== undefined) {
+        const start = yield* Effect.either(checked(id, commit, end, leaderEpoch))
+        if (Either.isRight(start)) starts.push({ ...start.right, committedEpoch: metadataOf(commit).epoch })
+        else failures.set(id, start.left)
+      } else if (begin !== undefined) {
+        const lineage = new Lineage(leaderEpoch)
+        const isSuspect = isMissing(id, committed)
+        if (isSuspect) yield* missing(id, begin, end)
+        starts.push({ id, offset: begin, finished: [], duplicatesBelow: isSuspect ? end : 0, lineage, leaderEpoch })
+      }
     }
-    return { starts, failures: new Map([...ends.failures, ...begins.failures]) }
+    return { starts, failures }
   })
 
-  const afterCommit = (id: number, commit: Offsets.Committed, end: number): Start => {
-    const { clean, finished } = Option.getOrElse(commit.metadata, () => ({ clean: false, finished: [] }))
+  /** Where nobody says that the log is another one, or shorter, it is the one that was committed of. */
+  const checked = Effect.fnUntraced(function*(id: number, commit: Offsets.Committed, end: number, leaderEpoch: number) {
+    const { leaderEpoch: epoch = -1, topicId } = metadataOf(commit)
+    if (yield* isOfAnother(topicId)) return yield* remade(id, commit, leaderEpoch)
+    if (commit.offset <= end && (epoch < 0 || epoch === leaderEpoch)) return afterCommit(id, commit, end, leaderEpoch)
+    const answer = yield* Truncation.find(client, topics, Offsets.ROLE, topic, {
+      partition: id,
+      position: commit.offset,
+      lineage: new Lineage(epoch)
+    })
+    const cutAt = answer === Truncation.unknown ? undefined : answer.cutAt
+    if (cutAt === undefined && commit.offset <= end) return afterCommit(id, commit, end, leaderEpoch)
+    if (cutAt !== undefined) return yield* afterCut(id, commit, cutAt, leaderEpoch)
+    return yield* beyond(id, commit, end, leaderEpoch)
+  })
+
+  /** What is known of the topic may be older than the commit. */
+  const isOfAnother = (topicId: string | undefined) =>
+    Effect.suspend(() => {
+      const differs = () => {
+        const id = topics.known(topic)?.id
+        return topicId !== undefined && id !== undefined && id !== topicId
+      }
+      return differs() ? Effect.map(topics.refresh(topic), differs) : Effect.succeed(false)
+    })
+
+  const remade = Effect.fnUntraced(function*(id: number, commit: Offsets.Committed, leaderEpoch: number) {
+    const offset = yield* Offsets.first(client, topics, Offsets.ROLE, topic, id)
+    yield* warn(
+      "What the group has committed is of a topic that was deleted, and this one has its name; reading begins anew",
+      id,
+      commit.offset,
+      offset
+    )
+    return { id, offset, finished: [], duplicatesBelow: 0, lineage: new Lineage(leaderEpoch), leaderEpoch }
+  })
+
+  /** What is marked may go beyond the commit: what was in hand when nobody could commit it any more. */
+  const mayBeKnown = ({ metadata, offset }: Offsets.Committed): number =>
+    Option.exists(metadata, ({ clean }) => clean) ? offset : offset + request.maxAboveWatermark + request.maxUnfinished
+
+  const warn = (message: string, partition: number, from: number, to: number) =>
+    Effect.annotateLogs(Effect.logWarning(message), { topic, partition, from, to })
+
+  const afterCut = (id: number, commit: Offsets.Committed, cutAt: number, leaderEpoch: number) =>
+    Effect.as(
+      warn(
+        "The log was cut off at its end, below what the group has committed: others take these offsets; reading begins " +
+          "where it was cut, and these are marked as possible duplicates",
+        id,
+        commit.offset,
+        cutAt
+      ),
+      {
+        id,
+        offset: cutAt,
+        finished: [],
+        duplicatesBelow: mayBeKnown(commit),
+        lineage: new Lineage(metadataOf(commit).leaderEpoch ?? -1),
+        leaderEpoch
+      }
+    )
+
+  /** Nobody knows what was there: at-least-once loses nothing, and at-most-once repeats nothing. */
+  const beyond = Effect.fnUntraced(function*(id: number, commit: Offsets.Committed, end: number, leaderEpoch: number) {
+    const isAtMostOnce = request.semantics === "at-most-once"
+    const offset = isAtMostOnce ? end : yield* Offsets.first(client, topics, Offsets.ROLE, topic, id)
+    yield* warn(
+      isAtMostOnce
+        ? "What the group has committed is beyond the end of the log; reading begins at its end"
+        : "What the group has committed is beyond the end of the log; reading begins anew, and what may be known is marked",
+      id,
+      commit.offset,
+      offset
+    )
+    return {
+      id,
+      offset,
+      finished: [],
+      duplicatesBelow: mayBeKnown(commit),
+      lineage: new Lineage(leaderEpoch),
+      leaderEpoch
+    }
+  })
+
+  const metadataOf = (commit: Offsets.Committed): CommitMetadata.CommitMetadata =>
+    Option.getOrElse(commit.metadata, () => ({ clean: false, finished: [] }))
+
+  const afterCommit = (id: number, commit: Offsets.Committed, end: number, leaderEpoch: number): Start => {
+    const { clean, finished, leaderEpoch: epoch } = metadataOf(commit)
     const former = remembered.get(id)
     const isOurs = former?.committed?.offset === commit.offset && former.committed.metadata === commit.text
     return {
@@ -98,7 +246,9 @@ export const make = (options: StartsOptions): Starts => {
       finished: isOurs ? former.tracker.finishedAbove() : finished,
       duplicatesBelow: clean && !isOurs
         ? 0
-        : Math.min(end, commit.offset + request.maxAboveWatermark + request.maxUnfinished)
+        : Math.min(end, commit.offset + request.maxAboveWatermark + request.maxUnfinished),
+      lineage: isOurs ? former.options.lineage.upTo(former.tracker.watermark) : new Lineage(epoch ?? leaderEpoch),
+      leaderEpoch
     }
   }
 
@@ -107,6 +257,7 @@ export const make = (options: StartsOptions): Starts => {
     const { startFrom } = request
     const where = (listed: Offsets.Listed, of: (id: number, listed: number) => number): Offsets.Listed => ({
       offsets: new Map(Array.from(listed.offsets, ([id, offset]) => [id, of(id, offset)])),
+      epochs: listed.epochs,
       failures: listed.failures
     })
     if (startFrom === "earliest") return yield* list(ids, "earliest")
@@ -114,7 +265,7 @@ export const make = (options: StartsOptions): Starts => {
       // What was added meanwhile is new from its beginning on.
       const added = yield* list(ids.filter((id) => id >= known), "earliest")
       const others = ids.filter((id) => id < known).map((id) => [id, ends.get(id)!] as const)
-      return { offsets: new Map([...added.offsets, ...others]), failures: added.failures }
+      return { offsets: new Map([...added.offsets, ...others]), epochs: added.epochs, failures: added.failures }
     }
     if ("time" in startFrom) {
       return where(yield* list(ids, startFrom), (id, found) => found < 0 ? ends.get(id)! : found)
@@ -125,11 +276,18 @@ export const make = (options: StartsOptions): Starts => {
     )
   })
 
-  const markOf = ({ finished, id, offset }: Start): CommitRequest => ({
-    partition: id,
-    offset,
-    metadata: CommitMetadata.encode(offset, { clean: false, finished }).text
-  })
+  const markOf = ({ committedEpoch, finished, id, lineage, offset }: Start, generation: number): Mark => {
+    const epoch = options.epochOf(id, generation, committedEpoch)
+    const metadata = {
+      clean: false,
+      finished,
+      leaderEpoch: lineage.before(offset),
+      topicId: topics.known(topic)?.id,
+      epoch
+    }
+    const { text } = CommitMetadata.encode(offset, metadata, options.room.bytes)
+    return { request: { partition: id, offset, metadata: text }, epoch }
+  }
 
   /** A mark of a generation that is over would undo what the next owner has committed. */
   const commit = (marks: ReadonlyArray<CommitRequest>, generation: number) =>
@@ -138,7 +296,10 @@ export const make = (options: StartsOptions): Starts => {
       return generation >= 0 && membership.generation() === generation
         // One that is still on its way would undo what is committed later: a new generation fences it off.
         ? Effect.tapError(
-          membership.commit(marks),
+          Effect.tap(membership.commit(marks), (codes) =>
+            [...codes.values()].some((code) => isTooLarge(errorType(code)))
+              ? options.room.refused()
+              : Effect.void),
           (error) => error.sent && error.isUnreachable ? membership.renew : Effect.void
         )
         : Effect.fail(generationIsOver)
@@ -147,7 +308,11 @@ export const make = (options: StartsOptions): Starts => {
   return {
     each: (ids, generation, begin) =>
       Effect.gen(function*() {
-        const committed = yield* Offsets.committed(options.membership().ask, group, topic, ids)
+        // Also of those of others: they tell whether the group has been in the topic.
+        const all = Array.from(topics.known(topic)?.leaders ?? [], (_, id) => id)
+        const committed = Offsets.committed(yield* options.membership().committed([...new Set([...all, ...ids])]))
+        // At first sight: what this member commits itself is no history.
+        for (const id of ids) if (!committed.has(id) && !options.wasOurs(id)) isMissing(id, committed)
         const found = new Map<number, Failed>()
         const failed = (id: number, error: KafkaFailure) => found.set(id, { error, isNew: !committed.has(id) })
         const groups = Offsets.byLeader(topics.known(topic), ids).values()
@@ -155,9 +320,9 @@ export const make = (options: StartsOptions): Starts => {
           Effect.gen(function*() {
             const { failures, starts } = yield* startsOf(own, committed)
             for (const [id, error] of failures) failed(id, error)
-            const marks = new Map(starts.map((start) => [start, markOf(start)]))
+            const marks = new Map(starts.map((start) => [start, markOf(start, generation)]))
             if (marks.size === 0) return
-            const codes = yield* commit([...marks.values()], generation)
+            const codes = yield* commit(Array.from(marks.values(), ({ request }) => request), generation)
             yield* Effect.forEach(marks, ([start, mark]) => {
               const code = codes.get(start.id) ?? -1
               const begun = code === 0 ? begin(start, mark) : Effect.fail(failure("OffsetCommit", code))
@@ -170,8 +335,8 @@ export const make = (options: StartsOptions): Starts => {
         return found
       }),
     mark: (start, generation) => {
-      const mark = markOf(start)
-      return Effect.flatMap(commit([mark], generation), (codes) => {
+      const mark = markOf(start, generation)
+      return Effect.flatMap(commit([mark.request], generation), (codes) => {
         const code = codes.get(start.id) ?? -1
         return code === 0 ? Effect.succeed(mark) : Effect.fail(failure("OffsetCommit", code))
       })

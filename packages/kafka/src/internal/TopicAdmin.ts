@@ -39,7 +39,7 @@ const accepted = (api: string, { topicErrors }: Answers, except: string) =>
     ({ errorCode, errorMessage }) =>
       errorCode === 0 || errorType(errorCode) === except ? Effect.void : Effect.fail(
         new KafkaFailure({
-          type: errorType(errorCode),
+          type: isFenced(errorType(errorCode), errorMessage) ? "NOT_CONTROLLER" : errorType(errorCode),
           sent: true,
           cause: errorMessage ?? `${api} was answered with error ${errorCode}`
         })
@@ -47,12 +47,27 @@ const accepted = (api: string, { topicErrors }: Answers, except: string) =>
     { discard: true }
   )
 
+/** A cluster that has just come back may not know its controller yet, or not have it among its brokers. */
+const controllerOf = (client: Client, topic: string) =>
+  Effect.filterOrFail(
+    Effect.map(client.metadata([topic]), ({ brokers, controllerId }) =>
+      brokers.some(({ nodeId }) => nodeId === controllerId) ? controllerId : undefined),
+    (controllerId) =>
+      controllerId !== undefined,
+    () =>
+      new KafkaFailure({ type: "NOT_CONTROLLER", sent: false, cause: "The cluster has no controller at the moment" })
+  )
+
+/** As long as all brokers are fenced, because they stood still, no number of replicas is small enough. */
+const isFenced = (type: string, message: string | null | undefined): boolean =>
+  type === "INVALID_REPLICATION_FACTOR" && message?.includes("fenced") === true
+
 export const create = Effect.fnUntraced(function*(client: Client, spec: TopicSpec, settings: Settings) {
   const { config, partitions = settings.partitions, replicationFactor = settings.replicationFactor } = wantedOf(
     spec,
     settings
   )
-  const { controllerId } = yield* client.metadata([spec.name])
+  const controllerId = yield* controllerOf(client, spec.name)
   const answer = yield* client.call<Answers>(controllerId, "admin", "CreateTopics", {
     topics: [{
       topic: spec.name,

@@ -28,6 +28,7 @@ export type Api =
   | "CreatePartitions"
   | "CreateTopics"
   | "DescribeConfigs"
+  | "DescribeGroups"
   | "Fetch"
   | "GroupCoordinator"
   | "Heartbeat"
@@ -39,6 +40,7 @@ export type Api =
   | "Metadata"
   | "OffsetCommit"
   | "OffsetFetch"
+  | "OffsetForLeaderEpoch"
   | "Produce"
   | "SaslAuthenticate"
   | "SyncGroup"
@@ -55,6 +57,7 @@ export interface LogEntry {
 
 export interface WireOptions {
   readonly clientId: string
+  /** How long connecting may take: until the broker has said what it speaks, and who we are has been accepted. */
   readonly connectionTimeoutMs: number
   readonly requestTimeoutMs: number
   readonly tls: tls.ConnectionOptions | undefined
@@ -82,7 +85,8 @@ export const open = async (address: Address, options: WireOptions): Promise<Link
     clientId: options.clientId,
     connectionTimeout: options.connectionTimeoutMs,
     requestTimeout: options.requestTimeoutMs,
-    enforceRequestTimeout: true,
+    // It takes no shorter deadline than this one, and counts by the clock on the wall: deadlines are ours.
+    enforceRequestTimeout: false,
     ssl: options.tls ?? null,
     // kafkajs keeps its authenticator in this object.
     sasl: options.sasl === undefined ? null : { ...options.sasl },
@@ -90,20 +94,29 @@ export const open = async (address: Address, options: WireOptions): Promise<Link
     socketFactory: makeSocketFactory(options.sockets)
   })
   restOnIdle(connection)
-  try {
+  const opening = async () => {
     await connection.connect()
-    const versions = await apiVersions(connection, options.connectionTimeoutMs)
+    const versions = await apiVersions(connection)
     connection.setVersions(versions)
     connection.setSupportAuthenticationProtocol(apiKeys["SaslAuthenticate"]! in versions)
     await connection.authenticate()
-    return link(connection, versions)
+    return versions
+  }
+  try {
+    const { connectionTimeoutMs } = options
+    const versions = await within(
+      opening(),
+      connectionTimeoutMs,
+      (millis) => new NotConnected(`The broker was not ready within ${millis} ms`)
+    )
+    return link(connection, versions, options)
   } catch (error) {
     await dispose(connection)
     throw error
   }
 }
 
-const link = (connection: Connection, versions: Versions): Link => {
+const link = (connection: Connection, versions: Versions, options: WireOptions): Link => {
   const lookup = protocol.lookup(versions)
   return {
     isOpen: () => connection.isConnected(),
@@ -112,7 +125,7 @@ const link = (connection: Connection, versions: Versions): Link => {
       const own = ownRequests[api]
       const call = own !== undefined && (versions[own.apiKey]?.maxVersion ?? -1) >= own.apiVersion
         ? requests.callOf(api, own, payload)
-        : lookup(apiKeys[api]!, protocol.requests[api]!)(payload)
+        : lookup(apiKeys[api]!, known(api))(payload)
       const encoded = await encode(
         api === "Produce" && call.request.apiVersion < Produce.VERSION ? produceOf(call.request, payload) : call.request
       )
@@ -120,19 +133,65 @@ const link = (connection: Connection, versions: Versions): Link => {
         ? async (raw: Buffer) => decodeFetchResponse(raw, call.request.apiVersion)
         : call.response.decode
       try {
-        return await connection.send({
-          request: { ...call.request, encode: () => Promise.resolve(encoded) },
-          response: { decode, parse: (decoded: unknown) => Promise.resolve(decoded) },
-          requestTimeout: timeoutMs ?? ("requestTimeout" in call ? call.requestTimeout : undefined) ?? null,
-          logResponseError: false
-        }) as A
+        return await within(
+          connection.send({
+            request: { ...call.request, encode: () => Promise.resolve(encoded) },
+            response: { decode, parse: (decoded: unknown) => Promise.resolve(decoded) },
+            logResponseError: false
+          }) as Promise<A>,
+          timeoutMs ?? Math.max(options.requestTimeoutMs, "requestTimeout" in call ? call.requestTimeout ?? 0 : 0),
+          (millis) => new NotAnswered(`${api} was not answered within ${millis} ms`),
+          // What the broker asked us to hold back for so long is not late.
+          () => connection.requestQueue.throttledUntil - Date.now()
+        )
       } catch (error) {
-        if (isNamed(error, "KafkaJSRequestTimeoutError")) await dispose(connection)
+        if (error instanceof NotAnswered) await dispose(connection)
         throw error
       }
     }
   }
 }
+
+/** A broker that was not ready for requests in time. */
+export class NotConnected extends Error {
+  override readonly name = "NotConnected"
+}
+
+/** A request that was sent, and had no answer in time. */
+export class NotAnswered extends Error {
+  override readonly name = "NotAnswered"
+}
+
+/** By timers that nobody's clock sets. Where the process was asleep, what came meanwhile is looked at first. */
+const within = <A>(
+  promise: Promise<A>,
+  millis: number,
+  late: (millis: number) => Error,
+  extra: () => number = () => 0
+): Promise<A> =>
+  new Promise<A>((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined
+    let grace: NodeJS.Immediate | undefined
+    const begin = (delay: number): void => {
+      timer = setTimeout(() => {
+        const more = extra()
+        if (more > 0) return begin(more)
+        grace = setImmediate(() => reject(late(millis)))
+      }, delay)
+    }
+    begin(millis)
+    const end = () => {
+      clearTimeout(timer)
+      clearImmediate(grace)
+    }
+    promise.then((value) => {
+      end()
+      resolve(value)
+    }, (error: unknown) => {
+      end()
+      reject(error instanceof Error ? error : new Error(String(error)))
+    })
+  })
 
 /** A request that can't be written, whatever connection it is given to: nothing of it was sent. */
 export class NotEncoded extends Error {
@@ -156,10 +215,24 @@ const produceOf = ({ apiVersion }: { readonly apiVersion: number }, payload: obj
   }
 })
 
+/** The broker is too old for a request that kafkajs doesn't have either. */
+export class NotSupported extends Error {
+  override readonly name = "NotSupported"
+}
+
+const known = (api: Api) => {
+  const definition = protocol.requests[api]
+  if (definition === undefined) throw new NotSupported(`The broker does not know ${api} in the version that is needed`)
+  return definition
+}
+
 /** Where the broker speaks these versions, they are used. */
 const ownRequests: { readonly [api: string]: OwnRequest | undefined } = {
+  Fetch: requests.fetch,
   IncrementalAlterConfigs: requests.incrementalAlterConfigs,
+  ListOffsets: requests.listOffsets,
   Metadata: requests.metadata,
+  OffsetForLeaderEpoch: requests.offsetForLeaderEpoch,
   Produce: requests.produce
 }
 
@@ -167,11 +240,11 @@ interface Versions {
   readonly [key: number]: { readonly minVersion: number; readonly maxVersion: number }
 }
 
-const apiVersions = async (connection: Connection, timeoutMs: number): Promise<Versions> => {
+const apiVersions = async (connection: Connection): Promise<Versions> => {
   for (const version of API_VERSIONS) {
     try {
       const call = protocol.requests["ApiVersions"]!.protocol({ version })()
-      const response = await connection.send({ ...call, requestTimeout: timeoutMs, logResponseError: false }) as {
+      const response = await connection.send({ ...call, logResponseError: false }) as {
         readonly apiVersions: ReadonlyArray<{ apiKey: number; minVersion: number; maxVersion: number }>
       }
       return Object.fromEntries(response.apiVersions.map(({ apiKey, ...range }) => [apiKey, range]))
@@ -232,8 +305,12 @@ const makeLogger = (log: WireOptions["log"]): unknown =>
 const types = new Map(protocolErrors.errorCodes.map(({ code, type }) => [code, type]))
 const newerTypes = new Map([
   [87, "INVALID_RECORD"],
+  [89, "THROTTLING_QUOTA_EXCEEDED"],
   [90, "PRODUCER_FENCED"],
-  [100, "UNKNOWN_TOPIC_ID"]
+  [100, "UNKNOWN_TOPIC_ID"],
+  [103, "INCONSISTENT_TOPIC_ID"],
+  [106, "FETCH_SESSION_TOPIC_ID_ERROR"],
+  [111, "UNRELEASED_INSTANCE_ID"]
 ])
 
 /** The name of one of the protocol's error codes. */

@@ -79,10 +79,13 @@ declare module "kafkajs/src/consumer/assignerProtocol.js" {
       readonly decode: (bytes: Buffer) => { readonly topics: ReadonlyArray<string>; readonly userData: Buffer | null }
     }
     readonly MemberAssignment: {
-      readonly encode: (assignment: { version: number; assignment: Record<string, Array<number>> }) => Buffer
-      readonly decode: (
-        bytes: Buffer
-      ) => { readonly assignment: { readonly [topic: string]: ReadonlyArray<number> | undefined } } | null
+      readonly encode: (
+        assignment: { version: number; assignment: Record<string, Array<number>>; userData: Buffer }
+      ) => Buffer
+      readonly decode: (bytes: Buffer) => {
+        readonly assignment: { readonly [topic: string]: ReadonlyArray<number> | undefined }
+        readonly userData: Buffer | null
+      } | null
     }
   }
   export default protocol

@@ -7,6 +7,7 @@ import { typeOf } from "../Compression.js"
 import { crc32c } from "./crc32c.js"
 import type { ProducerId, WireRecord } from "./PublishQueue.js"
 import { Reader } from "./Reader.js"
+import { Writer } from "./Writer.js"
 
 export interface ProduceRequest extends ProducerId {
   readonly acks: number
@@ -25,6 +26,8 @@ export interface ProducePartition {
 
 export interface ProduceResponse {
   readonly topics: ReadonlyArray<{ readonly topicName: string; readonly partitions: ReadonlyArray<ProduceAnswer> }>
+  /** For so long the broker wants no other request; where kafkajs has read the answer, its connection waits instead. */
+  readonly throttleMs?: number | undefined
 }
 
 /** What the broker says of a batch. */
@@ -88,7 +91,7 @@ export const encode = async (request: ProduceRequest): Promise<Buffer> => {
 }
 
 /** The answer in version 8. */
-export const decode = (raw: Buffer): ProduceResponse & { readonly clientSideThrottleTime: number } => {
+export const decode = (raw: Buffer): ProduceResponse => {
   const reader = new Reader(raw)
   const topics = reader.array(() => ({
     topicName: reader.string(),
@@ -107,8 +110,7 @@ export const decode = (raw: Buffer): ProduceResponse & { readonly clientSideThro
       }
     })
   }))
-  // By this name kafkajs's connection waits for as long.
-  return { topics, clientSideThrottleTime: reader.int32() }
+  return { topics, throttleMs: reader.int32() }
 }
 
 /** The records of a batch, and how many bytes each of them has after its length. */
@@ -222,49 +224,4 @@ const varintSize = (value: number): number => {
   let size = 3
   for (let rest = value / 0x10_0000; rest >= 1; rest /= 0x80) size++
   return size
-}
-
-class Writer {
-  at = 0
-  constructor(readonly buffer: Buffer) {}
-
-  int8(value: number): void {
-    this.buffer[this.at++] = value
-  }
-  int16(value: number): void {
-    this.at = this.buffer.writeInt16BE(value, this.at)
-  }
-  int32(value: number): void {
-    this.at = this.buffer.writeInt32BE(value, this.at)
-  }
-  /** Of up to 53 bits, and not negative. */
-  int64(value: number): void {
-    this.buffer.writeInt32BE(Math.floor(value / 0x1_0000_0000), this.at)
-    this.buffer.writeUInt32BE(value % 0x1_0000_0000, this.at + 4)
-    this.at += 8
-  }
-  bytes(bytes: Uint8Array): void {
-    this.buffer.set(bytes, this.at)
-    this.at += bytes.length
-  }
-  nullable(bytes: Buffer | null): void {
-    if (bytes === null) return this.int8(1) // -1
-    this.varint(bytes.length)
-    this.bytes(bytes)
-  }
-  header(name: string, value: string | Buffer): void {
-    this.text(name)
-    if (typeof value === "string") this.text(value)
-    else this.nullable(value)
-  }
-  /** Zigzag, of a number that is not negative. */
-  varint(value: number): void {
-    let rest = value * 2
-    for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) this.buffer[this.at++] = (rest % 0x80) | 0x80
-    this.buffer[this.at++] = rest
-  }
-  private text(text: string): void {
-    this.varint(Buffer.byteLength(text))
-    this.at += this.buffer.write(text, this.at)
-  }
 }

@@ -31,20 +31,24 @@ export interface AbortedTransaction {
 
 export interface FetchResponse {
   readonly errorCode: number
+  /** Of the session that the broker keeps; 0 where it keeps none. */
+  readonly sessionId: number
+  /** For so long the broker wants no other fetch. */
+  readonly throttleMs: number
   readonly partitions: ReadonlyArray<FetchedPartition>
 }
 
 export const decodeFetchResponse = (raw: Buffer, version: number): FetchResponse => {
   const reader = new Reader(raw)
-  reader.int32() // throttle time
+  const throttleMs = reader.int32()
   const errorCode = version >= 7 ? reader.int16() : 0
-  if (version >= 7) reader.int32() // session
+  const sessionId = version >= 7 ? reader.int32() : 0
   const partitions: Array<FetchedPartition> = []
   for (let topics = reader.int32(); topics > 0; topics--) {
     const topic = reader.string()
     for (let count = reader.int32(); count > 0; count--) partitions.push(fetchedPartition(reader, topic, version))
   }
-  return { errorCode, partitions }
+  return { errorCode, sessionId, throttleMs, partitions }
 }
 
 const fetchedPartition = (reader: Reader, topic: string, version: number): FetchedPartition => {
@@ -64,6 +68,7 @@ const fetchedPartition = (reader: Reader, topic: string, version: number): Fetch
 
 const HEADER = 61
 const LENGTH_AT = 8
+const LEADER_EPOCH_AT = 12
 const MAGIC_AT = 16
 const CRC_AT = 17
 const ATTRIBUTES_AT = 21
@@ -85,60 +90,200 @@ export const tooLarge = (topic: string, partition: number, offset: number): Fetc
     `The record batch of ${topic}[${partition}] at offset ${offset} says that it is larger than can be fetched`
   )
 
+/** A compressed batch whose records are larger than they may be, or a batch in a format that is not read: it is not damaged. */
+export class UnreadableBatch extends Error {
+  override readonly name = "UnreadableBatch"
+  constructor(
+    message: string,
+    readonly batch: {
+      readonly offset: number
+      readonly next: number
+      readonly timestamp: number
+      readonly bytes: Buffer
+    }
+  ) {
+    super(message)
+  }
+}
+
+/** A batch as it was fetched. */
+interface Raw {
+  readonly header: BatchHeader
+  readonly payload: Buffer
+  /** With its header. */
+  readonly bytes: Buffer
+}
+
 /**
- * What was in the record batches of a partition from `from` on, without the messages of aborted transactions.
+ * What was in the record batches of a partition from `from` on, without the messages of aborted transactions. At once
+ * where nothing is compressed. It throws, or rejects, where not even the first of them can be read.
  */
-export const decodeRecords = async (
+export const decodeRecords = (
   fetched: FetchedPartition,
   from: number,
   duplicatesBelow: number,
-  { checkCrcs, codecs }: Pick<Settings, "checkCrcs" | "codecs">
-): Promise<Fetched.Fetched> => {
+  settings: Pick<Settings, "checkCrcs" | "codecs" | "fetchMaxUnpackedBytes">
+): Fetched.Fetched | Promise<Fetched.Fetched> => {
   const { partition, topic } = fetched
+  const { epochs, error, errorAt, next, raw } = split(fetched, from, settings.checkCrcs)
   const where = `${topic}[${partition}]`
+  const reading = { where, from, next, error, errorAt }
+  const done = ({ batches, next }: Read) =>
+    Fetched.make({
+      topic,
+      partition,
+      from,
+      next,
+      duplicatesBelow,
+      batches,
+      epochs: epochs.filter(([, offset]) => offset < next)
+    })
+  return raw.some(isCompressed)
+    ? unpacked(raw, reading, settings).then(done)
+    : done(plain(raw, reading))
+}
+
+interface Reading {
+  readonly where: string
+  readonly from: number
+  /** Where it ends if everything can be read. */
+  readonly next: number
+  /** Why what comes then can't be read, and where that is. */
+  readonly error: unknown
+  readonly errorAt: number
+}
+
+interface Read {
+  readonly batches: ReadonlyArray<Fetched.Batch>
+  readonly next: number
+}
+
+/** The batches as they stand there, as far as their headers and checksums are right. */
+const split = (fetched: FetchedPartition, from: number, checkCrcs: boolean) => {
   const records = owned(fetched.records)
-  const batches: Array<Fetched.Batch> = []
+  const raw: Array<Raw> = []
+  const epochs: Array<readonly [epoch: number, offset: number]> = []
   const isAborted = abortedFilter(fetched.aborted)
   let next = from
   let at = 0
+  let error: unknown
   try {
-    while (records.length - at >= HEADER) {
+    while (records.length - at > MAGIC_AT) {
       const size = LENGTH_AT + 4 + records.readInt32BE(at + LENGTH_AT)
       const magic = records.readInt8(at + MAGIC_AT)
-      if (magic === 0 || magic === 1) throw new Error(`Record format ${magic} of ${where} is older than Kafka 0.11`)
+      if (magic === 0 || magic === 1) throw new OldFormat(magic)
       if (magic !== 2) throw new Fetched.DamagedRecords(`there is no record format ${magic}`)
+      if (records.length - at < HEADER) break
       if (size < HEADER) throw new Fetched.DamagedRecords("it is shorter than its header")
       if (records.length - at < size) break
       if (checkCrcs && crc32c(records, at + ATTRIBUTES_AT, at + size) !== records.readUInt32BE(at + CRC_AT)) {
         throw new Fetched.DamagedRecords("its checksum is another")
       }
       const header = batchHeader(records, at)
-      if (header.lastOffset >= from && !isAborted(header, records, at) && !header.isControl) {
-        batches.push(await batchOf(header, records.subarray(at + HEADER, at + size), from, codecs))
+      if (header.lastOffset >= from) {
+        if (!isAborted(header, records, at) && !header.isControl) {
+          const bytes = records.subarray(at, at + size)
+          raw.push({ header, payload: bytes.subarray(HEADER), bytes })
+        }
+        const last = epochs.at(-1)
+        if (last === undefined || last[0] !== header.leaderEpoch) epochs.push([header.leaderEpoch, header.baseOffset])
       }
       next = Math.max(next, header.lastOffset + 1)
       at += size
     }
-  } catch (error) {
-    // What comes before it can be handled.
-    if (next === from) throw located(error, where, int64(records, at))
+  } catch (thrown) {
+    error = thrown
   }
-  return Fetched.make({ topic, partition, from, next, duplicatesBelow, batches })
+  return { raw, epochs, next, error, errorAt: error === undefined ? next : int64(records, at) }
 }
 
-const batchOf = async (header: BatchHeader, payload: Buffer, from: number, codecs: Codecs): Promise<Fetched.Batch> => {
+const plain = (raw: ReadonlyArray<Raw>, reading: Reading): Read => {
+  const batches: Array<Fetched.Batch> = []
+  for (const one of raw) {
+    try {
+      batches.push(batchOf(one, one.payload, reading.from))
+    } catch (error) {
+      return readBefore(one, batches, error, reading)
+    }
+  }
+  return readUpTo(batches, reading)
+}
+
+/** In their order, and not more at once than is allowed: the rest is fetched again. */
+const unpacked = async (
+  raw: ReadonlyArray<Raw>,
+  reading: Reading,
+  { codecs, fetchMaxUnpackedBytes }: Pick<Settings, "codecs" | "fetchMaxUnpackedBytes">
+): Promise<Read> => {
+  const batches: Array<Fetched.Batch> = []
+  let size = 0
+  for (const one of raw) {
+    try {
+      const payload = isCompressed(one) ? await unpack(one, codecs, fetchMaxUnpackedBytes, reading) : one.payload
+      size += payload.length
+      if (size > fetchMaxUnpackedBytes && batches.length > 0) return { batches, next: one.header.baseOffset }
+      batches.push(batchOf(one, payload, reading.from))
+    } catch (error) {
+      return readBefore(one, batches, error, reading)
+    }
+  }
+  return readUpTo(batches, reading)
+}
+
+/** What comes before a batch that can't be read can be handled. */
+const readBefore = (
+  { header }: Raw,
+  batches: ReadonlyArray<Fetched.Batch>,
+  error: unknown,
+  { from, where }: Reading
+): Read => {
+  if (header.baseOffset <= from) throw located(error, where, header.baseOffset)
+  return { batches, next: header.baseOffset }
+}
+
+const readUpTo = (batches: ReadonlyArray<Fetched.Batch>, { error, errorAt, from, next, where }: Reading): Read => {
+  if (error !== undefined && next === from) throw located(error, where, errorAt)
+  return { batches, next }
+}
+
+const typeOf = ({ header }: Raw): number => header.attributes & COMPRESSED
+const isCompressed = (raw: Raw): boolean => typeOf(raw) !== 0
+
+const unpack = async (raw: Raw, codecs: Codecs, maxBytes: number, { where }: Reading): Promise<Buffer> => {
+  const { bytes, header: { baseOffset, baseTimestamp, lastOffset }, payload } = raw
+  try {
+    // What a codec gives may be a piece of a larger buffer, or memory that it uses again; it is kept until its turn comes.
+    return Buffer.from(await Compression.decompress(codecs, typeOf(raw), payload, maxBytes))
+  } catch (error) {
+    if (!(error instanceof Compression.TooLarge)) throw error
+    throw new UnreadableBatch(
+      `The record batch of ${where} at offset ${baseOffset} has ${payload.length} bytes, and more than ` +
+        `${maxBytes} when it is unpacked (kafka.fetchMaxUnpackedBytes)`,
+      { offset: baseOffset, next: lastOffset + 1, timestamp: baseTimestamp, bytes }
+    )
+  }
+}
+
+const batchOf = ({ header }: Raw, records: Buffer, from: number): Fetched.Batch => {
   const { attributes, baseOffset, baseTimestamp, count, lastOffset, maxTimestamp } = header
-  const type = attributes & COMPRESSED
-  // What a codec gives may be a piece of a larger buffer, or memory that it uses again; it is kept until its turn comes.
-  const records = type === 0 ? payload : Buffer.from(await Compression.decompress(codecs, type, payload))
   const wanted = Fetched.countFrom(records, count, baseOffset, lastOffset, from)
   const appendTime = (attributes & LOG_APPEND_TIME) !== 0 ? maxTimestamp : undefined
   return { records, count, wanted, baseOffset, baseTimestamp, appendTime }
 }
 
+/** Brokers of today keep what was written so, and convert nothing any more. */
+class OldFormat extends Error {
+  override readonly name = "OldFormat"
+  constructor(magic: number) {
+    super(`is in record format ${magic}, which is older than Kafka 0.11 and is not read`)
+  }
+}
+
 const located = (error: unknown, where: string, offset: number): unknown =>
   error instanceof Fetched.DamagedRecords
     ? new Fetched.DamagedRecords(`A record batch of ${where} at offset ${offset} is damaged: ${error.message}`)
+    : error instanceof OldFormat
+    ? new Error(`A message of ${where} at offset ${offset} ${error.message}`)
     : error
 
 /** What one partition keeps must not keep what others have got with the same answer. */
@@ -148,6 +293,7 @@ const owned = (records: Buffer): Buffer =>
 interface BatchHeader {
   readonly baseOffset: number
   readonly lastOffset: number
+  readonly leaderEpoch: number
   readonly attributes: number
   readonly isControl: boolean
   readonly baseTimestamp: number
@@ -162,6 +308,7 @@ const batchHeader = (records: Buffer, at: number): BatchHeader => {
   return {
     baseOffset,
     lastOffset: baseOffset + records.readInt32BE(at + 23),
+    leaderEpoch: records.readInt32BE(at + LEADER_EPOCH_AT),
     attributes,
     isControl: (attributes & CONTROL) !== 0,
     baseTimestamp: int64(records, at + 27),

@@ -1,0 +1,278 @@
+/**
+ * Fetches for all subscriptions of a transport. Each broker has two connections for
+ * it, however many subscriptions there are: brokers answer the requests of a connection one
+ * after the other, and a fetch waits at the broker until something comes. While
+ * one waits for partitions that have nothing, the other fetches from those that
+ * have room again meanwhile, and waits only shortly, so that nobody waits long for his turn.
+ *
+ * A request can't name a partition twice, so subscriptions of the same topic have
+ * pairs of connections of their own.
+ */
+import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
+import type * as Scope from "effect/Scope"
+import type { Settings } from "../KafkaConfig.js"
+import { backoff } from "./backoff.js"
+import type { Client, KafkaFailure } from "./Client.js"
+import { failure } from "./Client.js"
+import { FetchSession } from "./FetchSession.js"
+import type { Partition } from "./Partition.js"
+import type { FetchedPartition, FetchResponse } from "./records.js"
+import { bytesOf } from "./records.js"
+import { Signal } from "./Signal.js"
+
+/** A subscription. What it does is synchronous, and may not throw. */
+export interface Member {
+  readonly topic: string
+  /** Its partitions that a broker leads and that can be fetched from now. */
+  readonly ready: (node: number) => ReadonlyArray<Partition>
+  /** What came of a partition that was asked for, from where it still is. */
+  readonly received: (partition: Partition, fetched: FetchedPartition) => void
+  /** These were asked for, and the broker has answered without an error of theirs. */
+  readonly worked: (partitions: ReadonlyArray<Partition>) => void
+  /** These were asked for, and nothing came. */
+  readonly failed: (partitions: ReadonlyArray<Partition>, error: KafkaFailure) => void
+}
+
+export interface Membership {
+  /** Something can be fetched from this broker that could not before. */
+  readonly wake: (node: number) => void
+  /** Afterwards the member is not called any more. */
+  readonly leave: Effect.Effect<void>
+}
+
+export interface FetchPool {
+  readonly join: (member: Member) => Membership
+}
+
+/** One connection to a broker, and what it does. */
+interface Line {
+  readonly role: string
+  readonly signal: Signal
+  readonly session: FetchSession
+  /** What it waits for: something to fetch, a broker's answer for long or for short, or that the other comes back. */
+  state: "idle" | "long" | "short" | "joining"
+  /** So often in a row nothing came. */
+  quiet: number
+}
+
+interface Channel {
+  readonly node: number
+  readonly slot: Slot
+  readonly lines: readonly [Line, Line]
+}
+
+/** Subscriptions that are fetched for together: no two of the same topic. */
+interface Slot {
+  readonly id: number
+  readonly members: Set<Member>
+  readonly channels: Map<number, Channel>
+}
+
+/** How long the second connection waits: so long whoever has room again waits at most for its turn. */
+const SHORT_WAIT_MS = 20
+/** After so many short waits without anything its partitions go to the first one again. */
+const QUIET_WAITS = 5
+const sessionErrors = new Set([
+  "FETCH_SESSION_ID_NOT_FOUND",
+  "INVALID_FETCH_SESSION_EPOCH",
+  "FETCH_SESSION_TOPIC_ID_ERROR"
+])
+
+export const make = (client: Client, settings: Settings): Effect.Effect<FetchPool, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const loops = yield* FiberMap.make<string>()
+    const run = yield* FiberMap.runtime(loops)<never>()
+    const slots: Array<Slot> = []
+    let turn = 0
+    let serial = 0
+
+    /** A connection that is being closed is never taken for one that is used. */
+    const lineOf = (slot: Slot): Line => ({
+      role: `fetch-${slot.id}-${serial++}`,
+      signal: new Signal(),
+      session: new FetchSession(),
+      state: "idle",
+      quiet: 0
+    })
+
+    const channelOf = (slot: Slot, node: number): Channel => {
+      const known = slot.channels.get(node)
+      if (known !== undefined) return known
+      const channel: Channel = { node, slot, lines: [lineOf(slot), lineOf(slot)] }
+      slot.channels.set(node, channel)
+      const [first, second] = channel.lines
+      run(first.role, loop(channel, first, second))
+      run(second.role, loop(channel, second, first))
+      return channel
+    }
+
+    const wake = (slot: Slot, node: number): void => {
+      const { lines: [first, second] } = channelOf(slot, node)
+      if (first.state === "idle") first.signal.notify()
+      else if (second.state === "idle") second.signal.notify()
+      // Otherwise whichever comes back first looks for it.
+    }
+
+    const ready = ({ node, slot }: Channel): ReadonlyArray<Ready> => {
+      const found: Array<Ready> = []
+      for (const member of slot.members) {
+        for (const partition of member.ready(node)) if (!partition.isAsked) found.push({ member, partition })
+      }
+      return found
+    }
+
+    const loop = (channel: Channel, line: Line, other: Line): Effect.Effect<void> =>
+      Effect.gen(function*() {
+        for (;;) {
+          // The other one waits for this one, to take all partitions.
+          const wanted = other.state === "joining" ? [] : ready(channel)
+          if (wanted.length === 0) {
+            line.state = "idle"
+            if (other.state === "joining") other.signal.notify()
+            yield* line.signal.wait
+            continue
+          }
+          line.state = other.state === "long" ? "short" : "long"
+          const isLong = line.state === "long"
+          const isEmpty = yield* fetch(channel, line, wanted, isLong ? settings.fetchMaxWait : SHORT_WAIT_MS)
+          line.quiet = isEmpty ? line.quiet + 1 : 0
+          if (!isLong || other.state !== "short" || !(isEmpty || other.quiet >= QUIET_WAITS)) continue
+          line.state = "joining"
+          while (stateOf(other) === "short") yield* line.signal.wait
+        }
+      }).pipe(Effect.annotateLogs({ module: "KafkaConsumer", broker: channel.node }))
+
+    /** Answers whether nothing came. */
+    const fetch = (
+      { node }: Channel,
+      { role, session }: Line,
+      wanted: ReadonlyArray<Ready>,
+      maxWaitTime: number
+    ): Effect.Effect<boolean> =>
+      Effect.suspend(() => {
+        for (const { partition } of wanted) partition.isAsked = true
+        return client.call<FetchResponse>(node, role, "Fetch", {
+          maxWaitTime,
+          minBytes: 1,
+          maxBytes: settings.fetchBytes,
+          ...session.next(
+            rotated(wanted, turn++).map(({ partition }) => ({
+              topic: partition.options.topic,
+              partition: partition.id,
+              currentLeaderEpoch: partition.leaderEpoch,
+              fetchOffset: partition.fetchOffset,
+              maxBytes: bytesOf(settings.fetchPartitionBytes, partition.fetchFactor)
+            }))
+          )
+        }, maxWaitTime + settings.requestTimeout)
+      }).pipe(
+        Effect.filterOrElse(
+          ({ errorCode }) => errorCode === 0,
+          ({ errorCode }) => Effect.fail(failure("Fetch", errorCode))
+        ),
+        Effect.match({
+          onFailure: (error) => {
+            const isKnown = session.isOpen
+            session.lost()
+            // The broker had no room for the session any more: nothing is wrong.
+            if (!(isKnown && sessionErrors.has(error.type))) {
+              for (const [member, partitions] of byMember(wanted)) member.failed(partitions, error)
+            }
+            return { isEmpty: true, throttleMs: 0 }
+          },
+          onSuccess: (response) => {
+            session.accepted(response)
+            deliver(session, wanted, response)
+            const isEmpty = response.partitions.every(({ errorCode, records }) =>
+              errorCode === 0 && records.length === 0
+            )
+            return { isEmpty, throttleMs: response.throttleMs }
+          }
+        }),
+        // A quota: what is sent sooner would only wait at the broker.
+        Effect.tap(({ throttleMs }) => throttleMs > 0 ? Effect.sleep(throttleMs) : Effect.void),
+        Effect.map(({ isEmpty }) => isEmpty),
+        // Of a mistake of ours, which must not end the loop of all.
+        Effect.catchAllDefect((defect) =>
+          Effect.logError("Fetching broke down", defect).pipe(
+            Effect.zipRight(Effect.sync(() => session.lost())),
+            Effect.zipRight(Effect.sleep(backoff(Infinity))),
+            Effect.as(true)
+          )
+        ),
+        Effect.ensuring(Effect.sync(() => {
+          for (const { partition } of wanted) partition.isAsked = false
+        }))
+      )
+
+    const deliver = (session: FetchSession, wanted: ReadonlyArray<Ready>, { partitions }: FetchResponse): void => {
+      const asked = new Map(wanted.map((one) => [keyOf(one.partition.options.topic, one.partition.id), one]))
+      for (const fetched of partitions) {
+        const one = asked.get(keyOf(fetched.topic, fetched.partition))
+        if (one === undefined || !isMember(one.member)) continue
+        if (session.offsetOf(fetched.topic, fetched.partition) !== one.partition.fetchOffset) continue
+        if (fetched.errorCode !== 0) asked.delete(keyOf(fetched.topic, fetched.partition))
+        one.member.received(one.partition, fetched)
+      }
+      for (const [member, all] of byMember([...asked.values()])) if (isMember(member)) member.worked(all)
+    }
+
+    const isMember = (member: Member): boolean => slots.some(({ members }) => members.has(member))
+
+    const close = (slot: Slot): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const lines = [...slot.channels.values()].flatMap(({ lines }) => lines)
+        // Whoever joins meanwhile has connections of its own.
+        slot.channels.clear()
+        return Effect.forEach(
+          lines,
+          ({ role }) => Effect.zipRight(FiberMap.remove(loops, role), client.release(role)),
+          { concurrency: "unbounded", discard: true }
+        )
+      })
+
+    const join: FetchPool["join"] = (member) => {
+      let slot = slots.find(({ members }) => !Array.from(members).some(({ topic }) => topic === member.topic))
+      if (slot === undefined) slots.push(slot = { id: slots.length, members: new Set(), channels: new Map() })
+      const own = slot
+      own.members.add(member)
+      return {
+        wake: (node) => {
+          if (own.members.has(member)) wake(own, node)
+        },
+        leave: Effect.suspend(() => {
+          own.members.delete(member)
+          return own.members.size === 0 ? close(own) : Effect.void
+        })
+      }
+    }
+
+    return { join }
+  })
+
+interface Ready {
+  readonly member: Member
+  readonly partition: Partition
+}
+
+const keyOf = (topic: string, partition: number): string => `${topic}/${partition}`
+
+/** It changes while somebody waits. */
+const stateOf = (line: Line): Line["state"] => line.state
+
+const byMember = (all: ReadonlyArray<Ready>): ReadonlyMap<Member, ReadonlyArray<Partition>> => {
+  const found = new Map<Member, Array<Partition>>()
+  for (const { member, partition } of all) {
+    const own = found.get(member)
+    if (own === undefined) found.set(member, [partition])
+    else own.push(partition)
+  }
+  return found
+}
+
+/** Brokers fill a response in the order of the request: each partition is first in turn. */
+const rotated = (ready: ReadonlyArray<Ready>, turn: number): ReadonlyArray<Ready> => {
+  const first = turn % ready.length
+  return [...ready.slice(first), ...ready.slice(0, first)]
+}

@@ -1,0 +1,88 @@
+/** The first use of a topic in a cluster that has just come back, and does not know yet who is who. */
+import { expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Client from "../src/internal/Client.js"
+import * as KafkaConfig from "../src/KafkaConfig.js"
+import * as KafkaTopics from "../src/KafkaTopics.js"
+import { API_VERSIONS, serve, versions } from "./fakeServer.js"
+
+const METADATA = 3
+const CREATE_TOPICS = 19
+
+const int16 = (value: number) => Buffer.from([(value >> 8) & 0xff, value & 0xff])
+const int32 = (value: number) => Buffer.from([value >> 24, value >> 16, value >> 8, value].map((byte) => byte & 0xff))
+const text = (value: string) => Buffer.concat([int16(value.length), Buffer.from(value)])
+
+/** Version 1. */
+const metadata = (port: number, controller: number, topic: string, exists: boolean) =>
+  Buffer.concat([
+    int32(controller < 0 ? 0 : 1),
+    ...(controller < 0 ? [] : [int32(1), text("127.0.0.1"), int32(port), int16(-1)]),
+    int32(controller),
+    int32(1),
+    int16(exists ? 0 : 3),
+    text(topic),
+    Buffer.of(0),
+    ...(exists
+      ? [int32(1), int16(0), int32(0), int32(1), int32(1), int32(1), int32(1), int32(1)]
+      : [int32(0)])
+  ])
+
+/** Version 1: an error with a message. */
+const created = (topic: string, code: number, message: string) =>
+  Buffer.concat([int32(1), text(topic), int16(code), text(message)])
+
+it.scopedLive("waits while there is no controller, and while all brokers are fenced", () =>
+  Effect.gen(function*() {
+    let port = 0
+    let looks = 0
+    let creations = 0
+    const server = yield* serve(({ apiKey }) => {
+      if (apiKey === API_VERSIONS) return versions({ [METADATA]: 1, [CREATE_TOPICS]: 1 })
+      if (apiKey === METADATA) return metadata(port, looks++ < 4 ? -1 : 1, "orders", creations === 3)
+      const code = creations++ < 2 ? 38 : 0
+      return created("orders", code, "Unable to replicate the partition 1 time(s): All brokers are currently fenced.")
+    })
+    port = Number(server.address.split(":")[1])
+    const settings = yield* KafkaConfig.resolve({ brokers: [server.address] })
+    const client = yield* Client.make({
+      brokers: [server.address],
+      clientId: "test",
+      connectionTimeoutMs: 5_000,
+      requestTimeoutMs: 5_000,
+      tls: undefined,
+      sasl: undefined
+    })
+    const topics = yield* KafkaTopics.make(client, settings)
+    const topic = yield* topics.ensure({ name: "orders", kind: "envelope" })
+    expect(topic.leaders).toEqual([1])
+    expect(creations).toBe(3)
+  }))
+
+it.scopedLive("a number of replicas that no cluster of this size can have is an error at once", () =>
+  Effect.gen(function*() {
+    let port = 0
+    const server = yield* serve(({ apiKey }) => {
+      if (apiKey === API_VERSIONS) return versions({ [METADATA]: 1, [CREATE_TOPICS]: 1 })
+      if (apiKey === METADATA) return metadata(port, 1, "orders", false)
+      return created(
+        "orders",
+        38,
+        "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot be reached"
+      )
+    })
+    port = Number(server.address.split(":")[1])
+    const settings = yield* KafkaConfig.resolve({ brokers: [server.address] })
+    const client = yield* Client.make({
+      brokers: [server.address],
+      clientId: "test",
+      connectionTimeoutMs: 5_000,
+      requestTimeoutMs: 5_000,
+      tls: undefined,
+      sasl: undefined
+    })
+    const topics = yield* KafkaTopics.make(client, settings)
+    expect(yield* Effect.flip(topics.ensure({ name: "orders", kind: "envelope" }))).toMatchObject({
+      type: "INVALID_REPLICATION_FACTOR"
+    })
+  }))

@@ -1,0 +1,387 @@
+/** The group's life before a scripted coordinator, on virtual time. */
+import { expect, it } from "@effect/vitest"
+import type { Duration } from "effect"
+import { Deferred, Effect, Fiber, Logger, TestClock } from "effect"
+import { KafkaFailure } from "../src/internal/Client.js"
+import type { GroupDriver, GroupRequest, Join, Joined } from "../src/internal/Driver.js"
+import * as GroupProtocol from "../src/internal/groupProtocol.js"
+import * as Lasting from "../src/internal/Lasting.js"
+import type { MembershipOptions } from "../src/internal/Membership.js"
+import * as Membership from "../src/internal/Membership.js"
+import * as Standing from "../src/internal/Standing.js"
+
+const settings = {
+  sessionTimeout: 20_000,
+  rebalanceTimeout: 60_000,
+  heartbeatInterval: 2_000,
+  requestTimeout: 10_000
+}
+
+const refusal = (type: string) => new KafkaFailure({ type, sent: true, cause: "the script says so" })
+
+type Answer<A> = Effect.Effect<A, KafkaFailure>
+
+/** What the coordinator does next for a request: the script's first line for it, or what it does in good times. */
+const coordinatorOf = () => {
+  const asked: Array<string> = []
+  const joins: Array<Join> = []
+  const script = new Map<GroupRequest, Array<Answer<unknown>>>()
+  let generation = 0
+  let ids = 0
+  let abandoned = Deferred.unsafeMake<void>(Fiber.id(Fiber.void) as never)
+  const next = <A>(request: GroupRequest, note: string, otherwise: () => Answer<A>): Answer<A> =>
+    Effect.suspend(() => {
+      asked.push(note)
+      const line = script.get(request)?.shift()
+      return line === undefined ? otherwise() : line as Answer<A>
+    })
+  /** As over a link: a deadline, and an end of it. */
+  const waiting = <A>(answer: Answer<A>, timeoutMs: number) =>
+    Effect.suspend(() =>
+      Effect.raceFirst(answer, Effect.zipRight(Deferred.await(abandoned), Effect.fail(refusal("Connection"))))
+    ).pipe(Effect.timeoutFail({ duration: timeoutMs, onTimeout: () => refusal("Timeout") }))
+  const joined = (memberId: string): Joined => ({
+    _tag: "Joined",
+    memberId,
+    generation: ++generation,
+    leaderId: "somebody",
+    members: []
+  })
+  const driver: GroupDriver = {
+    findCoordinator: (timeoutMs) => waiting(next("FindCoordinator", "find", () => Effect.succeed(1)), timeoutMs),
+    join: (_, join, timeoutMs) => {
+      joins.push(join)
+      return waiting(
+        next(
+          "JoinGroup",
+          `join "${join.memberId}"`,
+          () =>
+            Effect.sync((): Joined =>
+              join.memberId === "" ? { _tag: "Named", memberId: `m${++ids}` } : joined(join.memberId)
+            )
+        ),
+        timeoutMs
+      )
+    },
+    sync: (_, { generation }, timeoutMs) =>
+      waiting(
+        next("SyncGroup", `sync ${generation}`, () =>
+          Effect.succeed(
+            GroupProtocol.encodeAssignments(new Map([["m", new Map([["orders", [0, 1]]])]]), false)[0]!.assignment
+          )),
+        timeoutMs
+      ),
+    heartbeat: (_, { generation }, timeoutMs) =>
+      waiting(
+        next("Heartbeat", `beat ${generation}`, () =>
+          generation < 0 ? Effect.fail(refusal("UNKNOWN_MEMBER_ID")) : Effect.void),
+        timeoutMs
+      ),
+    leave: (_, memberId) => next("LeaveGroup", `leave ${memberId}`, () => Effect.void),
+    commit: (_, { generation }, __, commits) =>
+      next(
+        "OffsetCommit",
+        `commit ${generation}`,
+        () => Effect.succeed(new Map(commits.map(({ partition }) => [partition, 0])))
+      ),
+    committed: () => next("OffsetFetch", "fetch", () => Effect.succeed([])),
+    describe: () =>
+      next("DescribeGroups", "describe", () =>
+        Effect.succeed({
+          state: "PreparingRebalance",
+          members: [{ memberId: "dead", clientId: "orders", clientHost: "/10.0.0.7" }]
+        })),
+    abandonJoin: Effect.suspend(() => {
+      const before = abandoned
+      abandoned = Deferred.unsafeMake<void>(Fiber.id(Fiber.void) as never)
+      return Effect.asVoid(Deferred.succeed(before, undefined))
+    })
+  }
+  return {
+    driver,
+    asked,
+    joins,
+    /** What comes next, and then next, for a request. */
+    then: (request: GroupRequest, ...answers: ReadonlyArray<Answer<unknown>>) => {
+      script.set(request, [...script.get(request) ?? [], ...answers])
+    },
+    /** From now on, until it is given back. */
+    always: (request: GroupRequest, answer: Answer<unknown>) => {
+      script.set(request, Array.from({ length: 100_000 }, () => answer))
+      return () => script.delete(request)
+    }
+  }
+}
+
+const memberOf = Effect.fnUntraced(function*(
+  coordinator: ReturnType<typeof coordinatorOf>,
+  more: Partial<MembershipOptions> = {}
+) {
+  const owned: Array<number> = []
+  const losses: Array<string> = []
+  const applied: Array<ReadonlyArray<number>> = []
+  const membership = yield* Membership.make({
+    driver: coordinator.driver,
+    settings,
+    lasting: yield* Lasting.make,
+    topic: "orders",
+    isStatic: false,
+    fenceAfterMs: 10_000,
+    owned: () => owned,
+    isRefusing: () => false,
+    plan: () => Effect.succeed(new Map()),
+    apply: (partitions) =>
+      Effect.sync(() => {
+        applied.push(partitions)
+        owned.splice(0, owned.length, ...partitions)
+        return false
+      }),
+    ended: Effect.void,
+    lost: (why, leftMs) =>
+      Effect.sync(() => {
+        if (owned.length > 0) losses.push(`${why} ${Math.round(leftMs / 100) / 10}`)
+        owned.length = 0
+      }),
+    ...more
+  })
+  const run = yield* Effect.forkScoped(membership.run)
+  return { membership, owned, losses, applied, run }
+})
+
+const logged = () => {
+  const lines: Array<string> = []
+  return {
+    lines,
+    layer: Logger.replace(
+      Logger.defaultLogger,
+      Logger.make(({ annotations, message }) => {
+        lines.push(`${String(message)} ${JSON.stringify([...annotations])}`)
+      })
+    )
+  }
+}
+
+const beats = (asked: ReadonlyArray<string>) => asked.filter((one) => one.startsWith("beat"))
+
+it.scoped("joins, says that it is there, and leaves", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    const { applied, losses, membership, run } = yield* memberOf(coordinator)
+    yield* Standing.stands(membership, 30_000)
+    expect(applied).toEqual([[0, 1]])
+    expect(membership.generation()).toBe(1)
+    expect(coordinator.asked).toEqual(["find", "join \"\"", "join \"m1\"", "sync 1"])
+    yield* TestClock.adjust("10 seconds")
+    expect(beats(coordinator.asked)).toEqual(Array.from({ length: 5 }, () => "beat 1"))
+    yield* Fiber.interrupt(run)
+    yield* membership.leave
+    expect(coordinator.asked.at(-1)).toBe("leave m1")
+    expect(losses).toEqual([])
+  }))
+
+it.scoped("rule 15: it stands after minutes in which others died while they joined, and says what it waits for", () => {
+  const { layer, lines } = logged()
+  return Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    const whenTheOthersAreGone = (after: Duration.DurationInput) =>
+      Effect.delay(
+        Effect.suspend(() =>
+          Effect.succeed({ _tag: "Joined", memberId: "m1", generation: 7, leaderId: "dead", members: [] })
+        ),
+        after
+      )
+    coordinator.then(
+      "JoinGroup",
+      Effect.succeed({ _tag: "Named", memberId: "m1" }),
+      whenTheOthersAreGone("55 seconds"),
+      Effect.fail(refusal("GROUP_LOAD_IN_PROGRESS")),
+      whenTheOthersAreGone("40 seconds"),
+      Effect.fail(refusal("NOT_COORDINATOR_FOR_GROUP")),
+      Effect.fail(refusal("GROUP_MAX_SIZE_REACHED"))
+    )
+    // Its leader is dead, twice.
+    coordinator.then(
+      "SyncGroup",
+      Effect.delay(Effect.fail(refusal("REBALANCE_IN_PROGRESS")), "20 seconds"),
+      Effect.delay(Effect.fail(refusal("REBALANCE_IN_PROGRESS")), "20 seconds")
+    )
+    const { membership } = yield* memberOf(coordinator)
+    const standing = yield* Effect.fork(Standing.stands(membership, 30_000))
+    yield* TestClock.adjust("134 seconds")
+    expect(yield* Fiber.poll(standing)).toMatchObject({ _tag: "None" })
+    yield* TestClock.adjust("6 seconds")
+    expect(yield* Fiber.join(standing)).toBeUndefined()
+    const why = lines.filter((line) => line.startsWith("The subscription does not stand yet"))
+    expect(why).toHaveLength(13)
+    expect(why[0]).toContain("waits for members that have not joined again yet")
+    expect(why[0]).toContain("PreparingRebalance")
+    expect(why[0]).toContain("dead/10.0.0.7")
+    expect(why[6]).toContain("the leader of the group shares the partitions out")
+  }).pipe(Effect.provide(layer))
+})
+
+it.scoped("where nobody answers, subscribing ends at its limit, and says why", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    coordinator.always("FindCoordinator", Effect.never)
+    const { membership } = yield* memberOf(coordinator)
+    const standing = yield* Effect.fork(Effect.flip(Standing.stands(membership, 30_000)))
+    yield* TestClock.adjust("29 seconds")
+    expect(yield* Fiber.poll(standing)).toMatchObject({ _tag: "None" })
+    yield* TestClock.adjust("2 seconds")
+    expect(yield* Fiber.join(standing)).toMatchObject({ _tag: "NoProgress", cause: { isUnreachable: true } })
+  }))
+
+for (
+  const type of [
+    "GROUP_AUTHORIZATION_FAILED",
+    "INCONSISTENT_GROUP_PROTOCOL",
+    "INVALID_SESSION_TIMEOUT",
+    "INVALID_GROUP_ID",
+    "FENCED_INSTANCE_ID"
+  ]
+) {
+  it.scoped(`what waiting can't mend ends the start at once: ${type}`, () =>
+    Effect.gen(function*() {
+      const coordinator = coordinatorOf()
+      coordinator.always("JoinGroup", Effect.fail(refusal(type)))
+      const { membership } = yield* memberOf(coordinator)
+      expect(yield* Effect.flip(Standing.stands(membership, 30_000))).toMatchObject({ type })
+      const { length } = coordinator.asked
+      yield* TestClock.adjust("15 seconds")
+      expect(coordinator.asked).toHaveLength(length)
+    }))
+}
+
+it.scoped("a heartbeat without an answer costs its deadline; the coordinator is looked up again, and nothing is lost", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    const { losses, membership } = yield* memberOf(coordinator)
+    yield* Standing.stands(membership, 30_000)
+    coordinator.asked.length = 0
+    coordinator.then("Heartbeat", Effect.never)
+    yield* TestClock.adjust("6 seconds")
+    expect(coordinator.asked.slice(0, 3)).toEqual(["beat 1", "find", "beat 1"])
+    yield* TestClock.adjust("15 seconds")
+    expect(losses).toEqual([])
+    expect(membership.generation()).toBe(1)
+  }))
+
+it.scoped("silence: the partitions are given up while others can't have them yet, and joined for again", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    const { applied, losses, membership } = yield* memberOf(coordinator)
+    yield* Standing.stands(membership, 30_000)
+    const back = [coordinator.always("Heartbeat", Effect.never), coordinator.always("FindCoordinator", Effect.never)]
+    yield* TestClock.adjust("9900 millis")
+    expect(losses).toEqual([])
+    expect(membership.isAlive()).toBe(true)
+    yield* TestClock.adjust("200 millis")
+    expect(losses).toEqual(["no heartbeat was answered for too long 10"])
+    expect(membership.isAlive()).toBe(false)
+    expect(membership.generation()).toBe(-1)
+    yield* TestClock.adjust("30 seconds")
+    back.forEach((end) => end())
+    yield* TestClock.adjust("10 seconds")
+    // Under the id that it had.
+    expect(coordinator.joins.at(-1)!.memberId).toBe("m1")
+    expect(applied).toHaveLength(2)
+    expect(membership.isAlive()).toBe(true)
+  }))
+
+it.scoped("thrown out, by a heartbeat or a commit: all is given up at once, and joined for without the old id", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    const { applied, losses, membership } = yield* memberOf(coordinator)
+    yield* Standing.stands(membership, 30_000)
+    coordinator.then("Heartbeat", Effect.fail(refusal("UNKNOWN_MEMBER_ID")))
+    yield* TestClock.adjust("3 seconds")
+    expect(losses).toEqual(["UNKNOWN_MEMBER_ID 0"])
+    expect(coordinator.joins.map(({ memberId }) => memberId)).toEqual(["", "m1", "", "m2"])
+    coordinator.then("OffsetCommit", Effect.succeed(new Map([[0, 22]])))
+    yield* membership.commit([{ partition: 0, offset: 1, metadata: "" }])
+    yield* TestClock.adjust("1 second")
+    expect(losses).toEqual(["UNKNOWN_MEMBER_ID 0", "ILLEGAL_GENERATION 0"])
+    // Here the id is still good.
+    expect(coordinator.joins.at(-1)!.memberId).toBe("m2")
+    expect(applied).toHaveLength(3)
+  }))
+
+it.scoped("a rebalance: it goes on with what it has until the group is complete, and tells what that is", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    const { losses, membership, owned } = yield* memberOf(coordinator)
+    yield* Standing.stands(membership, 30_000)
+    coordinator.then("Heartbeat", Effect.fail(refusal("REBALANCE_IN_PROGRESS")))
+    coordinator.then(
+      "JoinGroup",
+      Effect.delay(
+        Effect.succeed({ _tag: "Joined", memberId: "m1", generation: 2, leaderId: "other", members: [] }),
+        "50 seconds"
+      )
+    )
+    yield* TestClock.adjust("45 seconds")
+    expect(membership.generation()).toBe(-1)
+    expect(membership.isAlive()).toBe(true)
+    expect(owned).toEqual([0, 1])
+    expect(GroupProtocol.decodeMember("m1", coordinator.joins.at(-1)!.metadata)).toMatchObject({
+      generation: 1,
+      owned: new Map([["orders", [0, 1]]])
+    })
+    // Commits go on in the generation that it has.
+    yield* membership.commit([{ partition: 0, offset: 1, metadata: "" }])
+    expect(coordinator.asked.at(-1)).toBe("commit 1")
+    yield* TestClock.adjust("10 seconds")
+    expect(membership.generation()).toBe(2)
+    expect(losses).toEqual([])
+  }))
+
+it.scoped("a coordinator that dies while the group gathers: heartbeats notice it, and the join goes to the next one", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    const { losses, membership } = yield* memberOf(coordinator)
+    yield* Standing.stands(membership, 30_000)
+    membership.rejoin()
+    coordinator.then("JoinGroup", Effect.never)
+    yield* TestClock.adjust("1 second")
+    coordinator.asked.length = 0
+    coordinator.then("Heartbeat", Effect.fail(refusal("Connection")))
+    yield* TestClock.adjust("3 seconds")
+    expect(coordinator.asked.slice(0, 2)).toEqual(["beat 1", "find"])
+    expect(coordinator.asked.slice(2, 4)).toContain("join \"m1\"")
+    expect(membership.generation()).toBe(2)
+    expect(losses).toEqual([])
+  }))
+
+it.scoped("a static member keeps its place when it ends, and one whose place is taken ends for good", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    const { losses, membership, run } = yield* memberOf(coordinator, { isStatic: true })
+    yield* Standing.stands(membership, 30_000)
+    coordinator.then("Heartbeat", Effect.fail(refusal("FENCED_INSTANCE_ID")))
+    yield* TestClock.adjust("3 seconds")
+    expect(losses).toEqual(["FENCED_INSTANCE_ID 0"])
+    expect(yield* Effect.flip(Deferred.await(membership.broken))).toMatchObject({ type: "FENCED_INSTANCE_ID" })
+    const { length } = coordinator.asked
+    yield* TestClock.adjust("15 seconds")
+    expect(coordinator.asked).toHaveLength(length)
+    yield* Fiber.interrupt(run)
+    yield* membership.leave
+    expect(coordinator.asked).toHaveLength(length)
+  }))
+
+it.scoped("rule 14: a right that is taken away later is said, and is no end", () => {
+  const { layer, lines } = logged()
+  return Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    const { membership } = yield* memberOf(coordinator)
+    yield* Standing.stands(membership, 30_000)
+    const back = coordinator.always("Heartbeat", Effect.fail(refusal("GROUP_AUTHORIZATION_FAILED")))
+    yield* TestClock.adjust("13 seconds")
+    expect(lines.join("\n")).toContain("GROUP_AUTHORIZATION_FAILED")
+    back()
+    yield* TestClock.adjust("15 seconds")
+    expect(lines.filter((line) => line.startsWith("It is over"))).toHaveLength(1)
+    expect(membership.generation()).toBeGreaterThan(0)
+  }).pipe(Effect.provide(layer))
+})
