@@ -122,6 +122,11 @@ export interface Options {
    * Default: gzip, and zstd where Node.js has it (22.15).
    */
   readonly codecs?: Codecs | undefined
+  /**
+   * How long a batch that was sent is tried again, also when nobody waits for it any more. Then what comes behind it goes on.
+   * Default: 2 minutes.
+   */
+  readonly deliveryTimeout?: Duration.DurationInput | undefined
   /** The largest message, with key, headers and framing, in bytes; Kafka's own default. Default: 1,048,576. */
   readonly maxMessageBytes?: number | undefined
   /** Bytes that may wait to be sent, before publishing waits. Default: 32 MiB. */
@@ -198,6 +203,7 @@ export interface Settings {
   readonly batchMessages: number
   readonly compression: Compression
   readonly codecs: Codecs
+  readonly deliveryTimeout: number
   readonly maxMessageBytes: number
   readonly maxQueuedBytes: number
   readonly sessionTimeout: number
@@ -255,6 +261,7 @@ export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfigur
     batchMessages: options.batchMessages ?? 10_000,
     compression: options.compression ?? "none",
     codecs: { ...builtIn, ...options.codecs },
+    deliveryTimeout: millis(options.deliveryTimeout, "2 minutes"),
     maxMessageBytes: options.maxMessageBytes ?? MIB,
     maxQueuedBytes: options.maxQueuedBytes ?? 32 * MIB,
     sessionTimeout,
@@ -312,6 +319,7 @@ function* problems(
     "metadataMaxAge",
     "batchBytes",
     "batchMessages",
+    "deliveryTimeout",
     "maxMessageBytes",
     "maxQueuedBytes",
     "sessionTimeout",

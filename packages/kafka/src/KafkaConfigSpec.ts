@@ -118,6 +118,11 @@ export const spec = {
     default: "none",
     description: "How batches are compressed; other than `gzip`, it needs a codec, which is given in code."
   }),
+  "kafka.deliveryTimeout": ConfigSpec.duration({
+    default: "2 minutes",
+    description:
+      "How long a batch that was sent is tried again, also when nobody waits for it any more. Then what comes behind it goes on."
+  }),
   "kafka.maxMessageBytes": ConfigSpec.integer({
     default: "1048576",
     description: "The largest message, with key, headers and framing, in bytes."
@@ -229,6 +234,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     batchBytes: values["kafka.batchBytes"],
     batchMessages: values["kafka.batchMessages"],
     compression: values["kafka.compression"],
+    deliveryTimeout: values["kafka.deliveryTimeout"],
     maxMessageBytes: values["kafka.maxMessageBytes"],
     maxQueuedBytes: values["kafka.maxQueuedBytes"],
     sessionTimeout: values["kafka.sessionTimeout"],

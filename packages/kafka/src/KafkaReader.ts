@@ -6,7 +6,7 @@
  */
 import { BrokerUnreachable, ReadFailed, UnknownTopic } from "@effect-eventbus/core/EventBusError"
 import type { ReadError } from "@effect-eventbus/core/EventBusError"
-import type { IncomingMessage, ReadPartition, ReadRequest, Service } from "@effect-eventbus/core/Transport"
+import type { IncomingMessage, ReadPartition, ReadRequest, Service, TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -16,7 +16,8 @@ import { failure, KafkaFailure, reconnect, unreadable } from "./internal/Client.
 import { upTo } from "./internal/monotonic.js"
 import * as Offsets from "./internal/Offsets.js"
 import type { FetchedPartition, FetchResponse } from "./internal/records.js"
-import { bytesOf, decodeRecords, MAX_FACTOR, tooLarge } from "./internal/records.js"
+import { bytesOf, decodeRecords, MAX_FACTOR, tooLarge, UnreadableBatch } from "./internal/records.js"
+import * as Unpackable from "./internal/Unpackable.js"
 import { errorType } from "./internal/Wire.js"
 import type { Settings } from "./KafkaConfig.js"
 import { toInvalidConfiguration } from "./KafkaErrors.js"
@@ -68,7 +69,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
         partition,
         from,
         to,
-        messages: from < to ? messages(role, name, topics.known(name)?.id, partition, from, to) : Stream.empty
+        messages: from < to ? messages(role, request.topic, topics.known(name)?.id, partition, from, to) : Stream.empty
       }))
     })
 
@@ -103,18 +104,19 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
 
   const messages = (
     role: string,
-    topic: string,
+    spec: TopicSpec,
     topicId: string | undefined,
     partition: number,
     from: number,
     to: number
-  ): Stream.Stream<IncomingMessage, ReadFailed> =>
-    Stream.paginateChunkEffect(
+  ): Stream.Stream<IncomingMessage, ReadFailed> => {
+    const topic = spec.name
+    return Stream.paginateChunkEffect(
       { offset: from, factor: 1 },
       (cursor: Cursor) =>
         Effect.suspend(() =>
           topics.known(topic)?.id === topicId
-            ? fetchPage(role, topic, partition, cursor, to)
+            ? fetchPage(role, spec, partition, cursor, to)
             : Effect.fail(
               new KafkaFailure({ type: "Client", sent: false, cause: "The topic was deleted and made again" })
             )
@@ -128,15 +130,17 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
           })
         )
     )
+  }
 
   const fetchPage = (
     role: string,
-    topic: string,
+    spec: TopicSpec,
     partition: number,
     cursor: Cursor,
     to: number
   ): Effect.Effect<Page, KafkaFailure> =>
     Effect.gen(function*() {
+      const topic = spec.name
       const leader = topics.known(topic)?.leaders[partition] ?? -1
       if (leader < 0) return yield* unavailable("The partition has no leader")
       const response = yield* client.call<FetchResponse>(leader, role, "Fetch", {
@@ -169,7 +173,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
         return yield* failure("Fetch", fetched.errorCode)
       }
       if (fetched.records.length > 0) {
-        return yield* pageOf(fetched, cursor, to)
+        return yield* pageOf(spec, fetched, cursor, to)
       }
       // There is nothing between here and where the broker's log ends: the last offsets are no messages.
       if (fetched.lastStableOffset >= to) return { messages: [], next: Option.none() }
@@ -178,9 +182,16 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
       return { messages: [], next: Option.some(cursor) }
     })
 
-  const pageOf = (fetched: FetchedPartition, { factor, offset }: Cursor, to: number) =>
+  const pageOf = (topic: TopicSpec, fetched: FetchedPartition, { factor, offset }: Cursor, to: number) =>
     Effect.tryPromise({
-      try: async () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings),
+      try: async () => {
+        try {
+          return await decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings)
+        } catch (error) {
+          if (!(error instanceof UnreadableBatch)) throw error
+          return Unpackable.instead(error, topic, fetched.partition, offset, Number.POSITIVE_INFINITY)
+        }
+      },
       catch: unreadable
     }).pipe(
       Effect.filterOrFail(

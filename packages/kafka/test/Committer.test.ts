@@ -74,6 +74,7 @@ const setUp = (ids: ReadonlyArray<number>, codeOf: (commit: CommitRequest) => nu
         maxUnfinished: 1_000,
         commitMessages: 1_000,
         onRoom: () => {},
+        onChange: () => committer.changed(),
         onCommit: () => {},
         atMostOnce: false,
         isAlive: () => true,

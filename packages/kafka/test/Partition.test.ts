@@ -34,6 +34,7 @@ const partition = (more: Partial<PartitionOptions> = {}) =>
     maxUnfinished,
     commitMessages: 1_000,
     onRoom: () => {},
+    onChange: () => {},
     onCommit: () => {},
     atMostOnce: false,
     isAlive: () => true,

@@ -31,6 +31,8 @@ export interface KafkaCluster {
   /** One before each node, in the order of `nodes`; empty unless `proxied` was asked for. */
   readonly proxies: ReadonlyArray<TcpProxy.TcpProxy>
   readonly external: boolean
+  /** What a node keeps on disk, for who wants to damage it; `undefined` where that is not a folder of this machine. */
+  readonly dataOf: (node: number) => string | undefined
 }
 
 /**
@@ -65,7 +67,7 @@ export const make = (options: Options = {}): Effect.Effect<KafkaCluster, BrokerE
       ? BrokerNode.againOnPortClash(started(options))
       : Effect.as(
         External.reachable("kafka", bootstrap, KafkaProbe.metadata),
-        { bootstrap, nodes: [], proxies: [], external: true }
+        { bootstrap, nodes: [], proxies: [], external: true, dataOf: () => undefined }
       )
   })
 
@@ -105,7 +107,8 @@ const started = (options: Options): Effect.Effect<KafkaCluster, BrokerError, Sco
       ),
       nodes,
       proxies,
-      external: false
+      external: false,
+      dataOf: (node) => docker ? undefined : join(folder, `node-${node}`, "data")
     }
   })
 

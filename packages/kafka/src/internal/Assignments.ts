@@ -178,6 +178,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         commitMessages: settings.commitMessages,
         atMostOnce: request.semantics === "at-most-once",
         onRoom: () => fetcher.wake(),
+        onChange: () => committer.changed(),
         onCommit: () => committer.notify(),
         isAlive: () => membership.isAlive(),
         settle: (...args) => committer.settle(...args)

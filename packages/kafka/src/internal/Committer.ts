@@ -27,6 +27,8 @@ export type Send = (
 export interface Committer {
   /** There is something that should not wait for the interval. */
   readonly notify: () => void
+  /** There is something that can wait for the interval. */
+  readonly changed: () => void
   /**
    * Succeeds when the broker has confirmed a commit that covers these offsets. If it is interrupted, or fails,
    * they are not settled, or not any more with the next commit.
@@ -74,6 +76,7 @@ export const make = (
     const troubles = new CommitTroubles(lasting, now, settings.sessionTimeout)
     const uncertain = new Set<Partition>()
     const signal = new Signal()
+    const changed = new Signal()
     const waiters = new Set<Waiter>()
     const alone = yield* Effect.makeSemaphore(1)
     let lastFailure: KafkaFailure | undefined
@@ -141,13 +144,22 @@ export const make = (
       return [...partitions.values()].filter((partition) => partition.needsCommit || waiting.has(partition))
     }
 
-    const run = Effect.gen(function*() {
+    /** A subscription that rests has no timer. */
+    const ticks = changed.wait.pipe(
+      Effect.zipRight(Effect.sleep(settings.commitInterval)),
+      Effect.zipRight(Effect.sync(signal.notify)),
+      Effect.forever
+    )
+
+    const commits = Effect.gen(function*() {
       let backoff = 0
       for (;;) {
         if (backoff > 0) yield* Effect.sleep(backoff)
-        else if (waiters.size === 0) yield* Effect.raceFirst(signal.wait, Effect.sleep(settings.commitInterval))
+        else if (waiters.size === 0) yield* signal.wait
         const before = new Set(waiters)
         const failed = yield* commit(pending, false)
+        // What has changed meanwhile told nobody.
+        if (pending().length > 0) changed.notify()
         if (failed === undefined) {
           backoff = 0
           // Whoever waits since before is not covered: there is no room for it in the metadata until the watermark moves.
@@ -158,6 +170,8 @@ export const make = (
         backoff = Math.min(MAX_BACKOFF_MS, Math.max(BACKOFF_MS, backoff * 2))
       }
     })
+
+    const run = Effect.zipRight(Effect.fork(ticks), commits)
 
     const settle: Committer["settle"] = (partition, offsets) => {
       const failed = (isRetryable: boolean) =>
@@ -197,6 +211,7 @@ export const make = (
 
     return {
       notify: signal.notify,
+      changed: changed.notify,
       settle,
       flush,
       run,

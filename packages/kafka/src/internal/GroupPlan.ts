@@ -53,8 +53,9 @@ export const make = ({ intervalMs, isShared, topic, topics }: GroupPlanOptions):
 
   /** In steps: a plan that is made meanwhile may miss a topic. */
   const pause = Effect.gen(function*() {
-    for (let left = intervalMs; left > 0; left -= MISSING_MS) {
-      yield* Effect.sleep(Math.min(MISSING_MS, left))
+    const step = isShared ? MISSING_MS : intervalMs
+    for (let left = intervalMs; left > 0; left -= step) {
+      yield* Effect.sleep(Math.min(step, left))
       if (Array.from(planned.values()).includes(0)) return
     }
   })

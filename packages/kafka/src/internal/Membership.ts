@@ -86,6 +86,8 @@ export interface Membership {
 const FIRST_GENERATION = 1
 /** How often it is looked at at least whether the session is about to end; when it is due, at once. */
 const FENCE_TICK_MS = 250
+/** The same while all is well: a timer that is due when the process wakes up comes at once. */
+const REST_TICK_MS = 5_000
 const BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 1_000
 /** What somebody has to change is not asked for more often. */
@@ -157,6 +159,14 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       })
 
     const failureOf = <A>(asked: Effect.Effect<A, Refused>) => Effect.mapError(asked, ({ failure }) => failure)
+
+    /** What an answer to something beside joining and heartbeats means for the member. */
+    const obey = ({ failure, next }: Refused): Effect.Effect<void> =>
+      next === "lose"
+        ? Effect.asVoid(Effect.fork(options.lost(failure.type, 0)))
+        : next === "fail"
+        ? Effect.asVoid(fail(failure))
+        : Effect.void
 
     // ---- joining ----
 
@@ -350,7 +360,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     const fence = Effect.forever(
       Effect.suspend(() => {
         const left = state.contact + options.fenceAfterMs - now()
-        return Effect.sleep(left < 0 ? FENCE_TICK_MS : Math.min(FENCE_TICK_MS, left + 1))
+        return Effect.sleep(left < 0 ? FENCE_TICK_MS : Math.min(REST_TICK_MS, left + 1))
       }).pipe(
         Effect.zipRight(Effect.suspend(() => {
           if (options.owned().length === 0 || !(isSilent() || options.isRefusing())) return Effect.void
@@ -366,25 +376,19 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       Effect.suspend(() => {
         const ticket = GroupState.ticket(state, now())
         const { generation, memberId } = state
-        return failureOf(
-          ask("OffsetCommit", (node) => driver.commit(node, { memberId, generation }, options.topic, commits))
-        ).pipe(
-          Effect.tap((codes) => {
-            const code = [...codes.values()].find((code) => code !== 0)
-            if (code === undefined) return Effect.void
-            const failure = new KafkaFailure({
-              type: errorType(code),
-              sent: true,
-              cause: `OffsetCommit: error ${code}`
+        return ask("OffsetCommit", (node) => driver.commit(node, { memberId, generation }, options.topic, commits))
+          .pipe(
+            Effect.tapError(obey),
+            failureOf,
+            Effect.tap((codes) => {
+              const code = [...codes.values()].find((code) => code !== 0)
+              if (code === undefined) return Effect.void
+              const cause = `OffsetCommit was answered with error ${code}`
+              return obey(
+                refuse("OffsetCommit", ticket)(new KafkaFailure({ type: errorType(code), sent: true, cause }))
+              )
             })
-            const { next } = refuse("OffsetCommit", ticket)(failure)
-            return next === "lose"
-              ? Effect.fork(options.lost(failure.type, 0))
-              : next === "fail"
-              ? fail(failure)
-              : Effect.void
-          })
-        )
+          )
       })
 
     const leave = Effect.suspend(() => {
@@ -403,7 +407,10 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       ),
       commit,
       committed: (partitions) =>
-        failureOf(ask("OffsetFetch", (node) => driver.committed(node, options.topic, partitions))),
+        ask("OffsetFetch", (node) => driver.committed(node, options.topic, partitions)).pipe(
+          Effect.tapError(obey),
+          failureOf
+        ),
       generation: () => state.phase._tag === "Member" && !isSilent() ? state.generation : -1,
       isNew: () => isNew,
       isAlive: () => !isSilent(),

@@ -35,6 +35,8 @@ export interface PartitionOptions {
   readonly commitMessages: number
   /** It can be fetched from again. */
   readonly onRoom: () => void
+  /** There is something to commit, where there was nothing. */
+  readonly onChange: () => void
   /** There is enough to commit. */
   readonly onCommit: () => void
   /** Whether messages are settled before they are handled. */
@@ -166,7 +168,7 @@ export class Partition {
     else {
       // Only gaps: the watermark moves, and no message will say so.
       this.tracker.advance(fetched.next)
-      if (fetched.next > this.fetchOffset) this.version++
+      if (fetched.next > this.fetchOffset) this.changed()
     }
     this.fetchOffset = fetched.next
     this.fetchFactor = 1
@@ -181,19 +183,19 @@ export class Partition {
     if (!this.isEmpty) return
     this.tracker.advance(offset)
     this.fetchOffset = offset
-    this.version++
+    this.changed()
   }
 
   /** Its log is gone, and another has its name: from now on only the beginning of that one is committed. */
   beginAnewAt(offset: number): void {
     this.anewAt = offset
-    this.version++
+    this.changed()
   }
 
   /** The log was cut off at its end: from this offset on it has other messages than those that were read. */
   cutAt(offset: number): void {
     this.cutOffAt = offset
-    this.version++
+    this.changed()
   }
 
   /** What it has finished means nothing in another log, or in another part of it. */
@@ -281,7 +283,12 @@ export class Partition {
 
   /** The last commit says more than is true: somebody does not want to settle any more what it settled. */
   retract(): void {
-    this.version++
+    this.changed()
+  }
+
+  private changed(): void {
+    // What comes after it goes with the same commit.
+    if (this.version++ === this.committedVersion) this.options.onChange()
   }
 
   /** Where messages are settled one after the other it is beyond all of them; otherwise the metadata says them. */
@@ -297,7 +304,7 @@ export class Partition {
     if (this.tracker.watermark !== watermark) this.movedAt = this.options.now()
     this.unsettled.delete(offset)
     this.outstanding--
-    this.version++
+    this.changed()
     if (++this.finishedSince >= this.options.commitMessages) {
       this.finishedSince = 0
       this.options.onCommit()
@@ -358,7 +365,7 @@ export class Partition {
     const { watermark } = this.tracker
     const isFilled = this.make()
     // What was finished before, and gaps, are passed without anybody finishing them.
-    if (this.tracker.watermark > watermark) this.version++
+    if (this.tracker.watermark > watermark) this.changed()
     return isFilled
   }
 

@@ -62,6 +62,8 @@ export interface Batch {
   readonly firstSequence: number
   /** How often it may have reached a broker. */
   sent: number
+  /** When it was sent first, by the clock of deadlines. */
+  sentAt: number | undefined
 }
 
 export class PartitionQueue {
@@ -127,7 +129,15 @@ export class PartitionQueue {
       this.waiting = this.waiting.slice(this.head)
       this.head = 0
     }
-    return this.batch = { queue: this, entries, bytes, producer: this.producer, firstSequence: this.sequence, sent: 0 }
+    return this.batch = {
+      queue: this,
+      entries,
+      bytes,
+      producer: this.producer,
+      firstSequence: this.sequence,
+      sent: 0,
+      sentAt: undefined
+    }
   }
 
   /** The batch was written. */

@@ -26,6 +26,8 @@ export interface ProducePartition {
 
 export interface ProduceResponse {
   readonly topics: ReadonlyArray<{ readonly topicName: string; readonly partitions: ReadonlyArray<ProduceAnswer> }>
+  /** For so long the broker wants no other request; where kafkajs has read the answer, its connection waits instead. */
+  readonly throttleMs?: number | undefined
 }
 
 /** What the broker says of a batch. */
@@ -89,7 +91,7 @@ export const encode = async (request: ProduceRequest): Promise<Buffer> => {
 }
 
 /** The answer in version 8. */
-export const decode = (raw: Buffer): ProduceResponse & { readonly clientSideThrottleTime: number } => {
+export const decode = (raw: Buffer): ProduceResponse => {
   const reader = new Reader(raw)
   const topics = reader.array(() => ({
     topicName: reader.string(),
@@ -108,8 +110,7 @@ export const decode = (raw: Buffer): ProduceResponse & { readonly clientSideThro
       }
     })
   }))
-  // By this name kafkajs's connection waits for as long.
-  return { topics, clientSideThrottleTime: reader.int32() }
+  return { topics, throttleMs: reader.int32() }
 }
 
 /** The records of a batch, and how many bytes each of them has after its length. */
