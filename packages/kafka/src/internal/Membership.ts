@@ -127,31 +127,38 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
 
     // ---- joining ----
 
-    const join: Effect.Effect<{ readonly leads: boolean; readonly members: ReadonlyArray<Member> }, Refused> = ask(
-      "JoinGroup",
-      (node) =>
-        driver.join(node, {
-          memberId: state().memberId,
-          sessionTimeoutMs: settings.sessionTimeout,
-          rebalanceTimeoutMs: settings.rebalanceTimeout,
-          protocol: GroupProtocol.PROTOCOL,
-          metadata: GroupProtocol.encodeMember({
-            topics: [options.topic],
-            generation: state().generation,
-            owned: new Map([[options.topic, options.owned()]]),
-            isNew
-          }, state().round)
-        }, joinWithin)
-    ).pipe(
-      Effect.tap(() => Effect.sync(coordinator.progressed)),
-      Effect.flatMap((answer) => {
-        dispatch(answer)
-        return answer._tag === "Named" ? join : Effect.succeed({
-          leads: answer.leaderId === answer.memberId,
-          members: answer.members.map(({ memberId, metadata }) => GroupProtocol.decodeMember(memberId, metadata))
+    /** Said as of the moment when nothing that was lost runs here any more: what is lost while it looks for the coordinator may run. */
+    const metadataOf = (): Buffer =>
+      GroupProtocol.encodeMember({
+        topics: [options.topic],
+        generation: state().generation,
+        owned: new Map([[options.topic, options.owned()]]),
+        isNew
+      }, state().round)
+
+    const join = (
+      metadata: Buffer
+    ): Effect.Effect<{ readonly leads: boolean; readonly members: ReadonlyArray<Member> }, Refused> =>
+      ask(
+        "JoinGroup",
+        (node) =>
+          driver.join(node, {
+            memberId: state().memberId,
+            sessionTimeoutMs: settings.sessionTimeout,
+            rebalanceTimeoutMs: settings.rebalanceTimeout,
+            protocol: GroupProtocol.PROTOCOL,
+            metadata
+          }, joinWithin)
+      ).pipe(
+        Effect.tap(() => Effect.sync(coordinator.progressed)),
+        Effect.flatMap((answer) => {
+          dispatch(answer)
+          return answer._tag === "Named" ? join(metadata) : Effect.succeed({
+            leads: answer.leaderId === answer.memberId,
+            members: answer.members.map(({ memberId, metadata }) => GroupProtocol.decodeMember(memberId, metadata))
+          })
         })
-      })
-    )
+      )
 
     const sync = Effect.fnUntraced(function*(plan: Assignments, generation: number, isNewToAll: boolean) {
       const sentAt = now()
@@ -177,7 +184,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       yield* options.ended
       if (state().phase._tag === "Broken" || state().phase._tag === "Left") return yield* Effect.never
       dispatch({ _tag: "Joining" })
-      const { leads, members } = yield* join
+      const { leads, members } = yield* join(metadataOf())
       const { counted } = state()
       const ticket = coordinator.ticket()
       const plan = leads && members.length > 0
