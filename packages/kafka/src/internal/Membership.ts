@@ -14,9 +14,13 @@ import * as Schedule from "effect/Schedule"
 import type { Settings } from "../KafkaConfig.js"
 import type { Assignments, Member } from "./Assignor.js"
 import { KafkaFailure } from "./Client.js"
+import type { Refused } from "./Coordinator.js"
+import * as Coordinator from "./Coordinator.js"
 import type { CommitRequest, CommittedOffset, Description, GroupDriver } from "./Driver.js"
 import * as GroupProtocol from "./groupProtocol.js"
 import * as GroupState from "./GroupState.js"
+import * as Heartbeats from "./Heartbeats.js"
+import { meaningOf } from "./Heartbeats.js"
 import type { Lasting } from "./Lasting.js"
 import { monotonic } from "./monotonic.js"
 import { Signal } from "./Signal.js"
@@ -84,10 +88,6 @@ export interface Membership {
 
 /** Nobody was in the group before, or it was deleted. */
 const FIRST_GENERATION = 1
-/** How often it is looked at at least whether the session is about to end; when it is due, at once. */
-const FENCE_TICK_MS = 250
-/** The same while all is well: a timer that is due when the process wakes up comes at once. */
-const REST_TICK_MS = 5_000
 const BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 1_000
 /** What somebody has to change is not asked for more often. */
@@ -100,12 +100,6 @@ const restart = Schedule.exponential("2 seconds").pipe(
   Schedule.resetAfter("1 minute")
 )
 
-/** A request that failed, and what follows from it. */
-class Refused {
-  readonly _tag = "Refused"
-  constructor(readonly failure: KafkaFailure, readonly next: GroupState.Next) {}
-}
-
 export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
   Effect.gen(function*() {
     const { driver, lasting, settings } = options
@@ -117,91 +111,65 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     const beatWithin = Math.max(500, Math.min(settings.requestTimeout, Math.floor(options.fenceAfterMs / 4)))
     /** An answer to a join may have waited for all members. */
     const joinWithin = settings.rebalanceTimeout + settings.requestTimeout
-    let state = GroupState.initial
-    let progressAt = now()
-    let lastFailure: KafkaFailure | undefined
     let isNew = false
-
-    const dispatch = (event: GroupState.Event): GroupState.Next => {
-      const [next, then] = GroupState.step(state, event)
-      state = next
-      if (state.wantsJoin) wake.notify()
-      return then
-    }
-
-    // ---- asking ----
-
-    const coordinator = Effect.suspend(() =>
-      state.coordinator !== undefined
-        ? Effect.succeed(state.coordinator)
-        : Effect.tap(driver.findCoordinator(beatWithin), (node) => Effect.sync(() => dispatch({ _tag: "Found", node })))
-    )
-
-    /** Takes note of a failure, and says what follows. */
-    const refuse = (request: GroupState.Request, ticket: GroupState.Ticket) => (failure: KafkaFailure): Refused => {
-      const isAside = request === "DescribeGroups" || (request === "Heartbeat" && ticket.counted < 0)
-      if (!isAside || failure.isUnreachable) lastFailure = failure
-      // Whoever answers that something else has to happen first is there, and it goes on.
-      const isAnswer = !failure.isUnreachable && !failure.isOurs
-      if (isAnswer && (request !== "Heartbeat" || isJoining())) progressAt = now()
-      return new Refused(failure, dispatch({ _tag: "Refused", request, type: failure.type, ticket }))
-    }
-
-    const isJoining = () => state.phase._tag === "Joining" || state.phase._tag === "Syncing"
-
-    const ask = <A>(
-      request: GroupState.Request,
-      of: (node: number) => Effect.Effect<A, KafkaFailure>
-    ): Effect.Effect<A, Refused> =>
-      Effect.suspend(() => {
-        const ticket = GroupState.ticket(state, now())
-        return Effect.mapError(Effect.flatMap(coordinator, of), refuse(request, ticket))
-      })
+    const coordinator = Coordinator.make({ driver, now, findWithinMs: beatWithin, onWanted: wake.notify })
+    const { ask, dispatch, refuse, state } = coordinator
 
     const failureOf = <A>(asked: Effect.Effect<A, Refused>) => Effect.mapError(asked, ({ failure }) => failure)
 
+    /** What an answer to something beside joining and heartbeats means for the member. */
+    const obey = ({ failure, next }: Refused): Effect.Effect<void> =>
+      next === "lose"
+        ? Effect.asVoid(Effect.fork(options.lost(failure.type, 0)))
+        : next === "fail"
+        ? Effect.asVoid(fail(failure))
+        : Effect.void
+
     // ---- joining ----
 
-    const join: Effect.Effect<{ readonly leads: boolean; readonly members: ReadonlyArray<Member> }, Refused> = ask(
-      "JoinGroup",
-      (node) =>
-        driver.join(node, {
-          memberId: state.memberId,
-          sessionTimeoutMs: settings.sessionTimeout,
-          rebalanceTimeoutMs: settings.rebalanceTimeout,
-          protocol: GroupProtocol.PROTOCOL,
-          metadata: GroupProtocol.encodeMember({
-            topics: [options.topic],
-            generation: state.generation,
-            owned: new Map([[options.topic, options.owned()]]),
-            isNew
-          }, state.round)
-        }, joinWithin)
-    ).pipe(
-      Effect.tap(() =>
-        Effect.sync(() => {
-          progressAt = now()
+    /** Said as of the moment when nothing that was lost runs here any more: what is lost while it looks for the coordinator may run. */
+    const metadataOf = (): Buffer =>
+      GroupProtocol.encodeMember({
+        topics: [options.topic],
+        generation: state().generation,
+        owned: new Map([[options.topic, options.owned()]]),
+        isNew
+      }, state().round)
+
+    const join = (
+      metadata: Buffer
+    ): Effect.Effect<{ readonly leads: boolean; readonly members: ReadonlyArray<Member> }, Refused> =>
+      ask(
+        "JoinGroup",
+        (node) =>
+          driver.join(node, {
+            memberId: state().memberId,
+            sessionTimeoutMs: settings.sessionTimeout,
+            rebalanceTimeoutMs: settings.rebalanceTimeout,
+            protocol: GroupProtocol.PROTOCOL,
+            metadata
+          }, joinWithin)
+      ).pipe(
+        Effect.tap(() => Effect.sync(coordinator.progressed)),
+        Effect.flatMap((answer) => {
+          dispatch(answer)
+          return answer._tag === "Named" ? join(metadata) : Effect.succeed({
+            leads: answer.leaderId === answer.memberId,
+            members: answer.members.map(({ memberId, metadata }) => GroupProtocol.decodeMember(memberId, metadata))
+          })
         })
-      ),
-      Effect.flatMap((answer) => {
-        dispatch(answer)
-        return answer._tag === "Named" ? join : Effect.succeed({
-          leads: answer.leaderId === answer.memberId,
-          members: answer.members.map(({ memberId, metadata }) => GroupProtocol.decodeMember(memberId, metadata))
-        })
-      })
-    )
+      )
 
     const sync = Effect.fnUntraced(function*(plan: Assignments, generation: number, isNewToAll: boolean) {
       const sentAt = now()
       const assignment = yield* ask("SyncGroup", (node) =>
         driver.sync(node, {
-          memberId: state.memberId,
+          memberId: state().memberId,
           generation,
           assignments: GroupProtocol.encodeAssignments(plan, isNewToAll)
         }, joinWithin))
       dispatch({ _tag: "Synced", generation, sentAt })
-      progressAt = now()
+      coordinator.progressed()
       lasting.worked("group")
       const decoded = GroupProtocol.decodeAssignment(assignment, options.topic)
       isNew = decoded.isNew
@@ -214,11 +182,11 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     const cycle = Effect.gen(function*() {
       // The leader would give at once what is not owned any more, and still handled.
       yield* options.ended
-      if (state.phase._tag === "Broken" || state.phase._tag === "Left") return yield* Effect.never
+      if (state().phase._tag === "Broken" || state().phase._tag === "Left") return yield* Effect.never
       dispatch({ _tag: "Joining" })
-      const { leads, members } = yield* join
-      const { counted } = state
-      const ticket = GroupState.ticket(state, now())
+      const { leads, members } = yield* join(metadataOf())
+      const { counted } = state()
+      const ticket = coordinator.ticket()
       const plan = leads && members.length > 0
         ? yield* Effect.mapError(options.plan(members), refuse("Plan", ticket))
         : nothing
@@ -233,22 +201,22 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       )
       const letGo = yield* begin(partitions, counted)
       if (letGo) return
-      if (!state.wantsJoin) {
+      if (!state().wantsJoin) {
         dispatch({ _tag: "Stands" })
         yield* Deferred.succeed(standing, undefined)
       }
-      while (!state.wantsJoin) yield* wake.wait
+      while (!state().wantsJoin) yield* wake.wait
     })
 
     /** Until it is done, or a new assignment makes it useless. */
     const begin = Effect.fnUntraced(function*(partitions: ReadonlyArray<number>, generation: number) {
       for (let failures = 0;; failures++) {
-        const ticket = GroupState.ticket(state, now())
+        const ticket = coordinator.ticket()
         const result = yield* Effect.either(options.apply(partitions, generation))
         if (Either.isRight(result)) return result.right
         const refused = refuse("Begin", ticket)(result.left)
         if (refused.next === "fail") return yield* Effect.fail(refused)
-        if (state.wantsJoin) return true
+        if (state().wantsJoin) return true
         yield* Effect.sleep(backoff(failures))
       }
     })
@@ -280,7 +248,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
             case "rejoin":
               return failures++ > 0 ? wait : Effect.void
             default:
-              if (state.stood) lasting.failed("group", meaningOf(failure), failure)
+              if (state().stood) lasting.failed("group", meaningOf(failure), failure)
               return failure.isOurs || GroupState.outcomeOf(failure.type) === "refused"
                 ? Effect.sleep(REFUSED_BACKOFF_MS)
                 : wait
@@ -294,132 +262,56 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       Effect.orDie
     )
 
-    // ---- staying ----
-
-    const beat: Effect.Effect<number> = Effect.suspend(() => {
-      const { counted, memberId } = state
-      // Before the first assignment it asks whether the coordinator is there, which says that it does not know the generation.
-      if (counted < 0 && state.phase._tag !== "Joining") return Effect.succeed(settings.heartbeatInterval)
-      const ticket = GroupState.ticket(state, now())
-      return ask("Heartbeat", (node) => driver.heartbeat(node, { memberId, generation: counted }, beatWithin)).pipe(
-        Effect.matchEffect({
-          onSuccess: () =>
-            Effect.sync(() => {
-              dispatch({ _tag: "Beaten", ticket })
-              if (isJoining()) progressAt = now()
-              lasting.worked("heartbeat")
-              return settings.heartbeatInterval
-            }),
-          onFailure: (refused) => afterBeat(refused, counted)
-        })
-      )
-    })
-
-    const afterBeat = ({ failure, next }: Refused, counted: number): Effect.Effect<number> => {
-      const { isUnreachable } = failure
-      const isProbe = counted < 0
-      if (next === "retry" && !isProbe) lasting.failed("heartbeat", meaningOf(failure), failure)
-      const then = next === "lose"
-        ? options.lost(failure.type, 0)
-        : next === "fail"
-        ? fail(failure)
-        // A join waits long for its answer, and would not notice that its broker is gone.
-        : isJoining() && isUnreachable
-        ? driver.abandonJoin
-        : Effect.void
-      return Effect.logDebug("A heartbeat failed", failure).pipe(
-        Effect.when(() => !isProbe),
-        Effect.zipRight(then),
-        Effect.as(
-          next === "retry" && !isProbe ? Math.min(BACKOFF_MS, settings.heartbeatInterval) : settings.heartbeatInterval
-        )
-      )
-    }
-
-    const isSilent = () => now() - state.contact > options.fenceAfterMs
-
-    const heartbeats = Effect.suspend(() => {
-      let pause = settings.heartbeatInterval
-      return Effect.forever(Effect.zipRight(
-        Effect.suspend(() => Effect.sleep(pause)),
-        Effect.map(beat, (next) => {
-          pause = next
-        })
-      ))
-    })
-
-    /** Also when the process itself was asleep: the clock says so. */
-    const fence = Effect.forever(
-      Effect.suspend(() => {
-        const left = state.contact + options.fenceAfterMs - now()
-        return Effect.sleep(left < 0 ? FENCE_TICK_MS : Math.min(REST_TICK_MS, left + 1))
-      }).pipe(
-        Effect.zipRight(Effect.suspend(() => {
-          if (options.owned().length === 0 || !(isSilent() || options.isRefusing())) return Effect.void
-          dispatch({ _tag: "Silent" })
-          const left = Math.max(0, state.contact + settings.sessionTimeout - now())
-          // Beside it, which has to look after what is begun meanwhile.
-          return Effect.fork(options.lost("no heartbeat was answered for too long", left))
-        }))
-      )
-    )
+    const heartbeats = Heartbeats.make({ ...options, coordinator, now, withinMs: beatWithin, fail })
 
     const commit: Membership["commit"] = (commits) =>
       Effect.suspend(() => {
-        const ticket = GroupState.ticket(state, now())
-        const { generation, memberId } = state
-        return failureOf(
-          ask("OffsetCommit", (node) => driver.commit(node, { memberId, generation }, options.topic, commits))
-        ).pipe(
-          Effect.tap((codes) => {
-            const code = [...codes.values()].find((code) => code !== 0)
-            if (code === undefined) return Effect.void
-            const failure = new KafkaFailure({
-              type: errorType(code),
-              sent: true,
-              cause: `OffsetCommit: error ${code}`
+        const ticket = coordinator.ticket()
+        const { generation, memberId } = state()
+        return ask("OffsetCommit", (node) => driver.commit(node, { memberId, generation }, options.topic, commits))
+          .pipe(
+            Effect.tapError(obey),
+            failureOf,
+            Effect.tap((codes) => {
+              const code = [...codes.values()].find((code) => code !== 0)
+              if (code === undefined) return Effect.void
+              const cause = `OffsetCommit was answered with error ${code}`
+              return obey(
+                refuse("OffsetCommit", ticket)(new KafkaFailure({ type: errorType(code), sent: true, cause }))
+              )
             })
-            const { next } = refuse("OffsetCommit", ticket)(failure)
-            return next === "lose"
-              ? Effect.fork(options.lost(failure.type, 0))
-              : next === "fail"
-              ? fail(failure)
-              : Effect.void
-          })
-        )
+          )
       })
 
     const leave = Effect.suspend(() => {
-      const { coordinator, memberId } = state
+      const { coordinator: node, memberId } = state()
       dispatch({ _tag: "Leaving" })
-      return memberId === "" || options.isStatic || coordinator === undefined
+      return memberId === "" || options.isStatic || node === undefined
         ? Effect.void
-        : driver.leave(coordinator, memberId)
+        : driver.leave(node, memberId)
     })
 
     return {
       standing,
       broken,
-      run: Effect.all([member, heartbeats, fence], { concurrency: "unbounded", discard: true }).pipe(
+      run: Effect.all([member, heartbeats.run], { concurrency: "unbounded", discard: true }).pipe(
         Effect.zipRight(Effect.never)
       ),
       commit,
       committed: (partitions) =>
-        failureOf(ask("OffsetFetch", (node) => driver.committed(node, options.topic, partitions))),
-      generation: () => state.phase._tag === "Member" && !isSilent() ? state.generation : -1,
+        ask("OffsetFetch", (node) => driver.committed(node, options.topic, partitions)).pipe(
+          Effect.tapError(obey),
+          failureOf
+        ),
+      generation: () => state().phase._tag === "Member" && !heartbeats.isSilent() ? state().generation : -1,
       isNew: () => isNew,
-      isAlive: () => !isSilent(),
+      isAlive: () => !heartbeats.isSilent(),
       rejoin: () => void dispatch({ _tag: "Wanted" }),
       renew: Effect.zipRight(driver.abandonJoin, Effect.sync(() => void dispatch({ _tag: "Wanted" }))),
       leave,
-      phase: () => state.phase._tag,
-      progressAt: () => progressAt,
-      lastFailure: () => lastFailure,
+      phase: () => state().phase._tag,
+      progressAt: coordinator.progressAt,
+      lastFailure: coordinator.lastFailure,
       describe: failureOf(ask("DescribeGroups", (node) => driver.describe(node, beatWithin)))
     }
   })
-
-const meaningOf = (failure: KafkaFailure): string =>
-  failure.isUnreachable
-    ? "The coordinator of the group does not answer; if that goes on for too long, the partitions are given to other members"
-    : `The coordinator of the group refuses the member (${failure.type}); if that goes on for too long, the partitions are given to other members`
