@@ -57,6 +57,11 @@ export interface Receipt {
   readonly topic: string
   readonly partition: number
   readonly offset: number
+  /**
+   * `true` where a publish before this one had written the same message, by its id, and nothing was written now: subscribers may have
+   * handled it long ago. Left out otherwise, and by brokers that don't know ids.
+   */
+  readonly wasStored?: boolean | undefined
 }
 
 /**

@@ -10,7 +10,7 @@
  * @since 0.1.0
  */
 import { InvalidConfiguration, type SubscribeError } from "@effect-eventbus/core/EventBusError"
-import type { Consumer, Source, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -28,6 +28,7 @@ import * as Leases from "./internal/Leases.js"
 import { OfferLimit } from "./internal/OfferLimit.js"
 import * as Placement from "./internal/Placement.js"
 import { Reader } from "./internal/Reader.js"
+import { SettledRecord } from "./internal/SettledRecord.js"
 import type { Settings } from "./NatsConfig.js"
 import { toSubscribeError } from "./NatsErrors.js"
 import { consumerWarnings } from "./NatsPreflight.js"
@@ -47,6 +48,9 @@ export type Subscribe = (
 
 /** How many consumers are looked at or made at once. */
 const concurrency = 16
+
+/** How long it is tried to tell the others that nothing more is taken, in milliseconds: it only saves them work. */
+const leaving = 500
 
 /** A renewal is waited for at least for so long, in milliseconds, and else for a third of the time between two. */
 const shortestRenewal = 250
@@ -108,6 +112,7 @@ export const make = (
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,
           limit: new OfferLimit(bucket, prefix, lease),
+          settled: new SettledRecord(bucket, prefix, lease),
           sharers: () => Math.max(1, readers.size)
         })
         if (isStopped) reader.end(isSubscribed ? "Closed" : "Wanted")
@@ -122,9 +127,11 @@ export const make = (
 
     // They run from the last to the first: partitions are given back while their lease is renewed, and then it is ended.
     yield* Effect.addFinalizer(() =>
-      settings.deleteConsumers ? Effect.ignoreLogged(deleteUnused(api, streams, leases, request, configs)) : Effect.void
+      settings.deleteConsumers
+        ? Effect.ignoreLogged(connection.closing.within(deleteUnused(api, streams, leases, request, configs)))
+        : Effect.void
     )
-    yield* Effect.addFinalizer(() => leases.forget)
+    yield* Effect.addFinalizer(() => connection.closing.within(leases.forget))
     yield* Effect.mapError(leases.join, (failure) => toSubscribeError(topic, group, failure))
     const stop = Effect.suspend(() => {
       isStopped = true
@@ -133,7 +140,7 @@ export const make = (
           concurrency: "unbounded",
           discard: true
         }),
-        bounded(leases.leave, settings.requestTimeout)
+        connection.closing.within(leases.leave, leaving)
       )
     }).pipe(Effect.asVoid)
     yield* Effect.addFinalizer(() =>
@@ -150,7 +157,15 @@ export const make = (
       settings.requestTimeout
     )
     isSubscribed = true
-    return { stop }
+    const status = Effect.sync((): SourceStatus => {
+      const all = Array.from(readers.values(), ({ reader }) => reader)
+      return {
+        isConnected: connection.isUp(),
+        partitions: all.flatMap(({ status }) => status ?? []),
+        problems: all.flatMap(({ problem }) => problem ?? [])
+      }
+    })
+    return { stop, status }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 
 /** The settings of the consumer of each partition. */

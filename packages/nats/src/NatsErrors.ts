@@ -28,6 +28,26 @@ export interface ApiError {
 }
 
 /**
+ * What the user of the connection may not do, as the server says it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Denied {
+  readonly operation: "publish" | "subscribe"
+  readonly subject: string
+}
+
+/**
+ * The missing permission in words.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const deniedInWords = ({ operation, subject }: Denied): string =>
+  `the user has no permission to ${operation} to "${subject}"`
+
+/**
  * A request to the server failed. It is the cause within the errors of the bus.
  *
  * @since 0.1.0
@@ -35,15 +55,20 @@ export interface ApiError {
  */
 export class NatsRequestFailed extends Data.TaggedError("NatsRequestFailed")<{
   readonly subject: string
-  /** `NoResponders`: nobody listens there; `Api`: JetStream refused, and `error` says why. */
-  readonly reason: "Timeout" | "NoResponders" | "Disconnected" | "Api"
+  /**
+   * `NoResponders`: nobody listens there; `Denied`: the user has not the permission that `denied` names; `Api`: JetStream refused, and
+   * `error` says why.
+   */
+  readonly reason: "Timeout" | "NoResponders" | "Disconnected" | "Denied" | "Api"
   readonly error?: ApiError | undefined
+  readonly denied?: Denied | undefined
   readonly cause?: unknown
 }> {
   override get message() {
-    return this.error === undefined
-      ? `The request ${this.subject} failed: ${this.reason}`
-      : `The request ${this.subject} was refused: ${this.error.description} (${this.error.err_code})`
+    if (this.error !== undefined) {
+      return `The request ${this.subject} was refused: ${this.error.description} (${this.error.err_code})`
+    }
+    return `The request ${this.subject} failed: ${this.denied === undefined ? this.reason : deniedInWords(this.denied)}`
   }
 }
 
@@ -54,7 +79,12 @@ export class NatsRequestFailed extends Data.TaggedError("NatsRequestFailed")<{
  * @category codes
  */
 export const codes = {
+  accountResourcesExceeded: 10002,
+  incomplete: 10004,
+  notAssigned: 10007,
   temporarilyUnavailable: 10008,
+  notLeader: 10009,
+  consumerCreateFailed: 10012,
   consumerNotFound: 10014,
   workQueueNeedsExplicitAck: 10098,
   workQueueUnfilteredTwice: 10099,
@@ -68,11 +98,15 @@ export const codes = {
   wrongLastSequenceAnonymous: 10164,
   replicasNotSupported: 10074,
   insufficientResources: 10023,
+  unsupportedInCluster: 10036,
   memoryExceeded: 10028,
   notEnabledForAccount: 10039,
+  raftFailed: 10041,
   storageExceeded: 10047,
+  streamLimits: 10053,
   messageTooLarge: 10054,
   streamNotFound: 10059,
+  sequenceNotMatched: 10063,
   subjectsOverlap: 10065,
   notEnabled: 10076,
   storeFailed: 10077,
@@ -80,8 +114,77 @@ export const codes = {
   headersTooLarge: 10097,
   consumerExists: 10148,
   consumerDoesNotExist: 10149,
-  duplicateInProcess: 10158
+  duplicateInProcess: 10158,
+  tooManyRequests: 10167
 } as const
+
+/**
+ * What an error of JetStream means: `NotFound`: the stream or the consumer is not there; `Temporary`: the same can succeed a little later;
+ * `StorageFull`: the same can succeed when there is room again; `TooLarge`, `WrongLast`: of a message, it is too large or was expected
+ * behind another one; `NotEnabled`: there is no JetStream; `Refused`: what is asked for is not possible, and trying again does not help;
+ * `Failed`: all else.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Meaning =
+  | "NotFound"
+  | "Temporary"
+  | "StorageFull"
+  | "TooLarge"
+  | "WrongLast"
+  | "NotEnabled"
+  | "Refused"
+  | "Failed"
+
+const meanings: ReadonlyMap<number, Meaning> = new Map<number, Meaning>([
+  [codes.streamNotFound, "NotFound"],
+  [codes.consumerNotFound, "NotFound"],
+  [codes.consumerDoesNotExist, "NotFound"],
+  [codes.incomplete, "Temporary"],
+  [codes.notAssigned, "Temporary"],
+  [codes.temporarilyUnavailable, "Temporary"],
+  [codes.notLeader, "Temporary"],
+  [codes.raftFailed, "Temporary"],
+  [codes.sequenceNotMatched, "Temporary"],
+  [codes.duplicateInProcess, "Temporary"],
+  [codes.tooManyRequests, "Temporary"],
+  [codes.accountResourcesExceeded, "StorageFull"],
+  [codes.insufficientResources, "StorageFull"],
+  [codes.memoryExceeded, "StorageFull"],
+  [codes.storageExceeded, "StorageFull"],
+  [codes.storeFailed, "StorageFull"],
+  [codes.messageTooLarge, "TooLarge"],
+  [codes.headersTooLarge, "TooLarge"],
+  [codes.wrongLastSequence, "WrongLast"],
+  [codes.wrongLastSequenceAnonymous, "WrongLast"],
+  [codes.wrongLastMessageId, "WrongLast"],
+  [codes.notEnabled, "NotEnabled"],
+  [codes.notEnabledForAccount, "NotEnabled"],
+  // To some things that it never does the server answers as if it had failed.
+  [codes.unsupportedInCluster, "Refused"],
+  [codes.consumerCreateFailed, "Refused"],
+  [codes.streamLimits, "Refused"],
+  [codes.streamInvalidConfig, "Refused"],
+  [codes.streamUpdateRefused, "Refused"],
+  [codes.replicasNotSupported, "Refused"]
+])
+
+/**
+ * What an error of JetStream means, also one whose code is not known here.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const meaningOf = ({ code, err_code }: ApiError): Meaning =>
+  meanings.get(err_code) ??
+    (code === 429 || code === 503
+      ? "Temporary"
+      : code === 404
+      ? "NotFound"
+      : code >= 400 && code < 500
+      ? "Refused"
+      : "Failed")
 
 /**
  * Whether JetStream said that the stream, or the consumer, is not there.
@@ -90,19 +193,41 @@ export const codes = {
  * @category guards
  */
 export const isNotFound = (failure: NatsRequestFailed): boolean =>
-  failure.error !== undefined && (
-    failure.error.err_code === codes.streamNotFound || failure.error.err_code === codes.consumerNotFound ||
-    failure.error.err_code === codes.consumerDoesNotExist
-  )
+  failure.error !== undefined && meaningOf(failure.error) === "NotFound"
 
 /**
- * Whether JetStream has no leader for it at the moment: the same can succeed a little later.
+ * Whether JetStream can't do it at the moment: the same can succeed a little later.
  *
  * @since 0.1.0
  * @category guards
  */
-export const isTemporary = (error: ApiError): boolean =>
-  error.err_code === codes.temporarilyUnavailable || error.err_code === codes.duplicateInProcess
+export const isTemporary = (error: ApiError): boolean => meaningOf(error) === "Temporary"
+
+/**
+ * Whether the same request can succeed a little later.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isTransient = (failure: NatsRequestFailed): boolean =>
+  failure.reason !== "Denied" && (failure.error === undefined || isTemporary(failure.error))
+
+/**
+ * Whether what is asked for is not possible: trying again does not help.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isRefused = (error: ApiError): boolean => meaningOf(error) === "Refused"
+
+/**
+ * Whether there is no room for what is to be written.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isStorageFull = (failure: NatsRequestFailed): boolean =>
+  failure.error !== undefined && meaningOf(failure.error) === "StorageFull"
 
 /**
  * The error of a publish that the stream refused.
@@ -111,27 +236,10 @@ export const isTemporary = (error: ApiError): boolean =>
  * @category conversions
  */
 export const toPublishError = (topic: string, size: number, error: ApiError): MessageTooLarge | PublishFailed => {
-  switch (error.err_code) {
-    case codes.messageTooLarge:
-    case codes.headersTooLarge:
-      return new MessageTooLarge({ topic, size, cause: error.description })
-    case codes.insufficientResources:
-    case codes.memoryExceeded:
-    case codes.storageExceeded:
-    case codes.storeFailed:
-      return new PublishFailed({ topic, reason: "StorageFull", outcome: "not-written", cause: error.description })
-    case codes.wrongLastSequence:
-    case codes.wrongLastSequenceAnonymous:
-    case codes.wrongLastMessageId:
-      return new PublishFailed({
-        topic,
-        reason: "WrongLastSequence",
-        outcome: "not-written",
-        cause: error.description
-      })
-    default:
-      return new PublishFailed({ topic, reason: "Rejected", outcome: "not-written", cause: error.description })
-  }
+  const meaning = meaningOf(error)
+  if (meaning === "TooLarge") return new MessageTooLarge({ topic, size, cause: error.description })
+  const reason = meaning === "StorageFull" ? meaning : meaning === "WrongLast" ? "WrongLastSequence" : "Rejected"
+  return new PublishFailed({ topic, reason, outcome: "not-written", cause: error.description })
 }
 
 /**
@@ -145,13 +253,21 @@ export const toNotWritten = (
   failure: NatsRequestFailed | UnknownTopic | InvalidConfiguration
 ): UnknownTopic | InvalidConfiguration | PublishFailed =>
   failure._tag === "NatsRequestFailed"
-    ? new PublishFailed({
-      topic,
-      reason: failure.reason === "Api" ? "Rejected" : failure.reason === "Timeout" ? "Timeout" : "Unreachable",
-      outcome: "not-written",
-      cause: failure
-    })
+    ? new PublishFailed({ topic, reason: reasonOf(failure), outcome: "not-written", cause: failure })
     : failure
+
+const reasonOf = (failure: NatsRequestFailed): PublishFailed["reason"] => {
+  if (isStorageFull(failure)) return "StorageFull"
+  switch (failure.reason) {
+    case "Api":
+    case "Denied":
+      return "Rejected"
+    case "Timeout":
+      return "Timeout"
+    default:
+      return "Unreachable"
+  }
+}
 
 /**
  * The error of a subscription that could not be made.

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { SubscribeRequest, TopicSpec } from "@effect-eventbus/core/Transport"
-import type { ConsumerConfig, StreamConfig } from "./internal/Api.js"
+import type { AccountInfo, ConsumerConfig, StreamConfig } from "./internal/Api.js"
 import type { Settings } from "./NatsConfig.js"
 
 /** An attempt to publish may be repeated for so long by default. */
@@ -12,6 +12,9 @@ const publishTimeout = 10_000
 
 /** Shorter pauses of a whole process are not rare. */
 const shortestAckWait = 5_000
+
+/** A limit of the account is mentioned when so much of it is used. */
+const mostlyFull = 0.8
 
 const seconds = (nanos: number): string => `${nanos / 1e9} s`
 
@@ -32,6 +35,9 @@ export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): R
     )
   }
   if (config.storage === "memory") warnings.push("storage memory: a restart of the server empties it")
+  if (config.persist_mode === "async") {
+    warnings.push("persist_mode async: what was acknowledged is lost with its server, for it is written later")
+  }
   if (config.discard !== "new") {
     for (const [name, limit] of Object.entries({ max_bytes, max_msgs, max_msgs_per_subject })) {
       if (limit > 0) {
@@ -57,6 +63,34 @@ export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): R
 }
 
 /**
+ * Why the bucket of the leases, as it was found, can't hold leases: two instances could have the same partition, or none could take one.
+ *
+ * @since 0.1.0
+ * @category checks
+ */
+export const bucketProblems = (config: StreamConfig): ReadonlyArray<string> => {
+  const problems: Array<string> = []
+  const { max_age = 0, max_bytes = -1, max_msgs = -1, mirror, no_ack, retention = "limits", subject_transform } = config
+  if (max_age > 0) {
+    problems.push(
+      `max_age ${
+        seconds(max_age)
+      } (a TTL): the key of a partition vanishes while its owner works, and another instance takes it`
+    )
+  }
+  if (config.discard !== "new") {
+    for (const [name, limit] of Object.entries({ max_bytes, max_msgs })) {
+      if (limit > 0) problems.push(`${name} ${limit} with discard old: keys vanish while the owners of partitions work`)
+    }
+  }
+  if (retention !== "limits") problems.push(`retention ${retention}: keys vanish when they were read`)
+  if (no_ack === true) problems.push("no_ack: nobody is told whether a partition was taken")
+  if (mirror !== undefined) problems.push(`a mirror ("${mirror.name}"): it can't be written to`)
+  if (subject_transform !== undefined) problems.push("subject_transform: keys are stored under other names")
+  return problems
+}
+
+/**
  * Why the bucket of the leases, as it was found, fails sooner than the topic's stream, which has so many replicas.
  *
  * @since 0.1.0
@@ -64,7 +98,10 @@ export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): R
  */
 export const bucketWarnings = (config: StreamConfig, replicas: number): ReadonlyArray<string> => {
   const warnings: Array<string> = []
-  const { num_replicas = 1, storage } = config
+  const { max_bytes = -1, max_msgs = -1, num_replicas = 1, storage } = config
+  for (const [name, limit] of Object.entries({ max_bytes, max_msgs })) {
+    if (limit > 0) warnings.push(`${name} ${limit}: when it is full no instance can join or take over`)
+  }
   if (num_replicas < replicas) {
     warnings.push(
       `num_replicas ${num_replicas} where ${replicas} are expected: without its servers no instance keeps its partitions`
@@ -73,6 +110,26 @@ export const bucketWarnings = (config: StreamConfig, replicas: number): Readonly
   if (storage === "memory") {
     warnings.push("storage memory: after a restart of the server every partition is taken anew, and epochs begin again")
   }
+  return warnings
+}
+
+/**
+ * Why the account, as it was found, soon has no room for what is published, and for the leases.
+ *
+ * @since 0.1.0
+ * @category checks
+ */
+export const accountWarnings = ({ limits, memory = 0, storage = 0 }: AccountInfo): ReadonlyArray<string> => {
+  const warnings: Array<string> = []
+  const check = (name: string, used: number, limit: number) => {
+    if (limit > 0 && used > limit * mostlyFull) {
+      warnings.push(
+        `${name} ${limit}, of which ${used} are used: when it is full nothing is published, and no instance can join or take over`
+      )
+    }
+  }
+  check("max_storage", storage, limits?.max_storage ?? -1)
+  check("max_memory", memory, limits?.max_memory ?? -1)
   return warnings
 }
 

@@ -4,7 +4,8 @@
  *
  * Of one aggregate (or key) one message is in flight at a time, so that an attempt that gets lost can't be overtaken by
  * the message after it. An attempt whose fate is not known (the connection broke, no acknowledgement came) is made
- * again with the same `Nats-Msg-Id`, which the server's duplicate window makes harmless.
+ * again with the same `Nats-Msg-Id`, which the stream's duplicate window makes harmless; where the stream can have forgotten the id, it
+ * is not made again, and the publish ends as unknown.
  *
  * @since 0.1.0
  */
@@ -16,7 +17,7 @@ import {
   type PublishError,
   PublishFailed
 } from "@effect-eventbus/core/EventBusError"
-import type { OutgoingMessage, Receipt, Service } from "@effect-eventbus/core/Transport"
+import type { OutgoingMessage, Receipt, Service, TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -26,14 +27,16 @@ import * as Option from "effect/Option"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Api from "./internal/Api.js"
 import { bounded } from "./internal/Bounded.js"
 import type { Connection } from "./internal/Connection.js"
 import * as HeaderCodec from "./internal/HeaderCodec.js"
 import { Outbox } from "./internal/Outbox.js"
 import { Call, Entry, TopicQueue } from "./internal/Outgoing.js"
 import * as Placement from "./internal/Placement.js"
+import type { StoredMessage } from "./internal/StoredMessage.js"
 import type { Settings } from "./NatsConfig.js"
-import { toNotWritten } from "./NatsErrors.js"
+import { isTransient, type NatsRequestFailed, toNotWritten } from "./NatsErrors.js"
 import type { NatsStreams } from "./NatsStreams.js"
 import * as Subject from "./Subject.js"
 
@@ -58,7 +61,16 @@ export const make = (
 ): Effect.Effect<Publish, never, Scope.Scope> =>
   Effect.gen(function*() {
     const fork = yield* FiberSet.makeRuntime<never>()
-    const outbox: Outbox = new Outbox(connection, settings, (topic) => void fork(recover(topic)))
+    const outbox: Outbox = new Outbox(
+      connection,
+      settings,
+      (topic) => void fork(recover(topic)),
+      (entry, stream, sequence) =>
+        void fork(Effect.map(
+          Effect.either(stored(connection, settings, stream, sequence)),
+          (found) => outbox.compare(entry, sequence, found)
+        ))
+    )
     yield* Effect.addFinalizer(() => outbox.close)
     const topics = new Map<string, TopicQueue>()
     let serial = 0
@@ -69,9 +81,13 @@ export const make = (
         Effect.sleep(Math.min(50 * 2 ** Math.min(topic.misses, 10), 2_000)).pipe(
           Effect.zipRight(streams.refresh(topic.spec)),
           Effect.matchEffect({
-            onSuccess: () => Effect.sync(() => outbox.release(topic)),
+            onSuccess: (stream) =>
+              Effect.sync(() => {
+                topic.stream = stream
+                outbox.release(topic)
+              }),
             onFailure: (failure) =>
-              failure._tag === "NatsRequestFailed" && outbox.isWaiting(topic)
+              failure._tag === "NatsRequestFailed" && failure.reason !== "Denied" && outbox.isWaiting(topic)
                 ? Effect.logWarning("The stream of a topic can't be reached", failure).pipe(
                   Effect.annotateLogs("topic", topic.spec.name),
                   Effect.zipRight(Effect.sync(() => topic.misses++)),
@@ -117,7 +133,8 @@ export const make = (
       if (typeof at === "string") return new InvalidMessage({ topic: topic.spec.name, issue: at })
       const { partition, subject } = at
       // Without an id of its own a message gets one that makes repeating an attempt harmless.
-      const id = `${subject}/${message.id ?? `${connection.inbox}.${(serial++).toString(36)}`}`
+      const own = message.id ?? `${connection.inbox}.${(serial++).toString(36)}`
+      const id = `${subject}/${own}${returnOf(topic.spec.name, message)}`
       const headers = HeaderCodec.encode(id, message)
       if (typeof headers === "string") return new InvalidMessage({ topic: topic.spec.name, issue: headers })
       const size = headers.size + (message.value?.length ?? 0)
@@ -140,7 +157,10 @@ export const make = (
               all(messages, new InvalidConfiguration({ issues: [placement.left], topic: spec.name }))
             )
           }
-          topics.set(spec.name, topic = new TopicQueue(spec, Placement.place(settings, spec, placement.right)))
+          topics.set(
+            spec.name,
+            topic = new TopicQueue(spec, Placement.place(settings, spec, placement.right), unseen(settings, spec))
+          )
         }
         const timeout = Duration.toMillis(options.timeout)
         return topic.isReady || settings.streams === "skip"
@@ -167,7 +187,7 @@ export const make = (
         )
       const ready = streams.get(topic.spec).pipe(
         Effect.retry({
-          while: (failure) => failure._tag === "NatsRequestFailed" && failure.reason !== "Api",
+          while: (failure) => failure._tag === "NatsRequestFailed" && isTransient(failure),
           schedule: retrying
         })
       )
@@ -178,12 +198,49 @@ export const make = (
             return Effect.succeed(all(messages, toNotWritten(topic.spec.name, result.value.left)))
           }
           topic.isReady = true
+          topic.stream = result.value.right
           if (outbox.isClosed) return Effect.succeed(all(messages, new BusClosed({ topic: topic.spec.name })))
           return send(topic, messages, Math.max(0, timeout - (performance.now() - start)), fiber)
         })
       )
     }
   })
+
+/**
+ * A dead letter that is published again to the topic where it came from is another message than the one that was given up, which the
+ * stream would take it for: it is named by that, too.
+ */
+const returnOf = (topic: string, { headers }: OutgoingMessage): string => {
+  if (!("X-Dead-Letter-Topic" in headers) || headers["X-Dead-Letter-Topic"] !== topic) return ""
+  const { "X-Dead-Letter-Group": group, "X-Dead-Letter-Offset": offset, "X-Dead-Letter-Partition": partition } = headers
+  return `/after-${String(group)}-${String(partition)}-${String(offset)}`
+}
+
+/** What a stream has at a sequence. */
+const stored = (
+  connection: Connection,
+  settings: Settings,
+  stream: string,
+  sequence: number
+): Effect.Effect<StoredMessage, NatsRequestFailed> =>
+  Effect.map(
+    Api.request(connection, `${settings.apiPrefix}.STREAM.MSG.GET.${stream}`, settings.requestTimeout, {
+      seq: sequence
+    }),
+    (answer) => {
+      const { data = "", hdrs = "" } =
+        (answer as { readonly message?: { readonly hdrs?: string; readonly data?: string } }).message ?? {}
+      return { headers: Buffer.from(hdrs, "base64"), value: Buffer.from(data, "base64") }
+    }
+  )
+
+/** A stream that nobody has looked at is taken for one as the settings make it. */
+const unseen = (settings: Settings, { kind }: TopicSpec): TopicQueue["stream"] => ({
+  created: "",
+  forgets: (kind === "envelope" ? settings.storage : settings.plainStorage) === "memory" ||
+    settings.retention !== "limits",
+  duplicateWindow: settings.duplicateWindow
+})
 
 const retrying = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
 

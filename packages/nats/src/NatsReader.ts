@@ -23,7 +23,7 @@ import type { Connection } from "./internal/Connection.js"
 import * as Placement from "./internal/Placement.js"
 import { parsePosition, type Source, toIncoming } from "./internal/RawMessage.js"
 import type { Settings } from "./NatsConfig.js"
-import { isNotFound, isTemporary, NatsRequestFailed } from "./NatsErrors.js"
+import { isNotFound, isTransient, NatsRequestFailed } from "./NatsErrors.js"
 import type * as NatsStreams from "./NatsStreams.js"
 import * as Subject from "./Subject.js"
 
@@ -55,9 +55,8 @@ const patience = Schedule.exponential("100 millis").pipe(
 
 type Failure = NatsStreams.StreamError
 
-const isTransient = (failure: Failure): boolean =>
-  failure._tag === "NatsRequestFailed" &&
-  (failure.error === undefined || isTemporary(failure.error) || isNotFound(failure))
+const isPassing = (failure: Failure): boolean =>
+  failure._tag === "NatsRequestFailed" && (isTransient(failure) || isNotFound(failure))
 
 /**
  * Reads on a connection of the transport. For the transport itself: applications use `EventBus.replay`.
@@ -70,7 +69,7 @@ export const make =
     Effect.gen(function*() {
       const parts = yield* partsOf(settings, request)
       const { bounds, stream } = yield* boundsOf(api, streams, request, parts.length).pipe(
-        Effect.retry({ schedule: patience, while: isTransient }),
+        Effect.retry({ schedule: patience, while: isPassing }),
         Effect.mapError(toReadError(request, settings))
       )
       return yield* Effect.forEach(bounds, ({ from, to }, partition) => {
@@ -178,7 +177,7 @@ class Reader {
   readonly messages = (from: number): Stream.Stream<IncomingMessage, ReadFailed> =>
     Stream.paginateChunkEffect(from, (next) =>
       Effect.suspend(() => this.page(next)).pipe(
-        Effect.retry({ schedule: patience, while: isTransient }),
+        Effect.retry({ schedule: patience, while: isPassing }),
         Effect.mapError((cause) =>
           new ReadFailed({ topic: this.request.topic.name, partition: this.part.partition, cause })
         )
@@ -187,7 +186,9 @@ class Reader {
   readonly close: Effect.Effect<void> = Effect.suspend(() =>
     this.consumer === undefined
       ? Effect.void
-      : Effect.ignoreLogged(this.api.deleteConsumer(this.stream.name, this.consumer.name))
+      : Effect.ignoreLogged(
+        this.connection.closing.within(this.api.deleteConsumer(this.stream.name, this.consumer.name))
+      )
   )
 
   private readonly page = (next: number) =>
@@ -294,6 +295,6 @@ class Reader {
 const toReadError = (request: ReadRequest, settings: Settings) => (failure: Failure): ReadError =>
   failure._tag !== "NatsRequestFailed"
     ? failure
-    : failure.reason === "Api"
+    : failure.reason === "Api" || failure.reason === "Denied"
     ? new ReadFailed({ topic: request.topic.name, cause: failure })
     : new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause: failure })

@@ -18,7 +18,7 @@ import type { Connection } from "./internal/Connection.js"
 import * as PartitionCounts from "./internal/PartitionCounts.js"
 import * as Placement from "./internal/Placement.js"
 import type { Settings } from "./NatsConfig.js"
-import { codes, type NatsRequestFailed } from "./NatsErrors.js"
+import { codes, isRefused, type NatsRequestFailed } from "./NatsErrors.js"
 import { streamWarnings } from "./NatsPreflight.js"
 import * as Subject from "./Subject.js"
 
@@ -30,11 +30,24 @@ import * as Subject from "./Subject.js"
  */
 export interface Stream {
   readonly name: string
+  readonly subjects: ReadonlyArray<string>
   /** Another time of creation means another stream, whose sequences begin again. */
   readonly created: string
   /** The last sequence at the time it was looked at. */
   readonly last: number
+  /** When the last message at that time was stored, in milliseconds since the epoch; 0 where there was none. */
+  readonly lastAt: number
   readonly replicas: number
+  /**
+   * Whether a restart of its server can make it forget the ids of messages that it has had: those in memory are gone, and where
+   * messages are removed once they are acknowledged nothing is left to know the id by.
+   */
+  readonly forgets: boolean
+  /** For how long it knows a message's id, in milliseconds. */
+  readonly duplicateWindow: number
+  /** What makes it drop a message: `limits` (which it is where nothing is said), `interest` or `workqueue`. */
+  readonly retention?: string | undefined
+  readonly storage?: string | undefined
 }
 
 /**
@@ -164,7 +177,7 @@ const look = (
           )
       ),
       Effect.catchIf(
-        (failure) => failure._tag === "NatsRequestFailed" && isRefused(failure),
+        (failure) => failure._tag === "NatsRequestFailed" && failure.error !== undefined && isRefused(failure.error),
         (cause) => new InvalidConfiguration({ issues: [cause.message], topic: topic.name, cause })
       )
     )
@@ -223,6 +236,21 @@ const checkPattern = (
   )
 }
 
+/** Why a stream can't be a topic's, whatever the strategy says; undefined where it can. */
+const unfitness = ({ mirror, name, subject_transform }: StreamConfig, subject: string): string | undefined => {
+  if (mirror !== undefined) {
+    return `stream "${name}" is a mirror of "${mirror.name}": nothing can be published to it, and acknowledging there says nothing to its ` +
+      `origin. Use the origin (nats.domain, or another server), or rename the mirror`
+  }
+  if (subject_transform === undefined) return undefined
+  const { dest, src = "" } = subject_transform
+  const source = src === "" ? ">" : src
+  return Subject.covers(source, subject) || Subject.covers(subject, source)
+    ? `stream "${name}" stores "${source}" as "${dest}" (subject_transform): what is published to "${subject}" would be found under ` +
+      "another subject. Remove the transform, or use the subject that the stream stores as the topic"
+    : undefined
+}
+
 /** What the strategy says to a stream that is there. */
 const check = (
   api: Api,
@@ -231,6 +259,12 @@ const check = (
   placement: Placement.Placement,
   existing: StreamInfo
 ): Effect.Effect<StreamInfo, InvalidConfiguration | NatsRequestFailed> => {
+  const unfit = unfitness(existing.config, placement.subject)
+  if (unfit !== undefined) return new InvalidConfiguration({ issues: [unfit], topic: topic.name })
+  if (existing.config.no_ack === true && settings.streams !== "update") {
+    const issue = `stream "${existing.config.name}" has no_ack: it confirms nothing, so no publish would ever succeed`
+    return new InvalidConfiguration({ issues: [issue], topic: topic.name })
+  }
   const { description } = placement
   const others = existing.config.description ?? ""
   if (description !== undefined && others !== description && /^effect-eventbus: /.test(others)) {
@@ -258,24 +292,11 @@ const check = (
       )
     ),
     Effect.catchIf(
-      isRefused,
+      (failure) => failure.error !== undefined && isRefused(failure.error),
       (failure) => invalid([`the server does not change that: ${failure.error?.description}`], failure)
     )
   )
 }
-
-/** The settings are at fault; trying again does not help. */
-const isRefused = (failure: NatsRequestFailed): boolean => {
-  const { code = 0, err_code = 0 } = failure.error ?? {}
-  return code >= 400 && code < 500 || invalidSettings.has(err_code)
-}
-
-/** The server answers 500 to some changes that it will never make. */
-const invalidSettings: ReadonlySet<number> = new Set([
-  codes.streamInvalidConfig,
-  codes.streamUpdateRefused,
-  codes.replicasNotSupported
-])
 
 /** The stream by our name for it, or another one that holds the subject. */
 const find = (
@@ -296,7 +317,8 @@ const find = (
     const own = yield* info(name)
     if (holds(own)) return own
     const names = yield* api.streamNamesOf(subject)
-    if (names.length === 0) return undefined
+    // A mirror has the name, and can't have the subject.
+    if (names.length === 0) return own?.config.mirror === undefined ? undefined : own
     const other = names.length > 1 ? undefined : names[0] === name ? own : yield* info(names[0]!)
     if (names.length === 1 && (other === undefined || holds(other))) return other
     return yield* new InvalidConfiguration({
@@ -310,9 +332,17 @@ const find = (
 
 const toStream = (info: StreamInfo): Stream => ({
   name: info.config.name,
+  subjects: info.config.subjects ?? [],
   created: info.created,
   last: info.state.last_seq,
-  replicas: info.config.num_replicas ?? 1
+  // Of a stream without any message it is the year 1.
+  lastAt: Math.max(0, Date.parse(info.state.last_ts ?? "") || 0),
+  replicas: info.config.num_replicas ?? 1,
+  forgets: (info.config.storage === "memory" || (info.config.retention ?? "limits") !== "limits") &&
+    (info.config.num_replicas ?? 1) < 3,
+  duplicateWindow: (info.config.duplicate_window ?? 0) / 1e6,
+  retention: info.config.retention,
+  storage: info.config.storage
 })
 
 const nanos = (input: Duration.DurationInput): number => Math.round(Duration.toMillis(input) * 1e6)
@@ -352,6 +382,7 @@ const differences = (
     settings.options
   const storage = topic.kind === "envelope" ? settings.options.storage : plainStorage
   const checked: ReadonlyArray<readonly [name: keyof StreamConfig, isSet: boolean, value?: unknown]> = [
+    ["no_ack", actual.no_ack === true, false],
     ["storage", settings.streams === "validate" || storage !== undefined],
     ["retention", retention !== undefined],
     ["discard", discard !== undefined],

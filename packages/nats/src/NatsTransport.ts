@@ -19,6 +19,7 @@ import * as NatsConfig from "./NatsConfig.js"
 import * as NatsConfigSpec from "./NatsConfigSpec.js"
 import { type ConnectionState, NatsConnection } from "./NatsConnection.js"
 import * as NatsConsumer from "./NatsConsumer.js"
+import { accountWarnings } from "./NatsPreflight.js"
 import * as NatsPublisher from "./NatsPublisher.js"
 import * as NatsReader from "./NatsReader.js"
 import * as NatsStreams from "./NatsStreams.js"
@@ -127,5 +128,10 @@ const checkJetStream = (
         ? new InvalidConfiguration({ issues: [`JetStream is not enabled at ${settings.servers.join(", ")}`], cause })
         : new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause })
     ),
-    Effect.asVoid
+    Effect.flatMap((info) => {
+      const warnings = settings.preflight === "off" ? [] : accountWarnings(info)
+      return warnings.length === 0
+        ? Effect.void
+        : Effect.annotateLogs(Effect.logWarning("The account's storage is nearly full"), "reasons", warnings.join("; "))
+    })
   )

@@ -25,7 +25,7 @@ describe("Acks", () => {
         forget: () => waiting = undefined
       }
     } as unknown as Connection
-    return { told, acks: new Acks(connection, 2_000), answer: () => waiting!.onReply({} as Msg) }
+    return { told, acks: new Acks(connection, 2_000), answer: (reply: object = {}) => waiting!.onReply(reply as Msg) }
   }
   const turn = Effect.promise(() => new Promise(setImmediate))
 
@@ -80,5 +80,26 @@ describe("Acks", () => {
       yield* turn
       acks.resend()
       assert.deepStrictEqual(told.slice(3), [{ subjects: ["c"], asks: false }, { subjects: ["b", "c"], asks: true }])
+    }))
+
+  it.effect("what nobody listened to is not confirmed: it is sent again, and whoever waits goes on waiting", () =>
+    Effect.gen(function*() {
+      const { acks, answer, told } = probe()
+      acks.add(1, "a")
+      acks.add(2, "b")
+      yield* turn
+      const waiting = yield* Effect.fork(acks.confirmed)
+      yield* Effect.yieldNow()
+      // The consumer has no leader.
+      answer({ data: new Uint8Array(0), headers: { code: 503 } })
+      yield* Effect.yieldNow()
+      assert.isNull(waiting.unsafePoll())
+      assert.strictEqual(acks.size, 2)
+      const before = told.length
+      acks.retry(performance.now())
+      assert.deepStrictEqual(told.slice(before), [{ subjects: ["a", "b"], asks: true }])
+      answer()
+      yield* waiting
+      assert.strictEqual(acks.size, 0)
     }))
 })

@@ -1,7 +1,8 @@
+import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
 import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { assert, describe, it } from "@effect/vitest"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
-import { ConfigProvider, Duration, Effect, Either, Layer, Redacted } from "effect"
+import { ConfigProvider, Duration, Effect, Either, Fiber, Layer, Redacted } from "effect"
 import { nkeys } from "nats"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
@@ -153,6 +154,39 @@ describe.each(T.versions)("Closing on %s", (version) => {
       yield* service.subscribe(T.request(topic), consumer)
       yield* T.waitUntil("the rest came", () => consumer.taken.length >= 450)
       assert.lengthOf(consumer.taken, 450)
+    })))
+
+  it("is done in one time while the server stands still, whatever there is to do", () =>
+    T.run(Effect.gen(function*() {
+      const server = yield* T.server(version)
+      const proxy = yield* TcpProxy.make({ port: Number(server.servers[0]!.split(":")[1]) })
+      const topics = T.range(0, 3).map(() => ({ ...T.topic(), partitions: 4 }))
+      const consumers = topics.map(() => new T.TestConsumer({ onMessage: () => {} }))
+      const one = yield* T.scoped(Effect.gen(function*() {
+        const service = yield* T.transport([proxy.address], { closeTimeout: "2 seconds", deleteConsumers: true })
+        for (const [i, topic] of topics.entries()) {
+          yield* T.publish(service, topic, T.messages(0, 40))
+          yield* service.subscribe(T.request(topic), consumers[i]!)
+        }
+        return service
+      }))
+      yield* T.waitUntil("all came", () => consumers.every(({ taken }) => taken.length === 40))
+      yield* proxy.blackhole
+      const publishing = yield* Effect.fork(
+        one.value.publish(topics[0]!, T.messages(40, 50), { timeout: Duration.seconds(30) })
+      )
+      for (const { assignments, taken } of consumers) {
+        for (const message of taken) {
+          for (const assignment of assignments) {
+            if (assignment.partition === message.partition) assignment.finish(message)
+          }
+        }
+      }
+      const start = performance.now()
+      yield* one.close
+      assert.isBelow(performance.now() - start, 4_500)
+      const [result] = yield* Fiber.join(publishing)
+      assert.deepInclude({ ...Either.getOrThrow(Either.flip(result!)) }, { _tag: "PublishFailed", outcome: "unknown" })
     })))
 
   it("is done in time while the server is away", () =>

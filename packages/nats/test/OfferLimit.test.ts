@@ -6,7 +6,16 @@ import { LeaseLost } from "../src/internal/Lease.js"
 import { OfferLimit } from "../src/internal/OfferLimit.js"
 import * as T from "./fixture.js"
 
-const stream = { name: "s", created: "now", last: 0, replicas: 1 }
+const stream = {
+  name: "s",
+  subjects: [],
+  created: "now",
+  last: 0,
+  lastAt: 0,
+  replicas: 1,
+  forgets: false,
+  duplicateWindow: 0
+}
 
 const incoming = (offset: number): IncomingMessage => ({
   topic: "t",

@@ -5,17 +5,27 @@ import { Outbox } from "../src/internal/Outbox.js"
 import { Call, Entry, TopicQueue } from "../src/internal/Outgoing.js"
 import { resolve } from "../src/NatsConfig.js"
 import * as NatsPublisher from "../src/NatsPublisher.js"
-import type { NatsStreams } from "../src/NatsStreams.js"
+import type { NatsStreams, Stream } from "../src/NatsStreams.js"
 import { fakeConnection, reconnect } from "./fakeConnection.js"
 import * as T from "./fixture.js"
 
 const settings = Either.getOrThrow(resolve({}))
 
-const scene = () => {
+const stream = {
+  name: "orders",
+  created: "now",
+  last: 0,
+  lastAt: 0,
+  replicas: 1,
+  forgets: false,
+  duplicateWindow: 120_000
+}
+
+const scene = (given: Partial<Stream> = {}) => {
   const fake = fakeConnection()
   const { answer, connection, sent } = fake
-  const outbox = new Outbox(connection, settings, () => {})
-  const topic = new TopicQueue({ name: "orders", kind: "envelope" }, () => "")
+  const outbox = new Outbox(connection, settings, () => {}, () => {})
+  const topic = new TopicQueue({ name: "orders", kind: "envelope" }, () => "", { ...stream, ...given })
   /** A call with messages of these aggregates, and what it is answered. */
   const call = (...aggregates: ReadonlyArray<string>) => {
     const call = new Call(aggregates.length, performance.now() + 10_000, undefined, outbox.onReply)
@@ -29,7 +39,7 @@ const scene = () => {
     call.resume = () => answers++
     return { call, answers: () => answers, results: () => call.answers.map(inWords) }
   }
-  return { answer, call, fake, outbox, sent }
+  return { answer, call, fake, outbox, sent, topic }
 }
 
 /** The sequence, or what went wrong. */
@@ -110,11 +120,86 @@ describe("Outbox", () => {
   })
 })
 
+describe("What may have been written", () => {
+  beforeEach(() =>
+    void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval", "performance"] })
+  )
+  afterEach(() => void vi.useRealTimers())
+
+  /** Whoever waits behind it would pass it. */
+  const behind = /^Unreachable, not-written: the message before it/
+  const unknown = /^Unreachable, unknown: .*could be written twice/
+
+  it("is not sent again after a reconnect where the stream forgets ids; what waits behind it is not written", () => {
+    const { answer, call, fake, outbox, sent } = scene({ forgets: true })
+    const both = call("a", "a", "b")
+    outbox.send(both.call)
+    assert.lengthOf(sent, 2)
+    answer(sent[1]!.reply, { stream: "orders", seq: 1 })
+    fake.isUp = false
+    reconnect(fake)
+    assert.lengthOf(sent, 2)
+    const [first, second, third] = both.results()
+    assert.match(String(first), unknown)
+    assert.match(String(second), behind)
+    assert.strictEqual(third, 1)
+    // The way of the aggregate is free.
+    const next = call("a")
+    outbox.send(next.call)
+    answer(sent[2]!.reply, { stream: "orders", seq: 2 })
+    assert.deepStrictEqual(next.results(), [2])
+  })
+
+  it("waits for a late answer where the stream forgets ids, and is unknown when its time is over", () => {
+    const { answer, call, outbox, sent } = scene({ forgets: true })
+    const [early, late] = [call("a"), call("b")]
+    outbox.send(early.call)
+    outbox.send(late.call)
+    vi.advanceTimersByTime(settings.ackTimeout * 2)
+    assert.lengthOf(sent, 2)
+    answer(sent[1]!.reply, { stream: "orders", seq: 1 })
+    assert.deepStrictEqual(late.results(), [1])
+    vi.advanceTimersByTime(10_000)
+    assert.lengthOf(sent, 2)
+    assert.match(String(early.results()[0]), /^Timeout, unknown/)
+  })
+
+  it("is sent again as long as the stream knows the id, and not later", () => {
+    const { call, fake, outbox, sent } = scene({ duplicateWindow: 5_000 })
+    const one = call("a")
+    outbox.send(one.call)
+    vi.advanceTimersByTime(4_000)
+    assert.isAbove(sent.length, 1)
+    const attempts = sent.length
+    vi.advanceTimersByTime(2_000)
+    reconnect(fake)
+    assert.lengthOf(sent, attempts)
+    assert.match(String(one.results()[0]), unknown)
+  })
+
+  it("is not sent to another stream of the same name; what certainly was not written is", () => {
+    const { answer, call, fake, outbox, sent, topic } = scene()
+    const [maybe, never] = [call("a"), call("b")]
+    outbox.send(maybe.call)
+    fake.isUp = false
+    reconnect(fake)
+    outbox.send(never.call)
+    assert.lengthOf(sent, 3)
+    // Nobody answers for the stream.
+    for (const frame of sent.slice(1)) fake.noResponders(frame.reply)
+    topic.stream = { ...stream, created: "later" }
+    outbox.release(topic)
+    assert.lengthOf(sent, 4)
+    assert.match(String(maybe.results()[0]), unknown)
+    answer(sent[3]!.reply, { stream: "orders", seq: 1 })
+    assert.deepStrictEqual(never.results(), [1])
+  })
+})
+
 describe("Closing without a connection", () => {
   /** The transport's `publish`, and how to close it. */
   const publisher = Effect.gen(function*() {
     const fake = fakeConnection()
-    const stream = { name: "orders", created: "now", last: 0, replicas: 1 }
     const streams = {
       get: () => Effect.succeed(stream),
       refresh: () => Effect.succeed(stream)

@@ -5,6 +5,7 @@ import { DiscardPolicy, StorageType } from "nats"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { inject } from "vitest"
 import { Subject } from "../src/index.js"
+import * as StoredMessage from "../src/internal/StoredMessage.js"
 import * as T from "./fixture.js"
 import { wire } from "./wire.js"
 
@@ -73,16 +74,73 @@ describe("Publishing", () => {
       }
     })))
 
-  it("a first attempt that is called a duplicate is an error, on this subject only", () =>
+  it("a message that is stored already is answered with its place, and another one that has its id is an error", () =>
     T.run(Effect.gen(function*() {
       const service = yield* T.transport(servers)
       const [topic, other] = [T.topic(), T.topic()]
-      yield* T.publish(service, topic, [T.message(1)])
+      yield* T.publish(service, topic, [T.message(0), T.message(1)])
       yield* T.publish(service, other, [T.message(1)])
-      const [again, fresh] = yield* service.publish(topic, [T.message(1), T.message(2)], { timeout })
-      assert.isTrue(Either.isRight(fresh!))
-      const error = Either.getOrThrow(Either.flip(again!))
-      assert.include(error, { _tag: "PublishFailed", reason: "Duplicate", outcome: "not-written" })
+      // As another process does it after an outcome that was unknown.
+      const later = yield* T.transport(servers)
+      const another = { ...T.message(1), value: T.message(7).value }
+      const tombstone = { ...T.message(1), value: null }
+      const results = yield* later.publish(topic, [T.message(1), another, tombstone, T.message(2)], { timeout })
+      assert.deepStrictEqual(
+        results.map((result) =>
+          Either.isRight(result)
+            ? [result.right.offset, result.right.wasStored]
+            : result.left._tag === "PublishFailed" && [result.left.reason, result.left.outcome]
+        ),
+        [[2, true], ["Duplicate", "not-written"], ["Duplicate", "not-written"], [3, undefined]]
+      )
+      const nc = yield* T.client(servers)
+      assert.deepStrictEqual((yield* stored(nc, topic.name)).map(({ n }) => n), [0, 1, 2])
+      // What can't be compared is not known.
+      yield* Effect.promise(async () =>
+        (await nc.jetstreamManager()).streams.deleteMessage(Subject.toStream(topic.name), 2)
+      )
+      const [gone] = yield* later.publish(topic, [T.message(1)], { timeout })
+      const error = Either.getOrThrow(Either.flip(gone!))
+      assert.include(error, { _tag: "PublishFailed", reason: "Duplicate", outcome: "unknown" })
+    })))
+
+  it("an event that is made once more is the same but for its time and trace", () => {
+    const encode = (value: object) => ({
+      headers: new Uint8Array(0),
+      value: new TextEncoder().encode(JSON.stringify(value))
+    })
+    const event = { event_id: "e", timestamp: "2026-11-28T08:00:00Z", payload: { timestamp: "now", n: 1 } }
+    const isSame = (other: object) => StoredMessage.isSame("orders", encode(event), encode(other))
+    assert.isTrue(isSame({ ...event, timestamp: "2026-11-28T08:00:01Z", trace_id: "t" }))
+    assert.isFalse(isSame({ ...event, payload: { timestamp: "later", n: 1 } }))
+    assert.isFalse(isSame({ ...event, payload: { timestamp: "now", n: 2 } }))
+    const [one, two] = [`{"time":"1","n":9007199254740993}`, `{"time":"2","n":9007199254740992}`].map((text) => ({
+      headers: new Uint8Array(0),
+      value: new TextEncoder().encode(text)
+    }))
+    assert.isFalse(StoredMessage.isSame("orders", one!, two!))
+  })
+
+  it("a dead letter goes back to its topic within the duplicate window, once", () =>
+    T.run(Effect.gen(function*() {
+      const service = yield* T.transport(servers)
+      const topic = T.topic()
+      yield* T.publish(service, topic, [T.message(0)])
+      const letter = (offset: number) => ({
+        ...T.message(0),
+        headers: {
+          "X-Dead-Letter-Topic": topic.name,
+          "X-Dead-Letter-Partition": "0",
+          "X-Dead-Letter-Offset": String(offset),
+          "X-Dead-Letter-Group": "billing"
+        }
+      })
+      const offsets = (messages: ReturnType<typeof letter>) =>
+        Effect.map(T.publish(service, topic, [messages]), ([receipt]) => [receipt!.offset, receipt!.wasStored])
+      assert.deepStrictEqual(yield* offsets(letter(1)), [2, undefined])
+      assert.deepStrictEqual(yield* offsets(letter(1)), [2, true])
+      // It was given up once more.
+      assert.deepStrictEqual(yield* offsets(letter(2)), [3, undefined])
     })))
 
   it("never hangs: without an answer the outcome is unknown, without a server nothing was written", () =>

@@ -10,7 +10,7 @@ import { fakeConnection } from "./fakeConnection.js"
 import * as T from "./fixture.js"
 
 const subject = "orders.p.0.a-1"
-const position = { sequence: 7, delivery: 3, count: 1, timestamp: 1_763_742_000_123 }
+const position = { sequence: 7, delivery: 3, count: 1, timestamp: 1_763_742_000_123, pending: 0 }
 const source = { topic: "orders", partition: 0 }
 
 /** A message as the client has it: parts of what the socket brought. */

@@ -133,6 +133,33 @@ describe("SequenceSet", () => {
     assert.strictEqual(set.ranges, 0)
   })
 
+  it.prop(
+    "ranges join whatever they touch, a copy is one's own, and from a sequence on all can be taken out",
+    [
+      fc.array(fc.tuple(fc.integer({ min: 1, max: 50 }), fc.nat(9)), { maxLength: 30 }),
+      fc.integer({ min: 0, max: 62 })
+    ],
+    ([added, from]) => {
+      const set = new SequenceSet(1_000)
+      const expected = new Set<number>()
+      for (const [start, count] of added) {
+        set.addRange(start, start + count)
+        for (const sequence of T.range(start, start + count)) expected.add(sequence)
+      }
+      const members = (set: SequenceSet) => T.range(0, 64).filter((sequence) => set.has(sequence))
+      assert.deepStrictEqual(members(set), T.ascending([...expected]))
+      assert.strictEqual(set.ranges, [...expected].filter((sequence) => !expected.has(sequence - 1)).length)
+      const again = new SequenceSet(1_000)
+      again.addBounds(set.bounds(1_000))
+      assert.deepStrictEqual(members(again), members(set))
+      const more = set.with([62])
+      assert.isTrue(more.has(62))
+      set.removeFrom(from)
+      assert.deepStrictEqual(members(set), T.ascending([...expected]).filter((sequence) => sequence < from))
+      assert.deepStrictEqual(members(more), T.ascending([...expected, 62]))
+    }
+  )
+
   it.prop("at its bound it forgets the lowest range, and nothing else", [sequences], ([added]) => {
     const set = new SequenceSet(3)
     let expected = new Set<number>()

@@ -45,11 +45,14 @@ const reader = (consumer: FakeConsumer, maxBytes = 1_000_000) => {
   )
   /** As it was before its connection broke: these are in hand, and finished later or were already. */
   const has = (sequence: number) => {
-    const position = { sequence, delivery: 0, count: 1, timestamp: 0 }
+    const position = { sequence, delivery: 0, count: 1, timestamp: storedAt, pending: NaN }
     intake.receive({ subject: "orders", data: new Uint8Array(1) } as never, position, ackOf(sequence))
   }
   return { acks, has, intake, offered, takeOver }
 }
+
+/** As the model of the server says it of all messages. */
+const storedAt = 1_763_742_000_123
 
 const ackOf = (sequence: number) => `$JS.ACK.orders.group.1.${sequence}.1.1763742000123456789.0`
 
@@ -57,6 +60,39 @@ describe("Taking over, with a server that is a model", () => {
   /** Of each delivered message: whose it is, and what is known of it. */
   const state = fc.constantFrom("Acked", "Others", "InHand", "Finished", "AckLost")
   const fate = fc.constantFrom<Fate>("Arrives", "Arrives", "Swallowed", "PassedOver")
+
+  it("goes on where the server says nothing to a request that does not wait and gets nothing", async () => {
+    const consumer = new FakeConsumer([1, 3, 5, 7], 3, () => false)
+    consumer.isMute = true
+    const { intake, takeOver } = reader(consumer)
+    // The first time somebody else's request gets what comes back.
+    let requests = 0
+    consumer.fateOf = () => requests === 1 ? "Swallowed" : "Arrives"
+    consumer.onRequest = () => requests++
+    // Nothing newer is there either.
+    const none = new FakeConsumer([1, 3, 5], 3, () => false)
+    none.isMute = true
+    none.fateOf = () => "Swallowed"
+    const other = reader(none)
+    const [first, second] = await Promise.all([Effect.runPromise(takeOver), Effect.runPromise(other.takeOver)])
+    assert.strictEqual(first, "Alone")
+    assert.deepStrictEqual([...intake.held.keys()].filter((sequence) => sequence < 7), [1, 3, 5])
+    assert.strictEqual(second, "Incomplete")
+  })
+
+  it("waits as long as the consumer is paused", async () => {
+    const consumer = new FakeConsumer([1, 3, 5], 3, () => false)
+    consumer.isPaused = true
+    let requests = 0
+    consumer.onRequest = () => requests++
+    const { intake, takeOver } = reader(consumer)
+    const end = Effect.runPromise(takeOver)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    assert.strictEqual(requests, 0)
+    consumer.isPaused = false
+    assert.strictEqual(await end, "Alone")
+    assert.deepStrictEqual([...intake.held.keys()], [1, 3, 5])
+  })
 
   it(
     "has all that is outstanding in hand when it is done, offers it in stream order, and nothing twice",
@@ -81,6 +117,7 @@ describe("Taking over, with a server that is a model", () => {
               if (stateOf(sequence) === "InHand") has(sequence)
               if (stateOf(sequence) === "Finished" || stateOf(sequence) === "AckLost") intake.finished.add(sequence)
             }
+            intake.latest = storedAt
             intake.flow()
             await new Promise(setImmediate)
             const before = offered.splice(0)

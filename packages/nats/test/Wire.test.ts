@@ -92,7 +92,7 @@ describe("Answers", () => {
   })
 
   it("a position is read from reply subjects of either form", () => {
-    const position = { count: 2, sequence: 30, delivery: 41, timestamp: 1_763_742_000_123 }
+    const position = { count: 2, sequence: 30, delivery: 41, timestamp: 1_763_742_000_123, pending: 7 }
     const tokens = "2.30.41.1763742000123456789.7"
     assert.deepStrictEqual(parsePosition(`$JS.ACK.orders.group.${tokens}`), position)
     assert.deepStrictEqual(parsePosition(`$JS.ACK.hub.account.orders.group.${tokens}`), position)

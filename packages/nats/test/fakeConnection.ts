@@ -1,4 +1,5 @@
 import type { Msg, NatsConnection } from "nats"
+import { Closing } from "../src/internal/Closing.js"
 import type { Connection, Listener } from "../src/internal/Connection.js"
 import type { Frame } from "../src/internal/Frame.js"
 import { Replies } from "../src/internal/Replies.js"
@@ -28,6 +29,8 @@ export const fakeConnection = () => {
     isUp: () => scene.isUp,
     maxPayload: () => 1_048_576,
     inbox: "_INBOX.test",
+    closing: new Closing(5_000),
+    pulse: new Set(),
     replies: new Replies(client, "_INBOX.test.r"),
     listeners: scene.listeners,
     wire: {
@@ -42,7 +45,9 @@ export const fakeConnection = () => {
     const data = body === undefined ? new Uint8Array(0) : Buffer.from(JSON.stringify(body))
     callback(null, { subject, data } as unknown as Msg)
   }
-  return Object.assign(scene, { answer, connection })
+  const noResponders = (subject: string) =>
+    callback(null, { subject, data: new Uint8Array(0), headers: { code: 503 } } as unknown as Msg)
+  return Object.assign(scene, { answer, connection, noResponders })
 }
 
 /** The connection is back: what was sent before is sent again. */

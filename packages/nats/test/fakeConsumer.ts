@@ -1,6 +1,7 @@
 import { Effect } from "effect"
 import type { Msg, NatsConnection } from "nats"
 import type { Api, ConsumerConfig, ConsumerInfo } from "../src/internal/Api.js"
+import { Closing } from "../src/internal/Closing.js"
 import type { Connection } from "../src/internal/Connection.js"
 import { Replies } from "../src/internal/Replies.js"
 
@@ -18,6 +19,10 @@ export class FakeConsumer {
   fateOf: (sequence: number) => Fate = () => "Arrives"
   /** How many requests of others wait. */
   waiting = 0
+  /** It says nothing to a request that does not wait and gets nothing, as some servers of 2.11 and 2.12 do. */
+  isMute = false
+  /** Nothing is delivered, and requests end without messages. */
+  isPaused = false
   private refused: Array<number> = []
   private next = 0
   private count = 0
@@ -46,7 +51,8 @@ export class FakeConsumer {
       ack_floor: { consumer_seq: 0, stream_seq: floor },
       num_ack_pending: this.pending.size,
       num_waiting: this.waiting,
-      num_pending: this.sequences.length - this.next
+      num_pending: this.sequences.length - this.next,
+      ...(this.isPaused ? { paused: true } : {})
     }
   }
 
@@ -71,6 +77,8 @@ export class FakeConsumer {
       isUp: () => true,
       maxPayload: () => 1_048_576,
       inbox: "_INBOX.test",
+      closing: new Closing(5_000),
+      pulse: new Set(),
       replies: new Replies(client, "_INBOX.test.r"),
       listeners: new Set(),
       wire: {
@@ -95,10 +103,17 @@ export class FakeConsumer {
   }
 
   private serve(
-    { batch, max_bytes = Infinity }: { readonly batch: number; readonly max_bytes?: number },
+    { batch, max_bytes = Infinity, no_wait = false }: {
+      readonly batch: number
+      readonly max_bytes?: number
+      readonly no_wait?: boolean
+    },
     inbox: string
   ) {
     this.onRequest()
+    const isEmpty = this.isPaused || this.refused.length === 0 && this.next === this.sequences.length
+    if (isEmpty && (!no_wait || !this.isMute)) return this.end(inbox, 408, "Request Timeout")
+    if (isEmpty) return
     let room = max_bytes
     for (let sent = 0; sent < batch; sent++) {
       const sequence = this.refused.find((one) => this.pending.has(one)) ?? this.sequences[this.next]

@@ -1,6 +1,6 @@
 import * as Servers from "@effect-eventbus/brokers/Nats"
 import type { OutgoingMessage, Service, TopicSpec } from "@effect-eventbus/core/Transport"
-import { Duration, Effect, Either, Exit, Layer, Logger, LogLevel, Scope } from "effect"
+import { Cause, Duration, Effect, Either, Exit, HashMap, Layer, Logger, LogLevel, Scope } from "effect"
 import { connect, type ConnectionOptions, type NatsConnection } from "nats"
 import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
@@ -29,6 +29,21 @@ export const run = <A, E>(program: Effect.Effect<A, E, Scope.Scope>): Promise<A>
       Effect.provide(process.env["LOGS"] === undefined ? Logger.minimumLogLevel(LogLevel.None) : Layer.empty)
     )
   )
+
+/** Runs on real time, and keeps the lines of the log, with what they are annotated with. */
+export const runRemembering = <A, E>(
+  program: (lines: ReadonlyArray<string>) => Effect.Effect<A, E, Scope.Scope>
+): Promise<A> => {
+  const lines: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ annotations, cause, message }) => {
+    const notes = Array.from(HashMap.toEntries(annotations), ([key, value]) => `${key}=${String(value)}`)
+    lines.push(`${String(message)} ${notes.join(" ")} ${Cause.isEmpty(cause) ? "" : Cause.pretty(cause)}`)
+    if (process.env["LOGS"] !== undefined) console.log(lines.at(-1))
+  })
+  return Effect.runPromise(
+    Effect.scoped(program(lines)).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+  )
+}
 
 /** The server as somebody else sees it. */
 export const client = (

@@ -1,6 +1,7 @@
 /** `npm run chaos`: see `CommandLine.usage`, and docs/chaos.md. */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Chaos from "./Chaos.js"
@@ -17,6 +18,15 @@ const main = Effect.gen(function*() {
   if (!Chaos.isGood(result)) process.exitCode = 1
 })
 
+/** What is piped may be on its way still. */
+const flushed = Effect.forEach(
+  [process.stdout, process.stderr],
+  (stream) => Effect.async<void>((resume) => void stream.write("", () => resume(Effect.void))),
+  { discard: true }
+).pipe(
+  Effect.timeoutOption("5 seconds")
+)
+
 NodeRuntime.runMain(
   main.pipe(
     Effect.catchAll((error) =>
@@ -25,6 +35,11 @@ NodeRuntime.runMain(
         process.exitCode = 1
       })
     ),
+    Effect.ensuring(flushed),
     Logger.withMinimumLogLevel(LogLevel.Warning)
-  )
+  ),
+  {
+    // The run is over, whatever is left behind: node's own clean-up was seen to wait for that without end.
+    teardown: (exit) => process.exit(Exit.isSuccess(exit) ? process.exitCode : 1)
+  }
 )

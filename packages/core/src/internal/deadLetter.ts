@@ -7,6 +7,7 @@ import type { EnvelopeFailure } from "../Failure.js"
 import * as Headers from "../Headers.js"
 import type * as Transport from "../Transport.js"
 import { describeCause, nameOf } from "./describeCause.js"
+import * as Logging from "./logging.js"
 import * as Safely from "./safely.js"
 
 /** A cause in a header is for people; brokers limit headers. */
@@ -77,7 +78,7 @@ export const publisher = (
     // An earlier try wrote the letter, and its answer was lost: in this process or before a crash.
     Effect.catchIf((error) => error._tag === "PublishFailed" && error.reason === "Duplicate", () => Effect.void),
     Effect.tapError((error) =>
-      Effect.logError(
+      Logging.error(
         `A dead letter could not be published and is tried again. ${Safely.cut(error.message, maxCauseLength)}`
       )
     ),
@@ -109,7 +110,7 @@ const smallerAndSmaller = <A>(
       Effect.catchIf(isRefused, () =>
         Effect.tap(publish(Headers.empty), () => {
           const { offset, partition, topic } = original.message
-          return Effect.logWarning(
+          return Logging.warning(
             `The dead letter of ${topic}[${partition}]@${offset} has neither its position nor its headers: there was no room`
           )
         }))

@@ -74,6 +74,8 @@ export class Mailboxes {
     const places = this.sharedPlaces
     if (slots === "per-aggregate" || places === undefined) return undefined
     const index = slots.slotOf(key)
+    // As in `offer`.
+    if (waiter.share !== undefined && this.shared.has(index)) waiter.share.cancel(waiter)
     const found = this.shared.get(index)
     if (found !== undefined) return found
     if (!this.supervisor.admit(places, waiter)) return undefined
@@ -82,11 +84,6 @@ export class Mailboxes {
     })
     this.shared.set(index, slot)
     return slot
-  }
-
-  /** The waiter waits for no place among the shared slots. */
-  cancelShared(waiter: Waiter): void {
-    this.sharedPlaces?.cancel(waiter)
   }
 
   /** Ends the shared slots. The bus has closed its subscriptions before. */
@@ -113,6 +110,8 @@ export class AddressBook {
   /** Puts a flight into its mailbox. `false`: there is no room, and the waiter is woken when some is reserved for it. */
   offer(flight: Flight, waiter: Waiter): boolean {
     const key = flight.key ?? this.keylessKey()
+    // Others may have made the mailbox while this one waited for a place. Giving the place back wakes those who wait for one.
+    if (waiter.share !== undefined && this.mailboxes.has(key)) waiter.share.cancel(waiter)
     let mailbox = this.mailboxes.get(key)
     const slot = mailbox?.slot ?? this.slotFor(key, waiter)
     if (slot === undefined) return false
@@ -127,8 +126,7 @@ export class AddressBook {
 
   /** The waiter waits no more. */
   cancel(waiter: Waiter): void {
-    if (this.places === undefined) this.owner.cancelShared(waiter)
-    else this.places.cancel(waiter)
+    waiter.share?.cancel(waiter)
     waiter.room?.cancel(waiter)
   }
 
@@ -172,7 +170,7 @@ export class AddressBook {
   }
 
   private readonly ended = (slot: Slot): void => {
-    this.mailboxes.delete(slot.name)
+    if (this.mailboxes.get(slot.name)?.slot === slot) this.mailboxes.delete(slot.name)
   }
 
   /** The mailbox's key for a message that has no key: one with an empty mailbox, else the next in turn. An aggregate id has no space, so the keys differ from all ids. */

@@ -4,6 +4,7 @@ import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { InvalidConfiguration } from "../EventBusError.js"
+import * as Logging from "./logging.js"
 
 /*
  * `EventBusConfig` and `EnvelopeCodec` are references with a default. So a program compiles that provides them beside the bus, which
@@ -39,7 +40,7 @@ export const watch = (
   const warn = Effect.suspend(() => {
     if (isSaid || used.has(config)) return Effect.void
     isSaid = true
-    return Effect.logWarning(`These settings are used by no bus: ${names.join(", ")}. ${advice.config}`)
+    return Logging.warning(`These settings are used by no bus: ${names.join(", ")}. ${advice.config}`)
   })
   return names.length === 0 ? Effect.void : Effect.zipRight(
     // A program that failed to start has no bus, and another error.
@@ -96,7 +97,7 @@ export const make = (
       ),
     warn: Effect.flatMap(issues, (issues) => {
       provided.isChecked = true
-      return issues.length === 0 ? Effect.void : Effect.logWarning(issues.join("\n"))
+      return issues.length === 0 ? Effect.void : Logging.warning(issues.join("\n"))
     }),
     isChecked: false
   }

@@ -97,7 +97,7 @@ export class Quota {
         continue
       }
       this.queue.splice(i, 1)
-      const waiter = share.next()!
+      const waiter = share.next()
       this.changed(share, waiter.wanted)
       waiter.granted = waiter.wanted
       if (share.hasWaiters) this.queue.push(share)
@@ -143,6 +143,8 @@ export class Waiter {
   wanted = 0
   /** The amount that is reserved for it and not yet taken. */
   granted = 0
+  /** The share of which it waits for room, or has some. */
+  share: Share | undefined
   /** The mailbox in which it waits for room, or has some. */
   room: { readonly cancel: (waiter: Waiter) => void } | undefined
 
@@ -159,6 +161,8 @@ export class Share {
   used = 0
   isEnded = false
   private readonly waiters: Array<Waiter> = []
+  /** Those for whom room was reserved that they have not taken. */
+  private readonly reserved = new Set<Waiter>()
 
   constructor(private readonly quota: Quota) {}
 
@@ -200,33 +204,35 @@ export class Share {
 
   /** The waiter waits no more. What was reserved for it is given back. */
   cancel(waiter: Waiter): void {
-    const { granted } = waiter
-    waiter.granted = 0
+    const granted = this.unreserve(waiter)
     if (granted > 0) return this.give(granted)
     const index = this.waiters.indexOf(waiter)
     if (index === -1) return
     this.waiters.splice(index, 1)
+    waiter.share = undefined
     if (this.waiters.length === 0) this.quota.left(this)
     // The other waiters may have waited for this one only.
     this.quota.serve()
   }
 
-  /** The share takes nothing more. What it still holds is given back by `give`, as before. */
+  /** Nobody takes from it any more. What was reserved goes to others; what it holds is given back as before. */
   end(): void {
     this.isEnded = true
-    this.waiters.length = 0
+    for (const waiter of this.waiters.splice(0)) waiter.share = undefined
+    for (const waiter of this.reserved) this.quota.changed(this, -this.unreserve(waiter))
     this.quota.ended(this)
   }
 
   /** For `Quota` only: the waiter that is served. */
-  next(): Waiter | undefined {
-    return this.waiters.shift()
+  next(): Waiter {
+    const waiter = this.waiters.shift()!
+    this.reserved.add(waiter)
+    return waiter
   }
 
   private takeReserved(amount: number, waiter: Waiter): boolean {
-    const { granted } = waiter
+    const granted = this.unreserve(waiter)
     if (granted === 0) return false
-    waiter.granted = 0
     if (granted < amount) {
       this.give(granted)
       return false
@@ -235,9 +241,20 @@ export class Share {
     return true
   }
 
+  private unreserve(waiter: Waiter): number {
+    const { granted } = waiter
+    if (granted === 0) return 0
+    waiter.granted = 0
+    waiter.share = undefined
+    this.reserved.delete(waiter)
+    return granted
+  }
+
   private wait(amount: number, waiter: Waiter): void {
     waiter.wanted = amount
-    if (this.waiters.includes(waiter)) return
+    // Nobody would take what is reserved for one that has ended.
+    if (this.isEnded || this.waiters.includes(waiter)) return
+    waiter.share = this
     this.waiters.push(waiter)
     if (this.waiters.length === 1) this.quota.queued(this)
   }

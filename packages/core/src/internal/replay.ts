@@ -1,6 +1,7 @@
 import type * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Runtime from "effect/Runtime"
@@ -16,6 +17,7 @@ import { Counters } from "./counters.js"
 import type { Behaviour, Flight, Subscriber } from "./flight.js"
 import { endScope, Home } from "./home.js"
 import { Intake } from "./intake.js"
+import * as Logging from "./logging.js"
 import { Quota } from "./quota.js"
 import type { Environment } from "./subscription.js"
 
@@ -94,7 +96,9 @@ export const run = <E, R>(
         partition.messages,
         (chunk) => reading.takeAll(Chunk.toReadonlyArray(chunk).filter(isWanted))
       ).pipe(
-        Effect.zipRight(lane.close({ deadline: config.closeDeadline, finishQueued: true, untilDone: true }))
+        Effect.zipRight(lane.close({ deadline: config.closeDeadline, finishQueued: true, untilDone: true })),
+        // The room that it waits for is for others.
+        Effect.onError(() => lane.close({ deadline: Duration.zero, finishQueued: false }))
       )
     }
     const all = Effect.forEach(partitions, readOne, { concurrency: partitionsAtOnce, discard: true }).pipe(
@@ -159,7 +163,7 @@ const behaviourOf = <E>(handler: Handler<E>, state: State<E>): Behaviour => {
 
   const unreadable = (flight: Flight, error: DecodeError | UnknownEventType): Effect.Effect<void> => {
     leftOut(flight, error._tag === "DecodeError" ? "undecodable" : "unknownType")
-    return Effect.logWarning(`Left out of the replay: ${error.message}`)
+    return Logging.warning(`Left out of the replay: ${error.message}`)
   }
 
   const ended = (flight: Flight, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> => {

@@ -6,6 +6,7 @@ import { SettlementFailed } from "../EventBusError.js"
 import type { Assignment } from "../Transport.js"
 import type { Flight } from "./flight.js"
 import type { Intake, Stage } from "./intake.js"
+import * as Logging from "./logging.js"
 import type { AddressBook } from "./mailboxes.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
 
@@ -128,7 +129,7 @@ export class SettleFirst implements Stage {
     return this.assignment.settle(flights.map((flight) => flight.message)).pipe(
       // A defect of the transport must not stop the lane in silence.
       Effect.catchAllDefect((cause) => new SettlementFailed({ topic, partition, isRetryable: true, cause })),
-      Effect.tapError((error) => Effect.logWarning(error.message)),
+      Effect.tapError((error) => Logging.warning(error.message)),
       Effect.retry({ schedule: settleRetry, while: (error) => error.isRetryable && this.goesOn })
     )
   }

@@ -27,6 +27,7 @@ import { describeCause } from "./describeCause.js"
 import type { Behaviour, Subscriber } from "./flight.js"
 import { Home } from "./home.js"
 import { Intake, type IntakeSettings } from "./intake.js"
+import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
 import { SettleFirst } from "./settleFirst.js"
@@ -203,7 +204,7 @@ export const make = <E, R>(
         Effect.ensuring(PubSub.shutdown(failures)),
         Effect.ensuring(environment.onClosed),
         Effect.tap(({ lost, unfinished }) =>
-          unfinished === 0 && lost === 0 ? Effect.void : Effect.logWarning(
+          unfinished === 0 && lost === 0 ? Effect.void : Logging.warning(
             `Subscription ${name} closed with ${unfinished} unfinished messages, which come again, and ${lost} lost ones.`
           )
         )
@@ -251,7 +252,7 @@ const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(fa
         : Effect.suspend(() => UserCode.call(() => onFailure(failure) as Effect.Effect<unknown>))
     ),
     // A report that dies or interrupts itself must neither run the message again nor end its actor.
-    Effect.catchAllCause((cause) => Effect.logError(`onFailure died: ${describeCause(cause)}`)),
+    Effect.catchAllCause((cause) => Logging.error(`onFailure died: ${describeCause(cause)}`)),
     Effect.asVoid
   )
 
@@ -259,5 +260,5 @@ const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(fa
 const logged = (failure: Error): Effect.Effect<void> =>
   Effect.flatMap(
     FiberRef.get(FiberRef.currentMinimumLogLevel),
-    (level) => LogLevel.greaterThan(level, LogLevel.Error) ? Effect.void : Effect.logError(failure.message)
+    (level) => LogLevel.greaterThan(level, LogLevel.Error) ? Effect.void : Logging.error(failure.message)
   )

@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import type { Msg } from "nats"
 import type { Connection } from "./Connection.js"
+import { statusOf } from "./Replies.js"
 
 /** How long nobody asks after an answer was asked for, in milliseconds, unless somebody waits for it: each is a packet of its own. */
 const askInterval = 50
@@ -61,6 +62,7 @@ export class Acks {
    * from time to time.
    */
   retry(now: number): void {
+    if (this.queued.length > 0) this.flush()
     if (this.answer === undefined) this.askAgain()
     else if (now - this.askedAt >= this.answerTimeout) this.resend()
   }
@@ -140,8 +142,15 @@ export class Acks {
   /** The answer that was asked for. */
   onReply(reply: Msg | undefined): void {
     this.answer = undefined
-    // Nothing is awaited from a connection that has ended. No responders: the consumer is gone.
+    // Nothing is awaited from a connection that has ended.
     if (reply === undefined) return
+    // Nobody has heard them, nor those behind them: the consumer has no leader at the moment, or is gone.
+    if (statusOf(reply) === 503) {
+      this.queued = [...this.awaited, ...this.later, ...this.queued]
+      this.awaited = []
+      this.later = []
+      return
+    }
     this.awaited = []
     if (this.onDone.length > 0) this.askAgain()
     this.signalDone()

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { Msg, MsgHdrs } from "nats"
 import type { Settings } from "../NatsConfig.js"
-import { type ApiError, codes, NatsRequestFailed } from "../NatsErrors.js"
+import { type ApiError, type Denied, meaningOf, NatsRequestFailed } from "../NatsErrors.js"
 import type { Connection } from "./Connection.js"
 import { isNoResponders } from "./Replies.js"
 
@@ -24,12 +24,19 @@ export interface StreamConfig {
   readonly description?: string | undefined
   /** From 2.10 on. */
   readonly compression?: string | undefined
+  readonly max_msg_size?: number | undefined
+  readonly no_ack?: boolean | undefined
+  readonly mirror?: { readonly name: string } | undefined
+  /** From 2.10 on: under which subject it stores what it gets. */
+  readonly subject_transform?: { readonly src?: string | undefined; readonly dest: string } | undefined
+  /** From 2.12 on: `async` acknowledges before it has written. */
+  readonly persist_mode?: string | undefined
 }
 
 export interface StreamInfo {
   readonly config: StreamConfig
   readonly created: string
-  readonly state: { readonly first_seq: number; readonly last_seq: number }
+  readonly state: { readonly first_seq: number; readonly last_seq: number; readonly last_ts?: string | undefined }
 }
 
 export interface ConsumerConfig {
@@ -44,6 +51,20 @@ export interface ConsumerConfig {
   readonly max_deliver?: number | undefined
   readonly max_ack_pending?: number | undefined
   readonly filter_subject?: string | undefined
+  readonly filter_subjects?: ReadonlyArray<string> | undefined
+  readonly headers_only?: boolean | undefined
+  /** Limits of pull requests. */
+  readonly max_batch?: number | undefined
+  readonly max_expires?: number | undefined
+  readonly max_bytes?: number | undefined
+  readonly mem_storage?: boolean | undefined
+  /** 0: as many as the stream has. */
+  readonly num_replicas?: number | undefined
+  /** From 2.11 on. */
+  readonly priority_policy?: string | undefined
+  readonly priority_groups?: ReadonlyArray<string> | undefined
+  readonly priority_timeout?: number | undefined
+  readonly pause_until?: string | undefined
   readonly replay_policy?: string | undefined
   readonly inactive_threshold?: number | undefined
   readonly backoff?: ReadonlyArray<number> | undefined
@@ -52,16 +73,26 @@ export interface ConsumerConfig {
 export interface ConsumerInfo {
   readonly stream_name: string
   readonly name: string
+  readonly created?: string | undefined
   readonly config: ConsumerConfig
   readonly delivered: { readonly consumer_seq: number; readonly stream_seq: number }
   readonly ack_floor: { readonly consumer_seq: number; readonly stream_seq: number }
   readonly num_ack_pending: number
   readonly num_waiting: number
   readonly num_pending: number
+  /** From 2.11 on. */
+  readonly paused?: boolean | undefined
+}
+
+export interface AccountInfo {
+  /** Bytes in use, and how many can be at most; -1 for no limit. */
+  readonly memory?: number | undefined
+  readonly storage?: number | undefined
+  readonly limits?: { readonly max_memory?: number | undefined; readonly max_storage?: number | undefined } | undefined
 }
 
 export interface Api {
-  readonly accountInfo: Effect.Effect<unknown, NatsRequestFailed>
+  readonly accountInfo: Effect.Effect<AccountInfo, NatsRequestFailed>
   readonly streamInfo: (name: string) => Effect.Effect<StreamInfo, NatsRequestFailed>
   readonly createStream: (config: StreamConfig) => Effect.Effect<StreamInfo, NatsRequestFailed>
   readonly updateStream: (config: StreamConfig) => Effect.Effect<StreamInfo, NatsRequestFailed>
@@ -128,13 +159,21 @@ export const request = (
       onDisconnect: () => {
         forget()
         failed("Disconnected")
+      },
+      onDenied: (denied: Denied) => {
+        if (denied.operation !== "publish" || denied.subject !== subject) return
+        forget()
+        resume(Effect.fail(new NatsRequestFailed({ subject, reason: "Denied", denied })))
       }
     }
     const token = connection.replies.expect({
       onReply: (message) => {
         forget()
-        if (message === undefined) failed("Disconnected")
-        else if (isNoResponders(message)) failed("NoResponders")
+        if (message === undefined) {
+          const { denied } = connection.replies
+          if (denied === undefined) failed("Disconnected")
+          else resume(Effect.fail(new NatsRequestFailed({ subject, reason: "Denied", denied })))
+        } else if (isNoResponders(message)) failed("NoResponders")
         else resume(Effect.succeed(message))
       }
     })
@@ -209,5 +248,4 @@ export const sequenceOf = (data: Uint8Array): number | undefined => {
 
 /** Whether the server, or the account, has no JetStream at all. */
 export const isWithoutJetStream = (failure: NatsRequestFailed): boolean =>
-  failure.reason === "NoResponders" || failure.error?.err_code === codes.notEnabled ||
-  failure.error?.err_code === codes.notEnabledForAccount
+  failure.reason === "NoResponders" || failure.error !== undefined && meaningOf(failure.error) === "NotEnabled"

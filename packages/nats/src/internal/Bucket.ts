@@ -4,13 +4,14 @@
  */
 import "./commonJs.js"
 
+import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { headers } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { codes, type NatsRequestFailed } from "../NatsErrors.js"
-import { bucketWarnings } from "../NatsPreflight.js"
+import { bucketProblems, bucketWarnings } from "../NatsPreflight.js"
 import * as Api from "./Api.js"
 import type { Connection } from "./Connection.js"
 
@@ -28,11 +29,17 @@ export interface Value {
   readonly offered?: number | undefined
   /** The instance takes no partitions any more. */
   readonly leaving?: boolean | undefined
+  /** The instances that this one is about to take for dead, with the revisions of their keys. */
+  readonly doubts?: Readonly<Record<string, number>> | undefined
   /** How many partitions a topic has, and by which hash. */
   readonly partitions?: number | undefined
   readonly partitioner?: string | undefined
-  /** When the stream was made of which this is said. */
+  /** When the stream was made of which this is said, and the consumer. */
   readonly stream?: string | undefined
+  readonly consumer?: string | undefined
+  /** Which sequences are settled: the beginning of each range, and its end, which is not in it; and when the latest was stored. */
+  readonly settled?: ReadonlyArray<number> | undefined
+  readonly latest?: number | undefined
   /** For people. */
   readonly host?: string | undefined
   readonly pid?: number | undefined
@@ -45,9 +52,17 @@ export interface Entry {
   readonly revision: number
 }
 
+export interface Keys {
+  readonly keys: ReadonlyArray<string>
+  /** When the bucket was made: another time means another bucket, which has forgotten everything. */
+  readonly created: string
+  /** Why it can't hold leases, if somebody has changed it. */
+  readonly issues: ReadonlyArray<string>
+}
+
 export interface Bucket {
-  /** Makes the bucket when it is missing. */
-  readonly ensure: Effect.Effect<void, NatsRequestFailed>
+  /** Makes the bucket when it is missing; one that can't hold leases is refused, with the reasons. */
+  readonly ensure: Effect.Effect<void, NatsRequestFailed | InvalidConfiguration>
   /** As the stream's leader has it. */
   readonly get: (key: string) => Effect.Effect<Entry | undefined, NatsRequestFailed>
   /** Writes a key whose revision is the given one, 0 where there is none, and answers the new revision. */
@@ -56,10 +71,7 @@ export interface Bucket {
   readonly remove: (key: string, revision: number) => Effect.Effect<void, NatsRequestFailed | Conflict>
   /** Removes what is left of a key, its mark of deletion included. */
   readonly purge: (key: string) => Effect.Effect<void, NatsRequestFailed>
-  /** And when the bucket was made: another time means another bucket, which has forgotten everything. */
-  readonly keys: (
-    prefix: string
-  ) => Effect.Effect<{ readonly keys: ReadonlyArray<string>; readonly created: string }, NatsRequestFailed>
+  readonly keys: (prefix: string) => Effect.Effect<Keys, NatsRequestFailed>
   /** Tells of changes of keys below the prefix, soon before or after they are written. It is a hint: it can miss some. */
   readonly hints: (prefix: string, onKey: (key: string) => void) => Effect.Effect<void, never, Scope.Scope>
 }
@@ -94,6 +106,12 @@ export const make = (connection: Connection, settings: Settings, timeout: number
   return {
     ensure: api<Info>("STREAM.INFO").pipe(
       Effect.tap(({ config }) => {
+        const problems = bucketProblems(config)
+        if (problems.length > 0) {
+          return new InvalidConfiguration({
+            issues: problems.map((problem) => `bucket "${settings.leaseBucket}" has ${problem}`)
+          })
+        }
         const warnings = settings.preflight === "off" ? [] : bucketWarnings(config, replicas)
         if (warnings.length === 0) return Effect.void
         return Effect.logWarning("The settings of the leases' bucket are weaker than the stream's").pipe(
@@ -101,7 +119,7 @@ export const make = (connection: Connection, settings: Settings, timeout: number
         )
       }),
       Effect.catchIf(
-        (failure) => failure.error?.err_code === codes.streamNotFound,
+        (failure) => failure._tag === "NatsRequestFailed" && failure.error?.err_code === codes.streamNotFound,
         () =>
           Effect.zipRight(
             Effect.logInfo("Creating the bucket of the leases").pipe(
@@ -125,7 +143,8 @@ export const make = (connection: Connection, settings: Settings, timeout: number
     purge,
     keys: (prefix) =>
       api<Info>("STREAM.INFO", { subjects_filter: `${root}${prefix}.>` }).pipe(
-        Effect.map(({ created, state }) => ({
+        Effect.map(({ config, created, state }) => ({
+          issues: bucketProblems(config),
           keys: Object.keys(state.subjects ?? {}).map((subject) => subject.slice(root.length)),
           created
         }))

@@ -17,7 +17,8 @@ import * as Nats from "nats"
 import { existsSync, readFileSync } from "node:fs"
 import type { Settings } from "../NatsConfig.js"
 import type { ConnectionState } from "../NatsConnection.js"
-import { bounded } from "./Bounded.js"
+import { type Denied, deniedInWords } from "../NatsErrors.js"
+import { Closing } from "./Closing.js"
 import { Replies } from "./Replies.js"
 import { Wire } from "./Wire.js"
 
@@ -25,7 +26,12 @@ import { Wire } from "./Wire.js"
 export interface Listener {
   readonly onDisconnect?: () => void
   readonly onReconnect?: () => void
+  /** The user of the connection may not do something that it has just tried. */
+  readonly onDenied?: (denied: Denied) => void
 }
+
+/** In milliseconds. */
+const pulseInterval = 500
 
 export interface Connection {
   readonly client: Nats.NatsConnection
@@ -36,6 +42,9 @@ export interface Connection {
   readonly isUp: () => boolean
   readonly state: () => ConnectionState
   readonly maxPayload: () => number
+  readonly closing: Closing
+  /** Called twice a second, one after the other: a timer for each of those that look at something from time to time would be dear. */
+  readonly pulse: Set<() => void>
   readonly listeners: Set<Listener>
 }
 
@@ -44,6 +53,7 @@ export const make = (
 ): Effect.Effect<Connection, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
   Effect.gen(function*() {
     const options = yield* toClientOptions(settings)
+    const closing = new Closing(settings.closeTimeout)
     const client = yield* Effect.acquireRelease(
       connectOnce(settings, options).pipe(
         Effect.retry({
@@ -52,7 +62,12 @@ export const make = (
         }),
         Effect.interruptible
       ),
-      (client) => close(client, settings)
+      (client) => close(client, closing)
+    )
+    const pulse = new Set<() => void>()
+    yield* Effect.acquireRelease(
+      Effect.sync(() => setInterval(() => pulse.forEach((look) => look()), pulseInterval)),
+      (timer) => Effect.sync(() => clearInterval(timer))
     )
     const inbox = Nats.createInbox(settings.inboxPrefix)
     const listeners = new Set<Listener>()
@@ -76,21 +91,33 @@ export const make = (
         become("Connected")
         for (const listener of [...listeners]) listener.onReconnect?.()
       } else if (status.type === Nats.Events.LDM) become("LameDuck")
+      else if (status.permissionContext !== undefined) {
+        const denied = toDenied(status.permissionContext)
+        for (const listener of [...listeners]) listener.onDenied?.(denied)
+      }
       Queue.unsafeOffer(events, status)
     })
     yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
+    const replies = new Replies(client, `${inbox}.r`)
     yield* Effect.promise(() => client.closed()).pipe(
-      Effect.tap(() => Effect.sync(() => become("Closed"))),
+      Effect.tap(() =>
+        Effect.sync(() => {
+          become("Closed")
+          replies.end()
+        })
+      ),
       Effect.flatMap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
       Effect.forkScoped
     )
     return {
       client,
       wire: new Wire(client),
-      replies: new Replies(client, `${inbox}.r`),
+      replies,
       inbox,
       isUp: () => state.up && !client.isClosed(),
       state: () => told,
+      closing,
+      pulse,
       maxPayload: () => client.info?.max_payload ?? 1_048_576,
       listeners
     }
@@ -141,12 +168,10 @@ const connectOnce = (
 }
 
 /** Closing waits for what was written, but not for a server that is away. */
-const close = (client: Nats.NatsConnection, settings: Settings): Effect.Effect<void> => {
+const close = (client: Nats.NatsConnection, closing: Closing): Effect.Effect<void> => {
   const drained = Effect.promise(() => client.isClosed() ? Promise.resolve() : client.drain())
-  return bounded(drained, settings.closeTimeout).pipe(
-    Effect.flatMap((done) =>
-      Option.isSome(done) ? Effect.void : bounded(Effect.promise(() => client.close()), settings.closeTimeout)
-    ),
+  return closing.within(drained).pipe(
+    Effect.flatMap((done) => Option.isSome(done) ? Effect.void : closing.within(Effect.promise(() => client.close()))),
     Effect.asVoid
   )
 }
@@ -157,6 +182,11 @@ const watch = (client: Nats.NatsConnection, onStatus: (status: Nats.Status) => v
     for await (const status of client.status()) onStatus(status)
   })()
 }
+
+const toDenied = ({ operation, subject }: NonNullable<Nats.Status["permissionContext"]>): Denied => ({
+  operation: operation === "publish" ? "publish" : "subscribe",
+  subject
+})
 
 const log = (status: Nats.Status): Effect.Effect<void> => {
   switch (status.type) {
@@ -173,7 +203,7 @@ const log = (status: Nats.Status): Effect.Effect<void> => {
     case Nats.Events.Error:
       return Effect.logWarning("NATS reports an error").pipe(Effect.annotateLogs({
         code: String(status.data),
-        ...(status.permissionContext === undefined ? {} : { denied: JSON.stringify(status.permissionContext) })
+        ...(status.permissionContext === undefined ? {} : { denied: deniedInWords(toDenied(status.permissionContext)) })
       }))
     default:
       return Effect.void

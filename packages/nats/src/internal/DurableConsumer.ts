@@ -6,7 +6,7 @@ import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import type { SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import type { Settings } from "../NatsConfig.js"
-import { codes, isNotFound, type NatsRequestFailed } from "../NatsErrors.js"
+import { codes, isNotFound, isRefused, type NatsRequestFailed } from "../NatsErrors.js"
 import type { Stream } from "../NatsStreams.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 
@@ -57,15 +57,15 @@ const toStart = (
 export const ensure = (
   api: Api,
   settings: Settings,
-  { last, name: stream }: Stream,
+  found: Stream,
   wanted: ConsumerConfig,
   resumeFrom: number | undefined,
   /** Told what was there before it is changed; undefined where nothing was. */
   onFound: (found: ConsumerConfig | undefined) => Effect.Effect<void>
 ): Effect.Effect<ConsumerInfo, NatsRequestFailed | InvalidConfiguration> =>
-  api.consumerInfo(stream, wanted.durable_name!).pipe(
+  api.consumerInfo(found.name, wanted.durable_name!).pipe(
     Effect.tap((info) => onFound(info.config)),
-    Effect.flatMap((info) => adapt(api, settings, info, wanted)),
+    Effect.flatMap((info) => adapt(api, settings, info, wanted, found, resumeFrom)),
     Effect.catchIf(
       (failure): failure is NatsRequestFailed =>
         failure._tag === "NatsRequestFailed" && isNotFound(failure) &&
@@ -76,10 +76,38 @@ export const ensure = (
             Effect.annotateLogs("consumer", wanted.durable_name),
             Effect.zipRight(onFound(undefined))
           ),
-          create(api, stream, wanted, last, resumeFrom)
+          create(api, found.name, wanted, found.last, resumeFrom)
         )
     )
   )
+
+/**
+ * What to do about a consumer that the server knows, and that answers no request. As a rule it is nothing: a consumer may stall while its
+ * leader changes, and some servers (2.11.0 to 2.11.10, 2.12.0 and 2.12.1) say nothing to a request that does not wait and gets nothing.
+ * The consumer is the group's position, so it stays. Where two made the stream at once, 2.9 can give a consumer to the one that it
+ * throws away: its messages and heartbeats go nowhere as long as it lives, so it is made anew there. With it an interest or work-queue
+ * stream would drop what nobody else has to read, so of those it stays in any case.
+ */
+export const replaceUnanswering = (
+  api: Api,
+  { name: stream, retention }: Pick<Stream, "name" | "retention">,
+  durable: string
+): Effect.Effect<void, NatsRequestFailed> => {
+  const isDeleted = (retention ?? "limits") === "limits" && !api.isAtLeast(2, 10)
+  return Effect.logWarning(
+    isDeleted
+      ? "The server does not answer for the consumer: it is made anew, and begins where this process knows that it has to"
+      : "The server does not answer for the consumer: nothing is read until it does"
+  ).pipe(
+    Effect.annotateLogs({ stream, consumer: durable }),
+    Effect.zipRight(
+      isDeleted
+        ? Effect.catchIf(api.deleteConsumer(stream, durable), isNotFound, () => Effect.void)
+        : Effect.void
+    ),
+    Effect.asVoid
+  )
+}
 
 const create = (
   api: Api,
@@ -102,7 +130,7 @@ const create = (
       () => api.putConsumer(stream, { ...rest, deliver_policy: "all" })
     ),
     Effect.catchIf(
-      (failure) => failure.error?.code === 400 && !isNotFound(failure),
+      (failure) => failure.error !== undefined && isRefused(failure.error) && !isNotFound(failure),
       (failure) =>
         Effect.fail(
           new InvalidConfiguration({
@@ -134,9 +162,11 @@ const adapt = (
   api: Api,
   settings: Settings,
   info: ConsumerInfo,
-  wanted: ConsumerConfig
+  wanted: ConsumerConfig,
+  stream: Pick<Stream, "storage" | "replicas">,
+  resumeFrom: number | undefined
 ): Effect.Effect<ConsumerInfo, NatsRequestFailed | InvalidConfiguration> => {
-  const issues = differences(info.config, wanted)
+  const issues = differences(info.config, wanted, stream)
   if (issues.length === 0) return Effect.succeed(info)
   const invalid = (more: ReadonlyArray<string>, cause?: unknown) =>
     new InvalidConfiguration({
@@ -144,10 +174,17 @@ const adapt = (
       topic: wanted.filter_subject,
       cause
     })
+  if (info.config.deliver_subject !== undefined) {
+    return Effect.fail(
+      invalid(["a push consumer can't become one that is pulled from: delete it, or use another group"])
+    )
+  }
+  if (isElsewhere(info.config, wanted)) return Effect.fail(invalid([passedOver(info, resumeFrom)]))
   // A process that died within a take-over leaves our own short ack wait behind.
   const isOurs = issues.length === 1 && info.config.ack_wait === shortAckWait * 1e6
   if (settings.consumers === "validate" && !isOurs) return Effect.fail(invalid([]))
-  const { backoff: _, inactive_threshold: __, ...kept } = info.config
+  const { backoff: _, inactive_threshold: __, ...others } = info.config
+  const kept = Object.fromEntries(Object.entries(others).filter(([name]) => !unwanted.has(name)))
   return api.putConsumer(info.stream_name, {
     ...kept,
     ...(wanted.inactive_threshold === undefined ? {} : { inactive_threshold: wanted.inactive_threshold }),
@@ -164,25 +201,66 @@ const adapt = (
       )
     ),
     Effect.catchIf(
-      (failure) => failure.reason === "Api",
+      (failure) => failure.error !== undefined && isRefused(failure.error),
       (failure) => Effect.fail(invalid([`the server does not change that: ${failure.error?.description}`], failure))
     )
   )
 }
 
-/** Where a consumer begins to read is no difference: it has begun. */
-const differences = (actual: ConsumerConfig, wanted: ConsumerConfig): ReadonlyArray<string> => {
+/** Settings that have no place in a consumer of ours. */
+const unwanted: ReadonlySet<string> = new Set<keyof ConsumerConfig>([
+  "headers_only",
+  "priority_policy",
+  "priority_groups",
+  "priority_timeout",
+  "max_batch",
+  "max_expires",
+  "max_bytes",
+  "mem_storage",
+  "num_replicas"
+])
+
+/** It was made for other subjects, or changed to them. */
+const isElsewhere = (actual: ConsumerConfig, wanted: ConsumerConfig): boolean =>
+  (actual.filter_subject ?? actual.filter_subjects?.join()) !== wanted.filter_subject
+
+/** The filter is not put back: the position of the consumer would stay where it is, behind messages that nobody has had. */
+const passedOver = (info: ConsumerInfo, resumeFrom: number | undefined): string =>
+  `up to sequence ${info.delivered.stream_seq} it may have passed over messages that the group has not had, ` +
+  "and putting the filter back would not bring them. Delete the consumer: " +
+  (resumeFrom === undefined
+    ? `then subscribe with startFrom at the first offset that was not handled`
+    : `this process then makes it anew at sequence ${resumeFrom}, where it has to go on`)
+
+/**
+ * What the consumer has otherwise than it has to be. Where it begins to read is no difference: it has begun. Nor is that it is paused:
+ * that is somebody's will.
+ */
+export const differences = (
+  actual: ConsumerConfig,
+  wanted: ConsumerConfig,
+  { replicas, storage }: Pick<Stream, "storage" | "replicas">
+): ReadonlyArray<string> => {
   const issues: Array<string> = []
   const check = (name: keyof ConsumerConfig, isSame: boolean, expected: unknown = wanted[name]) => {
     if (!isSame) issues.push(`has ${name} ${String(actual[name] ?? "none")} instead of ${String(expected ?? "none")}`)
   }
-  for (const name of ["ack_policy", "ack_wait", "filter_subject", "replay_policy"] as const) {
+  for (const name of ["ack_policy", "ack_wait", "replay_policy"] as const) {
     check(name, actual[name] === wanted[name])
   }
+  if (actual.filter_subjects === undefined) check("filter_subject", actual.filter_subject === wanted.filter_subject)
+  else check("filter_subjects", !isElsewhere(actual, wanted), wanted.filter_subject)
   check("max_deliver", actual.max_deliver === -1)
   check("max_ack_pending", actual.max_ack_pending === -1 || (actual.max_ack_pending ?? 0) >= wanted.max_ack_pending!)
   check("deliver_subject", actual.deliver_subject === undefined)
   check("inactive_threshold", (actual.inactive_threshold ?? 0) === (wanted.inactive_threshold ?? 0))
   check("backoff", (actual.backoff ?? []).length === 0)
+  // Messages without their bodies would be handled, and acknowledged.
+  check("headers_only", actual.headers_only !== true)
+  check("priority_policy", (actual.priority_policy ?? "none") === "none")
+  for (const name of ["max_batch", "max_expires", "max_bytes"] as const) check(name, (actual[name] ?? 0) <= 0)
+  // A restart of the server would forget the group's position.
+  check("mem_storage", actual.mem_storage !== true || storage === "memory")
+  check("num_replicas", (actual.num_replicas ?? 0) === 0 || actual.num_replicas! >= replicas, replicas)
   return issues
 }

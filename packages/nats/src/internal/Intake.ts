@@ -14,8 +14,10 @@ import { SequenceSet } from "./SequenceSet.js"
 /** A message that is neither finished nor settled. */
 export interface Held {
   readonly message: IncomingMessage
-  /** Where to acknowledge it; that of the latest delivery. */
-  reply: string
+  /** Where to acknowledge it; that of the latest delivery. Undefined where the server has forgotten that. */
+  reply: string | undefined
+  /** When the server stored it, in milliseconds since the epoch. */
+  readonly storedAt: number
   readonly size: number
   isOffered: boolean
 }
@@ -23,7 +25,12 @@ export interface Held {
 export class Intake {
   lane: Lane | undefined
   readonly held = new ChurningMap<number, Held>()
+  /** What need not come: it is finished, by whomever, or is no message of this consumer. */
   readonly finished = new SequenceSet(10_000)
+  /** No message that came, or that is finished, was stored later: one that comes at such a sequence and was is another message. */
+  latest = 0
+  /** The lowest sequence at which another message came than before: the stream has lost its end, and others have it now. */
+  rewrittenFrom: number | undefined
   /** What waits for the lane, in stream order as soon as it flows. */
   private buffer: Array<Held> = []
   bufferedBytes = 0
@@ -41,6 +48,19 @@ export class Intake {
   highest = 0
   /** Up to which sequence others, or we before, may have handed messages over: a killed server forgets its last deliveries. */
   offeredBefore = 0
+  /**
+   * Up to here each sequence is in hand, finished, or no message of this consumer; undefined where one can have been delivered that
+   * did not come.
+   */
+  private completeUpTo: number | undefined
+  /** The consumer gets all messages of its stream. */
+  isWhole = false
+  /** The server's count of what is left can be relied on. */
+  isCounted = false
+  /** How many messages are gone that were there to be read: exactly where the consumer is a whole stream's, else so many at least. */
+  vanished = 0
+  /** How many were left to be delivered after the last delivery. */
+  private pending = NaN
   private recoverUpTo = 0
   /** How many messages came since `recover` that were unknown here, up to its sequence and above it. */
   recovered = 0
@@ -61,6 +81,22 @@ export class Intake {
     return this.buffer.length
   }
 
+  /** The lowest sequence that was not handed over yet, and the lowest that is not finished. */
+  get standing(): { readonly position: number; readonly watermark: number } {
+    let position = Math.max(this.highest, this.completeUpTo ?? 0) + 1
+    let watermark = position
+    for (const { isOffered, message: { offset } } of this.held.values()) {
+      if (offset < watermark) watermark = offset
+      if (!isOffered && offset < position) position = offset
+    }
+    return { position, watermark }
+  }
+
+  /** At least what the stream's end is, by what the last delivery said; 0 where it said nothing. */
+  get knownEnd(): number {
+    return Number.isNaN(this.pending) ? 0 : this.highest + this.pending + 1
+  }
+
   get isOpen(): boolean {
     return this.isFlowing && !this.isBlocked && !this.isStopped
   }
@@ -71,30 +107,80 @@ export class Intake {
     this.expected = position.delivery + 1
     // What came after a gap waits until what is missing has come.
     if (!isNext) this.isFlowing = false
+    if (!isNext || this.isShared) this.completeUpTo = undefined
     if (this.isStopped) return isNext
-    const { sequence } = position
+    const { sequence, timestamp } = position
+    const known = this.held.get(sequence)
+    const isFinished = this.finished.has(sequence)
+    if (known === undefined ? isFinished && timestamp > this.latest : known.storedAt !== timestamp) {
+      this.isFlowing = false
+      this.rewrittenFrom = Math.min(sequence, this.rewrittenFrom ?? sequence)
+    }
+    if (this.rewrittenFrom !== undefined) return isNext
     const isAgain = sequence <= Math.max(this.offeredBefore, this.highest)
     if (sequence > this.highest) this.highest = sequence
-    const known = this.held.get(sequence)
+    if (timestamp > this.latest) this.latest = timestamp
+    this.bridge(position)
     if (known !== undefined) known.reply = reply
-    else if (this.finished.has(sequence)) this.acks.add(sequence, reply)
     else {
-      const incoming = toIncoming(message, position, this.source, isAgain)
-      const size = incoming.value === null ? 0 : incoming.value.length
-      const held: Held = { message: incoming, reply, size, isOffered: false }
-      this.held.set(sequence, held)
-      this.buffer.push(held)
-      this.bufferedBytes += size
       if (sequence <= this.recoverUpTo) this.recovered++
-      else this.newer++
-      if (isNext) this.schedule()
+      else if (!isFinished) this.newer++
+      if (isFinished) this.acks.add(sequence, reply)
+      else {
+        this.take(toIncoming(message, position, this.source, isAgain), timestamp, reply)
+        if (isNext) this.schedule()
+      }
     }
     return isNext
+  }
+
+  private take(message: IncomingMessage, storedAt: number, reply: string): void {
+    const size = message.value === null ? 0 : message.value.length
+    const held: Held = { message, reply, storedAt, size, isOffered: false }
+    this.held.set(message.offset, held)
+    this.buffer.push(held)
+    this.bufferedBytes += size
+  }
+
+  /** What lies between two deliveries that follow each other is others', or is gone. */
+  private bridge({ count, delivery, pending, sequence }: Position): void {
+    if (this.completeUpTo === undefined) {
+      this.pending = NaN
+      return
+    }
+    // Of those that are left each new delivery takes one, and others can only be added.
+    const left = this.pending - (count === 1 ? 1 : 0)
+    if (this.isCounted && !this.isWhole && pending < left) this.vanished += left - pending
+    this.pending = pending
+    if (sequence <= this.completeUpTo) return
+    if (this.isWhole && delivery > 1) this.vanished += sequence - this.completeUpTo - 1
+    this.finished.addRange(this.completeUpTo + 1, sequence)
+    this.completeUpTo = sequence
+  }
+
+  /** All that was delivered up to this sequence, to whomever, is in hand, or need not come. */
+  complete(upTo: number): void {
+    if (this.isShared) return
+    let from = 0
+    for (const sequence of Array.from(this.held.keys()).sort((a, b) => a - b)) {
+      if (sequence > upTo) break
+      this.finished.addRange(from, sequence)
+      from = sequence + 1
+    }
+    this.finished.addRange(from, upTo + 1)
+    this.completeUpTo = upTo
+  }
+
+  /** A server that was killed can have forgotten what it delivered: what is above this sequence comes again. */
+  forgetAbove(delivered: number): void {
+    for (const held of this.held.values()) if (held.message.offset > delivered) held.reply = undefined
   }
 
   /** Nothing is offered from now on: what is outstanding up to a sequence comes first. */
   recover(upTo: number): void {
     this.isFlowing = false
+    this.completeUpTo = undefined
+    this.pending = NaN
     this.recoverUpTo = upTo
     this.recovered = 0
     this.newer = 0
@@ -127,58 +213,44 @@ export class Intake {
   finish(message: IncomingMessage): void {
     const held = this.held.get(message.offset)
     if (held === undefined) return
-    this.forget(held)
-    this.acks.add(message.offset, held.reply)
-  }
-
-  /** The server has confirmed it, or is about to be told. */
-  forget(held: Held): void {
-    this.held.delete(held.message.offset)
-    this.finished.add(held.message.offset)
+    this.held.delete(message.offset)
+    this.finished.add(message.offset)
+    // Of another message that has its sequence now nothing is known.
+    if (held.reply !== undefined && this.rewrittenFrom === undefined) this.acks.add(message.offset, held.reply)
   }
 
   /** Tells the server that all messages in hand are being worked on. */
   signalWorking(): void {
     if (!this.connection.isUp()) return
     try {
-      this.connection.wire.tell("+WPI", Array.from(this.held.values(), ({ reply }) => reply))
+      const replies = Array.from(this.held.values(), ({ reply }) => reply)
+      this.connection.wire.tell("+WPI", replies.filter((reply) => reply !== undefined))
     } catch {
       // The client is closed: there is nobody to tell.
     }
   }
 
-  /** The stream is another one now: its sequences have nothing to do with what was. */
-  reset(): void {
+  /** From this sequence on the stream is another one now. */
+  reset(from: number): void {
     this.held.clear()
-    this.finished.clear()
+    this.finished.removeFrom(from)
+    if (from === 0) this.latest = 0
+    this.rewrittenFrom = undefined
+    this.completeUpTo = undefined
     this.buffer = []
     this.bufferedBytes = 0
-    this.highest = 0
+    this.highest = Math.min(this.highest, Math.max(0, from - 1))
     this.isBlocked = false
     this.isFlowing = false
   }
 
-  /** The sequences above the floor that are outstanding for all one knows, and not in hand here. */
+  /** The sequences above the floor that can be outstanding, and are not in hand here. What is finished here the server may have forgotten. */
   missing(floor: number, upTo: number, limit: number): ReadonlyArray<number> {
     const missing: Array<number> = []
-    let sequence = this.finished.next(floor + 1)
-    while (sequence <= upTo && missing.length < limit) {
+    for (let sequence = floor + 1; sequence <= upTo && missing.length < limit; sequence++) {
       if (!this.held.has(sequence)) missing.push(sequence)
-      sequence = this.finished.next(sequence + 1)
     }
     return missing
-  }
-
-  /** Those that are finished here; the server, when it was killed, can have forgotten that. */
-  done(floor: number, upTo: number, limit: number): ReadonlyArray<number> {
-    const done: Array<number> = []
-    let sequence = floor + 1
-    while (sequence <= upTo && done.length < limit) {
-      const end = this.finished.next(sequence)
-      for (; sequence < end && done.length < limit; sequence++) done.push(sequence)
-      sequence++
-    }
-    return done
   }
 
   private schedule(): void {

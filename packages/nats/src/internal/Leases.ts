@@ -6,7 +6,12 @@
  * notices deletes exactly that revision of its key, which fails if it was renewed in the meantime. The partitions of
  * instances without a key are free; a partition is taken by replacing the revision that one has seen, and the new
  * revision is the epoch. Nobody compares wall clocks.
+ *
+ * A bucket without room takes no renewal, and nothing else either. So that an instance can go on then, whoever is about to take another
+ * one for dead writes that into its own key first, and waits half of a lease's duration: as long as nobody doubts an instance whose
+ * renewal finds no room, it has half a duration from the moment at which it looked.
  */
+import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -14,19 +19,17 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import { hostname } from "node:os"
-import type { NatsRequestFailed } from "../NatsErrors.js"
+import { isStorageFull, type NatsRequestFailed } from "../NatsErrors.js"
 import * as Balance from "./Balance.js"
 import type { Bucket, Entry } from "./Bucket.js"
+import { Lasting } from "./Lasting.js"
 import * as Lease from "./Lease.js"
-
-/** How often an instance looks whether its own lease has ended, in milliseconds. */
-const fenceTick = 100
 
 /** A hint can come before what it tells of is written. */
 const hintDelay = Duration.millis(30)
 
-/** The wait before a renewal or a look that failed is tried again. */
-const retryDelay = Duration.millis(250)
+/** The wait before a renewal or a look that failed is tried again, in milliseconds. */
+const retryDelay = 250
 
 const concurrency = 16
 
@@ -61,6 +64,8 @@ interface Owner {
   readonly revision: number
   readonly owner: string | undefined
   readonly offered: number | undefined
+  /** Before this nobody takes it: its key has vanished, and who has it may not know yet. */
+  readonly takenFrom?: number
 }
 
 export class Leases {
@@ -69,7 +74,39 @@ export class Leases {
   private revision = 0
   /** When the last renewal that succeeded was sent. */
   private renewedAt = -Infinity
+  /** Until when it is proven, without a renewal, that nobody takes over. */
+  private provenUntil = -Infinity
+  /** The last renewal found no room: what is given back could be nobody's until there is some. */
+  private isFull = false
   private isLeaving = false
+  /** Whether the last renewal was heard of: then so are the changes of others. */
+  private hearsHints = false
+  private heardOwn = false
+  /** Something failed since all keys were looked at. */
+  private hasFailed = false
+  private fenceTimer: NodeJS.Timeout | undefined
+  private isOver = false
+  private readonly oneRenewal = Effect.unsafeMakeSemaphore(1)
+  /** Whom our key says to be doubted, and since when. */
+  private doubted: ReadonlyMap<string, { readonly revision: number; readonly since: number }> = new Map()
+  private readonly unrenewed = new Lasting(
+    "The leases can't be renewed: this instance soon has to give up its partitions, or has done so",
+    "The leases are renewed again"
+  )
+  private readonly withoutRoom = new Lasting(
+    "The bucket of the leases takes no renewals, for there is no room: partitions stay where they are as long as this can be proven, " +
+      "and no instance can join or take over. Make room, or raise the limit",
+    "The bucket of the leases has room again"
+  )
+  private readonly unseen = new Lasting(
+    "The leases can't be looked at, or partitions not be taken: those that are free stay unread",
+    "The leases can be looked at again"
+  )
+  private readonly unfit = new Lasting(
+    "Somebody has changed the bucket of the leases on the server: two instances can have the same partition",
+    "The bucket of the leases is as it has to be again",
+    0
+  )
   private readonly members = new Map<string, Member>()
   private readonly owners: Array<Owner>
   private readonly held = new Map<number, Lease.Held>()
@@ -89,18 +126,30 @@ export class Leases {
   }
 
   /** Announces this instance, and keeps it announced in the scope's fibers. */
-  readonly join: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.gen(this, function*() {
-    const { bucket, prefix } = this.options
-    yield* bucket.ensure
-    yield* bucket.hints(prefix, (key) => {
-      this.dirty.add(key)
-      Queue.unsafeOffer(this.signal, undefined)
-    })
-    yield* this.renew(bucket)
-    yield* this.look
-    yield* forkLoop(this.renewing)
-    yield* forkLoop(Effect.forever(Effect.delay(Effect.sync(() => this.fence()), fenceTick)))
-  })
+  readonly join: Effect.Effect<void, NatsRequestFailed | InvalidConfiguration, Scope.Scope> = Effect.gen(
+    this,
+    function*() {
+      const { bucket, prefix } = this.options
+      yield* bucket.ensure
+      yield* bucket.hints(prefix, (key) => {
+        if (key === this.memberKey(this.id)) {
+          this.heardOwn = true
+          return
+        }
+        this.dirty.add(key)
+        Queue.unsafeOffer(this.signal, undefined)
+      })
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          this.isOver = true
+          clearTimeout(this.fenceTimer)
+        })
+      )
+      yield* this.renew(bucket)
+      yield* this.look
+      yield* forkLoop(this.renewing)
+    }
+  )
 
   /** Takes what is free, and goes on doing so in the scope's fibers. When it fails something can have been taken. */
   readonly take: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.suspend(() =>
@@ -139,38 +188,94 @@ export class Leases {
 
   /** Until when, by our clock, nobody else can have taken over. */
   private get validUntil(): number {
-    return this.renewedAt + this.options.duration - this.options.margin
+    return Math.max(this.renewedAt + this.options.duration - this.options.margin, this.provenUntil)
   }
 
   private renew(bucket = this.options.renewals): Effect.Effect<void, NatsRequestFailed> {
+    return this.oneRenewal.withPermits(1)(this.renewWith(bucket))
+  }
+
+  private renewWith(bucket: Bucket): Effect.Effect<void, NatsRequestFailed> {
     return Effect.suspend(() => {
       const sentAt = performance.now()
-      const value = { host: hostname(), pid: process.pid, ...(this.isLeaving ? { leaving: true } : {}) }
+      this.hearsHints = this.heardOwn
+      this.heardOwn = false
+      const doubts = this.doubtful(sentAt)
+      const value = {
+        host: hostname(),
+        pid: process.pid,
+        ...(this.isLeaving ? { leaving: true } : {}),
+        ...(doubts.length === 0 ? {} : { doubts: Object.fromEntries(doubts) })
+      }
       return bucket.put(this.memberKey(this.id), value, this.revision).pipe(
         Effect.map((revision) => {
           this.revision = revision
           this.renewedAt = sentAt
+          this.isFull = false
+          const now = performance.now()
+          this.doubted = new Map(doubts.map(([id, revision]) => {
+            const before = this.doubted.get(id)
+            return [id, before?.revision === revision ? before : { revision, since: now }]
+          }))
+          this.armFence()
         }),
         Effect.catchTag("Conflict", () => this.recall)
       )
     })
   }
 
+  /** The instances that have not renewed for half of a lease's duration, with their revisions. */
+  private doubtful(now: number): ReadonlyArray<readonly [id: string, revision: number]> {
+    return Array.from(this.members).flatMap(([id, { revision, since }]) =>
+      id !== this.id && now - since >= this.options.duration / 2 ? [[id, revision] as const] : []
+    )
+  }
+
+  /** When an instance is dead, if it does not renew until then; before it is doubted that is not known. */
+  private diesAt(id: string, { revision, since }: Member): number {
+    const doubt = this.doubted.get(id)
+    return doubt?.revision === revision
+      ? Math.max(since + this.options.duration, doubt.since + this.options.duration / 2)
+      : Infinity
+  }
+
+  /**
+   * There is no room for a renewal. Who wants to take us for dead has to say so half a duration before, and has not: we have at least so
+   * long from now on. That it could not write for want of room either is not relied on: there may be room for it, and none for us.
+   */
+  private readonly prove: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { duration, margin, prefix, renewals } = this.options
+    const lookedAt = performance.now()
+    return Effect.gen(this, function*() {
+      const mine = yield* renewals.get(this.memberKey(this.id))
+      if (mine?.value === undefined) return yield* this.recall
+      this.revision = mine.revision
+      const { keys } = yield* renewals.keys(`${prefix}.member`)
+      const entries = yield* Effect.forEach(keys, (key) => renewals.get(key), { concurrency })
+      if (entries.some((entry) => entry?.value?.doubts?.[this.id] === mine.revision)) return
+      this.provenUntil = lookedAt + duration / 2 - margin
+      this.armFence()
+    })
+  })
+
   /** Our key is not as we left it: an answer got lost, or others have taken us for dead. */
   private readonly recall: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
     return Effect.flatMap(this.options.renewals.get(this.memberKey(this.id)), (entry) => {
       if (entry?.value !== undefined) {
         this.revision = entry.revision
-        return this.renew()
+        return this.renewWith(this.options.renewals)
       }
       return Effect.logWarning("Others have taken this instance for dead; it joins again").pipe(
         Effect.zipRight(Effect.suspend(() => {
           for (const held of this.held.values()) this.lose(held)
           this.id = randomUUID()
           this.revision = 0
+          this.renewedAt = -Infinity
+          this.provenUntil = -Infinity
+          this.doubted = new Map()
           // Before anything is taken, all is looked at.
           this.lookedAt = -Infinity
-          return this.renew()
+          return this.renewWith(this.options.renewals)
         }))
       )
     })
@@ -179,28 +284,58 @@ export class Leases {
   private readonly renewing: Effect.Effect<never> = Effect.suspend(() =>
     Effect.delay(
       this.renew().pipe(
-        Effect.tapError((failure) =>
-          failure.reason === "Disconnected"
-            ? Effect.void
-            : Effect.logWarning("The lease could not be renewed", failure.message)
-        ),
-        Effect.catchAll((failure) =>
-          Effect.zipRight(
-            // Where the bucket is gone nobody may answer, for our own subscription to its changes counts as a responder.
-            failure.reason === "NoResponders" || failure.reason === "Timeout"
-              ? Effect.ignoreLogged(this.options.renewals.ensure)
-              : Effect.void,
-            failure.reason === "Timeout" ? Effect.void : Effect.sleep(retryDelay)
-          )
-        )
+        Effect.zipRight(this.unrenewed.over),
+        Effect.zipRight(this.withoutRoom.over),
+        Effect.catchAll((failure) => this.notRenewed(failure))
       ),
-      Math.max(0, this.renewedAt + this.options.renewEvery - performance.now())
+      Math.max(0, this.alignedAfter(this.renewedAt) - performance.now())
     )
   ).pipe(Effect.forever)
 
-  /** Our own lease has ended, or is about to. */
+  private notRenewed(failure: NatsRequestFailed): Effect.Effect<void> {
+    this.hasFailed = true
+    const { duration, renewals } = this.options
+    if (isStorageFull(failure)) {
+      this.isFull = true
+      return this.withoutRoom.now(failure.message).pipe(
+        Effect.zipRight(
+          Effect.catchAll(this.prove, (failure) => Effect.logDebug("The leases can't be proven", failure.message))
+        ),
+        Effect.zipRight(Effect.sleep(Math.min(retryDelay, duration / 12)))
+      )
+    }
+    // Where the bucket is gone nobody may answer, for our own subscription to its changes counts as a responder.
+    const isGone = failure.reason === "NoResponders" || failure.reason === "Timeout"
+    return this.unrenewed.now(failure.message).pipe(
+      Effect.zipRight(isGone ? Effect.ignoreLogged(renewals.ensure) : Effect.void),
+      Effect.zipRight(failure.reason === "Timeout" ? Effect.void : Effect.sleep(retryDelay))
+    )
+  }
+
+  /**
+   * When to renew, or to look, again, at the latest after `renewEvery`: at the same time as all other subscriptions of the process, so
+   * that their requests are written together. Waking up for each, and a packet for each, is most of what idle ones cost.
+   */
+  private alignedAfter(last: number, periods = 1): number {
+    const { renewEvery } = this.options
+    // What was done a moment early is not done again at once.
+    return Math.max((Math.floor(last / renewEvery) + periods) * renewEvery, last + renewEvery / 2)
+  }
+
+  /** After how many periods all keys are looked at again. Who hears of changes looks only for what nobody tells of. */
+  private get lookPeriods(): number {
+    return this.hearsHints ? 3 : 1
+  }
+
+  private armFence(): void {
+    if (this.fenceTimer !== undefined || this.isOver) return
+    this.fenceTimer = setTimeout(() => this.fence(), Math.max(1, Math.ceil(this.validUntil - performance.now())))
+  }
+
+  /** Our own lease has ended, if it was not renewed meanwhile. */
   private fence(): void {
-    if (performance.now() < this.validUntil) return
+    this.fenceTimer = undefined
+    if (performance.now() < this.validUntil) return this.armFence()
     for (const held of this.held.values()) this.lose(held)
   }
 
@@ -218,26 +353,30 @@ export class Leases {
         Option.isSome(hinted) && performance.now() < this.nextLook() ? this.refresh : this.look
       ),
       Effect.zipRight(this.balance),
-      Effect.catchAll((failure) => Effect.logDebug("The leases could not be looked at", failure.message).pipe(
-        Effect.zipRight(Effect.sleep(retryDelay))
-      ))
+      Effect.zipRight(this.unseen.over),
+      Effect.catchAll((failure) => {
+        this.hasFailed = true
+        return Effect.zipRight(this.unseen.now(failure.message), Effect.sleep(retryDelay))
+      })
     )
   ).pipe(Effect.forever)
 
   private nextLook(): number {
-    let next = this.lookedAt + this.options.renewEvery
-    for (const [id, { since }] of this.members) {
-      if (id !== this.id) next = Math.min(next, since + this.options.duration)
+    let next = this.alignedAfter(this.lookedAt, this.lookPeriods)
+    for (const [id, member] of this.members) {
+      if (id === this.id) continue
+      const isDoubted = this.doubted.get(id)?.revision === member.revision
+      next = Math.min(next, isDoubted ? this.diesAt(id, member) : member.since + this.options.duration / 2)
     }
     return next
   }
 
   /** Reads all keys. Partitions first: who is named there has had a key of its own before. */
   private readonly look: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
-    const { bucket, duration, partitions, prefix } = this.options
+    const { bucket, duration, partitions, prefix, renewEvery } = this.options
     const now = performance.now()
     // Who was not looked at may have been alive.
-    const wasAway = now - this.lookedAt > duration / 2
+    const wasAway = this.hasFailed || now - this.lookedAt > this.lookPeriods * renewEvery + duration / 2
     return Effect.gen(this, function*() {
       this.dirty.clear()
       yield* Effect.forEach(
@@ -245,7 +384,8 @@ export class Leases {
         (key) => this.read(key),
         { concurrency, discard: true }
       )
-      const { created, keys } = yield* bucket.keys(`${prefix}.member`)
+      const { created, issues, keys } = yield* bucket.keys(`${prefix}.member`)
+      yield* issues.length === 0 ? this.unfit.over : this.unfit.now(issues.join("; "))
       if (this.created !== undefined && created !== this.created) {
         yield* Effect.logWarning("The bucket of the leases was made anew: nothing is taken while others may not know")
         this.takesFrom = performance.now() + duration
@@ -256,6 +396,7 @@ export class Leases {
       yield* Effect.forEach(keys, (key) => this.read(key), { concurrency, discard: true })
       if (wasAway) { for (const member of this.members.values()) member.since = Math.max(member.since, now) }
       this.lookedAt = now
+      this.hasFailed = false
     })
   })
 
@@ -290,23 +431,38 @@ export class Leases {
 
   private seePartition(partition: number, entry: Entry | undefined): void {
     if (!(partition < this.owners.length)) return
-    this.owners[partition] = entry === undefined
-      ? { revision: 0, owner: undefined, offered: 0 }
-      : { revision: entry.revision, owner: entry.value?.owner, offered: entry.value?.offered }
+    const before = this.owners[partition]!
     const held = this.held.get(partition)
+    if (entry?.value === undefined) {
+      // The key is never deleted by us. Whoever has the partition gives it up as soon as it notices.
+      const hasVanished = before.revision > 0
+      this.owners[partition] = {
+        revision: entry?.revision ?? 0,
+        owner: undefined,
+        offered: hasVanished ? undefined : before.offered,
+        takenFrom: hasVanished && before.revision !== entry?.revision
+          ? performance.now() + 1.5 * this.options.duration
+          : before.takenFrom ?? -Infinity
+      }
+      if (held !== undefined) this.lose(held)
+      return
+    }
+    const { offered, owner } = entry.value
+    this.owners[partition] = { revision: entry.revision, owner, offered }
     // Another revision of our own is one whose answer is still on its way. One of others can also be lower, where the
     // server has lost what it had written.
-    const isOthers = entry !== undefined && entry.value?.owner !== this.id
-    if (held !== undefined && isOthers && entry.revision !== held.revision) this.lose(held)
+    if (held !== undefined && owner !== this.id && entry.revision !== held.revision) this.lose(held)
   }
 
   /** Ends the leases of the dead, and takes and gives what is to be taken and given. */
   private readonly balance: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
     const now = performance.now()
-    const dead = Array.from(this.members).filter(([id, { since }]) =>
-      id !== this.id && now - since >= this.options.duration
-    )
-    return Effect.forEach(dead, ([id, member]) => this.evict(id, member), { discard: true }).pipe(
+    const dead = now >= this.validUntil
+      ? []
+      : Array.from(this.members).filter(([id, member]) => id !== this.id && now >= this.diesAt(id, member))
+    const isToDoubt = this.doubtful(now).some(([id, revision]) => this.doubted.get(id)?.revision !== revision)
+    return (isToDoubt ? this.renew() : Effect.void).pipe(
+      Effect.zipRight(Effect.forEach(dead, ([id, member]) => this.evict(id, member), { discard: true })),
       Effect.zipRight(Effect.suspend(() => {
         if (this.isLeaving || now >= this.validUntil || now < this.takesFrom) return Effect.void
         const isOwner = (id: string | undefined) => id !== undefined && (id === this.id || this.members.has(id))
@@ -322,11 +478,12 @@ export class Leases {
         })
         for (const partition of release) {
           const held = this.held.get(partition)
-          if (held === undefined || held.isWanted || held.isLost) continue
+          if (held === undefined || held.isWanted || held.isLost || this.isFull) continue
           held.isWanted = true
           this.options.onWanted(held.lease)
         }
-        return Effect.forEach(acquire, (partition) => this.acquire(partition), { concurrency, discard: true })
+        const free = acquire.filter((partition) => now >= (this.owners[partition]?.takenFrom ?? -Infinity))
+        return Effect.forEach(free, (partition) => this.acquire(partition), { concurrency, discard: true })
       })),
       Effect.zipRight(this.disown)
     )

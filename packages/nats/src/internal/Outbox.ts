@@ -7,19 +7,22 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { Msg } from "nats"
 import type { Settings } from "../NatsConfig.js"
-import { isTemporary, toPublishError } from "../NatsErrors.js"
+import { type Denied, deniedInWords, isTemporary, toPublishError } from "../NatsErrors.js"
 import { parse, sequenceOf } from "./Api.js"
-import { bounded } from "./Bounded.js"
 import { Chain } from "./Chain.js"
 import type { Connection } from "./Connection.js"
 import { Deadlines } from "./Deadlines.js"
 import type { Call, Entry, Result, TopicQueue } from "./Outgoing.js"
 import { isNoResponders } from "./Replies.js"
+import type { StoredMessage } from "./StoredMessage.js"
 
 /** How many bytes can wait for their acknowledgement at once, beside the number of messages. */
 const maxInFlightBytes = 16 * 1_048_576
 
-/** `onMissing` is called when nobody answered for a topic's stream; it has to end with `release` or `reject`. */
+/**
+ * `onMissing` is called when nobody answered for a topic's stream; it has to end with `release` or `reject`. `onDuplicate` when a stream
+ * says that it has a message's id already; it has to end with `compare`.
+ */
 export class Outbox {
   isClosed = false
   /** In the order of their attempts. */
@@ -34,12 +37,16 @@ export class Outbox {
   constructor(
     private readonly connection: Connection,
     private readonly settings: Settings,
-    private readonly onMissing: (topic: TopicQueue) => void
+    private readonly onMissing: (topic: TopicQueue) => void,
+    private readonly onDuplicate: (entry: Entry, stream: string, sequence: number) => void
   ) {
     connection.listeners.add(this.listener)
   }
 
-  private readonly listener = { onReconnect: () => this.resend(() => true) }
+  private readonly listener = {
+    onReconnect: () => this.repeat(),
+    onDenied: (denied: Denied) => this.deny(denied)
+  }
 
   /** Sends the call's messages, each as soon as it may be sent; none when the outbox was closed since it was looked at. */
   send(call: Call): void {
@@ -82,17 +89,46 @@ export class Outbox {
       const { misses, spec } = entry.topic
       const reason = isUp && misses === 0 ? "Timeout" : "Unreachable"
       const outcome = entry.maybeWritten || entry.token !== undefined ? "unknown" : "not-written"
-      const failed = new PublishFailed({ topic: spec.name, reason, outcome })
-      const followers = [...entry.followers()]
-      this.finish(entry, Either.left(failed))
-      for (const behind of followers) {
-        if (behind.isDone) continue
-        const cause = `the message before it, of the same aggregate or key, failed: ${failed.message}`
-        this.finish(
-          behind,
-          Either.left(new PublishFailed({ topic: spec.name, reason, outcome: "not-written", cause }))
-        )
-      }
+      this.giveUp(entry, new PublishFailed({ topic: spec.name, reason, outcome }))
+    }
+    this.pump()
+  }
+
+  /** And all that waits behind it. */
+  private giveUp(entry: Entry, failed: PublishFailed): void {
+    const { reason, topic } = failed
+    const followers = [...entry.followers()]
+    this.finish(entry, Either.left(failed))
+    for (const behind of followers) {
+      if (behind.isDone) continue
+      const cause = `the message before it, of the same aggregate or key, failed: ${failed.message}`
+      this.finish(behind, Either.left(new PublishFailed({ topic, reason, outcome: "not-written", cause })))
+    }
+  }
+
+  /** It may have been written, and the stream would not know it again. */
+  private giveUpUnknown(entry: Entry): void {
+    this.giveUp(
+      entry,
+      new PublishFailed({
+        topic: entry.topic.spec.name,
+        reason: "Unreachable",
+        outcome: "unknown",
+        cause:
+          "the connection was lost before the answer came, and the stream may not know the message's id any more: " +
+          "sent again it could be written twice"
+      })
+    )
+  }
+
+  /** The server takes nothing for this subject: an attempt was not written. */
+  private deny(denied: Denied): void {
+    if (denied.operation !== "publish") return
+    for (const entry of [...this.sent]) {
+      if (entry.isDone || entry.subject !== denied.subject) continue
+      const cause = deniedInWords(denied)
+      const failed = { topic: entry.topic.spec.name, reason: "Rejected", outcome: "not-written", cause } as const
+      this.finish(entry, Either.left(refused(entry, new PublishFailed(failed))))
     }
     this.pump()
   }
@@ -116,10 +152,12 @@ export class Outbox {
   /** The stream of a topic is there. */
   release(topic: TopicQueue): void {
     topic.isRecovering = false
+    const now = performance.now()
     for (const entry of [...topic.parked]) {
       if (entry.isDone) continue
-      // It is known not to be written, and nobody waits for it.
+      // The last attempt is known not to be written, and nobody waits for it.
       if (entry.call.isForgotten) this.abandon(entry.call)
+      else if (entry.maybeWritten && !entry.isRepeatable(now)) this.giveUpUnknown(entry)
       else entry.moveTo(this.ready)
     }
     this.pump()
@@ -146,7 +184,7 @@ export class Outbox {
       if (this.sent.size === 0) return resume(Effect.void)
       this.onEmpty = () => resume(Effect.void)
     })
-    return bounded(answered, this.settings.closeTimeout).pipe(
+    return this.connection.closing.within(answered).pipe(
       Effect.zipRight(Effect.sync(() => {
         this.connection.listeners.delete(this.listener)
         clearInterval(this.timer)
@@ -163,6 +201,7 @@ export class Outbox {
   }
 
   private fail(entry: Entry, outcome: "unknown" | "not-written"): void {
+    const { denied } = this.connection.replies
     this.finish(
       entry,
       Either.left(
@@ -170,7 +209,7 @@ export class Outbox {
           topic: entry.topic.spec.name,
           reason: "Unreachable",
           outcome: entry.maybeWritten ? "unknown" : outcome,
-          cause: "the transport was closed"
+          cause: denied === undefined ? "the transport was closed" : deniedInWords(denied)
         })
       )
     )
@@ -187,7 +226,7 @@ export class Outbox {
       entry.token = replies.expect(entry)
       this.sentBytes += entry.size
     }
-    entry.sentAt = now
+    entry.attempted(now)
     entry.moveTo(this.sent)
     this.timer ??= setInterval(() => this.resendOverdue(), Math.ceil(this.settings.ackTimeout / 4))
     try {
@@ -207,28 +246,38 @@ export class Outbox {
     }
   }
 
+  /** The connection is back: what was sent before gets no answer any more. */
+  private repeat(): void {
+    const now = performance.now()
+    for (const entry of [...this.sent]) {
+      if (entry.isDone) continue
+      if (entry.call.isForgotten) this.abandon(entry.call)
+      else if (entry.isRepeatable(now)) this.attemptAgain(entry, now)
+      else this.giveUpUnknown(entry)
+    }
+    this.pump()
+  }
+
+  /** What must not be sent again waits for its answer until its call's time is over. */
   private resendOverdue(): void {
-    const due = performance.now() - this.settings.ackTimeout
-    this.resend((entry) => entry.sentAt <= due)
+    const now = performance.now()
+    const due = now - this.settings.ackTimeout
+    for (const entry of this.connection.isUp() ? [...this.sent] : []) {
+      if (entry.sentAt > due) break
+      if (entry.isDone) continue
+      if (entry.call.isForgotten) this.abandon(entry.call)
+      else if (entry.isRepeatable(now)) this.attemptAgain(entry, now)
+    }
+    this.pump()
     if (this.sent.size === 0) {
       clearInterval(this.timer)
       this.timer = undefined
     }
   }
 
-  private resend(isDue: (entry: Entry) => boolean): void {
-    if (!this.connection.isUp()) return
-    const now = performance.now()
-    for (const entry of [...this.sent]) {
-      if (!isDue(entry)) break
-      if (entry.isDone) continue
-      if (entry.call.isForgotten) this.abandon(entry.call)
-      else {
-        entry.maybeWritten = true
-        this.attempt(entry, now)
-      }
-    }
-    this.pump()
+  private attemptAgain(entry: Entry, now: number): void {
+    entry.maybeWritten = true
+    this.attempt(entry, now)
   }
 
   readonly onReply = (entry: Entry, reply: Msg | undefined): void => {
@@ -264,18 +313,30 @@ export class Outbox {
         Either.left(new PublishFailed({ topic: name, reason: "Rejected", outcome: "unknown", cause }))
       )
     } else if (answer.duplicate === true && !entry.maybeWritten) {
-      this.finish(
-        entry,
-        Either.left(
-          new PublishFailed({
-            topic: name,
-            reason: "Duplicate",
-            outcome: "not-written",
-            cause: `the stream has this id at ${answer.seq}`
-          })
-        )
-      )
+      // Whatever becomes of the question: its like may be written.
+      entry.maybeWritten = true
+      this.onDuplicate(entry, String(answer.stream), answer.seq)
     } else this.finish(entry, Either.right({ topic: name, partition: entry.partition, offset: answer.seq }))
+    this.pump()
+  }
+
+  /** What the stream has at this sequence under the message's id, or why that is not known. */
+  compare(entry: Entry, sequence: number, stored: Either.Either<StoredMessage, unknown>): void {
+    if (entry.isDone) return
+    const { partition, topic: { spec: { name: topic } } } = entry
+    const duplicate = (outcome: "unknown" | "not-written", cause: unknown) =>
+      Either.left(new PublishFailed({ topic, reason: "Duplicate", outcome, cause }))
+    this.finish(
+      entry,
+      Either.isLeft(stored)
+        ? duplicate(
+          "unknown",
+          `the stream had a message with this id, at ${sequence}, and it can't be compared: ${stored.left}`
+        )
+        : entry.isStoredAs(stored.right)
+        ? Either.right({ topic, partition, offset: sequence, wasStored: true })
+        : duplicate("not-written", `the stream has another message with this id, at ${sequence}`)
+    )
     this.pump()
   }
 

@@ -8,12 +8,14 @@ import type * as Either from "effect/Either"
 import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import type { Msg } from "nats"
+import type { Stream } from "../NatsStreams.js"
 import { Chain, type Link } from "./Chain.js"
 import type { Waiting as WaitsUntil } from "./Deadlines.js"
 import { Frame } from "./Frame.js"
 import type { Encoded } from "./HeaderCodec.js"
 import type { Place } from "./Placement.js"
 import type { Waiting } from "./Replies.js"
+import { isSame, type StoredMessage } from "./StoredMessage.js"
 
 export type Result = Either.Either<Receipt, PublishError>
 
@@ -76,7 +78,12 @@ export class TopicQueue {
   /** The last unresolved message of each aggregate or key. */
   readonly last = new ChurningMap<string, Entry>()
 
-  constructor(readonly spec: TopicSpec, readonly place: Place) {}
+  constructor(
+    readonly spec: TopicSpec,
+    readonly place: Place,
+    /** The stream as it was last seen, or as it is taken to be. */
+    public stream: Pick<Stream, "created" | "duplicateWindow" | "forgets">
+  ) {}
 }
 
 /** One message. */
@@ -95,6 +102,9 @@ export class Entry implements Link<Entry>, Waiting {
   sentAt = 0
   /** Whether an attempt may have been written that nobody acknowledged. */
   maybeWritten = false
+  /** When the first attempt was made that may have been written, and in which stream. */
+  private firstAt = 0
+  private firstStream = ""
   readonly size: number
   readonly order: string | undefined
   /** Undefined before the first attempt; then it has the headers and the value. */
@@ -106,7 +116,7 @@ export class Entry implements Link<Entry>, Waiting {
     readonly call: Call,
     readonly index: number,
     readonly topic: TopicQueue,
-    private readonly subject: string,
+    readonly subject: string,
     readonly partition: number,
     headers: Encoded,
     message: OutgoingMessage
@@ -123,6 +133,20 @@ export class Entry implements Link<Entry>, Waiting {
     chain?.append(this)
   }
 
+  /** An attempt is made now. */
+  attempted(now: number): void {
+    this.sentAt = now
+    if (this.maybeWritten) return
+    this.firstAt = now
+    this.firstStream = this.topic.stream.created
+  }
+
+  /** Whether the stream drops a second copy of what may have been written: it is the same stream, and still knows the id. */
+  isRepeatable(now: number): boolean {
+    const { created, duplicateWindow, forgets } = this.topic.stream
+    return !forgets && created === this.firstStream && now - this.firstAt < duplicateWindow
+  }
+
   /** Those behind it in the order of its aggregate. */
   *followers(): IterableIterator<Entry> {
     for (let entry = this.next; entry !== undefined; entry = entry.next) yield entry
@@ -130,6 +154,11 @@ export class Entry implements Link<Entry>, Waiting {
 
   onReply(reply: Msg | undefined): void {
     this.call.onReply(this, reply)
+  }
+
+  /** Whether this is what a stream has under its id; it was sent before. */
+  isStoredAs(stored: StoredMessage): boolean {
+    return this.frame !== undefined && isSame(this.frame.subject, this.frame, stored)
   }
 
   /** What is sent where the answer is to come to this subject. */

@@ -10,8 +10,11 @@ import { parsePosition, type Position } from "./RawMessage.js"
 export const expiry = (leaseDuration: number): number => Math.min(6_000, Math.max(1_000, leaseDuration / 2))
 
 export type Broken =
-  | { readonly reason: "ConsumerDeleted" | "LeaderChanged" | "Silence" | "Refused"; readonly detail: string }
-  | { readonly reason: "Disconnected" | "Gap" | "Alone" }
+  | {
+    readonly reason: "ConsumerDeleted" | "ConsumerChanged" | "LeaderChanged" | "Silence" | "Refused"
+    readonly detail: string
+  }
+  | { readonly reason: "Disconnected" | "Gap" | "Alone" | "Rewritten" }
 
 export interface Handler {
   readonly onMessage: (message: Msg, position: Position, reply: string) => void
@@ -67,20 +70,27 @@ export class Pull {
   }
 
   /** What was larger than the request before allowed comes alone, whatever its size: the same request would be answered so for ever. */
-  request(options: { readonly batch: number; readonly maxBytes: number; readonly noWait?: boolean }): void {
+  request(options: {
+    readonly batch: number
+    readonly maxBytes: number
+    /** Not, or only for so many milliseconds. By default as long as `expires` says, with heartbeats. */
+    readonly waits?: "Not" | number
+  }): void {
     this.isLimited = !this.isTooSmall
     this.open = this.batch = this.isLimited ? options.batch : 1
     this.received = 0
     this.isFull = false
     this.heardAt = performance.now()
-    this.hasHeartbeat = options.noWait !== true
+    this.hasHeartbeat = options.waits === undefined
     this.serial++
     const { expires } = this
     const request = {
       batch: this.batch,
-      ...(options.noWait === true
+      ...(options.waits === "Not"
         ? { no_wait: true }
-        : { expires: expires * 1e6, idle_heartbeat: Math.round(expires / 3) * 1e6 }),
+        : options.waits === undefined
+        ? { expires: expires * 1e6, idle_heartbeat: Math.floor(expires / 2) * 1e6 }
+        : { expires: options.waits * 1e6 }),
       ...(this.isLimited ? { max_bytes: options.maxBytes } : {})
     }
     try {

@@ -33,6 +33,8 @@ export interface Position {
   readonly count: number
   /** Milliseconds since the epoch. */
   readonly timestamp: number
+  /** How many messages the consumer has left to deliver for the first time; NaN where that is not said. */
+  readonly pending: number
 }
 
 /**
@@ -43,22 +45,24 @@ export const parsePosition = (reply: string): Position | undefined => {
   if (!reply.startsWith("$JS.ACK.")) return undefined
   // By hand: it runs for every message, and splitting makes a text of each token.
   let dots = 0
-  for (let i = 0; i < reply.length; i++) if (reply.charCodeAt(i) === dot) ends[Math.min(dots++, 10)] = i
+  for (let i = 0; i < reply.length; i++) if (reply.charCodeAt(i) === dot) ends[Math.min(dots++, 11)] = i
   if (dots !== 8 && dots < 10) return undefined
   const at = dots === 8 ? 3 : 5
   const count = toNumber(reply, ends[at]! + 1, ends[at + 1]!)
   const sequence = toNumber(reply, ends[at + 1]! + 1, ends[at + 2]!)
   const delivery = toNumber(reply, ends[at + 2]! + 1, ends[at + 3]!)
   const timestamp = toNumber(reply, ends[at + 3]! + 1, ends[at + 4]! - 6)
+  const pendingAt = ends[at + 4]! + 1
+  const pending = toNumber(reply, pendingAt, dots === at + 5 ? reply.length : ends[at + 5]!)
   return Number.isSafeInteger(sequence) && Number.isSafeInteger(delivery)
-    ? { count, sequence, delivery, timestamp }
+    ? { count, sequence, delivery, timestamp, pending }
     : undefined
 }
 
 const dot = 46
 
-/** Where the first ten dots of a reply subject are. */
-const ends = new Array<number>(11).fill(0)
+/** Where the first eleven dots of a reply subject are. */
+const ends = new Array<number>(12).fill(0)
 
 /** The digits from one place to another; NaN where something else is there. */
 const toNumber = (text: string, from: number, to: number): number => {

@@ -2,6 +2,7 @@
  * One partition that this instance owns: read by a loop that is started again whatever breaks it, until the partition is
  * given back, lost, or the subscription closes.
  */
+import type { PartitionStatus, Problem } from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -30,6 +31,17 @@ export class Reader {
     this.session = new Session(options)
   }
 
+  /** How the partition stands; undefined before it is read for the first time. */
+  get status(): PartitionStatus | undefined {
+    return this.session.status()
+  }
+
+  /** Why it is not read now. */
+  get problem(): Problem | undefined {
+    const problem = this.session.progress.problem
+    return problem && { ...problem, message: `Partition ${this.options.lease.partition}: ${problem.message}` }
+  }
+
   /** Others want the partition, or the subscription closes, and its lanes are closed already. */
   end(end: "Wanted" | "Closed"): void {
     Deferred.unsafeDone(this.ended, Effect.succeed(end))
@@ -50,11 +62,11 @@ export class Reader {
 
   /** Ends when the partition was given back. */
   readonly run: Effect.Effect<void> = Effect.suspend(() => {
-    const { lease } = this.options
+    const { connection: { closing }, lease } = this.options
     return this.reading.pipe(
       Effect.catchAllCause((cause) => Effect.logError("Giving back a partition failed", cause)),
       Effect.ensuring(Deferred.succeed(this.opened, undefined)),
-      Effect.ensuring(Effect.suspend(() => lease.giveBack(this.session.offered))),
+      Effect.ensuring(Effect.suspend(() => closing.within(lease.giveBack(this.session.offered)))),
       Effect.annotateLogs({ partition: lease.partition, epoch: lease.epoch() })
     )
   })
@@ -120,6 +132,7 @@ const supervise = (
       )
       if (Cause.isInterruptedOnly(exit)) return yield* Effect.interrupt
       yield* report(exit)
+      session.progress.failed(inWords(exit))
       const isHealthy = healthyAt !== undefined && performance.now() - healthyAt > healthyAfter
       if (isHealthy) hasty = 0
       else if (healthyAt !== undefined) hasty++
@@ -140,6 +153,11 @@ const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
       )
   }
   return Effect.logError("The consumer loop failed, and starts again", cause)
+}
+
+const inWords = (cause: Cause.Cause<unknown>): string => {
+  const failure = Cause.squash(cause)
+  return isBroken(failure) ? failure.reason : failure instanceof Error ? failure.message : String(failure)
 }
 
 const isBroken = (failure: unknown): failure is { readonly reason: string; readonly detail?: string } =>

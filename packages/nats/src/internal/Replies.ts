@@ -3,7 +3,8 @@
  * their subject says what they answer.
  */
 import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
-import type { Msg, NatsConnection } from "nats"
+import type { Msg, NatsConnection, NatsError } from "nats"
+import type { Denied } from "../NatsErrors.js"
 import { subjectBytes } from "./RawMessage.js"
 
 export interface Waiting {
@@ -11,15 +12,27 @@ export interface Waiting {
   readonly onReply: (reply: Msg | undefined) => void
 }
 
+/** After an error of the subscription it is made again when a reply is wanted, but not within so many milliseconds. */
+const pause = 1_000
+
 export class Replies {
   private readonly waiting = new ChurningMap<number, Waiting>()
   private next = 1
-  private ended = false
+  /** When the subscription failed; undefined while there is one. */
+  private failedAt: number | undefined
+  /** What the user of the connection may not do; undefined when replies come. */
+  denied: Denied | undefined
 
-  constructor(connection: NatsConnection, private readonly inbox: string) {
-    connection.subscribe(`${inbox}.*`, {
+  constructor(private readonly connection: NatsConnection, private readonly inbox: string) {
+    this.subscribe()
+  }
+
+  private subscribe(): void {
+    this.failedAt = undefined
+    this.connection.subscribe(`${this.inbox}.*`, {
       callback: (error, reply) => {
-        if (error !== null) return this.end()
+        if (error !== null) return this.end(error)
+        this.denied = undefined
         const token = tokenOf(reply)
         const waiting = this.waiting.get(token)
         if (waiting === undefined) return
@@ -32,8 +45,9 @@ export class Replies {
   /** A token for one reply, which comes to its subject. Whoever gives up waiting has to have it forgotten. */
   expect(waiting: Waiting): number {
     const token = this.next++
-    if (this.ended) queueMicrotask(() => waiting.onReply(undefined))
-    else this.waiting.set(token, waiting)
+    if (this.canBegin()) this.subscribe()
+    if (this.failedAt === undefined) this.waiting.set(token, waiting)
+    else queueMicrotask(() => waiting.onReply(undefined))
     return token
   }
 
@@ -45,9 +59,16 @@ export class Replies {
     this.waiting.delete(token)
   }
 
-  /** The server refused the subscription, or the connection is closed. */
-  end(): void {
-    this.ended = true
+  private canBegin(): boolean {
+    return this.failedAt !== undefined && performance.now() - this.failedAt >= pause && !this.connection.isClosed()
+  }
+
+  /** Nothing that waits is answered: the connection is closed, or, with an error, the server has refused the subscription. */
+  end(error?: NatsError): void {
+    this.failedAt = performance.now()
+    if (error?.permissionContext !== undefined) {
+      this.denied = { operation: "subscribe", subject: error.permissionContext.subject }
+    }
     const waiting = [...this.waiting.values()]
     this.waiting.clear()
     for (const one of waiting) one.onReply(undefined)

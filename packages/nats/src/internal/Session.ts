@@ -3,25 +3,29 @@
  * reading, one after the other, each of which first gets back what is outstanding and then reads on.
  */
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
-import type { Assignment, Consumer, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type { Assignment, Consumer, PartitionStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
-import { isNotFound, type NatsRequestFailed } from "../NatsErrors.js"
+import type { NatsRequestFailed } from "../NatsErrors.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
+import * as ConsumerWatch from "./ConsumerWatch.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import { Intake } from "./Intake.js"
 import type { Lease, LeaseLost } from "./Lease.js"
 import type { OfferLimit } from "./OfferLimit.js"
+import { Progress } from "./Progress.js"
 import { type Broken, expiry, Pull } from "./Pull.js"
 import { ResumePoint } from "./ResumePoint.js"
+import type { SettledRecord } from "./SettledRecord.js"
 import { settle } from "./Settlement.js"
 import * as TakeOver from "./TakeOver.js"
 
@@ -31,8 +35,11 @@ const sharedCheck = "5 seconds"
 /** How long the server may take to answer acknowledgements, in milliseconds; then they are sent again. */
 const answerTimeout = 2_000
 
-/** After so many requests in a row that nothing at all has answered, not even a heartbeat, a consumer is made anew. */
+/** After so many requests in a row that nothing at all has answered, not even a heartbeat, something is done about the consumer. */
 const maxUnanswered = 2
+
+/** How often it is told that messages are gone. */
+const vanishedInterval = "10 seconds"
 
 /** Beside a message's body the server counts its subjects and headers towards the bytes of a request. */
 const overhead = 70_000
@@ -49,6 +56,7 @@ export interface Options {
   readonly isPartitioned: boolean
   readonly lease: Lease
   readonly limit: OfferLimit
+  readonly settled: SettledRecord
   /** How many partitions of the subscription share what may be fetched ahead. */
   readonly sharers: () => number
 }
@@ -62,6 +70,7 @@ export interface Opened {
 export class Session {
   readonly acks: Acks
   readonly intake: Intake
+  readonly progress = new Progress()
   isClosed = false
   private readonly durable: string
   private pull: Pull | undefined
@@ -72,6 +81,9 @@ export class Session {
   private unanswered = 0
   /** Whether it was found out which messages others may have offered. */
   private isInformed = false
+  private readonly vanished = Effect.runSync(Queue.sliding<void>(1))
+  /** From which sequence on the stream is another one, until all has begun anew. */
+  private changedFrom: number | undefined
 
   constructor(private readonly options: Options) {
     const { connection, isPartitioned, lease, request } = options
@@ -86,9 +98,9 @@ export class Session {
     const { api, request, settings, streams } = this.options
     return Effect.gen(this, function*() {
       const stream = yield* streams.refresh(request.topic)
-      const isOther = stream.created !== this.stream?.created || stream.last < this.intake.highest
-      if (this.stream !== undefined && isOther) yield* this.startOver(stream)
-      else if (this.unanswered >= maxUnanswered) yield* this.discard(stream)
+      if (this.stream !== undefined) yield* this.noticeChange(stream, this.stream)
+      if (this.changedFrom !== undefined) yield* this.startOver(stream, this.changedFrom)
+      else if (this.unanswered >= maxUnanswered) yield* this.unanswering(stream)
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
@@ -97,17 +109,45 @@ export class Session {
         this.resumePoint.position(this.intake.highest, this.intake.held.keys()),
         () => Effect.void
       )
+      if (request.semantics === "at-most-once") yield* this.beginRecord(stream, info)
       if (!this.isInformed) {
         this.intake.offeredBefore = yield* this.offeredBefore(stream, info)
         yield* this.options.limit.begin(stream, Math.max(this.intake.offeredBefore, info.delivered.stream_seq))
+        // What was finished before, by whomever, was in the stream.
+        if (this.intake.latest === 0) this.intake.latest = stream.lastAt
         this.isInformed = true
       }
       this.stream = stream
+      this.intake.isWhole = stream.subjects.length === 1 && stream.subjects[0] === this.options.config.filter_subject
+      this.intake.isCounted = api.isAtLeast(2, 10)
       this.resumePoint.acknowledged(info.ack_floor.stream_seq)
       if (this.assignment === undefined) this.assign()
       return { stream, info }
     })
   })
+
+  /** Whether what is known of the stream's sequences is true of this one. Once it is not, all begins anew, however often that fails. */
+  private noticeChange(stream: Stream, before: Stream): Effect.Effect<void, NatsRequestFailed> {
+    const { intake } = this
+    const from = (sequence: number) => {
+      this.changedFrom = Math.min(sequence, this.changedFrom ?? sequence)
+    }
+    return Effect.gen(this, function*() {
+      if (stream.created !== before.created) from(0)
+      else if (intake.rewrittenFrom !== undefined) from(intake.rewrittenFrom)
+      else if (stream.last < intake.highest) {
+        const last = yield* lastOf(this.options.api, stream.name, intake.highest)
+        if (last < intake.highest) from(last + 1)
+      }
+    })
+  }
+
+  /** What is settled stands in the bucket, and whoever had the partition before can record nothing any more, before anything is read. */
+  private beginRecord(stream: Stream, info: ConsumerInfo): Effect.Effect<void, NatsRequestFailed | LeaseLost> {
+    const { settled } = this.options
+    const subject = { stream: stream.created, consumer: info.created ?? "" }
+    return settled.isOf(subject) ? Effect.void : settled.begin(subject, this.intake)
+  }
 
   /**
    * Up to which sequence messages may have been offered to anybody here; undefined where nobody knows. The server counts
@@ -132,6 +172,16 @@ export class Session {
     })
   }
 
+  /** How the partition stands; undefined while it is not assigned. */
+  status(): PartitionStatus | undefined {
+    const { assignment, intake, stream } = this
+    if (assignment === undefined || stream === undefined) return undefined
+    const { epoch, partition, topic } = assignment
+    const { position, watermark } = intake.standing
+    const end = Math.max(stream.last + 1, intake.highest + 1, intake.knownEnd)
+    return { topic, partition, epoch, end, ...this.progress.see(position, watermark) }
+  }
+
   /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
   epoch(opened: Opened, onHealthy: () => void): Effect.Effect<never, Broken | NatsRequestFailed> {
     const { connection, settings } = this.options
@@ -144,27 +194,51 @@ export class Session {
       yield* Effect.addFinalizer(() => Effect.sync(() => connection.listeners.delete(listener)))
       yield* Effect.raceFirst(Deferred.await(broken), this.recover(opened, breakWith))
       onHealthy()
+      this.progress.healthy()
       yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
+      const { api, config: wanted } = this.options
+      yield* Effect.forkScoped(ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith }))
+      yield* Effect.forkScoped(this.tellVanished)
       this.intake.flow()
-      const watch = this.watch(breakWith).pipe(Effect.delay("500 millis"), Effect.forever)
+      const watch = () => this.watch(breakWith)
+      connection.pulse.add(watch)
+      yield* Effect.addFinalizer(() => Effect.sync(() => connection.pulse.delete(watch)))
       if (this.intake.isShared) {
         yield* Effect.logWarning("Another process reads from the same consumer: order per aggregate is not kept").pipe(
           Effect.annotateLogs("ackWait", settings.ackWait)
         )
         yield* Effect.forkScoped(this.untilAlone(opened, breakWith))
       }
-      return yield* Effect.raceFirst(Deferred.await(broken), watch)
+      return yield* Deferred.await(broken)
     }))
   }
 
   /** What the lane's finished messages and the server's silence need from time to time. */
-  private watch(breakWith: (reason: Broken) => void): Effect.Effect<void> {
-    return Effect.sync(() => {
-      this.acks.retry(performance.now())
-      if (this.pull?.isSilent(performance.now()) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
-      else this.pullMore()
-    })
+  private watch(breakWith: (reason: Broken) => void): void {
+    const now = performance.now()
+    this.acks.retry(now)
+    this.status()
+    if (this.pull?.isSilent(now) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
+    else this.pullMore()
+    if (this.intake.vanished > 0) Queue.unsafeOffer(this.vanished, undefined)
   }
+
+  /** Says that messages are gone, once in a while. */
+  private readonly tellVanished: Effect.Effect<never> = Effect.suspend(() =>
+    Queue.take(this.vanished).pipe(
+      Effect.zipRight(Effect.suspend(() => {
+        const { isWhole, vanished } = this.intake
+        this.intake.vanished = 0
+        return vanished === 0 ? Effect.void : Effect.logWarning(
+          "Messages are gone that nobody had read: they were purged or deleted, expired (max_age), or were dropped at a limit of the stream"
+        ).pipe(
+          Effect.annotateLogs({ consumer: this.durable, [isWhole ? "count" : "atLeast"]: vanished }),
+          Effect.zipRight(Effect.sleep(vanishedInterval))
+        )
+      })),
+      Effect.forever
+    )
+  )
 
   private recover(
     opened: Opened,
@@ -176,6 +250,7 @@ export class Session {
     return Effect.gen(this, function*() {
       this.resumePoint.isComplete = false
       this.acks.forgetAbove(opened.info.delivered.stream_seq)
+      this.intake.forgetAbove(opened.info.delivered.stream_seq)
       yield* bounded(this.acks.confirmed, settings.requestTimeout)
       const gap = { seen: false }
       const onEnd: TakeOver.Context["onEnd"] = { current: undefined }
@@ -189,7 +264,9 @@ export class Session {
             expires,
             {
               onMessage: (message, position, reply) => {
-                if (this.intake.receive(message, position, reply)) return
+                const isNext = this.intake.receive(message, position, reply)
+                if (this.intake.rewrittenFrom !== undefined) return breakWith({ reason: "Rewritten" })
+                if (isNext) return
                 gap.seen = true
                 this.resumePoint.isComplete = false
                 if (!isRecovering) breakWith({ reason: "Gap" })
@@ -267,9 +344,14 @@ export class Session {
   }
 
   private assign(): void {
-    const { connection, consumer, lease, limit, request } = this.options
+    const { consumer, lease, limit, request, settled } = this.options
     const topic = request.topic.name
     const { partition } = lease
+    const owned = Effect.suspend(() =>
+      this.assignment === assignment && lease.isValid()
+        ? Effect.void
+        : new SettlementFailed({ topic, partition, isRetryable: false, cause: "the lease of the partition has ended" })
+    )
     const assignment: Assignment = {
       topic,
       partition,
@@ -278,20 +360,7 @@ export class Session {
       finish: (message) => {
         if (this.assignment === assignment && !this.isClosed && lease.isValid()) this.intake.finish(message)
       },
-      settle: (messages) =>
-        settle(connection, this.intake, topic, partition, messages).pipe(
-          // Confirmed while the partition was ours: nobody else has got them.
-          Effect.filterOrFail(
-            () => this.assignment === assignment && lease.isValid(),
-            () =>
-              new SettlementFailed({
-                topic,
-                partition,
-                isRetryable: false,
-                cause: "the lease of the partition has ended"
-              })
-          )
-        ),
+      settle: (messages) => settle(settled, this.intake, owned, topic, partition, messages),
       resume: () => {
         if (this.assignment !== assignment) return
         limit.resumed()
@@ -317,7 +386,7 @@ export class Session {
 
   /** What was finished until now is confirmed by the server. */
   readonly confirm: Effect.Effect<void> = Effect.suspend(() =>
-    bounded(this.acks.confirmed, this.options.settings.closeTimeout).pipe(
+    this.options.connection.closing.within(this.acks.confirmed).pipe(
       Effect.flatMap((confirmed) =>
         Option.isSome(confirmed)
           ? Effect.void
@@ -344,44 +413,57 @@ export class Session {
     )
   }
 
-  /**
-   * The server knows the consumer, and nothing answers its requests. Where two made the stream at once, 2.9 can give a consumer
-   * to the one that it throws away: its messages and heartbeats then go nowhere, as long as it lives.
-   */
-  private discard({ name }: Stream): Effect.Effect<void, NatsRequestFailed> {
+  /** The server knows the consumer, and nothing answers its requests. */
+  private unanswering(stream: Stream): Effect.Effect<void, NatsRequestFailed> {
     this.unanswered = 0
-    return Effect.logWarning("The server does not answer for the consumer: making it anew").pipe(
-      Effect.annotateLogs("consumer", this.durable),
-      Effect.zipRight(this.options.api.deleteConsumer(name, this.durable)),
-      Effect.catchIf(isNotFound, () => Effect.void),
-      Effect.asVoid
-    )
+    return DurableConsumer.replaceUnanswering(this.options.api, stream, this.durable)
   }
 
-  /** The stream was deleted and made again: what is in hand belongs to none, and its sequences mean nothing. */
-  private startOver(stream: Stream): Effect.Effect<void, NatsRequestFailed | LeaseLost> {
-    const lane = this.intake.lane
+  /**
+   * The stream was deleted and made again, or has lost its end and got another one: what is in hand belongs to none, and the sequences
+   * from this one on mean nothing.
+   */
+  private startOver(stream: Stream, from: number): Effect.Effect<void, NatsRequestFailed | LeaseLost> {
+    const { intake } = this
+    const { lease, limit, request } = this.options
     return Effect.gen(this, function*() {
-      yield* Effect.logWarning("The stream was made anew; reading it from its beginning").pipe(
-        Effect.annotateLogs({ stream: stream.name, inHand: this.intake.held.size })
-      )
+      const { lane } = intake
       if (lane !== undefined) {
-        yield* lane.close({ deadline: this.options.request.drainDeadline, finishQueued: true })
+        yield* Effect.logWarning(
+          from === 0
+            ? "The stream was made anew; reading it from its beginning"
+            : "The stream has lost its last messages, and others can have their sequences: reading begins again"
+        ).pipe(Effect.annotateLogs({ stream: stream.name, inHand: intake.held.size, ...(from === 0 ? {} : { from }) }))
+        yield* lane.close({ deadline: request.drainDeadline, finishQueued: true })
+        // What comes after may fail, and is then tried again.
+        intake.lane = undefined
+        this.assignment = undefined
       }
-      yield* this.options.lease.renewEpoch
-      // One that has lost its end has what was handled before.
-      const handled = stream.created === this.stream?.created ? stream.last : 0
-      yield* this.options.limit.begin(stream, handled)
-      this.assignment = undefined
-      this.intake.lane = undefined
-      this.intake.reset()
+      yield* lease.renewEpoch
+      // One that has lost its end has what was handled before, or has its sequences.
+      const handled = from === 0 ? 0 : Math.max(stream.last, intake.highest)
+      yield* limit.begin(stream, handled)
+      intake.reset(from)
       this.acks.clear()
-      this.intake.offeredBefore = handled
+      intake.offeredBefore = handled
       this.resumePoint.startOver()
       this.unanswered = 0
+      this.changedFrom = undefined
     })
   }
 }
+
+/** How often a stream that seems to have lost its end is looked at, and how long between. */
+const looks = 4
+const betweenLooks = "500 millis"
+
+/** The last sequence of a stream that has had this one. A leader that was just elected can know less for a while (before 2.11). */
+const lastOf = (api: Api, stream: string, had: number): Effect.Effect<number, NatsRequestFailed> =>
+  api.streamInfo(stream).pipe(
+    Effect.map(({ state }) => state.last_seq),
+    Effect.delay(betweenLooks),
+    Effect.repeat({ times: looks - 1, until: (last) => last >= had })
+  )
 
 /** Each spell of the process has an inbox of its own. */
 let serial = 0

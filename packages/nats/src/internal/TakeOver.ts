@@ -14,12 +14,13 @@ import type { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
+import * as ConsumerWatch from "./ConsumerWatch.js"
 import { shortAckWait } from "./DurableConsumer.js"
 import type { Intake } from "./Intake.js"
 import type { Pull } from "./Pull.js"
 import { isNoResponders } from "./Replies.js"
 
-/** More sequences than this are not acknowledged or refused one by one. */
+/** More sequences than this are not refused one by one. */
 const maxAnswered = 20_000
 
 /** How often a dead reader may swallow what was got back. */
@@ -36,6 +37,12 @@ const maxBatch = 500
 
 /** How long the server may be silent about a request that does not wait, in milliseconds; then it has nothing to say about it. */
 const drainTimeout = 1_000
+
+/**
+ * How long a request waits where the server said nothing to one that does not: 2.11.0 to 2.11.10, 2.12.0 and 2.12.1 answer those
+ * only that got something.
+ */
+const shortWait = 500
 
 export interface Context {
   readonly api: Api
@@ -66,9 +73,14 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
     intake.recover(info.delivered.stream_seq)
     intake.expected = info.delivered.consumer_seq + 1
     if (intake.isShared) return "Shared"
-    if (info.num_ack_pending > intake.held.size) {
-      const done = intake.done(info.ack_floor.stream_seq, info.delivered.stream_seq, maxAnswered)
-      if (done.length > 0 && (yield* answer(context, info, done, ack))) info = yield* inspect(context)
+    if (info.num_ack_pending > 0 && intake.held.size > 0) {
+      const looked = yield* look(context)
+      info = looked.info
+      intake.expected = info.delivered.consumer_seq + 1
+      if (looked.isInHand) {
+        intake.complete(info.delivered.stream_seq)
+        return "Alone"
+      }
     }
     let fruitless = 0
     for (let round = 0; info.num_ack_pending > 0; round++) {
@@ -80,7 +92,7 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
       if (missing.length === 0) break
       intake.recover(info.delivered.stream_seq)
       context.gap.seen = false
-      const refused = missing.length <= maxAnswered && (yield* answer(context, info, missing, nak))
+      const refused = missing.length <= maxAnswered && (yield* refuse(context, info, missing))
       if (!refused) yield* expire(context, info)
       yield* drain(context, info.num_ack_pending)
       const looked = yield* look(context)
@@ -90,11 +102,12 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
       if (!context.gap.seen && looked.isInHand) break
       fruitless = context.gap.seen || intake.recovered > 0 ? 0 : fruitless + 1
     }
+    intake.complete(info.delivered.stream_seq)
     return "Alone"
   })
 
 const inspect = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFailed> =>
-  context.api.consumerInfo(context.stream, context.durable)
+  ConsumerWatch.untilResumed(Effect.suspend(() => context.api.consumerInfo(context.stream, context.durable)))
 
 /**
  * Whether all that is outstanding is in hand. Handlers go on meanwhile: what they finish while the server is asked may be outstanding
@@ -129,15 +142,16 @@ const aloneOrNot = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFa
     }
   })
 
-const ack = new TextEncoder().encode("+ACK")
 const nak = new TextEncoder().encode("-NAK")
 
-/** Acknowledges or refuses; `false` when the server did not answer as expected. */
-const answer = (
+/**
+ * What is finished here is refused like the rest, and acknowledged when it has come again: only then it is known to be the same
+ * message. `false` when the server did not answer as expected.
+ */
+const refuse = (
   context: Context,
   info: ConsumerInfo,
-  sequences: ReadonlyArray<number>,
-  kind: Uint8Array
+  sequences: ReadonlyArray<number>
 ): Effect.Effect<boolean> =>
   Effect.async<boolean>((resume) => {
     const { connection, durable, stream } = context
@@ -150,7 +164,7 @@ const answer = (
     const confirmation = connection.replies.subject(token)
     const last = sequences.length - 1
     for (let i = 0; i <= last; i++) {
-      connection.client.publish(subject(sequences[i]!), kind, i === last ? { reply: confirmation } : {})
+      connection.client.publish(subject(sequences[i]!), nak, i === last ? { reply: confirmation } : {})
     }
     return Effect.sync(() => connection.replies.forget(token))
   }).pipe((answered) => bounded(answered, drainTimeout), Effect.map(Option.getOrElse(() => false)))
@@ -178,13 +192,18 @@ const expire = (context: Context, info: ConsumerInfo): Effect.Effect<void, NatsR
 const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsRequestFailed> =>
   Effect.gen(function*() {
     const { intake, pull } = context
+    let waits: "Not" | number = "Not"
     while (intake.recovered < outstanding && intake.newer === 0 && !context.gap.seen) {
       const batch = Math.min(maxBatch, outstanding - intake.recovered)
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
-      pull.request({ batch, maxBytes: context.maxBytes, noWait: true })
+      pull.request({ batch, maxBytes: context.maxBytes, waits })
       const answered = yield* untilSilent(pull, Deferred.await(ended))
       context.onEnd.current = undefined
+      if (Option.isNone(answered) && waits === "Not" && pull.received === 0) {
+        waits = shortWait
+        continue
+      }
       // Its end is late, or got lost: what is outstanding is not known, and no other request can be made. It all begins again.
       if (Option.isNone(answered)) {
         return yield* new NatsRequestFailed({ subject: pull.subject, reason: "Timeout" })

@@ -1,0 +1,136 @@
+import { EventBus, EventBusConfig, MemoryTransport, Observer, Strategy, Supervisor } from "@effect-eventbus/core"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Logger, Schedule, TestClock } from "effect"
+import type { Flight, Subscriber } from "../src/internal/flight.js"
+import { Home } from "../src/internal/home.js"
+import { Mailboxes } from "../src/internal/mailboxes.js"
+import { Waiter } from "../src/internal/quota.js"
+import { eventually, settle } from "./Eventually.js"
+import { Bad, dropping, Orders, placed, provideBus, recorder } from "./Orders.js"
+
+/** A bus whose supervisor the test sees. */
+const provideSupervised = (config: EventBusConfig.Options) =>
+  Effect.provide(
+    EventBus.layerSupervised.pipe(
+      Layer.provideMerge(Supervisor.layer()),
+      Layer.provideMerge(MemoryTransport.layer()),
+      Layer.provideMerge(EventBusConfig.layer(config))
+    )
+  )
+
+describe("an observer that throws", () => {
+  for (const semantics of ["at-least-once", "at-most-once"] as const) {
+    it.scoped(`breaks nothing, and is said once: ${semantics}`, () => {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(String(message)))
+      const observer: Observer.Service = {
+        transition: () => {
+          throw new Error("the observer broke")
+        },
+        event: () => {
+          throw new Error("the observer broke")
+        }
+      }
+      return Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const { handler, started } = recorder((n) => n % 3 === 0 ? Effect.fail(new Bad({})) : Effect.void)
+        yield* semantics === "at-least-once"
+          ? bus.subscribe(Orders, handler, { ...dropping, retry: Schedule.stop, concurrency: 1 })
+          : bus.subscribe(Orders, handler, { semantics, concurrency: 1 })
+        for (let n = 0; n < 20; n++) yield* bus.publish(Orders, placed(`a${n % 5}`, n))
+        yield* eventually("all are handled", () => started.length === 20)
+        expect(lines.filter((line) => line.includes("observer")).length).toBe(1)
+      }).pipe(
+        provideBus({ maxActors: 2, mailboxCapacity: 2, maxUnfinished: 3, maxBytes: 500 }),
+        Effect.provide(Observer.layer(observer)),
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+      )
+    }, 10_000)
+  }
+})
+
+describe("a logger that throws", () => {
+  const broken = Logger.replace(
+    Logger.defaultLogger,
+    Logger.make(() => {
+      throw new Error("the logger broke")
+    })
+  )
+  for (const semantics of ["at-least-once", "at-most-once"] as const) {
+    it.scoped(`does not run messages again: ${semantics}`, () =>
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const { handler, started } = recorder((n) => n % 3 === 0 ? Effect.fail(new Bad({})) : Effect.void)
+        const subscription = yield* semantics === "at-least-once"
+          ? bus.subscribe(Orders, handler, { ...dropping, retry: Schedule.stop })
+          : bus.subscribe(Orders, handler, { semantics })
+        for (let n = 0; n < 6; n++) yield* bus.publish(Orders, placed("a", n))
+        yield* settle
+        yield* TestClock.adjust("1 minute")
+        yield* settle
+        expect(started).toEqual([0, 1, 2, 3, 4, 5])
+        expect(yield* subscription.close).toEqual({ unfinished: 0, lost: 0 })
+      }).pipe(provideBus(), Effect.provide(broken)), 10_000)
+  }
+})
+
+describe("places of actors", () => {
+  it.scoped("come back from replays that fail while they wait for one", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      for (let n = 0; n < 40; n++) yield* bus.publish(Orders, placed(`a${n}`, n))
+      for (let i = 0; i < 4; i++) {
+        yield* Effect.flip(
+          bus.replay(Orders, ({ _tag }) => Effect.zipRight(settle, Effect.fail(new Bad({ n: _tag.length }))))
+        )
+        yield* settle
+      }
+      const { handler, started } = recorder()
+      yield* bus.subscribe(Orders, handler, dropping)
+      yield* eventually("the subscription has places", () => started.length === 40)
+    }).pipe(provideSupervised({ maxActors: 2 })), 20_000)
+
+  it.scoped("come back from replays that are interrupted while they wait for one", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      for (let n = 0; n < 40; n++) yield* bus.publish(Orders, placed(`a${n}`, n))
+      for (let i = 0; i < 4; i++) {
+        const replaying = yield* Effect.fork(bus.replay(Orders, () => Effect.never))
+        yield* settle
+        yield* Fiber.interrupt(replaying)
+      }
+      const { handler, started } = recorder()
+      yield* bus.subscribe(Orders, handler, dropping)
+      yield* eventually("the subscription has places", () => started.length === 40)
+    }).pipe(provideSupervised({ maxActors: 2 })), 20_000)
+})
+
+for (
+  const strategy of [Strategy.actorPerAggregate, {
+    name: "two",
+    slots: { count: 2, slotOf: (key: string) => key.length % 2 }
+  }]
+) {
+  describe(`places of actors, ${strategy.name}`, () => {
+    it.scoped("come back when others have made the mailbox for which a lane had reserved one", () =>
+      Effect.gen(function*() {
+        const supervisor = yield* Supervisor.make().pipe(Effect.provide(EventBusConfig.layer({ maxActors: 2 })))
+        const other = supervisor.places()
+        const waiterOf = () => new Waiter(() => {})
+        expect([supervisor.admit(other, waiterOf()), supervisor.admit(other, waiterOf())]).toEqual([true, true])
+        const home = new Home(yield* Effect.runtime<never>(), "test")
+        const mailboxes = new Mailboxes(supervisor, strategy, 1_000)
+        const book = mailboxes.open({ home } as Subscriber)
+        yield* Effect.addFinalizer(() => Effect.zipRight(book.shutdown, mailboxes.shutdown))
+        const task = (key: string) =>
+          ({ key, home, run: () => Effect.never, interrupted: () => {} }) as unknown as Flight
+        const [first, second] = [waiterOf(), waiterOf()]
+        expect([book.offer(task("a"), first), book.offer(task("a"), second)]).toEqual([false, false])
+        other.give(2)
+        // Both places are reserved, and one slot is made.
+        expect([book.offer(task("a"), first), book.offer(task("a"), second)]).toEqual([true, true])
+        expect(supervisor.live()).toBe(1)
+        expect(book.offer(task("bb"), waiterOf())).toBe(true)
+      }))
+  })
+}

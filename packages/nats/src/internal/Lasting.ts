@@ -1,0 +1,39 @@
+/**
+ * Something that fails and is tried again without end: said once it has lasted for 10 s, and again when it is over.
+ */
+import * as Effect from "effect/Effect"
+
+/** In milliseconds. */
+const untilSaid = 10_000
+
+export class Lasting {
+  private since: number | undefined
+  private isSaid = false
+
+  constructor(
+    /** What lasts, and what it means for the user. */
+    private readonly what: string,
+    private readonly whenOver: string,
+    /** In milliseconds. */
+    private readonly after = untilSaid
+  ) {}
+
+  /** It is so now. To be called from time to time as long as it is. */
+  now(detail?: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.since ??= performance.now()
+      if (this.isSaid || performance.now() - this.since < this.after) return Effect.void
+      this.isSaid = true
+      const warning = Effect.logWarning(this.what)
+      return detail === undefined ? warning : Effect.annotateLogs(warning, "detail", detail)
+    })
+  }
+
+  /** It is not so any more, or never was. */
+  readonly over: Effect.Effect<void> = Effect.suspend(() => {
+    const { isSaid } = this
+    this.since = undefined
+    this.isSaid = false
+    return isSaid ? Effect.logInfo(this.whenOver) : Effect.void
+  })
+}

@@ -1,0 +1,36 @@
+/** How a partition gets on: where it stands, since when, and what keeps it from reading. */
+import type { PartitionStatus, Problem } from "@effect-eventbus/core/Transport"
+
+/** Milliseconds since the epoch, by a clock that is not set back. */
+const now = (): number => performance.timeOrigin + performance.now()
+
+export class Progress {
+  private position = -1
+  private watermark = -1
+  private movedAt = now()
+  private trouble: Problem | undefined
+
+  /** To be told from time to time: that is how exactly one knows since when nothing has moved. */
+  see(position: number, watermark: number): Pick<PartitionStatus, "position" | "watermark" | "movedAt"> {
+    if (position !== this.position || watermark !== this.watermark) {
+      this.movedAt = now()
+      this.position = position
+      this.watermark = watermark
+    }
+    return { position, watermark, movedAt: this.movedAt }
+  }
+
+  get problem(): Problem | undefined {
+    return this.trouble
+  }
+
+  /** Reading has broken off; it is tried again. */
+  failed(why: string): void {
+    this.trouble = { message: `it can't be read and is tried again: ${why}`, since: this.trouble?.since ?? now() }
+  }
+
+  /** It is read. */
+  healthy(): void {
+    this.trouble = undefined
+  }
+}
