@@ -66,7 +66,7 @@ const rankOf = (name: string): number => {
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
 /**
- * The aggregate id that a message's key is, if it is one.
+ * A message's key as an aggregate id, if it is a valid one.
  *
  * @since 0.1.0
  * @category extraction

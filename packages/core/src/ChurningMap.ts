@@ -1,10 +1,10 @@
 /**
- * A map for entries that come and go all the time, as what a transport has in flight does: each message once.
+ * A map for entries that come and go all the time, such as the messages that a transport has in flight.
  *
  * V8's own `Map` and `Set` move to another table when many entries were deleted, and each outgrown table points to the next
- * one. As soon as one of them has grown old, all that follow it, with all that stood in them when they were outgrown, live
- * until the next full collection: what should die young is copied twice, in pauses of several milliseconds. This one starts a
- * new chain from time to time.
+ * one. Once a table has grown old, all tables after it, with the entries that they had, live until the next full collection. So
+ * objects that should die young are copied twice, in pauses of several milliseconds. This map starts a new chain of tables from time
+ * to time.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@
 /** A chain ends after so many deletions, or as many as there are entries. */
 const atLeast = 512
 
-/** The same for a map that is empty, where a new one costs nothing. */
+/** The same for an empty map, for which a new chain costs nothing. */
 const atLeastEmpty = 32
 
 /**

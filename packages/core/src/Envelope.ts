@@ -1,6 +1,6 @@
 /**
  * A domain event of one aggregate, as the bus carries it. The wire format is the
- * one of the Go event bus whose services share topics with ours.
+ * format of the Go event bus, so that services of both can share topics.
  *
  * @since 0.1.0
  */

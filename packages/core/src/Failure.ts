@@ -1,8 +1,8 @@
 /**
  * The failures that a subscription reports. Those of envelopes and those of
- * plain messages are different types, because they mean different things: an
- * envelope's failure was settled by a policy after everything was tried; a plain
- * message's failure means that the message is gone.
+ * plain messages are different types, because they mean different things. After
+ * an envelope's failure everything was tried, and a policy has decided. After a plain
+ * message's failure the message is gone.
  *
  * @since 0.1.0
  */
@@ -26,7 +26,7 @@ export class EnvelopeFailure<E = unknown> extends Data.TaggedError("EnvelopeFail
   readonly attempts: number
   /** How often the actor was restarted for it, and the handler started again: 3 for 4 attempts that died. */
   readonly restarts: number
-  /** What was done about it. */
+  /** The policy that decided. */
   readonly policy: FailurePolicy
   readonly cause: Cause.Cause<unknown>
 }> {

@@ -67,7 +67,7 @@ export const get = (headers: Headers, name: string): string | undefined => {
 }
 
 /**
- * These headers with others added. A name that is set again, in whatever letter
+ * These headers with others added. A name that is set again, in any letter
  * case, replaces the old one.
  *
  * @since 0.1.0

@@ -1,7 +1,6 @@
 /**
  * The broker inside the process: a log per topic with partitions, and groups with positions of their own.
- * It keeps what Kafka would keep, so a bus that ends and another that begins on the same
- * broker see what two processes on one Kafka would see.
+ * It keeps what Kafka would keep. So two buses that run on it one after the other see what two processes on one Kafka would see.
  *
  * @since 0.1.0
  */
@@ -167,7 +166,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
   })
 
 /**
- * A broker as a layer: share it where several buses use one, or a bus is started again.
+ * A broker as a layer. Share it if several buses use one broker, or if a bus is started again.
  *
  * @since 0.1.0
  * @category layers

@@ -113,7 +113,7 @@ export const layer = (options?: MemoryBroker.Options): Layer.Layer<TransportTag,
   Layer.provide(layerBroker, MemoryBroker.layer(options))
 
 /**
- * A transport on a broker that others use, too: buses of one test, or a bus that is started again.
+ * A transport on a broker that other transports use, too: for several buses of a test, or a bus that is started again.
  *
  * @since 0.1.0
  * @category layers

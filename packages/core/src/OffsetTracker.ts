@@ -26,11 +26,11 @@ export interface OffsetTracker {
   readonly ahead: number
   /** An offset is being delivered. Offsets ascend; one below the position is refused (`false`): it was delivered before. */
   readonly deliver: (offset: number) => boolean
-  /** Whether an offset at or above the position is known to be finished from before: it need not be delivered. */
+  /** Whether an offset at or above the position is known to be finished. Then it need not be delivered. */
   readonly wasFinished: (offset: number) => boolean
-  /** An offset is finished. `false` when it isn't one that is unfinished here. */
+  /** An offset is finished. `false`: it is not among the unfinished ones. */
   readonly finish: (offset: number) => boolean
-  /** Nothing below this offset is still to be delivered (the end of a batch, with its gaps). */
+  /** No offset below this one will be delivered any more: the end of a batch, with its gaps. */
   readonly advance: (position: number) => void
   /** Finished offsets at or above the watermark, as ascending ranges `[from, to)`. */
   readonly finishedAbove: () => ReadonlyArray<readonly [from: number, to: number]>

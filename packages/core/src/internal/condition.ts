@@ -2,7 +2,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 
 /**
- * Something that plain code makes true and that an effect waits for.
+ * A condition that plain code makes true and that an effect waits for.
  *
  * @internal
  */
@@ -11,7 +11,7 @@ export class Condition {
 
   constructor(private readonly holds: () => boolean) {}
 
-  /** To be called after each change that could make it true. */
+  /** Call this after each change that could make the condition true. */
   changed(): void {
     if (this.waiting.size === 0 || !this.holds()) return
     const waiting = this.waiting
@@ -19,7 +19,7 @@ export class Condition {
     for (const resume of waiting) resume()
   }
 
-  /** Waits until it is true. */
+  /** Waits until the condition is true. */
   readonly wait: Effect.Effect<void> = Effect.async<void>((resume) => {
     if (this.holds()) return resume(Effect.void)
     const wake = () => resume(Effect.void)
@@ -29,7 +29,7 @@ export class Condition {
     })
   })
 
-  /** Waits until it is true or the time is over. */
+  /** Waits until the condition is true or the time is over. */
   waitFor(time: Duration.Duration): Effect.Effect<void> {
     return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(this.wait), time))
   }

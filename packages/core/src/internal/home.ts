@@ -48,8 +48,8 @@ const attemptScope = {
 } as unknown as Scope.Scope
 
 /**
- * Effect's default scheduler has a queue and a promise for each fiber that is given to it. Slots that are woken in one tick share one
- * queue; when they yield is decided as ever.
+ * Effect's default scheduler makes a queue and a promise for each fiber that is given to it. With this one, slots that are woken in one
+ * tick share a queue. Fibers yield as with the default scheduler.
  */
 const together: Scheduler.Scheduler = {
   shouldYield: (fiber) => Scheduler.defaultScheduler.shouldYield(fiber),

@@ -10,9 +10,9 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 const control = /[\u0000-\u001f\u007f-\u009f]/
 
 /**
- * The mailbox of a message that has a key and no valid aggregate id. Equal bytes have equal names, and different bytes different ones up to
- * 256 of them; beyond that two keys may share a mailbox. The space at the beginning can't stand in an aggregate id, so that no name is ever
- * one. Text is readable in the name, for logs and traces; other bytes are hexadecimal.
+ * The mailbox's key for a message that has a key and no valid aggregate id. Equal bytes have equal names. Different bytes have different
+ * names up to 256 bytes; longer keys may share a mailbox. Each name begins with a space, so none is an aggregate id. Text is readable in
+ * the name, for logs and traces. Other bytes are hexadecimal.
  *
  * @internal
  */
@@ -23,7 +23,7 @@ export const ofKey = (key: Uint8Array): string => {
 }
 
 /**
- * The mailbox of an envelope whose codec read an id that is no valid aggregate id.
+ * The mailbox's key for an envelope with an id that is no valid aggregate id. A codec of the user's own has read it.
  *
  * @internal
  */

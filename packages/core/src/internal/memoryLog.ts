@@ -82,14 +82,14 @@ export class MemoryTopic<Group extends Reader = Reader> {
     return group
   }
 
-  /** Where a message with this key belongs; without one the partitions take turns. */
+  /** The partition for a key. Without a key the partitions take turns. */
   partitionFor(key: Uint8Array | null): number {
     if (key !== null) return partitionOf("murmur2", key, this.partitions.length)
     this.nextPartition = (this.nextPartition + 1) % this.partitions.length
     return this.nextPartition
   }
 
-  /** Whether one more message fits, after what may go has gone. */
+  /** Whether one more message fits, after deleting messages that may be deleted. */
   hasRoom(index: number): boolean {
     const partition = this.partitions[index]!
     if (partition.size < this.maxMessages) return true
@@ -103,7 +103,7 @@ export class MemoryTopic<Group extends Reader = Reader> {
     return this.waiting > 0
   }
 
-  /** Tries again, in turn with others, whenever there may be room, until it is done. */
+  /** Tries `attempt` whenever there may be room, until it succeeds. Publishers that wait take turns. */
   inTurn(attempt: () => boolean): Effect.Effect<void> {
     const once: Effect.Effect<void> = Effect.suspend(() => {
       if (attempt()) return Effect.void
@@ -127,7 +127,7 @@ export class MemoryTopic<Group extends Reader = Reader> {
     return { topic: this.name, partition: index, offset }
   }
 
-  /** Lets the groups have what was appended. */
+  /** Lets the groups read the messages that were appended. */
   published(index: number): void {
     for (const group of this.groups.values()) group.pump(index)
   }
@@ -150,18 +150,18 @@ export class MemoryPartition {
 
   append(key: Uint8Array | null, { headers, value }: OutgoingMessage, timestamp: number): number {
     const offset = this.end
-    // The publisher may go on to use its buffers.
+    // The bytes are copied, because the publisher may use its buffers again.
     this.messages.push(this.blocks.write(offset, key, value, headers, timestamp))
     return offset
   }
 
-  /** Up to `count` messages from an offset on; one that is not kept any more counts as the first. */
+  /** Up to `count` messages from an offset on. An offset that is not kept any more means the first message that is. */
   read(offset: number, count: number): ReadonlyArray<StoredMessage> {
     const from = Math.max(0, offset - this.start)
     return this.messages.slice(from, from + count)
   }
 
-  /** Lets some of the oldest messages below an offset go: an eighth of all, because moving the rest has a price. */
+  /** Deletes some of the oldest messages below an offset: up to an eighth of all at once, because moving the rest is expensive. */
   trim(below: number): void {
     const count = Math.min(below - this.start, Math.max(1, this.messages.length >> 3))
     if (count <= 0) return

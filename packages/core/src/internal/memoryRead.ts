@@ -9,7 +9,7 @@ import type { MemoryPartition, MemoryTopic } from "./memoryLog.js"
 const batchSize = 256
 
 /**
- * The partitions of a bounded read; its end is where the log ends now.
+ * The partitions of a bounded read. It ends where the log ends now.
  *
  * @internal
  */
@@ -31,7 +31,7 @@ const toOf = (log: MemoryPartition, partition: number, to: ReadRequest["to"]): n
   return "time" in to ? firstSince(log, to.time) : to.offsets[partition] ?? log.end
 }
 
-/** The first message that is not older. Publishers give timestamps, so that they are in no order. */
+/** The first message that is not older. Publishers give the timestamps, so these are in no order. */
 const firstSince = (log: MemoryPartition, time: Date): number =>
   log.read(log.start, log.size).find(({ timestamp }) => timestamp >= time.getTime())?.offset ?? log.end
 
@@ -44,7 +44,7 @@ const messages = (
 ): Stream.Stream<IncomingMessage> =>
   Stream.paginateChunkEffect(from, (offset) =>
     Effect.sync(() => {
-      // What retention has taken meanwhile is passed over: what is read can begin later than asked for.
+      // Messages that retention has deleted meanwhile are passed over, so the read can begin later than asked for.
       const stored = log.read(offset, batchSize).filter((message) => message.offset < to)
       const next = stored.length === 0 ? to : stored[stored.length - 1]!.offset + 1
       return [

@@ -43,7 +43,7 @@ const collect = (
   lines: Array<string>,
   depth: number
 ): void => {
-  // One more than is shown, to know that there are more.
+  // One more than is shown, which tells that there are more.
   if (lines.length > maxLines) return
   const at = path === "" ? "" : `${path}: `
   if (depth > maxDepth) {
@@ -67,7 +67,7 @@ const collect = (
     }
     case "Refinement":
     case "Transformation": {
-      // What a filter or a transformation says of itself may have the value in it: the type has to do.
+      // The description of a filter or a transformation may have the value in it. So only the type is shown.
       const inner = issue.issue
       if (inner._tag !== "Type") return collect(inner, path, issue.ast, lines, depth + 1)
       lines.push(`${at}expected ${expected(inner.ast)}, found ${kindOf(inner.actual)}`)

@@ -1,6 +1,6 @@
 /**
- * Looking at values that users' code threw. A revoked Proxy throws at every look, an object's getters may, and a text may be of any
- * length: nothing here throws, and what it answers has a bound.
+ * Looks at values that users' code threw. A revoked Proxy throws at every look, an object's getters may throw, and a text may have
+ * any length. The functions here never throw, and their answers have a bound.
  */
 import * as ParseResult from "effect/ParseResult"
 
@@ -20,7 +20,7 @@ export const get = (value: unknown, name: PropertyKey): unknown => {
 }
 
 /**
- * A member of a value that is a text.
+ * A member of a value, if it is a text.
  *
  * @internal
  */
@@ -63,7 +63,7 @@ export const nameOf = (error: unknown): string => {
 const maxName = 256
 
 /**
- * At most so many characters of a text; the last one then is an ellipsis.
+ * A text cut to a number of characters. The last one is an ellipsis if something was cut.
  *
  * @internal
  */

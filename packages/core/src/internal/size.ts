@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "../Transport.js"
 
 /**
- * The bytes of a message that stay in memory with it.
+ * How many bytes a message keeps in memory.
  *
  * @internal
  */
@@ -9,7 +9,7 @@ export const sizeOf = (message: Pick<IncomingMessage, "key" | "value" | "headers
   let size = (message.value === null ? 0 : message.value.length) + (message.key === null ? 0 : message.key.length)
   for (const name in message.headers) {
     const value = message.headers[name]
-    // A transport that is not ours may hand over a null.
+    // A user's own transport may hand over a null.
     if (value === undefined || value === null) continue
     size += name.length
     if (typeof value === "string" || value instanceof Uint8Array) size += value.length

@@ -2,9 +2,9 @@ import * as Effect from "effect/Effect"
 import * as Safely from "./safely.js"
 
 /**
- * Calls code of a user's that answers an effect: a handler, `onFailure`. It is called at once, so suspend where that is too early. A throw
- * becomes a defect of the effect, and so does an answer that is no effect. Effect's run loop looks at what is thrown, and stops for good
- * where that throws in its turn, as a revoked Proxy does: such a value becomes an `Error` before anybody looks at it.
+ * Calls a user's function that answers an effect: a handler or `onFailure`. The function is called at once, so suspend this call if
+ * that is too early. A throw becomes a defect of the effect, and so does an answer that is no effect. Effect's run loop looks at the
+ * thrown value, and stops for good if that look throws, as it does with a revoked Proxy. Such a value becomes an `Error` first.
  *
  * @internal
  */
@@ -20,7 +20,7 @@ export const call = <A, E, R>(f: () => Effect.Effect<A, E, R>): Effect.Effect<A,
 }
 
 /**
- * Calls code of a user's that answers at once: a decision, a predicate. What it throws is thrown again, fit to be looked at.
+ * Calls a user's function that answers at once: a decision or a predicate. A thrown value is thrown again, in a form that is safe to look at.
  *
  * @internal
  */
@@ -33,14 +33,14 @@ export const sync = <A>(f: () => A): A => {
 }
 
 /**
- * What was thrown, or an `Error` in its place where looking at it throws.
+ * The thrown value, or an `Error` in its place if looking at the value throws.
  *
  * @internal
  */
 export const wrapped = (thrown: unknown): unknown => {
   if (typeof thrown !== "object" && typeof thrown !== "function" || thrown === null) return thrown
   try {
-    // What loggers and Effect itself look at.
+    // The members that loggers and Effect itself look at.
     const { _tag, cause, message, name, stack } = thrown as { readonly [name: string]: unknown }
     void [_tag, cause, message, name, stack, thrown instanceof Error, Effect.EffectTypeId in thrown]
     return thrown

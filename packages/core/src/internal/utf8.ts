@@ -1,13 +1,13 @@
 /**
- * Text as bytes. Short ones are parts of a pool: memory of their own is dear to make and to collect, because it is
- * outside of the heap.
+ * Text as bytes. The bytes of short texts are parts of a pool, because an array with memory of its own is expensive to make and to
+ * collect: that memory is outside of the heap.
  */
 const encoder = new TextEncoder()
 
 /** As large as Node's own. */
 const poolSize = 8_192
 
-/** Up to so many characters come from the pool; a character is up to three bytes. */
+/** Texts up to this number of characters use the pool. A character has up to three bytes. */
 const short = poolSize >> 3
 
 let pool = new Uint8Array(poolSize)
