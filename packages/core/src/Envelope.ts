@@ -30,7 +30,10 @@ export interface Envelope {
   readonly tenantId: number | undefined
   /** The payload as `JSON.parse` reads it, before the topic's Schema. Numbers beyond 2^53 lose digits: read `payloadJson` for those. */
   readonly payload: unknown
-  /** The payload's exact JSON text, as it was written. */
+  /**
+   * The payload's exact JSON text, as it was written. A received envelope looks it up when it is asked for, because that takes as long as
+   * reading the whole envelope: `JSON.stringify` has it, and a copy by spreading or `structuredClone` has not.
+   */
   readonly payloadJson: string
 }
 

@@ -169,8 +169,11 @@ class ReceivedEnvelope implements Envelope.Envelope {
   readonly correlationId: string | undefined
   readonly tenantId: number | undefined
   readonly payload: unknown
+  /** Private for the runtime, too: a copy has the fields and not the whole message. */
+  readonly #text: string
 
-  constructor(private readonly text: string, wire: WireEnvelope) {
+  constructor(text: string, wire: WireEnvelope) {
+    this.#text = text
     this.eventId = wire.event_id
     this.aggregateId = wire.aggregate_id
     this.eventType = wire.event_type
@@ -183,6 +186,10 @@ class ReceivedEnvelope implements Envelope.Envelope {
   }
 
   get payloadJson(): string {
-    return jsonMember(this.text, "payload") ?? "null"
+    return jsonMember(this.#text, "payload") ?? "null"
+  }
+
+  toJSON(): Envelope.Envelope {
+    return { ...this, payloadJson: this.payloadJson }
   }
 }

@@ -134,6 +134,22 @@ describe("a slot under its supervisor", () => {
       expect(most).toBe(3)
     }))
 
+  it.scopedLive("runs what it had in hand again although the event loop has to have its turn before", () =>
+    Effect.gen(function*() {
+      const probe = new Probe()
+      probe.handle = (_, times) =>
+        Effect.suspend(() => {
+          const until = performance.now() + 2
+          while (performance.now() < until);
+          return times === 1 ? Effect.die("died") : Effect.void
+        })
+      const { actors } = yield* open(probe, { restart: Schedule.recurs(3) })
+      const keys = Array.from({ length: 60 }, (_, i) => `k${i}-`)
+      for (const key of keys) actors.offer(key, m(key, 0), never)
+      const ended = () => probe.log.filter((line) => line.startsWith("end ")).length
+      yield* eventually("all are handled", () => ended() === keys.length)
+    }))
+
   it.scoped("takes up a message that comes between its last look into the mailbox and its wait", () =>
     Effect.gen(function*() {
       // A fiber may have to yield before any of its operations: here so many of them after its first message.

@@ -9,11 +9,13 @@ import { bounds } from "./conformance/bounds.js"
 import { failures } from "./conformance/failures.js"
 import { fairness } from "./conformance/fairness.js"
 import { garbage } from "./conformance/garbage.js"
+import { isolation } from "./conformance/isolation.js"
 import { keysOrder } from "./conformance/keys.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
 import { presubscription } from "./conformance/presubscription.js"
 import { readings } from "./conformance/readings.js"
+import { revocation } from "./conformance/revocation.js"
 import { settlement } from "./conformance/settlement.js"
 
 export type {
@@ -37,6 +39,8 @@ export const suite = (subject: Subject): void => {
     failures(subject)
     bounds(subject)
     fairness(subject)
+    isolation(subject)
+    revocation(subject)
     garbage(subject)
     readings(subject)
     lifecycle(subject)

@@ -39,11 +39,19 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
       onSuccess: (value) => after(flight, host, Exit.succeed(value))
     })
 
-  /** Closes the attempt's scope before anything else follows. */
+  /** Closes the attempt's scope, and forgets what the attempt has set, before anything else follows. */
   const after = (flight: Flight, host: Host, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> =>
     host.scope === undefined
+      ? fresh(flight, host, exit)
+      : Effect.zipRight(endScope(host, exit), Effect.suspend(() => fresh(flight, host, exit)))
+
+  const fresh = (flight: Flight, host: Host, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> => {
+    // After a success the slot does that.
+    const renewed = Exit.isSuccess(exit) ? undefined : host.renewed()
+    return renewed === undefined
       ? ended(flight, host, exit)
-      : Effect.zipRight(endScope(host, exit), Effect.suspend(() => ended(flight, host, exit)))
+      : Effect.zipRight(renewed, Effect.suspend(() => ended(flight, host, exit)))
+  }
 
   const ended = (flight: Flight, host: Host, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> => {
     if (Exit.isSuccess(exit)) {

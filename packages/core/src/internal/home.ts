@@ -22,6 +22,8 @@ export interface Host {
   readonly name: string
   /** The scope of the attempt that runs, made when the attempt first asks for it. */
   scope: Scope.CloseableScope | undefined
+  /** The FiberRefs become those with which each attempt begins, if they are not; undefined where nothing was set. */
+  readonly renewed: () => Effect.Effect<void> | undefined
 }
 
 /** The slot that the fiber, or the fiber that forked it, belongs to. */

@@ -100,7 +100,10 @@ export class Slot implements Host, Mortal {
   private next = 0
   /** Set while the fiber waits for a task. */
   private wake: ((effect: Effect.Effect<void>) => void) | undefined
+  /** Also while its fiber died of the task, and is to be started again. */
   private inHand = false
+  /** This round of the loop ran a task. One that only waits for a turn must not take what was in hand before a crash for done. */
+  private hasRun = false
   private isStopped = false
   private interrupting: Task | undefined
   private restarts: Schedule.ScheduleDriver<unknown, Cause.Cause<never>> | undefined
@@ -126,10 +129,12 @@ export class Slot implements Host, Mortal {
         const task = this.current()
         if (task.home !== this.home) return this.moveTo(task.home)
         this.inHand = true
+        this.hasRun = true
         return this.givingUp === undefined ? task.run(this) : task.giveUp(this.givingUp, this)
       },
       step: () => {
-        if (!this.inHand) return
+        if (!this.hasRun) return
+        this.hasRun = false
         if (refsOf(this.fiber) !== this.refs) this.isTouched = true
         this.done()
       }
@@ -250,9 +255,15 @@ export class Slot implements Host, Mortal {
     // The former fiber has ended, and waits for nothing any more.
     this.wake = undefined
     this.isTouched = false
+    this.hasRun = false
     this.fiber = this.home.fork(this, effect)
     this.refs = refsOf(this.fiber)
     this.fiber.addObserver((exit) => this.ended(exit))
+  }
+
+  /** An attempt has ended, and what it has set must not be seen by what follows. */
+  renewed(): Effect.Effect<void> | undefined {
+    return refsOf(this.fiber) === this.refs ? undefined : this.renew
   }
 
   /** What an attempt has set is not seen by the next one. */

@@ -3,7 +3,8 @@
  *
  * @since 0.1.0
  */
-import { EventBus, Topic } from "@effect-eventbus/core"
+import { EventBus, FailurePolicy, Topic } from "@effect-eventbus/core"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -50,6 +51,39 @@ export const lifecycle = (subject: Subject): void => {
       expect(rejections).toEqual([])
     }).pipe(Effect.ensuring(Effect.sync(() => process.off("unhandledRejection", listener))))
   })
+
+  test("rule 10: closing works off all but what is held, and what waits behind it, and doesn't wait for that", () =>
+    inBus(
+      subject.layer,
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const topic = newTopic("held", 1)
+        const handled: Array<string> = []
+        let started = 0
+        const subscription = yield* bus.subscribe(
+          topic,
+          (_, { aggregateId }) =>
+            Effect.suspend((): Effect.Effect<void, "failed"> => {
+              if (aggregateId === "held") return Effect.fail("failed")
+              started++
+              return Effect.zipRight(Effect.sleep(300), Effect.sync(() => handled.push(aggregateId)))
+            }),
+          { onExhausted: FailurePolicy.hold({ undecodable: FailurePolicy.drop }) }
+        )
+        yield* bus.publishAll(
+          topic,
+          ["held", "held", "held", "other"].map((aggregateId) => ({ aggregateId, payload: step }))
+        )
+        yield* eventually("one is held", () => started === 1 && Effect.runSync(subscription.stats).held === 1)
+        yield* bus.publishAll(topic, ["other", "other"].map((aggregateId) => ({ aggregateId, payload: step })))
+        yield* eventually("all are taken", () => Effect.runSync(subscription.stats).received === 6)
+        const [took, report] = yield* Effect.timed(subscription.close)
+        expect(Duration.toMillis(took)).toBeLessThan(8_000)
+        expect(handled).toEqual(["other", "other", "other"])
+        expect(report).toEqual({ unfinished: 3, lost: 0 })
+      }),
+      { closeDeadline: "20 seconds" }
+    ))
 
   test("rule 10: a subscription can be closed and made again while others go on", () =>
     inBus(

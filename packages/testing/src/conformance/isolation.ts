@@ -1,0 +1,162 @@
+/**
+ * Rule 13: each attempt stands alone.
+ *
+ * @since 0.1.0
+ */
+import { type Delivery, EventBus, FailurePolicy, Topic } from "@effect-eventbus/core"
+import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
+import * as HashMap from "effect/HashMap"
+import * as List from "effect/List"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { expect } from "vitest"
+import { eventually } from "../Eventually.js"
+import { inBus, newName, newTopic, Step, type Subject, test } from "./Bench.js"
+
+const step = (sequence: number) => new Step({ sequence, fails: 0, dies: 0, takes: 0 })
+
+const mark = FiberRef.unsafeMake("untouched")
+
+/** What attempts see of each other. */
+class Traces {
+  open = 0
+  opened = 0
+  readonly seen: Array<string> = []
+
+  /** An attempt begins: it tells what others have left, and leaves all that it can. */
+  readonly attempt: Effect.Effect<void, never, Scope.Scope> = Effect.gen(this, function*() {
+    if (this.open > 0) this.seen.push(`${this.open} open resources`)
+    const value = yield* FiberRef.get(mark)
+    if (value !== "untouched") this.seen.push(`a FiberRef set to ${value}`)
+    if (HashMap.has(yield* FiberRef.get(FiberRef.currentLogAnnotations), "mine")) this.seen.push("a log annotation")
+    if (List.isCons(yield* FiberRef.get(FiberRef.currentLogSpan))) this.seen.push("a log span")
+    const parent = yield* Effect.option(Effect.currentParentSpan)
+    if (Option.isSome(parent)) this.seen.push("a parent span")
+    yield* FiberRef.set(mark, "touched")
+    yield* Effect.annotateLogsScoped("mine", true)
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        this.open++
+        this.opened++
+      }),
+      () => Effect.zipRight(Effect.yieldNow(), Effect.sync(() => this.open--))
+    )
+  })
+}
+
+/**
+ * @since 0.1.0
+ * @category rules
+ */
+export const isolation = (subject: Subject): void => {
+  // With a timeout the handler runs in a fiber of its own, which hides what it sets.
+  for (const handlerTimeout of ["200 millis", undefined] as const) {
+    test(`rule 13: what an attempt opens, sets or begins is not seen by the next one, ${handlerTimeout === undefined ? "without" : "with"} a timeout`, () =>
+      Effect.gen(function*() {
+        const traces = new Traces()
+        yield* inBus(
+          subject.layer,
+          Effect.gen(function*() {
+            const bus = yield* EventBus.EventBus
+            const topic = newTopic("isolated", 1)
+            let ended = 0
+            let hangs = false
+            // The subscription is made under a span, as a program's start is.
+            yield* bus.subscribe(topic, ({ sequence }, { attempt }) =>
+              Effect.gen(function*() {
+                yield* traces.attempt
+                if (sequence === 5) hangs = true
+                // A typed failure, a defect, a timeout, an interruption by itself, and a success.
+                if (attempt === 1 && sequence === 1) return yield* Effect.fail("failed")
+                if (attempt === 1 && sequence === 2) return yield* Effect.die("died")
+                if (attempt === 1 && sequence === 3 && handlerTimeout !== undefined) return yield* Effect.never
+                if (attempt === 1 && sequence === 4) return yield* Effect.interrupt
+                if (sequence === 5) return yield* Effect.never
+                ended++
+              }), { onExhausted: FailurePolicy.hold({ undecodable: FailurePolicy.drop }), handlerTimeout })
+              .pipe(
+                Effect.withSpan("startup"),
+                Effect.withLogSpan("startup")
+              )
+            yield* bus.publishAll(topic, [0, 1, 2, 3, 4].map((i) => ({ aggregateId: "order-1", payload: step(i) })))
+            yield* eventually("all are handled", () => ended === 5)
+            yield* eventually("what the last one opened is released", () => traces.open === 0, "2 seconds")
+            expect(traces.seen).toEqual([])
+            expect(traces.opened).toBe(handlerTimeout === undefined ? 8 : 9)
+            // One is in hand when the bus closes.
+            yield* bus.publish(topic, { aggregateId: "order-1", payload: step(5) })
+            yield* eventually("the last one hangs", () => hangs)
+          }),
+          { closeDeadline: "10 millis" }
+        )
+        expect(traces.open).toBe(0)
+      }))
+  }
+
+  test("rule 13: nor are those of plain messages, with and without a key", () =>
+    inBus(
+      subject.layer,
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const topic = Topic.plain(newName("isolated-plain"), { partitions: 1 })
+        const traces = new Traces()
+        let started = 0
+        // One at a time, so that what is open belongs to an attempt that should have ended.
+        yield* bus.subscribe(topic, () =>
+          Effect.gen(function*() {
+            yield* traces.attempt
+            started++
+            if (started % 3 === 1) return yield* Effect.fail("failed")
+            if (started % 3 === 2) return yield* Effect.die("died")
+          }), { concurrency: 1 })
+        yield* bus.publishAll(
+          topic,
+          Array.from({ length: 18 }, (_, i) => ({ key: i % 2 === 0 ? "order-1" : undefined, body: "click" }))
+        )
+        yield* eventually("all are handled", () => started === 18)
+        yield* eventually("all is released", () => traces.open === 0, "2 seconds")
+        expect(traces.seen.filter((one) => !one.endsWith("open resources"))).toEqual([])
+      })
+    ))
+
+  test("rule 13: a delivery is plain data, which does not change afterwards", () =>
+    inBus(
+      subject.layer,
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const topic = newTopic("plain-data", 1)
+        const deliveries: Array<Delivery.EnvelopeDelivery> = []
+        yield* bus.subscribe(topic, (_, delivery) =>
+          Effect.suspend(() => deliveries.push(delivery) === 1 ? Effect.fail("failed") : Effect.void), {
+          onExhausted: FailurePolicy.drop
+        })
+        yield* bus.publish(topic, { aggregateId: "order-1", payload: step(7), traceId: "trace" })
+        yield* eventually("it is handled the second time", () =>
+          deliveries.length === 2)
+        expect(deliveries.map(({ attempt }) =>
+          attempt
+        )).toEqual([1, 2])
+        const delivery = deliveries[0]!
+        const known = { topic: topic.name, group: "group", aggregateId: "order-1", attempt: 1, offset: delivery.offset }
+        expect({ ...delivery }).toMatchObject(known)
+        expect(structuredClone(delivery)).toMatchObject(known)
+        expect(structuredClone(delivery).envelope).toMatchObject({ aggregateId: "order-1", traceId: "trace" })
+        const written = JSON.parse(JSON.stringify(delivery)) as Delivery.EnvelopeDelivery
+        expect(written).toMatchObject(known)
+        // What an envelope is made of, and nothing else.
+        expect(Object.keys(written.envelope).sort()).toEqual([
+          "aggregateId",
+          "eventId",
+          "eventType",
+          "eventVersion",
+          "payload",
+          "payloadJson",
+          "timestamp",
+          "traceId"
+        ])
+        expect(written.envelope.payload).toMatchObject({ _tag: "Step", sequence: 7 })
+        expect(JSON.parse(written.envelope.payloadJson)).toEqual(written.envelope.payload)
+      })
+    ))
+}

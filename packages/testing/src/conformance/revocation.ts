@@ -1,0 +1,93 @@
+/**
+ * Rule 12: once a partition is being taken away no handler of it begins any more.
+ *
+ * @since 0.1.0
+ */
+import { EventBus, FailurePolicy, Transport } from "@effect-eventbus/core"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { expect } from "vitest"
+import { eventually } from "../Eventually.js"
+import { inBus, newTopic, Step, type Subject, test } from "./Bench.js"
+
+/** What happens to lanes while their partitions are taken away. */
+class Revocations {
+  readonly revoked = new Set<string>()
+  /** How long the lanes took to close, in ms. */
+  readonly took: Array<number> = []
+
+  readonly layer = (inner: Subject["layer"]): Subject["layer"] =>
+    Layer.provide(Layer.effect(Transport.Transport, Effect.map(Transport.Transport, this.watched)), inner)
+
+  private readonly watched = (inner: Transport.Service): Transport.Service => ({
+    ...inner,
+    subscribe: (request, consumer) =>
+      inner.subscribe(request, {
+        assigned: (assignment) => {
+          const lane = consumer.assigned(assignment)
+          return {
+            offer: (messages) => lane.offer(messages),
+            close: (options) =>
+              Effect.gen(this, function*() {
+                if (options.finishQueued) return yield* lane.close(options)
+                const since = yield* Clock.currentTimeMillis
+                this.revoked.add(`${assignment.partition}/${assignment.epoch}`)
+                const report = yield* lane.close(options)
+                this.took.push((yield* Clock.currentTimeMillis) - since)
+                return report
+              })
+          }
+        }
+      })
+  })
+}
+
+/**
+ * @since 0.1.0
+ * @category rules
+ */
+export const revocation = (subject: Subject): void => {
+  for (const concurrency of [1, undefined]) {
+    test(`rule 12: no handler of a partition begins once it is taken away, with concurrency ${concurrency ?? "unbounded"}`, () => {
+      const revocations = new Revocations()
+      return inBus(
+        revocations.layer(subject.layer),
+        Effect.gen(function*() {
+          const bus = yield* EventBus.EventBus
+          const topic = newTopic("revoked", 4)
+          const late: Array<string> = []
+          let started = 0
+          const receipts = yield* bus.publishAll(
+            topic,
+            Array.from({ length: 400 }, (_, i) => ({
+              aggregateId: `order-${i % 40}`,
+              payload: new Step({ sequence: i, fails: 0, dies: 0, takes: 0 })
+            }))
+          )
+          const partitions = new Set(receipts.map(({ partition }) => partition)).size
+          yield* bus.subscribe(topic, (_, { epoch, partition }) =>
+            Effect.suspend(() => {
+              started++
+              if (revocations.revoked.has(`${partition}/${epoch}`)) late.push(`${partition}/${epoch}`)
+              return Effect.sleep(150)
+            }), { onExhausted: FailurePolicy.drop, concurrency })
+          yield* eventually("handlers run", () => started > 2)
+          yield* inBus(
+            subject.layer,
+            Effect.gen(function*() {
+              const other = yield* EventBus.EventBus
+              yield* other.subscribe(topic, () => Effect.sleep(150), { onExhausted: FailurePolicy.drop, concurrency })
+              if (partitions > 1) yield* eventually("a partition moves", () => revocations.took.length > 0)
+            }),
+            { closeDeadline: "0 millis" }
+          )
+          expect(late).toEqual([])
+          // One handler of 150 ms for each lane may be in hand, and nothing waits behind it.
+          expect(Math.max(0, ...revocations.took)).toBeLessThan(2_000)
+        }),
+        { closeDeadline: "0 millis" }
+      )
+    })
+  }
+}
