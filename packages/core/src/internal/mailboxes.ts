@@ -142,7 +142,8 @@ export class AddressBook {
   }
 
   slots(): ReadonlyArray<Slot> {
-    return Array.from(new Set(Array.from(this.mailboxes.values(), ({ slot }) => slot)))
+    const slots = Array.from(this.mailboxes.values(), ({ slot }) => slot)
+    return this.isShared ? Array.from(new Set(slots)) : slots
   }
 
   /** A mailbox has become empty. That of an actor of its own is kept as long as the actor lives. */
