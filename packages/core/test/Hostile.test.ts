@@ -1,6 +1,6 @@
 import { EventBus, EventBusConfig, MemoryTransport, Observer, Strategy, Supervisor } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Logger, Schedule, TestClock } from "effect"
+import { Deferred, Effect, Fiber, Layer, Logger, Schedule, TestClock } from "effect"
 import type { Flight, Subscriber } from "../src/internal/flight.js"
 import { Home } from "../src/internal/home.js"
 import { Mailboxes } from "../src/internal/mailboxes.js"
@@ -134,3 +134,23 @@ for (
       }))
   })
 }
+
+describe("closing", () => {
+  it.scoped("ends also when an uninterruptible handler closes its own subscription", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const closing = yield* Deferred.make<Effect.Effect<unknown>>()
+      let started = 0
+      const subscription = yield* bus.subscribe(Orders, () =>
+        Effect.fail(new Bad({})).pipe(
+          Effect.tapError(() => Effect.sync(() => started++)),
+          Effect.onError(() => Effect.flatten(Deferred.await(closing)))
+        ), dropping)
+      yield* Deferred.succeed(closing, subscription.close)
+      yield* bus.publish(Orders, placed("a", 0))
+      yield* eventually("it runs", () => started === 1)
+      yield* settle
+      yield* TestClock.adjust("30 seconds")
+      yield* eventually("it is closed", () => bus.find("orders")._tag === "None")
+    }).pipe(provideBus()), 10_000)
+})

@@ -1,7 +1,6 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Exit from "effect/Exit"
 import type { Delivery } from "../Delivery.js"
 import { type DecodeError, HandlerTimeout, type UnknownEventType } from "../EventBusError.js"
 import type { CommonOptions } from "../Subscription.js"
@@ -104,13 +103,16 @@ const limited = <E>(run: Run<E>, timeout: Duration.Duration): Run<E | HandlerTim
 const permitted = <E>(run: Run<E>): Run<E> => (flight) => {
   const share = flight.carrier.permits!
   let wake: (() => void) | undefined
+  let isTaken = false
   const waiter = new Waiter(() => wake!())
   const acquire = Effect.async<void>((resume) => {
     wake = () => resume(Effect.void)
-    if (share.take(1, waiter)) return resume(Effect.void)
+    isTaken = share.take(1, waiter)
+    if (isTaken) return resume(Effect.void)
     flight.wait()
   }).pipe(
-    Effect.onExit((exit) => Exit.isFailure(exit) ? Effect.sync(() => share.cancel(waiter)) : Effect.void)
+    // An interruption may arrive between the two.
+    Effect.onError(() => Effect.sync(() => isTaken ? share.give(1) : share.cancel(waiter)))
   )
   return Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(restore(acquire), () => {

@@ -29,6 +29,15 @@ export interface Host {
 /** The slot that the fiber, or the fiber that forked it, belongs to. */
 const currentHost: FiberRef.FiberRef<Host | undefined> = FiberRef.unsafeMake<Host | undefined>(undefined)
 
+/**
+ * Waits for something that may itself wait for the handler that asks. There it can be interrupted also from within a finalizer, which
+ * would otherwise wait for itself for ever.
+ *
+ * @internal
+ */
+export const awaitFromAnywhere = <A, E>(wait: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.flatMap(FiberRef.get(currentHost), (host) => host === undefined ? wait : Effect.interruptible(wait))
+
 const ofAttempt = <A>(use: (scope: Scope.CloseableScope) => Effect.Effect<A>): Effect.Effect<A> =>
   Effect.flatMap(FiberRef.get(currentHost), (host) => {
     if (host?.scope !== undefined) return use(host.scope)

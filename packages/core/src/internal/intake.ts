@@ -219,7 +219,9 @@ export class Intake implements Lane, Carrier {
       this.interrupt(() => true)
       yield* this.quiet.wait
       for (const flight of this.stage?.drain() ?? []) flight.giveBack()
-      for (const flight of this.settings.mailboxes.queued((flight) => flight.carrier === this)) flight.giveBack()
+      if (this.unfinished > 0) {
+        for (const flight of this.settings.mailboxes.queued((flight) => flight.carrier === this)) flight.giveBack()
+      }
       this.drained.changed()
       this.bytes.end()
       this.permits?.end()
@@ -239,6 +241,8 @@ export class Intake implements Lane, Carrier {
   }
 
   private interrupt(which: (flight: Flight) => boolean): void {
+    // It looks at all slots of the subscription, and lanes close by the hundred.
+    if (this.inHand === 0) return
     this.settings.mailboxes.interrupt((flight) => flight.carrier === this && which(flight))
   }
 

@@ -145,7 +145,8 @@ export class AddressBook {
   }
 
   slots(): ReadonlyArray<Slot> {
-    return Array.from(new Set(Array.from(this.mailboxes.values(), ({ slot }) => slot)))
+    const slots = Array.from(this.mailboxes.values(), ({ slot }) => slot)
+    return this.isShared ? Array.from(new Set(slots)) : slots
   }
 
   /** A mailbox has become empty. With an actor per aggregate the mailbox is kept as long as its actor lives. */

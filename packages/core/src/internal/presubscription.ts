@@ -7,6 +7,7 @@ import type * as EventBusConfig from "../EventBusConfig.js"
 import type { SubscribeError } from "../EventBusError.js"
 import type { Presubscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
+import { awaitFromAnywhere } from "./home.js"
 import { WaitingLane, type WaitingState } from "./waitingLane.js"
 
 /** @internal */
@@ -124,15 +125,15 @@ export class Presubscribed implements WaitingState {
         Effect.ensuring(onClosed),
         Effect.asVoid
       )
-      const close = this.close = Effect.suspend(() => {
-        if (this.isClosing) return Deferred.await(closed)
+      const beginClosing = Effect.suspend(() => {
+        if (this.isClosing) return Effect.void
         this.isClosing = true
-        // In a fiber of its own: the caller may be a handler that closing waits for.
-        return Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)).pipe(
-          Effect.forkDaemon,
-          Effect.zipRight(Deferred.await(closed))
-        )
+        // In a fiber of its own: whoever closes may be a handler that closing waits for.
+        return Effect.forkDaemon(Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)))
       })
+      const close = this.close = Effect.uninterruptibleMask((restore) =>
+        Effect.zipRight(beginClosing, restore(awaitFromAnywhere(Deferred.await(closed))))
+      )
       yield* Effect.addFinalizer(() => close)
       return {
         topic: topic.name,

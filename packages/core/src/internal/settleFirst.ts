@@ -99,12 +99,12 @@ export class SettleFirst implements Stage {
     })
   )
 
-  private readonly settleSome: Effect.Effect<void> = Effect.suspend(() => {
+  private readonly settleSome: Effect.Effect<void> = Effect.uninterruptibleMask((restore) => {
     this.mayGoOn.unsafeClose()
     const count = this.waiting.length === 0 ? 0 : this.ahead.takeUpTo(this.waiting.length, this.waiter)
-    if (count === 0) return this.goesOn ? this.mayGoOn.await : Effect.void
-    return this.settle(this.waiting.slice(0, count)).pipe(
-      // On every exit, an interruption included, the room that was taken is used or given back.
+    if (count === 0) return this.goesOn ? restore(this.mayGoOn.await) : Effect.void
+    return restore(this.settle(this.waiting.slice(0, count))).pipe(
+      // Whatever happens, an interruption included: the room that was taken is used or given back.
       Effect.onExit((exit) =>
         Effect.sync(() => {
           if (Exit.isFailure(exit)) return this.ahead.give(count)
@@ -119,7 +119,7 @@ export class SettleFirst implements Stage {
             this.close(false)
             this.intake.breakOff()
           }),
-        onSuccess: () => this.dispatch
+        onSuccess: () => restore(this.dispatch)
       })
     )
   })

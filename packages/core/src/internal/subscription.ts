@@ -25,7 +25,7 @@ import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
 import { describeCause } from "./describeCause.js"
 import type { Behaviour, Subscriber } from "./flight.js"
-import { Home } from "./home.js"
+import { awaitFromAnywhere, Home } from "./home.js"
 import { Intake, type IntakeSettings } from "./intake.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
@@ -210,15 +210,15 @@ export const make = <E, R>(
         )
       )
 
-      const close = Effect.suspend(() => {
-        if (closing) return Deferred.await(closed)
+      const beginClosing = Effect.suspend(() => {
+        if (closing) return Effect.void
         closing = true
-        // In a fiber of its own: the caller may be interrupted, or may be a handler that closing waits for. The scope waits for it.
-        return Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)).pipe(
-          Effect.forkDaemon,
-          Effect.zipRight(Deferred.await(closed))
-        )
+        // In a fiber of its own: whoever closes may be interrupted, and may be a handler that closing waits for. The scope waits.
+        return Effect.forkDaemon(Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)))
       })
+      const close = Effect.uninterruptibleMask((restore) =>
+        Effect.zipRight(beginClosing, restore(awaitFromAnywhere(Deferred.await(closed))))
+      )
       yield* Effect.addFinalizer(() => close)
 
       return {
