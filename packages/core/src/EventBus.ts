@@ -153,6 +153,8 @@ export interface Service {
       options?: Replay.Options
     ): Effect.Effect<Replay.Report, Replay.ReplayFailed<E> | Replay.ReplayError, Exclude<R, Scope.Scope>>
   }
+  /** The running subscriptions of this bus, those of layers included: what they are, their `stats`, `failures` and `close`. */
+  readonly subscriptions: Effect.Effect<ReadonlyArray<AnySubscription>>
   /** The running subscription of a topic and group (default: the configured one) in this bus, if there is one. Takes no lock. */
   readonly find: (
     topic: string,
@@ -189,6 +191,9 @@ export const make = Effect.gen(function*() {
   const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
   const publishOptions = { timeout: config.publishTimeout }
+  /** Nothing more is subscribed or replayed. */
+  let isClosing = false
+  /** Nothing is published any more: handlers publish until the mailboxes are worked off. */
   let isClosed = false
   const closing = yield* Effect.makeLatch(false)
   let replays = 0
@@ -262,7 +267,7 @@ export const make = Effect.gen(function*() {
 
   const register = (topic: string, group: string) =>
     Effect.suspend((): Effect.Effect<Entry, BusClosed | AlreadySubscribed> => {
-      if (isClosed) return new BusClosed({ topic })
+      if (isClosing) return new BusClosed({ topic })
       const entry = registry.add(topic, group)
       return entry === undefined ? new AlreadySubscribed({ topic, group }) : Effect.succeed(entry)
     })
@@ -306,7 +311,7 @@ export const make = Effect.gen(function*() {
         handler,
         options
       )
-      if (isClosed) return yield* Effect.zipRight(subscription.close, new BusClosed({ topic: topic.name }))
+      if (isClosing) return yield* Effect.zipRight(subscription.close, new BusClosed({ topic: topic.name }))
       if (former?.isClosing === true) return yield* Effect.zipRight(subscription.close, gone(topic, entry.group))
       entry.subscription = subscription
       return subscription
@@ -329,7 +334,7 @@ export const make = Effect.gen(function*() {
 
   const presubscribe = (topic: AnyTopic, options: PresubscriptionOptions = {}) =>
     Effect.gen(function*() {
-      if (isClosed) return yield* new BusClosed({ topic: topic.name })
+      if (isClosing) return yield* new BusClosed({ topic: topic.name })
       yield* provided.check(topic.name)
       const { startFrom = "earliest", withoutHandler = "hold" } = options
       const issues = Checks.issuesOf({ group: options.group })
@@ -357,7 +362,7 @@ export const make = Effect.gen(function*() {
         Effect.sync(() => presubscribed.set(key, former)),
         () =>
           Effect.tap(former.join, ({ close }) =>
-            isClosed ? Effect.zipRight(close, new BusClosed({ topic: topic.name })) : Effect.void),
+            isClosing ? Effect.zipRight(close, new BusClosed({ topic: topic.name })) : Effect.void),
         // A pre-subscription keeps its place until it is closed. One that could not be made gives it back.
         (_, exit) => {
           if (Exit.isFailure(exit)) {
@@ -373,7 +378,7 @@ export const make = Effect.gen(function*() {
 
   const replay = <E, R>(topic: AnyTopic, handler: AnyHandler<E, R>, options: Replay.Options = {}) =>
     Effect.suspend(() => {
-      if (isClosed) return new BusClosed({ topic: topic.name })
+      if (isClosing) return new BusClosed({ topic: topic.name })
       const issues = [...Checks.issuesOf(options), ...Checks.replayIssuesOf(options)]
       if (issues.length > 0) return new InvalidConfiguration({ topic: topic.name, issues })
       const running = Effect.acquireUseRelease(
@@ -401,7 +406,7 @@ export const make = Effect.gen(function*() {
   yield* Effect.addFinalizer(() => mailboxes.shutdown)
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
-      isClosed = true
+      isClosing = true
       return Effect.zipRight(
         closing.open,
         Effect.all([
@@ -409,7 +414,7 @@ export const make = Effect.gen(function*() {
           Effect.forEach(registry.all(), (subscription) => subscription.close, { concurrency: "unbounded" }),
           noReplays.wait
         ], { concurrency: "unbounded", discard: true })
-      )
+      ).pipe(Effect.ensuring(Effect.sync(() => isClosed = true)))
     })
   )
 
@@ -420,6 +425,7 @@ export const make = Effect.gen(function*() {
     subscribe: subscribe as unknown as Service["subscribe"],
     presubscribe: presubscribe as Service["presubscribe"],
     replay: replay as Service["replay"],
+    subscriptions: Effect.sync(() => registry.all()),
     find: (topic, group) => Option.fromNullable(registry.find(topic, group ?? config.group))
   })
 })

@@ -5,6 +5,7 @@ import type { Assignment, IncomingMessage, Lane, LaneReport } from "../Transport
 import { Condition } from "./condition.js"
 import { type Carrier, Flight, type Subscriber } from "./flight.js"
 import type { Incoming } from "./incoming.js"
+import * as Logging from "./logging.js"
 import type { AddressBook } from "./mailboxes.js"
 import { Pace } from "./pace.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
@@ -64,6 +65,7 @@ export class Intake implements Lane, Carrier {
   private lost = 0
   private refused = false
   private closing = false
+  private isRevoked = false
   /** No handler of this lane begins any more. */
   private dropping = false
   /** A flight that found no room in its mailbox. It is offered again before all others. */
@@ -217,7 +219,7 @@ export class Intake implements Lane, Carrier {
       }
       if (this.stage !== undefined) yield* this.stage.stop
       this.interrupt(() => true)
-      yield* this.quiet.wait
+      yield* this.quietAtLast
       for (const flight of this.stage?.drain() ?? []) flight.giveBack()
       if (this.unfinished > 0) {
         for (const flight of this.settings.mailboxes.queued((flight) => flight.carrier === this)) flight.giveBack()
@@ -225,9 +227,39 @@ export class Intake implements Lane, Carrier {
       this.drained.changed()
       this.bytes.end()
       this.permits?.end()
-      this.tell("Revoked")
+      this.revoked()
+      if (!options.finishQueued && this.lost > 0) yield* this.warnOfLoss
       return { unfinished: this.left, lost: this.lost }
     })
+  }
+
+  /** Waits until no handler runs, and names those that can't be interrupted. */
+  private get quietAtLast(): Effect.Effect<void> {
+    const warn = Effect.suspend(() => {
+      const running = this.settings.mailboxes.inHand((flight) => flight.carrier === this)
+      const names = running.slice(0, 5).map(({ aggregateId, offset }) => aggregateId ?? `offset ${offset}`).join(", ")
+      const { partition, topic } = this.assignment
+      return Logging.warning(
+        `${running.length} handlers of ${topic}[${partition}] were interrupted 10 s ago and go on, so closing waits for them: ${names}`
+      )
+    })
+    return this.inHand === 0 ? Effect.void : Effect.scoped(
+      Effect.zipRight(Effect.forkScoped(Effect.interruptible(Effect.delay(warn, "10 seconds"))), this.quiet.wait)
+    )
+  }
+
+  /** What a rebalance loses is in no report of closing. */
+  private get warnOfLoss(): Effect.Effect<void> {
+    const { partition, topic } = this.assignment
+    return Logging.warning(
+      `${topic}[${partition}] was taken away: ${this.lost} messages were settled before and are lost, because their handlers had not begun`
+    )
+  }
+
+  private revoked(): void {
+    if (this.isRevoked) return
+    this.isRevoked = true
+    this.tell("Revoked")
   }
 
   /** Nothing is left except held flights and the flights behind them. None of these would finish before the deadline. */

@@ -139,6 +139,13 @@ export class AddressBook {
     return this.slots().flatMap((slot) => slot.waiting().filter((task) => which(task as Flight)) as Array<Flight>)
   }
 
+  /** The flights that slots have in hand. */
+  inHand(which: (flight: Flight) => boolean): ReadonlyArray<Flight> {
+    return this.slots().flatMap(({ taskInHand }) =>
+      taskInHand !== undefined && which(taskInHand as Flight) ? [taskInHand as Flight] : []
+    )
+  }
+
   /** How many actors of this subscription live. */
   live(): number {
     return this.isShared ? this.slots().length : this.mailboxes.size

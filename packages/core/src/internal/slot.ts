@@ -181,6 +181,10 @@ export class Slot implements Host, Mortal {
   }
 
   /** The tasks in the mailbox that are not in hand. */
+  get taskInHand(): Task | undefined {
+    return this.inHand ? this.current() : undefined
+  }
+
   waiting(): ReadonlyArray<Task> {
     return this.tasks.slice(this.inHand ? this.next + 1 : this.next) as ReadonlyArray<Task>
   }
