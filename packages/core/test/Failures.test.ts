@@ -37,6 +37,50 @@ describe("a failing envelope handler", () => {
       expect(attempts).toEqual([1, 2, 3])
     }).pipe(provideBus()))
 
+  it.scoped("is given up when its retry schedule throws, and not run again and again", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const seen = recorder((n) => n === 0 ? new Bad({}) : Effect.void)
+      const broken = Schedule.recurs(5).pipe(Schedule.map(() => {
+        throw new Error("a broken schedule")
+      }))
+      const subscription = yield* bus.subscribe(Orders, seen.handler, { ...dropping, retry: broken })
+      yield* bus.publishAll(Orders, [placed("a", 0), placed("a", 1)])
+      yield* eventually("the follower is handled", () => seen.ended.length === 1)
+      expect(seen.started).toEqual([0, 1])
+      expect(yield* subscription.stats).toMatchObject({ handled: 1, dropped: 1, retried: 0, restarted: 0 })
+    }).pipe(provideBus()))
+
+  it.scoped("holds the next attempt until a promise that is told of the timeout has ended", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const log: Array<string> = []
+      const work = (n: number, attempt: number) =>
+        Effect.tryPromise({
+          try: (signal) =>
+            new Promise<void>((resolve, reject) => {
+              log.push(`start ${n}.${attempt}`)
+              if (n > 0 || attempt > 1) return resolve()
+              // What a client that knows `AbortSignal` does.
+              signal.addEventListener("abort", () => {
+                log.push(`aborted ${n}.${attempt}`)
+                reject(new Error("aborted"))
+              })
+            }),
+          catch: () => new Bad({})
+        })
+      yield* bus.subscribe(Orders, (event, { attempt }) => work("n" in event ? event.n : -1, attempt), {
+        ...dropping,
+        handlerTimeout: "1 seconds",
+        retry: Schedule.recurs(1)
+      })
+      yield* bus.publishAll(Orders, [placed("a", 0), placed("a", 1)])
+      yield* eventually("it has begun", () => log.length === 1)
+      yield* TestClock.adjust("1 seconds")
+      yield* eventually("both are handled", () => log.length === 4)
+      expect(log).toEqual(["start 0.1", "aborted 0.1", "start 0.2", "start 1.1"])
+    }).pipe(provideBus()))
+
   it.scoped("leaves nothing on its fiber's stack, however often it is tried", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import { describe } from "vitest"
-import type { Subject } from "./conformance/Bench.js"
+import { type Subject, withStrategy } from "./conformance/Bench.js"
 import { bounds } from "./conformance/bounds.js"
 import { failures } from "./conformance/failures.js"
 import { fairness } from "./conformance/fairness.js"
@@ -31,7 +31,8 @@ export type {
  * @since 0.1.0
  * @category suites
  */
-export const suite = (subject: Subject): void => {
+export const suite = (given: Subject): void => {
+  const subject = withStrategy(given)
   describe(`the delivery contract on ${subject.name}`, () => {
     order(subject)
     keysOrder(subject)

@@ -9,6 +9,7 @@ import { EnvelopeFailure } from "../Failure.js"
 import type { DeadLetter, FailurePolicy, OnError, UnknownTypePolicy } from "../FailurePolicy.js"
 import type { TopicSpec } from "../Transport.js"
 import { gone, type Handler } from "./attempt.js"
+import { describeCause } from "./describeCause.js"
 import type { Behaviour, Flight } from "./flight.js"
 import { endScope, type Host } from "./home.js"
 import * as UserCode from "./userCode.js"
@@ -84,8 +85,14 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     if (!flight.goesOn()) return Effect.void
     return Effect.flatMap(retryDriver(flight), (driver) => {
       flight.wait()
-      return Effect.flatMap(Effect.isSuccess(driver.next(error)), (goesOn) => {
-        if (!goesOn) return giveUp(flight, host, cause, settings.onExhausted)
+      // A schedule that throws has ended, too: the handler must not run again and again because of it.
+      return Effect.flatMap(Effect.exit(driver.next(error)), (next) => {
+        if (Exit.isFailure(next)) {
+          const given = giveUp(flight, host, cause, settings.onExhausted)
+          return Cause.isDie(next.cause)
+            ? Effect.zipRight(Effect.logError(`The retry schedule died: ${describeCause(next.cause)}`), given)
+            : given
+        }
         return flight.begin() ? attempt(flight, host) : Effect.void
       })
     })

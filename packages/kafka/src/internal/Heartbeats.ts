@@ -4,16 +4,28 @@
  * are given up here first.
  */
 import * as Effect from "effect/Effect"
+import type { Settings } from "../KafkaConfig.js"
 import type { KafkaFailure } from "./Client.js"
 import type { Coordinator, Refused } from "./Coordinator.js"
-import type { MembershipOptions } from "./Membership.js"
+import type { GroupDriver } from "./Driver.js"
+import type { Lasting } from "./Lasting.js"
 
-export interface HeartbeatsOptions extends
-  Pick<
-    MembershipOptions,
-    "driver" | "fenceAfterMs" | "isRefusing" | "lasting" | "lost" | "owned" | "settings"
-  >
-{
+/** What staying in the group needs. */
+export interface Staying {
+  readonly driver: GroupDriver
+  readonly settings: Pick<Settings, "sessionTimeout" | "rebalanceTimeout" | "heartbeatInterval" | "requestTimeout">
+  readonly lasting: Lasting
+  /** Without a heartbeat for so long, the partitions are given up before the group gives them to others. */
+  readonly fenceAfterMs: number
+  /** The partitions it has. */
+  readonly owned: () => ReadonlyArray<number>
+  /** One of them starts nothing any more, because there was no heartbeat for too long: it has to be given up. */
+  readonly isRefusing: () => boolean
+  /** The group is about to give the partitions to others, in so many milliseconds at the earliest; at 0 it may have done so. */
+  readonly lost: (why: string, leftMs: number) => Effect.Effect<void>
+}
+
+export interface HeartbeatsOptions extends Staying {
   readonly coordinator: Coordinator
   readonly now: () => number
   readonly withinMs: number

@@ -11,42 +11,29 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
-import type { Settings } from "../KafkaConfig.js"
 import type { Assignments, Member } from "./Assignor.js"
 import { KafkaFailure } from "./Client.js"
 import type { Refused } from "./Coordinator.js"
 import * as Coordinator from "./Coordinator.js"
-import type { CommitRequest, CommittedOffset, Description, GroupDriver } from "./Driver.js"
+import type { CommitRequest, CommittedOffset, Description } from "./Driver.js"
 import * as GroupProtocol from "./groupProtocol.js"
 import * as GroupState from "./GroupState.js"
 import * as Heartbeats from "./Heartbeats.js"
 import { meaningOf } from "./Heartbeats.js"
-import type { Lasting } from "./Lasting.js"
 import { monotonic } from "./monotonic.js"
 import { Signal } from "./Signal.js"
 import { errorType } from "./Wire.js"
 
-export interface MembershipOptions {
-  readonly driver: GroupDriver
-  readonly settings: Pick<Settings, "sessionTimeout" | "rebalanceTimeout" | "heartbeatInterval" | "requestTimeout">
-  readonly lasting: Lasting
+export interface MembershipOptions extends Heartbeats.Staying {
   readonly topic: string
   /** The group keeps its place when it ends, for whoever comes with its instance id. */
   readonly isStatic: boolean
-  /** Without a heartbeat for so long, the partitions are given up before the group gives them to others. */
-  readonly fenceAfterMs: number
-  /** The partitions it has. */
-  readonly owned: () => ReadonlyArray<number>
-  /** One of them starts nothing any more, because there was no heartbeat for too long: it has to be given up. */
-  readonly isRefusing: () => boolean
   /** Who gets what; asked of the leader only. */
   readonly plan: (members: ReadonlyArray<Member>) => Effect.Effect<Assignments, KafkaFailure>
   /** Lets go of what it doesn't have any more, and begins with what is new; `true` when it let go of something. */
   readonly apply: (partitions: ReadonlyArray<number>, generation: number) => Effect.Effect<boolean, KafkaFailure>
   /** Waits until what was lost has ended here, as long as the session may last: no other can have it before. */
   readonly ended: Effect.Effect<void>
-  /** The group is about to give the partitions to others, in so many milliseconds at the earliest; at 0 it may have done so. */
-  readonly lost: (why: string, leftMs: number) => Effect.Effect<void>
 }
 
 export interface Membership {

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { EventBus, EventBusConfig, FailurePolicy, Topic, type Transport } from "@effect-eventbus/core"
+import { EventBus, EventBusConfig, FailurePolicy, Strategy, Topic, type Transport } from "@effect-eventbus/core"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -26,6 +26,25 @@ export interface Subject {
   readonly strict: Layer.Layer<Transport.Transport, unknown>
   /** Whether the messages at the broker are in the memory of this process. */
   readonly inProcess?: boolean | undefined
+  /** Which slot handles an aggregate's messages. Default: each aggregate has an actor of its own. */
+  readonly strategy?: Strategy.Service | undefined
+}
+
+/**
+ * The subject with layers whose buses have its strategy.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withStrategy = (subject: Subject): Subject => {
+  const { layer, strategy, strict } = subject
+  if (strategy === undefined) return subject
+  // A bus takes its strategy from what is provided below it.
+  return {
+    ...subject,
+    layer: Layer.merge(layer, Strategy.layer(strategy)),
+    strict: Layer.merge(strict, Strategy.layer(strategy))
+  }
 }
 
 /**
