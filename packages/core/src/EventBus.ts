@@ -7,6 +7,7 @@
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -239,7 +240,24 @@ export const make = Effect.gen(function*() {
       only
     )
 
-  const send = (topic: AnyTopic, encoded: OutgoingMessage) => transport.publish(topic.spec, [encoded], publishOptions)
+  const send = (topic: AnyTopic, encoded: OutgoingMessage) => sendAll(topic.spec, [encoded])
+
+  const { event } = observer
+  const sendAll: (topic: TopicSpec, messages: ReadonlyArray<OutgoingMessage>) => ReturnType<typeof transport.publish> =
+    event === undefined
+      ? (topic, messages) => transport.publish(topic, messages, publishOptions)
+      : (topic, messages) =>
+        Effect.map(Effect.timed(transport.publish(topic, messages, publishOptions)), ([duration, results]) => {
+          const failed = results.filter(Either.isLeft).length
+          event({
+            _tag: "Published",
+            topic: topic.name,
+            succeeded: results.length - failed,
+            failed,
+            duration: Duration.toMillis(duration)
+          })
+          return results
+        })
 
   const publishAll = (topic: AnyTopic, messages: ReadonlyArray<AnyMessage>) =>
     Effect.suspend(() => {
@@ -259,7 +277,7 @@ export const make = Effect.gen(function*() {
   ): Effect.Effect<ReadonlyArray<Either.Either<Receipt, PublishError>>> => {
     const valid = prepared.flatMap((one) => Either.isRight(one) ? [one.right] : [])
     if (valid.length === 0) return Effect.succeed(prepared as ReadonlyArray<Either.Either<never, PublishError>>)
-    return Effect.map(transport.publish(topic, valid, publishOptions), (results) => {
+    return Effect.map(sendAll(topic, valid), (results) => {
       let next = 0
       return prepared.map((one) => Either.isRight(one) ? results[next++]! : Either.left(one.left))
     })

@@ -80,7 +80,7 @@ export type Event =
   | {
     /** A bound has been reached, and something waits for room; or nothing waits any more. */
     readonly _tag: "Bound"
-    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "mailbox"
+    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished"
     /** The subscription, as `topic/group`. Undefined: a bound of the whole bus. */
     readonly subscription: string | undefined
     readonly isReached: boolean
@@ -106,21 +106,6 @@ export type Event =
     readonly failed: number
     /** How long it took, in milliseconds. */
     readonly duration: number
-  }
-  | {
-    /** The transport's connection changed. */
-    readonly _tag: "Connection"
-    readonly transport: string
-    readonly state: string
-  }
-  | {
-    /** The broker has confirmed that it need not deliver messages again. `position`: everything below it is settled. Undefined where messages are settled one by one. */
-    readonly _tag: "Settled"
-    readonly topic: string
-    readonly group: string
-    readonly partition: number
-    readonly messages: number
-    readonly position: number | undefined
   }
 
 /**

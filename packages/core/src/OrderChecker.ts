@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as Metric from "effect/Metric"
 import type { EnvelopeDelivery } from "./Delivery.js"
+import type * as Observer from "./Observer.js"
 import { fnv1a } from "./Partitioner.js"
 
 const shards = 256
@@ -136,3 +137,27 @@ export const observe = (checker: OrderChecker) =>
       handler(event, delivery)
     )
   })
+
+/**
+ * A checker as an observer of the bus: it sees each start of each handler of an aggregate, without a change to the handlers, and counts in
+ * the metrics `checked` and `violations`. Provide it with `Observer.layer`.
+ *
+ * @since 0.1.0
+ * @category observers
+ */
+export const observer = (checker: OrderChecker): Observer.Service => ({
+  transition: (flight) => {
+    const { aggregateId } = flight
+    if (flight.state !== "running" || aggregateId === undefined) return
+    checked.unsafeUpdate(1, [])
+    if (!checker.start({ ...positionOf(flight), aggregateId })) violations.unsafeUpdate(1, [])
+  }
+})
+
+const positionOf = ({ epoch, group, offset, partition, topic }: Observer.FlightView) => ({
+  epoch,
+  group,
+  offset,
+  partition,
+  topic
+})

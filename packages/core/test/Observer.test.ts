@@ -1,0 +1,53 @@
+import {
+  EventBus,
+  EventBusConfig,
+  FailurePolicy,
+  MemoryTransport,
+  Observer,
+  OrderChecker,
+  Topic
+} from "@effect-eventbus/core"
+import { expect, it } from "@effect/vitest"
+import { Effect, Layer, Schema } from "effect"
+import { eventually } from "./Eventually.js"
+
+const Orders = Topic.envelope("orders", Schema.TaggedStruct("Placed", { n: Schema.Number }))
+const events: Array<Observer.Event> = []
+const states: Array<string> = []
+const checker = OrderChecker.make()
+
+const BusLive = EventBus.layer.pipe(
+  Layer.provide(MemoryTransport.layer({ maxMessageBytes: 200 })),
+  Layer.provide(EventBusConfig.layer({ retryBase: "1 millis" })),
+  Layer.provide(Layer.merge(
+    Observer.layer(Observer.combine(
+      { event: (event) => void events.push(event) },
+      { transition: (flight) => void states.push(flight.state) },
+      OrderChecker.observer(checker)
+    )),
+    Layer.empty
+  ))
+)
+
+it.live("an observer sees what is published, what is assigned, and each state of a message", () =>
+  Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    yield* Effect.scoped(Effect.gen(function*() {
+      yield* bus.subscribe(Orders, ({ n }, { attempt }) => n === 1 && attempt === 1 ? Effect.fail("no") : Effect.void, {
+        onExhausted: FailurePolicy.drop
+      })
+      const [only] = yield* bus.subscriptions
+      expect([only?.topic, only?.group]).toEqual(["orders", "group"])
+      yield* bus.publish(Orders, { aggregateId: "a", payload: { _tag: "Placed", n: 1 } })
+      yield* Effect.flip(bus.publish(Orders, { aggregateId: "a".repeat(200), payload: { _tag: "Placed", n: 2 } }))
+      yield* eventually("it is handled", () => states.includes("ended"))
+    }))
+    expect(states).toEqual(["queued", "running", "waiting", "running", "ended"])
+    const published = events.flatMap((event) => event._tag === "Published" ? [[event.succeeded, event.failed]] : [])
+    expect(published).toEqual([[1, 0], [0, 1]])
+    const count = (tag: string) => events.filter(({ _tag }) => _tag === tag).length
+    expect([count("Assigned"), count("Revoked")]).toEqual([4, 4])
+    // The order checker remembers the one aggregate that was started.
+    expect(checker.size()).toBe(1)
+    expect(yield* bus.subscriptions).toEqual([])
+  }).pipe(Effect.provide(BusLive)))
