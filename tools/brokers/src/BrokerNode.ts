@@ -150,7 +150,8 @@ export const make = (options: Options): Effect.Effect<BrokerNode, never, Scope.S
           // A suspended process would never see SIGTERM.
           : current.signal("SIGTERM").pipe(
             Effect.zipRight(options.container === undefined ? current.signal("SIGCONT") : Effect.void),
-            Effect.zipRight(wait),
+            // In a finalizer nothing else can be interrupted, and the time limit would wait for a broker that takes its time.
+            Effect.zipRight(Effect.interruptible(wait)),
             Effect.timeoutTo({ duration: patience, onSuccess: () => Effect.void, onTimeout: () => kill }),
             Effect.flatten
           )

@@ -37,7 +37,11 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
   const attempt = (flight: Flight, host: Host): Effect.Effect<void> =>
     Effect.matchCauseEffect(settings.handler.run(flight), {
       onFailure: (cause) => after(flight, host, Exit.failCause(cause)),
-      onSuccess: (value) => after(flight, host, Exit.succeed(value))
+      onSuccess: (value) => {
+        if (host.scope !== undefined) return after(flight, host, Exit.succeed(value))
+        if (value !== gone) flight.end("handled")
+        return Effect.void
+      }
     })
 
   /** Closes the attempt's scope, and forgets what the attempt has set, before anything else follows. */

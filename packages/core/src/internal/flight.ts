@@ -156,7 +156,7 @@ export class Flight implements Observer.FlightView, Task {
   /** The handler's second argument: plain data, which does not change afterwards. */
   delivery(): Delivery | EnvelopeDelivery {
     const { aggregateId, attempt, carrier, envelope, message } = this
-    const delivery = {
+    const delivery: { -readonly [K in keyof Delivery]: Delivery[K] } & { envelope?: Envelope } = {
       topic: message.topic,
       partition: message.partition,
       offset: message.offset,
@@ -171,7 +171,8 @@ export class Flight implements Observer.FlightView, Task {
       timestamp: message.timestamp,
       value: message.value
     }
-    return envelope === undefined ? delivery : { ...delivery, envelope }
+    if (envelope !== undefined) delivery.envelope = envelope
+    return delivery
   }
 
   // ----- transitions
