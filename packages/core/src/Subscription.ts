@@ -11,7 +11,7 @@ import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import type { FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
-import type { Semantics, StartFrom, TopicSpec } from "./Transport.js"
+import type { Semantics, SourceStatus, StartFrom, TopicSpec } from "./Transport.js"
 
 /**
  * A running subscription. `F` is what it reports: `EnvelopeFailure<E>` or `PlainFailure<E>`, with the handler's typed failure.
@@ -28,6 +28,8 @@ export interface Subscription<out F> {
   readonly failures: Stream.Stream<F>
   /** What has been counted since the subscription began. */
   readonly stats: Effect.Effect<Stats>
+  /** How the transport sees it: its partitions, and what fails now. `undefined` on transports that can't tell. */
+  readonly status: Effect.Effect<SourceStatus | undefined>
   /**
    * Ends the subscription before its scope does: fetching stops, mailboxes are worked off within
    * `closeDeadline`, what is finished is settled, the group is left. Calling it again answers the same report.

@@ -144,7 +144,13 @@ describe.each(T.versions)("Streams on %s", (version) => {
       )
       assert.match(Either.getOrThrow(Either.flip(other)).message, /one group/)
       // Deleted from outside: it is made again, and what is in hand is not handed over twice.
-      yield* Effect.promise(() => jsm.consumers.delete(Subject.toStream(topic.name), durableOf(topic.name)))
+      // A server of 2.9 sometimes answers that a folder is not empty, because it writes the consumer's state meanwhile.
+      yield* T.waitUntil("the consumer is deleted", () =>
+        jsm.consumers.delete(Subject.toStream(topic.name), durableOf(topic.name)).catch((
+          error: { readonly message: string }
+        ) =>
+          /directory not empty/.test(error.message) ? false : Promise.reject(error)
+        ))
       yield* T.publish(service, topic, T.messages(50, 60))
       yield* T.waitUntil("the new ones came", () => consumer.taken.length >= 60)
       for (const message of [...consumer.unfinished.values()]) consumer.finish(message)

@@ -67,6 +67,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
   return {
     receive: (flight, host) => {
       // The former fiber died while it handled this message. This fiber only reports it.
+      if (flight.state === "ended") return Effect.void
       if (flight.lastCause !== undefined) return failed(flight, flight.lastCause as Cause.Cause<never>)
       if (!flight.begin()) return Effect.void
       if (flight.isTombstone) {

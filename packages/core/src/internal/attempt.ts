@@ -49,7 +49,9 @@ export const make = <E, R>(
       ? called(() => handle(flight.event as never, flight.delivery() as never))
       : Effect.flatMap(
         decoded<E>(flight, flight.decoding),
-        (event) => called(() => handle(event as never, flight.delivery() as never))
+        // The partition may be taken away while the Schema does its work.
+        (event) =>
+          flight.goesOn() ? called(() => handle(event as never, flight.delivery() as never)) : Effect.succeed(gone)
       )
   }
   const timed = options.handlerTimeout === undefined ? start : limited(start, Duration.decode(options.handlerTimeout))
@@ -94,7 +96,7 @@ const decoded = <E>(flight: Flight, decoding: NonNullable<Flight["decoding"]>): 
   })
 
 const limited = <E>(run: Run<E>, timeout: Duration.Duration): Run<E | HandlerTimeout> => (flight) =>
-  Effect.timeoutFail(Effect.suspend(() => run(flight)), {
+  Effect.timeoutFail(Effect.suspend(() => flight.goesOn() ? run(flight) : Effect.succeed(gone)), {
     duration: timeout,
     onTimeout: () => new HandlerTimeout({ position: flight.position, timeout })
   })

@@ -192,6 +192,7 @@ export class Flight implements Observer.FlightView, Task {
    * flight has ended.
    */
   begin(): boolean {
+    if (this.state === "ended") return false
     if (!this.carrier.mayBegin()) {
       this.giveBack()
       return false

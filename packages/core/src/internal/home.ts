@@ -76,7 +76,8 @@ export const endScope = (host: Host, exit: Exit.Exit<unknown, unknown>): Effect.
   const { scope } = host
   if (scope === undefined) return Effect.void
   host.scope = undefined
-  return Scope.close(scope, exit)
+  // An interruption between two finalizers would leave out the rest of them.
+  return Effect.uninterruptible(Scope.close(scope, exit))
 }
 
 /**

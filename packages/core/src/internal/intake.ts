@@ -48,6 +48,8 @@ export interface Stage {
   readonly left: (flight: Flight) => void
   /** The flights that have not gone through, which leave the stage. */
   readonly drain: () => ReadonlyArray<Flight>
+  /** The lane has ended, and its flights with it. */
+  readonly release: () => void
 }
 
 /**
@@ -226,6 +228,7 @@ export class Intake implements Lane, Carrier {
       }
       this.drained.changed()
       this.bytes.end()
+      this.stage?.release()
       this.permits?.end()
       this.revoked()
       if (!options.finishQueued && this.lost > 0) yield* this.warnOfLoss

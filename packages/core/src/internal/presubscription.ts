@@ -37,6 +37,7 @@ export class Presubscribed implements WaitingState {
   isClosing = false
   private readonly lanes = new Set<WaitingLane>()
   private attached: Transport.Consumer | undefined
+  private source: Transport.Source | undefined
   /** The handler's subscription is closing. */
   private isLeaving = false
   /** Completes when the group is joined. */
@@ -68,7 +69,9 @@ export class Presubscribed implements WaitingState {
           stop: Effect.sync(() => {
             this.isLeaving = true
             for (const lane of this.lanes) lane.leave()
-          })
+          }),
+          status: this.source?.status,
+          failed: this.source?.failed
         }
       }),
       () =>
@@ -111,6 +114,7 @@ export class Presubscribed implements WaitingState {
         Scope.extend(scope),
         Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
       )
+      this.source = source
       const closed = yield* Deferred.make<void>()
       const closeOnce = source.stop.pipe(
         Effect.zipRight(closeAttached),

@@ -1,9 +1,11 @@
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import { SettlementFailed } from "../EventBusError.js"
 import type { Assignment } from "../Transport.js"
+import { describeCause } from "./describeCause.js"
 import type { Flight } from "./flight.js"
 import type { Intake, Stage } from "./intake.js"
 import * as Logging from "./logging.js"
@@ -39,6 +41,8 @@ export class SettleFirst implements Stage {
   private isFinishing = false
   /** The deadline of closing is over. Flights that are lost now give back no room: more would be settled, and be lost as well. */
   private isOver = false
+  private withheld = 0
+  private isDispatching = false
   private readonly ahead: Share
   private readonly mayGoOn: Effect.Latch = Effect.unsafeMakeLatch(false)
   private readonly waiter = new Waiter(() => this.mayGoOn.unsafeOpen())
@@ -52,7 +56,7 @@ export class SettleFirst implements Stage {
     private readonly settings: Settings
   ) {
     this.ahead = settings.settledAhead.share()
-    this.pump = settings.fork(this.run)
+    this.pump = settings.fork(this.watched)
   }
 
   add(flight: Flight): void {
@@ -62,7 +66,15 @@ export class SettleFirst implements Stage {
   }
 
   left(): void {
-    if (!this.isOver) this.ahead.give(1)
+    if (this.isOver) this.withheld++
+    else this.ahead.give(1)
+  }
+
+  /** The lane has ended: the room of what it lost is free for the other lanes of its subscription. */
+  release(): void {
+    const count = this.withheld
+    this.withheld = 0
+    this.ahead.give(count)
   }
 
   close(finishes: boolean): void {
@@ -99,8 +111,28 @@ export class SettleFirst implements Stage {
     })
   )
 
+  /** A fault of ours must not leave a lane that takes messages and does nothing with them. */
+  private readonly watched: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.catchAllDefect(this.run, (defect) => {
+      const { partition, topic } = this.assignment
+      this.close(false)
+      this.intake.breakOff()
+      return Logging.error(
+        `Settling ${topic}[${partition}] died, and nothing more of it is handled here: ${
+          describeCause(Cause.die(defect))
+        }`
+      )
+    })
+  )
+
   private readonly settleSome: Effect.Effect<void> = Effect.uninterruptibleMask((restore) => {
     this.mayGoOn.unsafeClose()
+    // What is settled for a handler that may not begin would be lost.
+    if (this.waiting.length > 0 && !this.intake.mayBegin()) {
+      this.close(false)
+      this.intake.breakOff()
+      return Effect.void
+    }
     const count = this.waiting.length === 0 ? 0 : this.ahead.takeUpTo(this.waiting.length, this.waiter)
     if (count === 0) return this.goesOn ? restore(this.mayGoOn.await) : Effect.void
     return restore(this.settle(this.waiting.slice(0, count))).pipe(
@@ -137,13 +169,26 @@ export class SettleFirst implements Stage {
   /** Puts the settled flights into their mailboxes, and waits when a mailbox has no room. */
   private readonly dispatch: Effect.Effect<void> = Effect.async<void>((resume) => {
     const more = this.dispatchMore = (): void => {
-      for (let flight = this.undispatched[0]; flight !== undefined; flight = this.undispatched[0]) {
-        if (flight.state !== "ended" && !this.settings.mailboxes.offer(flight, this.forMailbox)) return
-        this.undispatched.shift()
+      // An offer that makes room for itself wakes its own waiter.
+      if (this.isDispatching) return
+      this.isDispatching = true
+      try {
+        if (!this.dispatchSome()) return
+      } finally {
+        this.isDispatching = false
       }
       this.dispatchMore = undefined
       resume(Effect.void)
     }
     more()
   })
+
+  /** `false`: a mailbox has no room. */
+  private dispatchSome(): boolean {
+    for (let flight = this.undispatched[0]; flight !== undefined; flight = this.undispatched[0]) {
+      if (flight.state !== "ended" && !this.settings.mailboxes.offer(flight, this.forMailbox)) return false
+      this.undispatched.shift()
+    }
+    return true
+  }
 }

@@ -288,6 +288,8 @@ export class Slot implements Host, Mortal {
     this.tasks[this.next++] = undefined
     this.restarts = undefined
     this.givingUp = undefined
+    // Before the slot is idle, and so may end: its mailbox must be known as empty by then.
+    task.left()
     if (this.next === this.tasks.length) {
       this.tasks.length = 0
       this.next = 0
@@ -296,7 +298,6 @@ export class Slot implements Host, Mortal {
       this.tasks.splice(0, this.next)
       this.next = 0
     }
-    task.left()
     if (this.waiters !== undefined) this.serve()
   }
 

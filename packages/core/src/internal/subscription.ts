@@ -184,6 +184,13 @@ export const make = <E, R>(
         )
       )
 
+      if (subscribed.failed !== undefined) {
+        const broken = Effect.catchAll(
+          subscribed.failed,
+          (error) => Logging.error(`Subscription ${name} has broken and handles nothing more: ${error.message}`)
+        )
+        run(Effect.interruptible(broken), { scope: slots })
+      }
       const closed = yield* Deferred.make<CloseReport>()
       let closing = false
       const closeOnce = Effect.gen(function*() {
@@ -225,6 +232,7 @@ export const make = <E, R>(
         topic: topic.name,
         group,
         failures: Stream.fromPubSub(failures),
+        status: subscribed.status ?? Effect.succeed(undefined),
         stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
         close
       }
