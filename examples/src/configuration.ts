@@ -11,8 +11,8 @@ const Document = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 const transportFrom = (yaml: string) =>
   Layer.unwrapEffect(Effect.gen(function*() {
     // Without pretty errors, no error quotes the document, which may hold secrets.
-    const text = yield* Effect.try(() => parse(yaml, { prettyErrors: false }) as unknown)
-    const file = yield* Schema.decodeUnknown(Document)(text ?? {})
+    const document = yield* Effect.try(() => parse(yaml, { prettyErrors: false }) as unknown)
+    const file = yield* Schema.decodeUnknown(Document)(document ?? {})
     const current = yield* Effect.configProviderWith(Effect.succeed)
     return TransportConfig.layer({ memory: MemoryTransport.driver, kafka: KafkaTransport.driver }, {
       provider: ConfigProvider.orElse(current, () => ConfigProvider.fromJson(file))

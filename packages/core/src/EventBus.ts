@@ -69,6 +69,10 @@ export class PublishAllFailed extends Data.TaggedError("PublishAllFailed")<{
   get failed(): number {
     return this.results.filter(Either.isLeft).length
   }
+  /** Whether trying again can help: only if it can for each message that failed. */
+  get isRetryable(): boolean {
+    return this.results.every((result) => Either.isRight(result) || result.left.isRetryable)
+  }
   override get message() {
     const first = this.results.find(Either.isLeft)
     return `${this.failed} of ${this.results.length} messages for topic "${this.topic}" were not published; the first: ${first?.left.message}`

@@ -173,8 +173,9 @@ export const byTag = (
 
 /**
  * A decision by the error itself: an error whose `isRetryable` is `false` gets `otherwise`, and all others are retried. The errors of
- * this library have that field. So a publish inside a handler is tried again after an outage, and a message that can never be published
- * is not. `BusClosed` is retried: the subscription is closing, and the message comes again elsewhere.
+ * this library have that field, except for `ReplayFailed`. So a publish inside a handler is tried again after an outage, and a message that
+ * can never be published is not. `BusClosed` is retried although its `isRetryable` is `false`: the subscription is closing, and the message
+ * comes again elsewhere.
  *
  * @since 0.1.0
  * @category decisions

@@ -94,12 +94,12 @@ export type Event =
     readonly epoch: number
   }
   | {
-    /** An actor was started again after a defect. */
+    /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. */
     readonly _tag: "Restarted"
     readonly flight: FlightView
   }
   | {
-    /** Messages were published, or not. */
+    /** Messages were published, or not. Dead letters do not count, nor does what was refused before it was sent. */
     readonly _tag: "Published"
     readonly topic: string
     readonly succeeded: number

@@ -419,6 +419,11 @@ describe("FailurePolicy", () => {
         { isRetryable: false }
       ]
     ) expect(decide(error)).toEqual(FailurePolicy.drop)
+    const failed = (...errors: ReadonlyArray<EventBusError.PublishError>) =>
+      new EventBus.PublishAllFailed({ topic, results: errors.map((error) => Either.left(error)) })
+    const outage = new EventBusError.PublishFailed({ topic, reason: "Timeout", outcome: "unknown" })
+    expect(decide(failed(outage, outage))).toEqual(FailurePolicy.retry)
+    expect(decide(failed(outage, new EventBusError.InvalidMessage({ topic, issue: "x" })))).toEqual(FailurePolicy.drop)
     const both = FailurePolicy.byTag(
       { Bad: FailurePolicy.drop },
       FailurePolicy.retryable(FailurePolicy.deadLetter("d"))

@@ -117,7 +117,8 @@ export const spec = {
   "kafka.batchMessages": ConfigSpec.integer({ default: "10000", description: "Messages of a partition's batch." }),
   "kafka.compression": ConfigSpec.literal("none", "gzip", "snappy", "lz4", "zstd")({
     default: "none",
-    description: "How batches are compressed; other than `gzip`, it needs a codec, which is given in code."
+    description:
+      "How batches are compressed. `gzip` is built in, and `zstd` from Node.js 22.15 on; the others need a codec, which is given in code."
   }),
   "kafka.deliveryTimeout": ConfigSpec.duration({
     default: "2 minutes",
