@@ -57,6 +57,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
     yield* Effect.addFinalizer(() => mailboxes.shutdown)
     const scope = yield* Effect.scope
     const run = Runtime.runFork(yield* Effect.runtime<never>())
+    const withheld: Array<() => void> = []
     const settledAhead = new Quota(options.maxSettledAhead ?? 100)
     const fork = (effect: Effect.Effect<void>) => run(effect, { scope })
     const settings = {
@@ -70,7 +71,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       settleFirst: make === "at-least-once"
         ? undefined
         : (intake: Intake, assignment: ScriptedAssignment | object) =>
-          new SettleFirst(intake, assignment as ScriptedAssignment, { mailboxes, settledAhead, fork })
+          new SettleFirst(intake, assignment as ScriptedAssignment, { mailboxes, settledAhead, withheld, fork })
     }
     const assign = (partition = 0) => {
       const assignment = new ScriptedAssignment(partition)

@@ -69,12 +69,13 @@ describe("an interruption between any two steps leaves nothing taken", () => {
       const assignment = new ScriptedAssignment()
       assignment.onSettle = () => Effect.never
       const mailboxes = { cancel: () => {} } as unknown as AddressBook
-      const intake = { breakOff: () => {} } as unknown as Intake
+      const intake = { breakOff: () => {}, mayBegin: () => true } as unknown as Intake
       interruptAfter(phase.steps, scheduler, () => {
         let fiber: ReturnType<typeof Effect.runFork>
         const stage = new SettleFirst(intake, assignment, {
           mailboxes,
           settledAhead: quota,
+          withheld: [],
           fork: (effect) => fiber = Effect.runFork(effect, { scheduler })
         })
         stage.add({ message: message("a"), settled: () => {} } as unknown as Flight)

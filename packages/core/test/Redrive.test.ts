@@ -6,23 +6,30 @@ import { eventually } from "./Eventually.js"
 import { Bad, Placed, placed, provideBus, RawOrders } from "./Orders.js"
 
 // docs/failure-handling.md: reading and redriving
-const DeadPayments = Topic.plain("payments.dead")
+// For reading only: `deadLetter` has the topic's name, or the topic as one of envelopes.
+const PaymentLetters = Topic.plain("payments.dead")
 
-const Alert = DeadPayments.toLayer((_, delivery) =>
+const Alert = PaymentLetters.toLayer((_, delivery) =>
   Option.match(DeadLetter.fromDelivery(delivery), {
     onNone: () => Effect.logWarning("This is no dead letter"),
     onSome: ({ cause, error, position }) => Effect.logError(`${position.topic}@${position.offset}: ${error}, ${cause}`)
   }), { semantics: "at-least-once", onExhausted: FailurePolicy.drop })
 
 const redrive = (payments: Topic.PlainTopic) =>
-  DeadPayments.toLayer((_, delivery) =>
+  PaymentLetters.toLayer((_, delivery) =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
       const letter = DeadLetter.fromDelivery(delivery)
       if (Option.isNone(letter) || letter.value.error === "DecodeError") return
-      const { headers, key, value } = letter.value.original
+      const { original: { headers, key, value }, position } = letter.value
+      // Subscriptions of several topics may share a dead-letter topic.
+      if (position.topic !== payments.name) return
+      // An empty body would be another message than none.
+      if (value === null) {
+        return yield* Effect.logWarning(`${position.topic}@${position.offset} is a tombstone, and is left out`)
+      }
       yield* bus.publish(payments, {
-        body: value ?? new Uint8Array(0),
+        body: value,
         headers,
         key: key ?? undefined,
         aggregateId: delivery.aggregateId
@@ -88,11 +95,11 @@ it.scoped("dead letters are redriven with their ids, in order", () =>
         if (!isRepaired) return new Bad({ n })
         handled.push([n, aggregateId, envelope.eventId])
         return Effect.void
-      }), { onExhausted: FailurePolicy.deadLetter(DeadPayments), retry: Schedule.recurs(0) })
+      }), { onExhausted: FailurePolicy.deadLetter("payments.dead"), retry: Schedule.recurs(0) })
     const all = [0, 1, 2].map((n) => ({ ...placed("a", n), eventId: `e-${n}` }))
     yield* bus.publishAll(Payments, all)
     yield* bus.publish(Topic.plain("payments"), { body: "junk" })
-    const letters = yield* bus.subscribe(DeadPayments, () => Effect.sync(() => alerts.push("")), { group: "count" })
+    const letters = yield* bus.subscribe(PaymentLetters, () => Effect.sync(() => alerts.push("")), { group: "count" })
     yield* eventually("all are dead-lettered", () => alerts.length === 4)
     yield* letters.close
     isRepaired = true

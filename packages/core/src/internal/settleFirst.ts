@@ -17,6 +17,8 @@ export interface Settings {
   readonly mailboxes: AddressBook
   /** How many messages of all lanes of the subscription are settled and not yet handled: what a kill can lose. */
   readonly settledAhead: Quota
+  /** Gives back the room of what closed lanes have lost. */
+  readonly withheld: Array<() => void>
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
 }
 
@@ -55,6 +57,7 @@ export class SettleFirst implements Stage {
     private readonly assignment: Assignment,
     private readonly settings: Settings
   ) {
+    for (const give of settings.withheld.splice(0)) give()
     this.ahead = settings.settledAhead.share()
     this.pump = settings.fork(this.watched)
   }
@@ -70,11 +73,11 @@ export class SettleFirst implements Stage {
     else this.ahead.give(1)
   }
 
-  /** The lane has ended: the room of what it lost is free for the other lanes of its subscription. */
+  /** The lane has ended. The next lane of the subscription has the room of what this one lost; where there is none, nobody needs it. */
   release(): void {
     const count = this.withheld
     this.withheld = 0
-    this.ahead.give(count)
+    if (count > 0) this.settings.withheld.push(() => this.ahead.give(count))
   }
 
   close(finishes: boolean): void {

@@ -91,6 +91,7 @@ const intakeOf = <E, R>(
     observer.event?.({ _tag: "Bound", bound, subscription: name, isReached })
   const book = mailboxes.open(subscriber)
   const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
+  const withheld: Array<() => void> = []
   return {
     subscriber,
     mailboxes: book,
@@ -104,7 +105,7 @@ const intakeOf = <E, R>(
       : undefined,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
-      : (intake, assignment) => new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, fork })
+      : (intake, assignment) => new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, fork })
   }
 }
 
