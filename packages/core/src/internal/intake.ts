@@ -48,6 +48,8 @@ export interface Stage {
   readonly left: (flight: Flight) => void
   /** The flights that have not gone through, which leave the stage. */
   readonly drain: () => ReadonlyArray<Flight>
+  /** How many flights it has that are not settled. */
+  readonly unsettled: number
   /** The lane has ended, and its flights with it. */
   readonly release: () => void
 }
@@ -208,7 +210,8 @@ export class Intake implements Lane, Carrier {
       this.settings.mailboxes.cancel(this.forMailbox)
       this.bytes.cancel(this.forBytes)
       this.stage?.close(options.finishQueued)
-      if (options.finishQueued) {
+      // What was settled before its handler would be lost: it is worked off as long as the partition is certainly ours.
+      if (options.finishQueued || this.stage !== undefined) {
         const worked = Effect.zipRight(this.stage?.ended ?? Effect.void, this.drained.wait)
         yield* options.untilDone === true
           ? worked
@@ -267,7 +270,8 @@ export class Intake implements Lane, Carrier {
 
   /** Nothing is left except held flights and the flights behind them. None of these would finish before the deadline. */
   private get isWorkedOff(): boolean {
-    if (this.unfinished === 0) return true
+    // What waits to be settled is not begun any more: the stage has ended before this is asked.
+    if (this.unfinished === (this.stage?.unsettled ?? 0)) return true
     if (this.held.size === 0) return false
     const slots = new Set(Array.from(this.held, (flight) => flight.mailbox!.slot))
     let blocked = 0

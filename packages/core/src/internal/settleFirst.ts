@@ -102,6 +102,10 @@ export class SettleFirst implements Stage {
     return [...this.waiting.splice(0), ...this.undispatched.splice(0)]
   }
 
+  get unsettled(): number {
+    return this.waiting.length
+  }
+
   private get goesOn(): boolean {
     return !this.isClosing || (this.isFinishing && this.waiting.length > 0)
   }
