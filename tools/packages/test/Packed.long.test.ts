@@ -111,7 +111,7 @@ describe("the packed tarballs", () => {
   }, 300_000)
 
   it("keep their internal modules to themselves", async () => {
-    const script = `await import("@effect-eventbus/core/internal/actor")`
+    const script = `await import("@effect-eventbus/core/internal/slot")`
     await expect(run(project, process.execPath, "--input-type=module", "--eval", script)).rejects.toThrow(
       "ERR_PACKAGE_PATH_NOT_EXPORTED"
     )
