@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type { Codecs, Compression } from "./Compression.js"
 import { builtIn } from "./Compression.js"
-import { parseAddress } from "./internal/Client.js"
+import { parseAddress } from "./internal/Driver.js"
 import { spec } from "./KafkaConfigSpec.js"
 import type { ConnectionState } from "./KafkaConnection.js"
 import type { TopicSettings } from "./TopicSettings.js"
@@ -36,6 +36,14 @@ export type TopicStrategy = "create" | "create-or-update" | "validate" | "skip"
  * @category models
  */
 export type GroupNaming = "per-topic" | "shared"
+
+/**
+ * The client of Kafka's protocol that carries requests and answers. All else is the same with each of them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type DriverName = "kafkajs"
 
 /**
  * How a user proves who it is.
@@ -83,6 +91,8 @@ export interface Options {
   readonly brokers: ReadonlyArray<string>
   /** The name in the broker's logs and quotas. Default: `effect-eventbus`. */
   readonly clientId?: string | undefined
+  /** What connects to the brokers. Default: `kafkajs`. */
+  readonly driver?: DriverName | undefined
   /** Called at each change of whether the brokers can be reached, one after the other; `KafkaConnection` has them as a stream. */
   readonly onConnectionState?: ((state: ConnectionState) => Effect.Effect<void>) | undefined
   /** How long connecting to one broker may take. Default: 5 seconds. */
@@ -186,6 +196,7 @@ export interface Options {
 export interface Settings {
   readonly brokers: ReadonlyArray<string>
   readonly clientId: string
+  readonly driver: DriverName
   readonly connectionTimeout: number
   readonly requestTimeout: number
   readonly sasl: Sasl | undefined
@@ -244,6 +255,7 @@ export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfigur
   const settings: Settings = {
     brokers: options.brokers ?? [],
     clientId: options.clientId ?? "effect-eventbus",
+    driver: options.driver ?? "kafkajs",
     connectionTimeout: millis(options.connectionTimeout, "5 seconds"),
     requestTimeout: millis(options.requestTimeout, "10 seconds"),
     sasl: options.sasl,

@@ -19,6 +19,7 @@ import { readFile } from "node:fs/promises"
 import type { ConnectionOptions } from "node:tls"
 import * as Client from "./internal/Client.js"
 import { Closing } from "./internal/Closing.js"
+import * as Drivers from "./internal/drivers.js"
 import { monotonic } from "./internal/monotonic.js"
 import * as KafkaConfig from "./KafkaConfig.js"
 import * as KafkaConfigSpec from "./KafkaConfigSpec.js"
@@ -47,6 +48,7 @@ export const make = (
   Effect.gen(function*() {
     const settings = yield* KafkaConfig.resolve(options)
     const client = yield* Client.make({
+      driver: yield* Drivers.load(settings.driver),
       brokers: settings.brokers,
       onState: yield* reporter(options.onConnectionState),
       clientId: settings.clientId,

@@ -9,17 +9,17 @@ import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import { backoff } from "./backoff.js"
-import type { KafkaFailure } from "./Client.js"
-import { failure, unreadable } from "./Client.js"
+import * as ErrorCode from "./ErrorCode.js"
+import type { KafkaFailure } from "./Failure.js"
+import { failure } from "./Failure.js"
 import type { Fetched } from "./Fetched.js"
 import type { FetchPool, Member } from "./FetchPool.js"
 import * as FetchTroubles from "./FetchTroubles.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
+import { decodeRecords, MAX_FACTOR, tooLarge, unreadable, UnreadableBatch } from "./records.js"
 import type { FetchedPartition } from "./records.js"
-import { decodeRecords, MAX_FACTOR, tooLarge, UnreadableBatch } from "./records.js"
 import * as Unpackable from "./Unpackable.js"
-import { errorType } from "./Wire.js"
 
 export interface FetcherOptions {
   readonly pool: FetchPool
@@ -120,7 +120,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
     const received = (partition: Partition, fetched: FetchedPartition): void => {
       if (isStopped || partitions.get(partition.id) !== partition) return
       if (fetched.errorCode !== 0) {
-        return errorType(fetched.errorCode) === "OFFSET_OUT_OF_RANGE"
+        return ErrorCode.nameOf(fetched.errorCode) === "OFFSET_OUT_OF_RANGE"
           ? aside(partition, options.onOutOfRange(partition))
           : rest(partition, failure("Fetch", fetched.errorCode))
       }

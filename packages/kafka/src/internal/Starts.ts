@@ -10,8 +10,9 @@ import * as Option from "effect/Option"
 import * as CommitMetadata from "../CommitMetadata.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
-import { failure, KafkaFailure } from "./Client.js"
-import type { CommitRequest } from "./Driver.js"
+import * as ErrorCode from "./ErrorCode.js"
+import { failure, KafkaFailure } from "./Failure.js"
+import type { CommitRequest } from "./GroupDriver.js"
 import { Lineage } from "./Lineage.js"
 import type { Membership } from "./Membership.js"
 import type { MetadataRoom } from "./MetadataRoom.js"
@@ -19,7 +20,6 @@ import { isTooLarge } from "./MetadataRoom.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
 import * as Truncation from "./Truncation.js"
-import { errorType } from "./Wire.js"
 
 /** Where a partition begins, and what is known of it. */
 export interface Start {
@@ -297,7 +297,9 @@ export const make = (options: StartsOptions): Starts => {
         // One that is still on its way would undo what is committed later: a new generation fences it off.
         ? Effect.tapError(
           Effect.tap(membership.commit(marks), (codes) =>
-            [...codes.values()].some((code) => isTooLarge(errorType(code)))
+            [...codes.values()].some((code) =>
+                isTooLarge(ErrorCode.nameOf(code))
+              )
               ? options.room.refused()
               : Effect.void),
           (error) => error.sent && error.isUnreachable ? membership.renew : Effect.void
