@@ -43,7 +43,7 @@ export type GroupNaming = "per-topic" | "shared"
  * @since 0.1.0
  * @category models
  */
-export type DriverName = "kafkajs"
+export type DriverName = "kafkajs" | "platformatic"
 
 /**
  * How a user proves who it is.
@@ -91,7 +91,7 @@ export interface Options {
   readonly brokers: ReadonlyArray<string>
   /** The name in the broker's logs and quotas. Default: `effect-eventbus`. */
   readonly clientId?: string | undefined
-  /** What connects to the brokers. Default: `kafkajs`. */
+  /** What connects to the brokers; `platformatic` needs the package `@platformatic/kafka`. Default: `kafkajs`. */
   readonly driver?: DriverName | undefined
   /** Called at each change of whether the brokers can be reached, one after the other; `KafkaConnection` has them as a stream. */
   readonly onConnectionState?: ((state: ConnectionState) => Effect.Effect<void>) | undefined

@@ -17,6 +17,11 @@ import type { Options, Sasl, Tls } from "./KafkaConfig.js"
  */
 export const spec = {
   "kafka.brokers": ConfigSpec.list({ description: "Brokers to start from, as `host:port`. Needed for Kafka." }),
+  "kafka.driver": ConfigSpec.literal("kafkajs", "platformatic")({
+    default: "kafkajs",
+    description:
+      "The client that connects to the brokers; `platformatic` needs the package `@platformatic/kafka` of version 1."
+  }),
   "kafka.clientId": ConfigSpec.string({
     default: "effect-eventbus",
     description: "The name in the broker's logs and quotas."
@@ -211,6 +216,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
   if (issues.length > 0) return Effect.fail(new InvalidConfiguration({ issues }))
   return Effect.succeed({
     brokers: values["kafka.brokers"] ?? [],
+    driver: values["kafka.driver"],
     clientId: values["kafka.clientId"],
     connectionTimeout: values["kafka.connectionTimeout"],
     requestTimeout: values["kafka.requestTimeout"],

@@ -4,6 +4,7 @@ import { KafkaConnection, KafkaTransport } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
 import { Context, Duration, Effect, Either, ExecutionStrategy, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { describe, expect } from "vitest"
+import { driverName } from "./driver.js"
 import type { Held } from "./Harness.js"
 import {
   committed,
@@ -159,6 +160,7 @@ describe("when the broker fails", () => {
       const told: Array<string> = []
       const seen: Array<string> = []
       const context = yield* Layer.build(KafkaTransport.layer({
+        driver: driverName,
         brokers: cluster().bootstrap,
         onConnectionState: ({ _tag }) => Effect.sync(() => void told.push(_tag))
       }))

@@ -4,11 +4,15 @@ import * as Effect from "effect/Effect"
 import type { DriverName } from "../KafkaConfig.js"
 import type { Driver } from "./Driver.js"
 
-const drivers: Readonly<Record<DriverName, () => Promise<{ readonly driver: Driver }>>> = {
-  kafkajs: () => import("./kafkajs/KafkajsDriver.js")
+const drivers: Readonly<Record<DriverName, () => Promise<Driver>>> = {
+  kafkajs: () => import("./kafkajs/KafkajsDriver.js").then(({ driver }) => driver),
+  platformatic: () => import("./platformatic/PlatformaticDriver.js").then(({ load }) => load())
 }
 
-const packages: Readonly<Record<DriverName, string>> = { kafkajs: "kafkajs@2.2.4" }
+const packages: Readonly<Record<DriverName, string>> = {
+  kafkajs: "kafkajs@2.2.4",
+  platformatic: "@platformatic/kafka@1"
+}
 
 export const load = (name: DriverName): Effect.Effect<Driver, InvalidConfiguration> =>
   Effect.tryPromise({
@@ -18,4 +22,4 @@ export const load = (name: DriverName): Effect.Effect<Driver, InvalidConfigurati
         issues: [`kafka.driver: "${name}" can't be loaded: install ${packages[name]}`],
         cause
       })
-  }).pipe(Effect.map(({ driver }) => driver))
+  })
