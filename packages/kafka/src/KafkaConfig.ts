@@ -54,19 +54,55 @@ export type DriverName = "kafkajs" | "platformatic"
 export type SaslMechanism = "plain" | "scram-sha-256" | "scram-sha-512"
 
 /**
+ * Who we are: a user with a password, or the bearer of a token.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Sasl = SaslPassword | SaslToken
+
+/**
+ * A token instead of a user (SASL/OAUTHBEARER). The provider is asked before the first connection, and again when four
+ * fifths of a token's lifetime are over, or the broker has refused it. Where it fails, connecting fails, and is tried again as
+ * when a broker is away.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SaslToken {
+  readonly mechanism: "oauthbearer"
+  readonly token: Effect.Effect<BearerToken, unknown>
+}
+
+/**
+ * What the provider of tokens gives.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface BearerToken {
+  readonly value: Redacted.Redacted<string>
+  /** When it is worth nothing any more, in milliseconds since 1970. Left out, each connection asks for a token of its own. */
+  readonly expiresAt?: number | undefined
+  /** SASL extensions that go along with it. */
+  readonly extensions?: Readonly<Record<string, string>> | undefined
+}
+
+/**
  * The user to authenticate as.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Sasl {
+export interface SaslPassword {
   readonly mechanism: SaslMechanism
   readonly username: string
   readonly password: Redacted.Redacted<string>
 }
 
 /**
- * TLS. Each of the certificates and the key is either PEM text or the path of a file with it.
+ * TLS. Each of the certificates and the key is either PEM text or the path of a file with it. Files are read again for each
+ * connection, so that what has been renewed is used without a restart.
  *
  * @since 0.1.0
  * @category models
@@ -78,6 +114,10 @@ export interface Tls {
   readonly cert?: string | undefined
   /** The key of our certificate. */
   readonly key?: Redacted.Redacted<string> | undefined
+  /** The passphrase of our key, where it is encrypted. */
+  readonly passphrase?: Redacted.Redacted<string> | undefined
+  /** The name that the brokers' certificates have to be for. Default: the host that is connected to. */
+  readonly servername?: string | undefined
 }
 
 /**

@@ -7,7 +7,7 @@ import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import type { Partitioner } from "@effect-eventbus/core/Partitioner"
 import * as Effect from "effect/Effect"
-import type { Options, Sasl, Tls } from "./KafkaConfig.js"
+import type { Options, SaslPassword, Tls } from "./KafkaConfig.js"
 
 /**
  * The keys of the configuration, below `eventbus`.
@@ -49,6 +49,11 @@ export const spec = {
   }),
   "kafka.tls.cert": ConfigSpec.string({ description: "Our certificate: PEM text, or the path of a file with it." }),
   "kafka.tls.key": ConfigSpec.secret({ description: "The key of our certificate: PEM text, or the path of a file." }),
+  "kafka.tls.passphrase": ConfigSpec.secret({ description: "The passphrase of our key, where it is encrypted." }),
+  "kafka.tls.servername": ConfigSpec.string({
+    default: "the host that is connected to",
+    description: "The name that the brokers' certificates have to be for."
+  }),
   "kafka.topics": ConfigSpec.literal("create", "create-or-update", "validate", "skip")({
     default: "create",
     description:
@@ -262,7 +267,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
   })
 }
 
-const saslOf = (values: ConfigSpec.Values<typeof spec>, issues: Array<string>): Sasl | undefined => {
+const saslOf = (values: ConfigSpec.Values<typeof spec>, issues: Array<string>): SaslPassword | undefined => {
   const mechanism = values["kafka.sasl.mechanism"]
   const username = values["kafka.sasl.username"]
   const password = values["kafka.sasl.password"]
@@ -278,9 +283,12 @@ const tlsOf = (values: ConfigSpec.Values<typeof spec>): Tls | boolean => {
   const ca = values["kafka.tls.ca"]
   const cert = values["kafka.tls.cert"]
   const key = values["kafka.tls.key"]
-  return ca === undefined && cert === undefined && key === undefined
+  const passphrase = values["kafka.tls.passphrase"]
+  const servername = values["kafka.tls.servername"]
+  const given = [ca, cert, key, passphrase, servername]
+  return given.every((value) => value === undefined)
     ? values["kafka.tls.enabled"] ?? false
-    : { ca, cert, key }
+    : { ca, cert, key, passphrase, servername }
 }
 
 const partitionersOf = (

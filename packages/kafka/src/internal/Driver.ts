@@ -40,11 +40,28 @@ export interface LinkOptions {
   readonly log: (entry: LogEntry) => void
 }
 
-export type Credentials = {
-  readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512"
-  readonly username: string
-  readonly password: string
+export type Credentials =
+  | {
+    readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512"
+    readonly username: string
+    readonly password: string
+  }
+  | {
+    readonly mechanism: "oauthbearer"
+    /** Asked for each time the link says who we are. It rejects with a `KafkaFailure`. */
+    readonly token: () => Promise<Token>
+    /** The broker has refused the last one. */
+    readonly renew: () => void
+  }
+
+export interface Token {
+  readonly value: string
+  readonly extensions: Readonly<Record<string, string>>
 }
+
+/** A broker that does not accept a token answers with why, and not with an error. */
+export const refusalOf = (answer: Buffer): string | undefined =>
+  answer.length === 0 || answer.toString("latin1") === "\u0001" ? undefined : answer.toString("utf8")
 
 export interface LogEntry {
   readonly message: string

@@ -2,6 +2,8 @@
  * A link to a broker that speaks our requests: which versions of them it knows, by
  * when it has to answer, and for how long it wants to be left alone.
  */
+import { isIP } from "node:net"
+import type { ConnectionOptions } from "node:tls"
 import type { Answer, Api } from "./Api.js"
 import type { Address, Driver, Link, LinkOptions } from "./Driver.js"
 import { disconnected, failure, KafkaFailure } from "./Failure.js"
@@ -9,8 +11,10 @@ import { Reader } from "./Reader.js"
 import type { ApiName, RequestOf, ResponseOf } from "./requests.js"
 import { requests } from "./requests.js"
 
-export interface WireOptions extends LinkOptions {
+export interface WireOptions extends Omit<LinkOptions, "tls"> {
   readonly driver: Driver
+  /** Asked for each link: certificates are renewed while the process runs. */
+  readonly tls: (() => Promise<ConnectionOptions>) | undefined
   /** How long connecting may take: until the broker has said what it speaks, and who we are has been accepted. */
   readonly connectionTimeoutMs: number
   readonly requestTimeoutMs: number
@@ -31,11 +35,25 @@ export interface Wire {
 
 /** Connects, authenticates, and agrees on the versions of the requests. */
 export const open = async (address: Address, options: WireOptions): Promise<Wire> => {
+  const { sasl } = options
+  try {
+    return await openOnce(address, options)
+  } catch (error) {
+    const isRefused = error instanceof KafkaFailure && error.type === "Authentication"
+    if (!isRefused || sasl?.mechanism !== "oauthbearer") throw error
+    // A token can end before its time: another one may be accepted.
+    sasl.renew()
+    return openOnce(address, options)
+  }
+}
+
+const openOnce = async (address: Address, options: WireOptions): Promise<Wire> => {
   const { connectionTimeoutMs, driver, opening } = options
   const controller = new AbortController()
   let link: Link | undefined
   const ready = async () => {
-    link = await driver.open(address, options, controller.signal)
+    const tls = options.tls === undefined ? undefined : { ...serverOf(address), ...await certificates(options.tls) }
+    link = await driver.open(address, { ...options, tls }, controller.signal)
     if (controller.signal.aborted) throw disconnected("It was given up", false)
     return new Ranges(await askVersions(link))
   }
@@ -55,6 +73,11 @@ export const open = async (address: Address, options: WireOptions): Promise<Wire
     opening.delete(controller)
   }
 }
+
+const serverOf = ({ host }: Address): ConnectionOptions => isIP(host) === 0 ? { servername: host } : {}
+
+const certificates = (tls: () => Promise<ConnectionOptions>): Promise<ConnectionOptions> =>
+  tls().catch((cause) => Promise.reject(disconnected(cause, false)))
 
 /** Whoever gives up does not wait for what is given up. */
 const aborted = <A>(promise: Promise<A>, signal: AbortSignal): Promise<A> =>

@@ -5,6 +5,7 @@
  */
 import "./commonJs.js"
 
+import type { AuthenticationProviderArgs } from "kafkajs"
 import loggers from "kafkajs/src/loggers/index.js"
 import Connection from "kafkajs/src/network/connection.js"
 import Encoder from "kafkajs/src/protocol/encoder.js"
@@ -12,11 +13,13 @@ import apiKeys from "kafkajs/src/protocol/requests/apiKeys.js"
 import protocol from "kafkajs/src/protocol/requests/index.js"
 import * as net from "node:net"
 import * as tls from "node:tls"
-import type { Address, Credentials, Driver, Frame, Link, LinkOptions } from "../Driver.js"
-import { tuned } from "../Driver.js"
+import type { Address, Credentials, Driver, Frame, Link, LinkOptions, Token } from "../Driver.js"
+import { refusalOf, tuned } from "../Driver.js"
 import { disconnected, KafkaFailure } from "../Failure.js"
 
 const givenUp = new Error("It was given up")
+/** When so much of a session is left, it is prolonged. */
+const LEFT_OF_SESSION = 0.2
 /** Deadlines are ours. kafkajs counts some by the clock on the wall. */
 const NEVER_MS = 0x7fffffff
 
@@ -53,11 +56,35 @@ const connectionTo = (address: Address, { clientId, log, sasl, tls }: LinkOption
   })
   // It looks every millisecond for throttled requests, for ever, once it has had an answer. Throttling is ours.
   connection.requestQueue.scheduleCheckPendingRequests = () => {}
+  // It authenticates again so long before it has to, in milliseconds; a constant would be always for short sessions.
+  Object.defineProperty(connection, "reauthenticationThreshold", {
+    get: () => Math.floor(Number(connection.sessionLifetime) * LEFT_OF_SESSION)
+  })
   return connection
 }
 
-/** kafkajs keeps its authenticator in this object. */
-const saslOf = (sasl: Credentials): Record<string, unknown> => ({ ...sasl })
+/** kafkajs keeps its authenticator in this object. Its own of tokens does not look at the answer. */
+const saslOf = (sasl: Credentials): Record<string, unknown> =>
+  sasl.mechanism !== "oauthbearer" ? { ...sasl } : {
+    mechanism: sasl.mechanism,
+    authenticationProvider: ({ saslAuthenticate }: AuthenticationProviderArgs) => ({
+      authenticate: async () => {
+        const bytes = messageOf(await sasl.token())
+        const refusal = await saslAuthenticate<string | undefined>({
+          request: { encode: () => new Encoder(bytes.length + 4).writeBytes(bytes).buffer },
+          response: { decode: (raw: Buffer) => raw.subarray(4), parse: refusalOf }
+        })
+        if (refusal !== undefined) throw notAccepted(refusal)
+      }
+    })
+  }
+
+const messageOf = ({ extensions, value }: Token): Buffer => {
+  const more = Object.entries(extensions).map(([name, value]) => `${name}=${value}\u0001`).join("")
+  return Buffer.from(`n,,\u0001auth=Bearer ${value}\u0001${more}\u0001`)
+}
+
+const notAccepted = (cause: string): KafkaFailure => new KafkaFailure({ type: "Authentication", sent: false, cause })
 
 /** How it authenticates depends on what the broker speaks. */
 const authenticate = async (connection: Connection): Promise<void> => {
@@ -119,7 +146,9 @@ const loggerOf = (log: LinkOptions["log"]): unknown =>
 const NOT_CONNECTED = "Not connected"
 
 const failureOf = (cause: unknown, sent: boolean): KafkaFailure => {
-  if (cause instanceof KafkaFailure) return sent ? cause : disconnected(cause.cause, false)
+  if (cause instanceof KafkaFailure) {
+    return cause.type === "Connection" && !sent ? disconnected(cause.cause, false) : cause
+  }
   const { message, name, type = "" }: Error & { readonly type?: string } = cause instanceof Error ? cause : new Error()
   if (name.startsWith("KafkaJSSASL") || type.includes("SASL")) {
     return new KafkaFailure({ type: "Authentication", sent: false, cause })

@@ -6,6 +6,8 @@ declare module "kafkajs/src/network/connection.js" {
   export default class Connection {
     constructor(options: Record<string, unknown>)
     readonly socket: Socket | undefined
+    /** Milliseconds; 0 for ever. */
+    readonly sessionLifetime: { readonly toString: () => string }
     readonly requestQueue: {
       scheduleCheckPendingRequests: () => void
       rejectAll: (error: Error) => void
@@ -81,5 +83,6 @@ declare module "kafkajs/src/protocol/encoder.js" {
     constructor(initialSize?: number)
     readonly buffer: Buffer
     writeBuffer(bytes: Buffer): this
+    writeBytes(bytes: Buffer): this
   }
 }

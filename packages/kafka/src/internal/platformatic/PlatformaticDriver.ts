@@ -3,8 +3,8 @@
  * its own authentication says who we are. That needs brokers of Kafka 2.4 or later.
  */
 import type { Connection, SASLOptions } from "@platformatic/kafka"
-import type { Credentials, Driver, Frame, Link, LinkOptions } from "../Driver.js"
-import { tuned } from "../Driver.js"
+import type { Credentials, Driver, Frame, Link, LinkOptions, Token } from "../Driver.js"
+import { refusalOf, tuned } from "../Driver.js"
 import { disconnected, KafkaFailure } from "../Failure.js"
 
 /** Deadlines are ours. */
@@ -55,7 +55,7 @@ const connectionOf = (client: Client, { clientId, log, sasl, tls }: LinkOptions)
     requestTimeout: NEVER_MS,
     maxInflights: UNBOUNDED,
     ...(tls === undefined ? {} : { tls }),
-    ...(sasl === undefined ? {} : { sasl: saslOf(sasl) })
+    ...(sasl === undefined ? {} : { sasl: saslOf(client, sasl) })
   })
   // After an error it ends the socket, and waits for the broker to do the same.
   connection.on("error", (error) => {
@@ -67,11 +67,24 @@ const connectionOf = (client: Client, { clientId, log, sasl, tls }: LinkOptions)
   return connection
 }
 
-const saslOf = ({ mechanism, password, username }: Credentials): SASLOptions => ({
-  mechanism: mechanism.toUpperCase() as SASLOptions["mechanism"],
-  username,
-  password
-})
+const saslOf = (client: Client, sasl: Credentials): SASLOptions => {
+  if (sasl.mechanism !== "oauthbearer") {
+    const { mechanism, password, username } = sasl
+    return { mechanism: mechanism.toUpperCase() as SASLOptions["mechanism"], username, password }
+  }
+  let token: Token | undefined
+  return {
+    mechanism: "OAUTHBEARER",
+    token: async () => (token = await sasl.token()).value,
+    // It is asked for them after the token.
+    oauthBearerExtensions: () => ({ ...token?.extensions }),
+    authBytesValidator: (answer, callback) => {
+      const refusal = refusalOf(answer)
+      if (refusal === undefined) callback(null, answer)
+      else callback(new client.AuthenticationError(refusal))
+    }
+  }
+}
 
 const linkOf = (client: Client, connection: Connection): Link => ({
   isOpen: () => connection.status === "connected" || connection.status === "reauthenticating",
@@ -129,12 +142,13 @@ const NETWORK = "PLT_KFK_NETWORK"
 const failureOf = (error: unknown, sent: boolean): KafkaFailure => {
   const chain = chainOf(error)
   const root: Error & { readonly code?: unknown; readonly syscall?: unknown } = chain.at(-1) ?? new Error(String(error))
+  if (root instanceof KafkaFailure) return root
   const isOf = (code: string) => chain.some((error) => "code" in error && error.code === code)
   // Where the link is lost while we say who we are, that is no answer.
   if (isOf(AUTHENTICATION) && root.code !== NETWORK && root.syscall === undefined) {
     return new KafkaFailure({ type: "Authentication", sent: false, cause: root })
   }
-  return isOf(NETWORK) || root.syscall !== undefined || root === givenUp
+  return !sent || isOf(NETWORK) || root.syscall !== undefined
     ? disconnected(root, sent)
     : new KafkaFailure({ type: "Client", sent, cause: error })
 }
