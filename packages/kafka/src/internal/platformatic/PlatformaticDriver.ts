@@ -142,7 +142,8 @@ const NETWORK = "PLT_KFK_NETWORK"
 const failureOf = (error: unknown, sent: boolean): KafkaFailure => {
   const chain = chainOf(error)
   const root: Error & { readonly code?: unknown; readonly syscall?: unknown } = chain.at(-1) ?? new Error(String(error))
-  if (root instanceof KafkaFailure) return root
+  const own = chain.find((error) => error instanceof KafkaFailure)
+  if (own !== undefined) return own
   const isOf = (code: string) => chain.some((error) => "code" in error && error.code === code)
   // Where the link is lost while we say who we are, that is no answer.
   if (isOf(AUTHENTICATION) && root.code !== NETWORK && root.syscall === undefined) {
