@@ -203,6 +203,11 @@ export interface Options {
    * takes about 1 ms per MiB; without it, only damage that leaves no readable records is noticed. Default: true.
    */
   readonly checkCrcs?: boolean | undefined
+  /**
+   * Where this process runs, as the brokers' `broker.rack` says it (`client.rack`): subscriptions read from replicas that are there,
+   * where the brokers allow it (`replica.selector.class`). Default: none, they read from the leaders.
+   */
+  readonly rack?: string | undefined
   /** How consumer groups are named on the broker, and whether topics share one. Default: `per-topic`. */
   readonly groups?: GroupNaming | undefined
   /**
@@ -265,6 +270,7 @@ export interface Settings {
   readonly fetchBytes: number
   readonly fetchMaxUnpackedBytes: number
   readonly checkCrcs: boolean
+  readonly rack: string | undefined
   readonly groups: GroupNaming
   readonly groupInstanceId: string | undefined
   readonly commitInterval: number
@@ -324,6 +330,7 @@ export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfigur
     fetchBytes: options.fetchBytes ?? 8 * MIB,
     fetchMaxUnpackedBytes: options.fetchMaxUnpackedBytes ?? 64 * MIB,
     checkCrcs: options.checkCrcs ?? true,
+    rack: options.rack,
     groups: options.groups ?? "per-topic",
     groupInstanceId: options.groupInstanceId,
     commitInterval: millis(options.commitInterval, "1 second"),

@@ -177,6 +177,11 @@ export const spec = {
     default: "true",
     description: "Whether the checksum of each record batch is checked before it is read; about 1 ms per MiB."
   }),
+  "kafka.rack": ConfigSpec.string({
+    default: "none, leaders are read from",
+    description:
+      "Where this process runs, as the brokers' `broker.rack` says it (`client.rack`): subscriptions read from replicas that are there, where the brokers allow it."
+  }),
   "kafka.groups": ConfigSpec.literal("per-topic", "shared")({
     default: "per-topic",
     description:
@@ -258,6 +263,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     fetchBytes: values["kafka.fetchBytes"],
     fetchMaxUnpackedBytes: values["kafka.fetchMaxUnpackedBytes"],
     checkCrcs: values["kafka.checkCrcs"],
+    rack: values["kafka.rack"],
     groups: values["kafka.groups"],
     groupInstanceId: values["kafka.groupInstanceId"],
     commitInterval: values["kafka.commitInterval"],

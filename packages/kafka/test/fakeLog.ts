@@ -48,7 +48,11 @@ export const batch = async (
 
 const KafkaConfigCodecs = import("../src/Compression.js").then(({ builtIn }) => builtIn)
 
-export type FetchAnswer = (request: FetchRequest, role: string) => Effect.Effect<FetchResponse, KafkaFailure>
+export type FetchAnswer = (
+  request: FetchRequest,
+  role: string,
+  node: number | "any"
+) => Effect.Effect<FetchResponse, KafkaFailure>
 
 export const clientOf = (answers: {
   readonly fetch: FetchAnswer
@@ -60,9 +64,9 @@ export const clientOf = (answers: {
   coordinator: () => Effect.never,
   release: () => Effect.void,
   isConnected: () => true,
-  call: <Name extends ApiName>(_: unknown, role: string, name: Name, request: RequestOf<Name>) => {
+  call: <Name extends ApiName>(node: number | "any", role: string, name: Name, request: RequestOf<Name>) => {
     const answer: Effect.Effect<object, KafkaFailure> = name === "Fetch"
-      ? answers.fetch(request as FetchRequest, role)
+      ? answers.fetch(request as FetchRequest, role, node)
       : name === "OffsetForLeaderEpoch" && answers.epochs !== undefined
       ? Effect.sync(() => answers.epochs!(request as EpochRequest))
       : Effect.dieMessage(`nobody asks for ${name}`)

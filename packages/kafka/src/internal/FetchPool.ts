@@ -157,6 +157,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
           maxWaitTime,
           minBytes: 1,
           maxBytes: settings.fetchBytes,
+          rack: settings.rack,
           ...session.next(
             rotated(wanted, turn++).map(({ partition }) => ({
               topic: partition.options.topic,

@@ -20,6 +20,8 @@ export interface FetchRequest {
   readonly maxWaitTime: number
   readonly minBytes: number
   readonly maxBytes: number
+  /** Where we are: a leader names a replica that is there, too. */
+  readonly rack?: string | undefined
   /** Of the session that goes on; 0 where there is none. */
   readonly sessionId: number
   /** The number of this request in its session: 0 begins a new one, −1 is for a request without one. */
@@ -48,7 +50,7 @@ export const fetch: Api<FetchRequest, FetchResponse> = {
     let count = 0
     for (const { partitions } of request.topics) count += partitions.length
     for (const { partitions } of request.forgottenTopics) count += partitions.length
-    const names = [...request.topics, ...request.forgottenTopics].map(({ topic }) => topic)
+    const names = [request.rack, ...[...request.topics, ...request.forgottenTopics].map(({ topic }) => topic)]
     const writer = writerFor(48, names, 28, count)
     writer.int32(CONSUMER)
     writer.int32(request.maxWaitTime)
@@ -75,7 +77,7 @@ export const fetch: Api<FetchRequest, FetchResponse> = {
         writer.array(partitions, (partition) => writer.int32(partition))
       })
     }
-    if (version >= 11) writer.string("") // rack
+    if (version >= 11) writer.string(request.rack ?? "")
     return writer.written
   },
   decode: decodeFetchResponse

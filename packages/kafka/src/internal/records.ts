@@ -21,6 +21,8 @@ export interface FetchedPartition {
   /** Where the first open transaction begins, else the high watermark. */
   readonly lastStableOffset: number
   readonly aborted: ReadonlyArray<AbortedTransaction>
+  /** The replica that it is to be fetched from, for there is nothing here; left out or −1 where there is none. */
+  readonly readReplica?: number | undefined
   readonly records: Buffer
 }
 
@@ -61,9 +63,9 @@ const fetchedPartition = (reader: Reader, topic: string, version: number): Fetch
   for (let count = reader.int32(); count > 0; count--) {
     aborted.push({ producerId: reader.int64(), firstOffset: reader.int64() })
   }
-  if (version >= 11) reader.int32() // preferred replica
+  const readReplica = version >= 11 ? reader.int32() : -1
   const records = reader.bytes(Math.max(0, reader.int32()))
-  return { topic, partition, errorCode, highWatermark, lastStableOffset, aborted, records }
+  return { topic, partition, errorCode, highWatermark, lastStableOffset, aborted, readReplica, records }
 }
 
 const HEADER = 61
