@@ -4,9 +4,12 @@
  *
  * @since 0.1.0
  */
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
+import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import type { Semantics } from "./Transport.js"
 
 /**
@@ -68,6 +71,14 @@ export interface FlightView {
   readonly restarts: number
   /** How it ended; undefined until then. */
   readonly outcome: Outcome | undefined
+  /** Why its last attempt failed. It may hold values of the payload. */
+  readonly lastCause: Cause.Cause<unknown> | undefined
+  /** The handler's first argument; undefined until it is decoded. */
+  readonly event: unknown
+  /** Whether it is a deletion: an envelope topic's message without a value. */
+  readonly isTombstone: boolean
+  /** The handler's second argument, as it is now. */
+  readonly delivery: () => Delivery | EnvelopeDelivery
 }
 
 /**
@@ -97,6 +108,11 @@ export type Event =
     /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. */
     readonly _tag: "Restarted"
     readonly flight: FlightView
+  }
+  | {
+    /** A message was given up, or is held from now on. The failure says why, and names the policy. It comes before `onFailure`. */
+    readonly _tag: "GivenUp"
+    readonly failure: EnvelopeFailure<unknown> | PlainFailure<unknown>
   }
   | {
     /** Messages were published, or not. Dead letters do not count, nor does what was refused before it was sent. */
