@@ -43,11 +43,81 @@ class Revocations {
   })
 }
 
+/** A transport whose assignments are owned for as long as the test says so. */
+const ownedWhile = (isOwned: () => boolean, inner: Subject["layer"]): Subject["layer"] =>
+  Layer.provide(
+    Layer.effect(
+      Transport.Transport,
+      Effect.map(Transport.Transport, (transport): Transport.Service => ({
+        ...transport,
+        subscribe: (request, consumer) =>
+          transport.subscribe(request, {
+            assigned: (assignment) =>
+              consumer.assigned({
+                topic: assignment.topic,
+                partition: assignment.partition,
+                epoch: assignment.epoch,
+                finish: (message) => assignment.finish(message),
+                settle: (messages) => assignment.settle(messages),
+                resume: () => assignment.resume(),
+                isOwned: () => isOwned() && assignment.isOwned?.() !== false
+              })
+          })
+      }))
+    ),
+    inner
+  )
+
+const ownership = (subject: Subject, semantics: Transport.Semantics, concurrency: number | undefined): void => {
+  const how = `${semantics}, with concurrency ${concurrency ?? "unbounded"}`
+  test(`rule 12: no handler begins once another member may have the partition, ${how}`, () => {
+    let isOwned = true
+    const options = { closeDeadline: "10 seconds" } as const
+    return inBus(
+      ownedWhile(() => isOwned, subject.layer),
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const topic = newTopic("owned", 1)
+        let [started, late] = [0, 0]
+        const handler = () =>
+          Effect.suspend(() => {
+            started++
+            if (!isOwned) late++
+            // One of each aggregate is in hand or waits for a permit, and one waits behind it.
+            if (started === (concurrency ?? 5)) isOwned = false
+            return Effect.sleep(20)
+          })
+        const subscription = yield* semantics === "at-most-once"
+          ? bus.subscribe(topic, handler, { semantics, concurrency })
+          : bus.subscribe(topic, handler, { onExhausted: FailurePolicy.drop, concurrency })
+        yield* bus.publishAll(
+          topic,
+          Array.from({ length: 10 }, (_, i) => ({
+            aggregateId: `order-${i % 5}`,
+            payload: new Step({ sequence: i, fails: 0, dies: 0, takes: 0 })
+          }))
+        )
+        yield* eventually("the handlers run", () => !isOwned)
+        const { lost, unfinished } = yield* subscription.close
+        expect(late).toBe(0)
+        expect(started).toBe(concurrency ?? 5)
+        expect(lost + unfinished).toBeLessThanOrEqual(10 - started)
+        // What was not settled before comes again, and the other member handles it.
+        if (semantics === "at-least-once") expect(lost).toBe(0)
+      }),
+      options
+    )
+  })
+}
+
 /**
  * @since 0.1.0
  * @category rules
  */
 export const revocation = (subject: Subject): void => {
+  for (const semantics of ["at-least-once", "at-most-once"] as const) {
+    for (const concurrency of [1, undefined]) ownership(subject, semantics, concurrency)
+  }
   for (const concurrency of [1, undefined]) {
     test(`rule 12: no handler of a partition begins once it is taken away, with concurrency ${concurrency ?? "unbounded"}`, () => {
       const revocations = new Revocations()
