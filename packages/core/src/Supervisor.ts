@@ -17,12 +17,12 @@ import type * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import { EventBusConfig } from "./EventBusConfig.js"
 import { Home } from "./internal/home.js"
-import * as Observing from "./internal/observing.js"
 import { Population } from "./internal/population.js"
 import * as Provided from "./internal/provided.js"
 import { Quota, type Share, Waiter } from "./internal/quota.js"
 import { Slot, type SlotOptions, Yard } from "./internal/slot.js"
 import { Turns } from "./internal/turn.js"
+import * as Observer from "./Observer.js"
 
 export type {
   /**
@@ -92,7 +92,7 @@ export interface Options {
 export const make = Effect.fnUntraced(function*(options?: Options) {
   const config = yield* EventBusConfig
   Provided.use(config)
-  const observer = yield* Observing.observer
+  const observer = yield* Observer.provided
   const turns = new Turns(yield* Effect.clock)
   const quota = new Quota(
     config.maxActors,

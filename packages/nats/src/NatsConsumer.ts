@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import { InvalidConfiguration, type SubscribeError } from "@effect-eventbus/core/EventBusError"
+import type * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -66,7 +67,8 @@ export const make = (
   connection: Connection,
   api: Api,
   streams: NatsStreams,
-  settings: Settings
+  settings: Settings,
+  observer: Observer.Service
 ): Subscribe =>
 (request, consumer) =>
   Effect.gen(function*() {
@@ -114,6 +116,7 @@ export const make = (
           settings,
           request,
           consumer,
+          observer,
           config: configs[lease.partition]!,
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,

@@ -299,7 +299,8 @@ export class Intake implements Lane, Carrier {
     if (this.isFull === isReached) return
     this.isFull = isReached
     const { name, observer } = this.subscriber
-    observer.event?.({ _tag: "Bound", bound: "unfinished", subscription: name, isReached })
+    const { partition } = this.assignment
+    observer.event?.({ _tag: "Bound", bound: "unfinished", subscription: name, partition, isReached })
   }
 
   private tell(_tag: "Assigned" | "Revoked"): void {

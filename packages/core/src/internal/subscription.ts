@@ -57,12 +57,12 @@ type Reports<E> = PubSub.PubSub<EnvelopeFailure<E> | PlainFailure<E>>
 
 /** How the messages of the subscription are handled. */
 const behaviourOf = <E, R>(
-  { config, transport }: Environment,
+  { config, observer, transport }: Environment,
   handler: Handler<E>,
   options: Options<E, R>,
   failures: Reports<E>
 ): Behaviour => {
-  const report = reporter(failures)
+  const report = reporter(failures, observer)
   return options.semantics === "at-least-once"
     ? AtLeastOnce.behaviour<E>({
       handler,
@@ -250,11 +250,15 @@ const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Sched
   return times === undefined ? forever : Schedule.intersect(forever, Schedule.recurs(times))
 }
 
-const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(failures: PubSub.PubSub<F>) =>
+const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(
+  failures: PubSub.PubSub<F>,
+  observer: Observer.Service
+) =>
 <One extends F, R>(onFailure: ((failure: One) => Effect.Effect<unknown, never, R>) | undefined) =>
 // `onFailure` runs in the subscription's home, which has the services that it needs.
-(failure: One): Effect.Effect<void> =>
-  logged(failure).pipe(
+(failure: One): Effect.Effect<void> => {
+  observer.event?.({ _tag: "GivenUp", failure })
+  return logged(failure).pipe(
     Effect.zipRight(PubSub.publish(failures, failure)),
     Effect.zipRight(
       onFailure === undefined
@@ -267,6 +271,7 @@ const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(fa
     Effect.catchAllCause((cause) => Logging.error(`onFailure died: ${describeCause(cause)}`)),
     Effect.asVoid
   )
+}
 
 /** Printing the cause takes long, so the text is made only if it is logged. */
 const logged = (failure: Error): Effect.Effect<void> =>

@@ -6,6 +6,7 @@
 import "./commonJs.js"
 
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Observer from "@effect-eventbus/core/Observer"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -74,10 +75,13 @@ export const make = (
     const state = { up: true }
     let told: ConnectionState = { _tag: "Connected", server: client.getServer() }
     const tell = yield* reporter(settings.options.onConnectionState)
+    const observed = yield* Observer.connection("nats")
+    observed("Connected")
     const become = (_tag: ConnectionState["_tag"]) => {
       const server = _tag === "Connected" ? client.getServer() : told.server
       if (told._tag === _tag && told.server === server) return
       told = { _tag, server }
+      observed(_tag === "LameDuck" ? "Degraded" : _tag === "Closed" ? "Disconnected" : _tag)
       tell(told)
     }
     const events = yield* Queue.sliding<Nats.Status>(64)
