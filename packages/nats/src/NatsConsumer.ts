@@ -169,7 +169,10 @@ export const make = (
       return {
         isConnected: connection.isUp(),
         partitions: all.flatMap(({ status }) => status ?? []),
-        problems: all.flatMap(({ problem }) => problem ?? [])
+        problems: [
+          ...(leases.problem === undefined ? [] : [leases.problem]),
+          ...all.flatMap(({ problem }) => problem ?? [])
+        ]
       }
     })
     return { stop, status }
