@@ -9,7 +9,7 @@
  *
  * @since 0.1.0
  */
-import { InvalidConfiguration, type SubscribeError } from "@effect-eventbus/core/EventBusError"
+import { InvalidConfiguration, type SubscribeError, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
 import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -175,7 +175,11 @@ export const make = (
         ]
       }
     })
-    return { stop, status }
+    const failed = Effect.raceFirst(
+      connection.lost,
+      Effect.mapError(leases.broken, (cause) => new SubscribeFailed({ topic, group, cause }))
+    )
+    return { stop, status, failed }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 
 /** The settings of the consumer of each partition. */

@@ -5,6 +5,7 @@
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -39,6 +40,8 @@ export interface Connection {
   readonly inbox: string
   readonly isUp: () => boolean
   readonly state: () => ConnectionState
+  /** Fails when the client has given up for good, although nobody closed the transport. */
+  readonly lost: Effect.Effect<never, BrokerUnreachable>
   readonly maxPayload: () => number
   readonly closing: Closing
   /** Called twice a second, one after the other: a timer for each of those that look at something from time to time would be dear. */
@@ -97,6 +100,7 @@ export const make = (
     })
     yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
     const replies = new Replies(client, `${inbox}.r`)
+    const lost = yield* Deferred.make<never, BrokerUnreachable>()
     yield* Effect.promise(() => client.closed()).pipe(
       Effect.tap(() =>
         Effect.sync(() => {
@@ -104,7 +108,17 @@ export const make = (
           replies.end()
         })
       ),
-      Effect.flatMap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
+      Effect.tap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
+      Effect.flatMap((cause) =>
+        Deferred.fail(
+          lost,
+          new BrokerUnreachable({
+            transport: "nats",
+            addresses: settings.servers,
+            cause: cause ?? "the connection was closed for good"
+          })
+        )
+      ),
       Effect.forkScoped
     )
     return {
@@ -114,6 +128,7 @@ export const make = (
       inbox,
       isUp: () => state.up && !client.isClosed(),
       state: () => told,
+      lost: Deferred.await(lost),
       closing,
       pulse,
       maxPayload: () => client.info()?.maxPayload ?? 1_048_576,
