@@ -4,7 +4,13 @@
  */
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
 import type * as Observer from "@effect-eventbus/core/Observer"
-import type { Assignment, Consumer, PartitionStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type {
+  Assignment,
+  Consumer,
+  IncomingMessage,
+  PartitionStatus,
+  SubscribeRequest
+} from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -372,7 +378,15 @@ export class Session {
       },
       settle: (messages) =>
         Effect.map(
-          settle(settled, this.intake, owned, topic, partition, messages),
+          settle(
+            settled,
+            this.intake,
+            owned,
+            topic,
+            partition,
+            messages,
+            isVolatile(this.stream) ? this.acknowledge : undefined
+          ),
           () => this.tellSettled(messages.length)
         ),
       resume: () => {
@@ -392,6 +406,17 @@ export class Session {
     const { epoch, partition, topic } = assignment
     observer.event({ _tag: "Settled", topic, group, partition, epoch, count })
   }
+
+  private readonly acknowledge = (messages: ReadonlyArray<IncomingMessage>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      for (const { offset } of messages) {
+        const reply = this.intake.held.get(offset)?.reply
+        // Whose delivery the server has forgotten can't be acknowledged: it comes again, or its time is over.
+        if (reply === undefined) return Effect.never
+        this.acks.add(offset, reply)
+      }
+      return this.acks.confirmed
+    })
 
   /** Gives nothing more to the lane. */
   stop(): void {
@@ -473,6 +498,9 @@ export class Session {
     })
   }
 }
+
+/** Whether what loses a consumer's state has lost the stream's messages as well. */
+const isVolatile = (stream: Stream | undefined): boolean => stream?.storage === "memory" && stream.replicas === 1
 
 /** How often a stream that seems to have lost its end is looked at, and how long between. */
 const looks = 4
