@@ -9,7 +9,8 @@
  *
  * @since 0.1.0
  */
-import { InvalidConfiguration, type SubscribeError } from "@effect-eventbus/core/EventBusError"
+import { InvalidConfiguration, type SubscribeError, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
+import type * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -66,7 +67,8 @@ export const make = (
   connection: Connection,
   api: Api,
   streams: NatsStreams,
-  settings: Settings
+  settings: Settings,
+  observer: Observer.Service
 ): Subscribe =>
 (request, consumer) =>
   Effect.gen(function*() {
@@ -114,6 +116,7 @@ export const make = (
           settings,
           request,
           consumer,
+          observer,
           config: configs[lease.partition]!,
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,
@@ -169,10 +172,17 @@ export const make = (
       return {
         isConnected: connection.isUp(),
         partitions: all.flatMap(({ status }) => status ?? []),
-        problems: all.flatMap(({ problem }) => problem ?? [])
+        problems: [
+          ...(leases.problem === undefined ? [] : [leases.problem]),
+          ...all.flatMap(({ problem }) => problem ?? [])
+        ]
       }
     })
-    return { stop, status }
+    const failed = Effect.raceFirst(
+      connection.lost,
+      Effect.mapError(leases.broken, (cause) => new SubscribeFailed({ topic, group, cause }))
+    )
+    return { stop, status, failed }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 
 /** The settings of the consumer of each partition. */

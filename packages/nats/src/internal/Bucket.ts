@@ -2,15 +2,12 @@
  * The key-value bucket of the leases, in the format of NATS's own clients: `nats kv ls` shows it. Each change names the
  * revision that it replaces, so of several that change a key at once one succeeds.
  */
-import "./commonJs.js"
-
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { headers } from "nats"
 import type { Settings } from "../NatsConfig.js"
-import { codes, type NatsRequestFailed } from "../NatsErrors.js"
+import { codes, isStorageFull, type NatsRequestFailed } from "../NatsErrors.js"
 import { bucketProblems, bucketWarnings } from "../NatsPreflight.js"
 import * as Api from "./Api.js"
 import type { Connection } from "./Connection.js"
@@ -69,12 +66,16 @@ export interface Bucket {
   readonly put: (key: string, value: Value, revision: number) => Effect.Effect<number, NatsRequestFailed | Conflict>
   /** Deletes a key of this revision, and leaves nothing behind. */
   readonly remove: (key: string, revision: number) => Effect.Effect<void, NatsRequestFailed | Conflict>
+  /** Removes a key if it has this revision, or a lower one, and answers whether it had. It needs no room, but nobody hears of it. */
+  readonly withdraw: (key: string, revision: number) => Effect.Effect<boolean, NatsRequestFailed>
   /** Removes what is left of a key, its mark of deletion included. */
   readonly purge: (key: string) => Effect.Effect<void, NatsRequestFailed>
   readonly keys: (prefix: string) => Effect.Effect<Keys, NatsRequestFailed>
   /** Tells of changes of keys below the prefix, soon before or after they are written. It is a hint: it can miss some. */
   readonly hints: (prefix: string, onKey: (key: string) => void) => Effect.Effect<void, never, Scope.Scope>
 }
+
+const encoder = new TextEncoder()
 
 const wrongSequence = new Set([10071, 10164])
 
@@ -90,10 +91,9 @@ export const make = (connection: Connection, settings: Settings, timeout: number
       NatsRequestFailed
     >
   const write = (key: string, value: object | undefined, revision: number) => {
-    const block = headers()
-    block.set("Nats-Expected-Last-Subject-Sequence", String(revision))
-    if (value === undefined) block.set("KV-Operation", "DEL")
-    return Api.request(connection, writes + key, timeout, value, block).pipe(
+    const mark = value === undefined ? "KV-Operation: DEL\r\n" : ""
+    const block = `NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: ${revision}\r\n${mark}\r\n`
+    return Api.request(connection, writes + key, timeout, value, encoder.encode(block)).pipe(
       Effect.catchIf(
         (failure) => failure.error !== undefined && wrongSequence.has(failure.error.err_code),
         () => new Conflict({ key })
@@ -102,6 +102,11 @@ export const make = (connection: Connection, settings: Settings, timeout: number
     )
   }
   const purge = (key: string) => Effect.asVoid(api("STREAM.PURGE", { filter: root + key }))
+  const withdraw = (key: string, revision: number) =>
+    // All below a sequence.
+    api<{ readonly purged: number }>("STREAM.PURGE", { filter: root + key, seq: revision + 1 }).pipe(
+      Effect.map(({ purged }) => purged > 0)
+    )
   return {
     ensure: api<Info>("STREAM.INFO").pipe(
       Effect.tap(({ config }) => {
@@ -138,7 +143,14 @@ export const make = (connection: Connection, settings: Settings, timeout: number
         Effect.catchIf((failure) => failure.error?.err_code === codes.noMessage, () => Effect.succeed(undefined))
       ),
     put: write,
-    remove: (key, revision) => Effect.zipRight(write(key, undefined, revision), purge(key)),
+    remove: (key, revision) =>
+      Effect.zipRight(write(key, undefined, revision), purge(key)).pipe(
+        Effect.catchIf(
+          (failure) => failure._tag === "NatsRequestFailed" && isStorageFull(failure),
+          () => Effect.flatMap(withdraw(key, revision), (isRemoved) => isRemoved ? Effect.void : new Conflict({ key }))
+        )
+      ),
+    withdraw,
     purge,
     keys: (prefix) =>
       api<Info>("STREAM.INFO", { subjects_filter: `${root}${prefix}.>` }).pipe(
@@ -151,10 +163,8 @@ export const make = (connection: Connection, settings: Settings, timeout: number
     hints: (prefix, onKey) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.sync(() =>
-          connection.client.subscribe(`${root}${prefix}.>`, {
-            callback: (error, message) => {
-              if (error === null) onKey(message.subject.slice(root.length))
-            }
+          connection.client.subscribe(`${root}${prefix}.>`, (refused, message) => {
+            if (refused === undefined) onKey(message.subject.slice(root.length))
           })
         ),
         (subscription) => Effect.sync(() => subscription.unsubscribe())

@@ -12,8 +12,12 @@
  * renewal finds no room, it has half a duration from the moment at which it looked.
  */
 import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import type { Problem } from "@effect-eventbus/core/Transport"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -79,6 +83,8 @@ export class Leases {
   /** The last renewal found no room: what is given back could be nobody's until there is some. */
   private isFull = false
   private isLeaving = false
+  /** In milliseconds since the epoch. */
+  private readonly joinedAt = performance.timeOrigin + performance.now()
   /** Whether the last renewal was heard of: then so are the changes of others. */
   private hearsHints = false
   private heardOwn = false
@@ -117,6 +123,8 @@ export class Leases {
   /** Before this nothing is taken: the bucket has forgotten who has what, and they don't know yet. */
   private takesFrom = -Infinity
 
+  private readonly ended = Deferred.unsafeMake<never, unknown>(FiberId.none)
+
   constructor(private readonly options: Options, private readonly signal: Queue.Queue<void>) {
     this.owners = Array.from({ length: options.partitions }, () => ({
       revision: 0,
@@ -145,15 +153,52 @@ export class Leases {
           clearTimeout(this.fenceTimer)
         })
       )
-      yield* this.renew(bucket)
+      yield* this.renew(bucket).pipe(Effect.catchIf(isStorageFull, (failure) => this.standBy(failure)))
       yield* this.look
-      yield* forkLoop(this.renewing)
+      yield* this.forkLoop(this.renewing)
     }
   )
 
+  /** Fails when a defect has ended what keeps the leases: all is lost, and others take it over. */
+  get broken(): Effect.Effect<never, unknown> {
+    return Deferred.await(this.ended)
+  }
+
+  /** Can be ended also where whoever subscribes can't be interrupted, which a fork takes over. */
+  private forkLoop(loop: Effect.Effect<never>): Effect.Effect<unknown, never, Scope.Scope> {
+    return Effect.raceFirst(loop, this.broken).pipe(
+      Effect.catchAllCause((cause) =>
+        Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.flatMap(
+          Deferred.fail(this.ended, Cause.squash(cause)),
+          (isNews) => isNews ? Effect.sync(() => this.loseAll()) : Effect.void
+        )
+      ),
+      Effect.interruptible,
+      Effect.forkScoped
+    )
+  }
+
+  /** There is no room for our key: others have what they have, and we take nothing before there is some. */
+  private standBy(failure: NatsRequestFailed): Effect.Effect<void> {
+    this.isFull = true
+    return Effect.logWarning(
+      "The bucket of the leases has no room for another instance: this one stands by until there is some"
+    ).pipe(Effect.annotateLogs("detail", failure.message))
+  }
+
+  /** Why nothing can be taken now, if so. */
+  get problem(): Problem | undefined {
+    return this.isFull && this.revision === 0
+      ? {
+        message: "the bucket of the leases has no room for another instance: it stands by until there is some",
+        since: this.joinedAt
+      }
+      : undefined
+  }
+
   /** Takes what is free, and goes on doing so in the scope's fibers. When it fails something can have been taken. */
   readonly take: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.suspend(() =>
-    Effect.zipRight(this.balance, forkLoop(this.looking))
+    Effect.zipRight(this.balance, this.forkLoop(this.looking))
   )
 
   /** Takes nothing more; what is held is kept alive until it is given back. */
@@ -248,7 +293,8 @@ export class Leases {
     const lookedAt = performance.now()
     return Effect.gen(this, function*() {
       const mine = yield* renewals.get(this.memberKey(this.id))
-      if (mine?.value === undefined) return yield* this.recall
+      // Whoever has not joined yet has nothing to prove.
+      if (mine?.value === undefined) return yield* this.revision === 0 ? Effect.void : this.recall
       this.revision = mine.revision
       const { keys } = yield* renewals.keys(`${prefix}.member`)
       const entries = yield* Effect.forEach(keys, (key) => renewals.get(key), { concurrency })
@@ -267,7 +313,7 @@ export class Leases {
       }
       return Effect.logWarning("Others have taken this instance for dead; it joins again").pipe(
         Effect.zipRight(Effect.suspend(() => {
-          for (const held of this.held.values()) this.lose(held)
+          this.loseAll()
           this.id = randomUUID()
           this.revision = 0
           this.renewedAt = -Infinity
@@ -336,6 +382,10 @@ export class Leases {
   private fence(): void {
     this.fenceTimer = undefined
     if (performance.now() < this.validUntil) return this.armFence()
+    this.loseAll()
+  }
+
+  private loseAll(): void {
     for (const held of this.held.values()) this.lose(held)
   }
 
@@ -561,9 +611,6 @@ export class Leases {
     })
   }
 }
-
-/** Can be ended also where whoever subscribes can't be interrupted, which a fork takes over. */
-const forkLoop = (loop: Effect.Effect<never>) => Effect.forkScoped(Effect.interruptible(loop))
 
 export const make = (options: Options): Effect.Effect<Leases> =>
   Effect.map(Queue.sliding<void>(1), (signal) => new Leases(options, signal))

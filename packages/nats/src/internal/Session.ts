@@ -3,7 +3,14 @@
  * reading, one after the other, each of which first gets back what is outstanding and then reads on.
  */
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
-import type { Assignment, Consumer, PartitionStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type * as Observer from "@effect-eventbus/core/Observer"
+import type {
+  Assignment,
+  Consumer,
+  IncomingMessage,
+  PartitionStatus,
+  SubscribeRequest
+} from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -52,6 +59,7 @@ export interface Options {
   readonly settings: Settings
   readonly request: SubscribeRequest
   readonly consumer: Consumer
+  readonly observer: Observer.Service
   /** The consumer's settings; its filter is the partition's subjects. */
   readonly config: ConsumerConfig
   readonly isPartitioned: boolean
@@ -91,7 +99,9 @@ export class Session {
   constructor(private readonly options: Options) {
     const { connection, isPartitioned, lease, request } = options
     this.durable = options.config.durable_name!
-    this.acks = new Acks(connection, answerTimeout)
+    // What is settled before it is handled is recorded, and acknowledged only to be forgotten by the server.
+    const onConfirmed = request.semantics === "at-least-once" ? (count: number) => this.tellSettled(count) : undefined
+    this.acks = new Acks(connection, answerTimeout, onConfirmed)
     const source = isPartitioned ? { topic: request.topic.name, partition: lease.partition } : undefined
     this.intake = new Intake(connection, this.acks, source, lease.isValid, () => this.pullMore())
   }
@@ -366,7 +376,19 @@ export class Session {
       finish: (message) => {
         if (this.assignment === assignment && !this.isClosed && lease.isValid()) this.intake.finish(message)
       },
-      settle: (messages) => settle(settled, this.intake, owned, topic, partition, messages),
+      settle: (messages) =>
+        Effect.map(
+          settle(
+            settled,
+            this.intake,
+            owned,
+            topic,
+            partition,
+            messages,
+            isVolatile(this.stream) ? this.acknowledge : undefined
+          ),
+          () => this.tellSettled(messages.length)
+        ),
       resume: () => {
         if (this.assignment !== assignment) return
         limit.resumed()
@@ -377,6 +399,24 @@ export class Session {
     this.assignment = assignment
     this.intake.lane = limit.guard(consumer.assigned(assignment))
   }
+
+  private tellSettled(count: number): void {
+    const { assignment, options: { observer, request: { group } } } = this
+    if (observer.event === undefined || assignment === undefined) return
+    const { epoch, partition, topic } = assignment
+    observer.event({ _tag: "Settled", topic, group, partition, epoch, count })
+  }
+
+  private readonly acknowledge = (messages: ReadonlyArray<IncomingMessage>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      for (const { offset } of messages) {
+        const reply = this.intake.held.get(offset)?.reply
+        // Whose delivery the server has forgotten can't be acknowledged: it comes again, or its time is over.
+        if (reply === undefined) return Effect.never
+        this.acks.add(offset, reply)
+      }
+      return this.acks.confirmed
+    })
 
   /** Gives nothing more to the lane. */
   stop(): void {
@@ -458,6 +498,9 @@ export class Session {
     })
   }
 }
+
+/** Whether what loses a consumer's state has lost the stream's messages as well. */
+const isVolatile = (stream: Stream | undefined): boolean => stream?.storage === "memory" && stream.replicas === 1
 
 /** How often a stream that seems to have lost its end is looked at, and how long between. */
 const looks = 4
