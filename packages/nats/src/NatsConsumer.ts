@@ -211,7 +211,7 @@ const prepare = (
           if (settings.preflight === "off") {
             return
           }
-          for (const warning of consumerWarnings(request.semantics, settings, found)) {
+          for (const warning of consumerWarnings(request.semantics, settings, found, stream.replicas)) {
             warnings.add(warning)
           }
         })), { concurrency, discard: true })

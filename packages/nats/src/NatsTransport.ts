@@ -100,6 +100,7 @@ const open = (options: NatsConfig.Options) =>
     const api = Api.make(connection, settings)
     yield* checkJetStream(api, settings)
     yield* checkClient(connection)
+    yield* checkVersion(connection, api, settings)
     const streams = yield* NatsStreams.make(connection, api, settings)
     const publish = yield* NatsPublisher.make(connection, streams, settings)
     const transport: Transport.Service = {
@@ -126,6 +127,25 @@ const checkClient = ({ replies }: Connection.Connection): Effect.Effect<void, In
       ]
     })
     : Effect.void
+
+/** What an older server does not know it ignores, and says nothing. */
+const checkVersion = (
+  { client }: Connection.Connection,
+  api: Api.Api,
+  { messageTtl, options: { consumerMetadata, streamMetadata } }: NatsConfig.Settings
+): Effect.Effect<void, InvalidConfiguration> => {
+  const needs = [
+    ["streamMetadata", streamMetadata !== undefined, 10],
+    ["consumerMetadata", consumerMetadata !== undefined, 10],
+    ["messageTtl", messageTtl, 11]
+  ] as const
+  const issues = needs.flatMap(([name, isSet, minor]) =>
+    isSet && !api.isAtLeast(2, minor)
+      ? [`nats.${name} needs nats-server 2.${minor}, and ${client.getServer()} is of ${client.info?.version}`]
+      : []
+  )
+  return issues.length === 0 ? Effect.void : new InvalidConfiguration({ issues })
+}
 
 /** A server that has just started may not have its JetStream yet. */
 const checkJetStream = (

@@ -6,6 +6,11 @@ export * as Expected from "./Expected.js"
 /**
  * @since 0.1.0
  */
+export * as MessageTtl from "./MessageTtl.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as NatsConfig from "./NatsConfig.js"
 
 /**

@@ -76,14 +76,17 @@ export interface Bucket {
   readonly hints: (prefix: string, onKey: (key: string) => void) => Effect.Effect<void, never, Scope.Scope>
 }
 
+/** Where JetStream of one's own account and domain is asked. */
+const ownApi = "$JS.API"
+
 const wrongSequence = new Set([10071, 10164])
 
 /** `replicas` is how many a bucket that is made has: it decides over reading, so it is no less than the stream has. */
 export const make = (connection: Connection, settings: Settings, timeout: number, replicas: number): Bucket => {
   const stream = `KV_${settings.leaseBucket}`
   const root = `$KV.${settings.leaseBucket}.`
-  // Only the domain's own subjects lead into it: the bare ones end at a leaf node that has another domain.
-  const writes = settings.options.domain === undefined ? root : `${settings.apiPrefix}.${root}`
+  // Only the domain's own subjects lead into it: the bare ones end at a leaf node that has another domain. So do other accounts' imports.
+  const writes = settings.apiPrefix === ownApi ? root : `${settings.apiPrefix}.${root}`
   const api = <A>(endpoint: string, body?: object): Effect.Effect<A, NatsRequestFailed> =>
     Api.request(connection, `${settings.apiPrefix}.${endpoint}.${stream}`, timeout, body) as Effect.Effect<
       A,
