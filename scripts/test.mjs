@@ -7,5 +7,13 @@ if (args[0] === "--long") {
   process.env.TEST_LONG = "1"
 }
 
+// `--nats3`: what of NATS's tests is about the client, on the successors of the package `nats`.
+if (args[0] === "--nats3") {
+  args[0] = "--project=nats"
+  process.env.TEST_NATS_SUCCESSOR = "1"
+  const files = ["Client", "Conformance", "Connect", "Connection", "Errors", "Headers", "Publish", "Read", "Wire"]
+  args.push(...files.map((name) => `packages/nats/test/${name}.test.ts`))
+}
+
 // Vitest leaves one core free; most of these tests wait for brokers and timers, so that on two cores two files go at a time.
 runBinary("vitest", ["run", "--maxWorkers=2", "--minWorkers=1", ...args])

@@ -141,7 +141,7 @@ const checkVersion = (
   ] as const
   const issues = needs.flatMap(([name, isSet, minor]) =>
     isSet && !api.isAtLeast(2, minor)
-      ? [`nats.${name} needs nats-server 2.${minor}, and ${client.getServer()} is of ${client.info?.version}`]
+      ? [`nats.${name} needs nats-server 2.${minor}, and ${client.server()} is of ${client.info()?.version}`]
       : []
   )
   return issues.length === 0 ? Effect.void : new InvalidConfiguration({ issues })

@@ -3,9 +3,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { Msg, MsgHdrs } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { type ApiError, codes, type Denied, meaningOf, NatsRequestFailed } from "../NatsErrors.js"
+import type { Message } from "./Client.js"
 import type { Connection } from "./Connection.js"
 import { isNoResponders } from "./Replies.js"
 
@@ -167,7 +167,7 @@ export const make = (connection: Connection, settings: Settings): Api => {
 }
 
 export const isAtLeast = ({ client }: Connection, major: number, minor: number): boolean => {
-  const [actualMajor = 0, actualMinor = 0] = (client.info?.version ?? "").split(".").map(Number)
+  const [actualMajor = 0, actualMinor = 0] = (client.info()?.version ?? "").split(".").map(Number)
   return actualMajor > major || actualMajor === major && actualMinor >= minor
 }
 
@@ -180,9 +180,9 @@ export const request = (
   subject: string,
   timeout: number,
   body: object | undefined,
-  headers?: MsgHdrs
+  headers?: Uint8Array
 ): Effect.Effect<unknown, NatsRequestFailed> =>
-  Effect.async<Msg, NatsRequestFailed>((resume) => {
+  Effect.async<Message, NatsRequestFailed>((resume) => {
     const failed = (reason: "Timeout" | "NoResponders" | "Disconnected", cause?: unknown) =>
       resume(Effect.fail(new NatsRequestFailed({ subject, reason, cause })))
     if (!connection.isUp()) return failed("Disconnected")
@@ -219,10 +219,8 @@ export const request = (
     }
     connection.listeners.add(listener)
     try {
-      connection.client.publish(subject, body === undefined ? nothing : encoder.encode(JSON.stringify(body)), {
-        reply: connection.replies.subject(token),
-        ...(headers === undefined ? {} : { headers })
-      })
+      const bytes = body === undefined ? nothing : encoder.encode(JSON.stringify(body))
+      connection.client.publish(subject, bytes, connection.replies.subject(token), headers)
     } catch (cause) {
       forget()
       failed("Disconnected", cause)

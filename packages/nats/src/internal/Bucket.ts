@@ -2,13 +2,10 @@
  * The key-value bucket of the leases, in the format of NATS's own clients: `nats kv ls` shows it. Each change names the
  * revision that it replaces, so of several that change a key at once one succeeds.
  */
-import "./commonJs.js"
-
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { headers } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { codes, type NatsRequestFailed } from "../NatsErrors.js"
 import { bucketProblems, bucketWarnings } from "../NatsPreflight.js"
@@ -79,6 +76,8 @@ export interface Bucket {
 /** Where JetStream of one's own account and domain is asked. */
 const ownApi = "$JS.API"
 
+const encoder = new TextEncoder()
+
 const wrongSequence = new Set([10071, 10164])
 
 /** `replicas` is how many a bucket that is made has: it decides over reading, so it is no less than the stream has. */
@@ -93,10 +92,9 @@ export const make = (connection: Connection, settings: Settings, timeout: number
       NatsRequestFailed
     >
   const write = (key: string, value: object | undefined, revision: number) => {
-    const block = headers()
-    block.set("Nats-Expected-Last-Subject-Sequence", String(revision))
-    if (value === undefined) block.set("KV-Operation", "DEL")
-    return Api.request(connection, writes + key, timeout, value, block).pipe(
+    const mark = value === undefined ? "KV-Operation: DEL\r\n" : ""
+    const block = `NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: ${revision}\r\n${mark}\r\n`
+    return Api.request(connection, writes + key, timeout, value, encoder.encode(block)).pipe(
       Effect.catchIf(
         (failure) => failure.error !== undefined && wrongSequence.has(failure.error.err_code),
         () => new Conflict({ key })
@@ -154,10 +152,8 @@ export const make = (connection: Connection, settings: Settings, timeout: number
     hints: (prefix, onKey) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.sync(() =>
-          connection.client.subscribe(`${root}${prefix}.>`, {
-            callback: (error, message) => {
-              if (error === null) onKey(message.subject.slice(root.length))
-            }
+          connection.client.subscribe(`${root}${prefix}.>`, (refused, message) => {
+            if (refused === undefined) onKey(message.subject.slice(root.length))
           })
         ),
         (subscription) => Effect.sync(() => subscription.unsubscribe())

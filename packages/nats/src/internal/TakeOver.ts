@@ -171,7 +171,7 @@ const refuse = (
     const confirmation = connection.replies.subject(token)
     const last = sequences.length - 1
     for (let i = 0; i <= last; i++) {
-      connection.client.publish(subject(sequences[i]!), nak, i === last ? { reply: confirmation } : {})
+      connection.client.publish(subject(sequences[i]!), nak, i === last ? confirmation : undefined)
     }
     return Effect.sync(() => connection.replies.forget(token))
   }).pipe((answered) => bounded(answered, drainTimeout), Effect.map(Option.getOrElse(() => false)))
