@@ -11,6 +11,8 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Redacted from "effect/Redacted"
+import type { Given } from "./internal/Client.js"
+import { addressIssues, metadataIssues } from "./internal/settingIssues.js"
 import { defaults, spec } from "./NatsConfigSpec.js"
 import type { ConnectionState } from "./NatsConnection.js"
 import * as Subject from "./Subject.js"
@@ -100,6 +102,12 @@ export interface Options {
   readonly reconnectWait?: Duration.DurationInput | undefined
   /** How often the server is pinged; after two pings without an answer the connection is dropped. Default: 10 seconds. */
   readonly pingInterval?: Duration.DurationInput | undefined
+  /**
+   * A connection that the application has already, of the package `nats`: it is used beside the application's own use, and never closed.
+   * It has to be connected; how it connects again is its own affair, and with `maxReconnectAttempts: -1` it never gives up. The
+   * settings of connecting and of logging in can't be given as well. Not a key of the configuration. Default: none.
+   */
+  readonly connection?: Given | undefined
   /** Called with the state of the connection whenever it changes. Not a key of the configuration. Default: none. */
   readonly onConnectionState?: ((state: ConnectionState) => Effect.Effect<void>) | undefined
   /** How long a request to JetStream may take. Default: 5 seconds. */
@@ -250,7 +258,7 @@ export interface Settings {
  * @category settings
  */
 export const resolve = (given: Options): Either.Either<Settings, InvalidConfiguration> => {
-  const wrong = ConfigSpec.problems(spec, "nats", given, ["onConnectionState"])
+  const wrong = ConfigSpec.problems(spec, "nats", given, ["onConnectionState", "connection"])
   const options: Options = Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name)))
   const issues = [...wrong.values(), ...metadataIssues(options), ...addressIssues(options)]
   const set = <K extends keyof typeof defaults>(key: K) => options[key] ?? defaults[key]
@@ -264,7 +272,9 @@ export const resolve = (given: Options): Either.Either<Settings, InvalidConfigur
     if (!Number.isSafeInteger(value) || value < 1) issues.push(`nats.${key}: expected a whole number of at least 1`)
     return value
   }
-  const servers = set("servers")
+  const servers: ReadonlyArray<string> = options.connection === undefined
+    ? set("servers")
+    : [options.connection.getServer()]
   if (servers.length === 0) issues.push("nats.servers: expected at least one address")
   for (const name of ["replicas", "consumerReplicas"] as const) {
     const replicas = options[name]
@@ -340,35 +350,6 @@ export const resolve = (given: Options): Either.Either<Settings, InvalidConfigur
     prefetchBytes: count("prefetchBytes")
   }
   return issues.length === 0 ? Either.right(settings) : Either.left(new InvalidConfiguration({ issues }))
-}
-
-const metadataIssues = (options: Options): ReadonlyArray<string> =>
-  (["streamMetadata", "consumerMetadata"] as const).flatMap((key) =>
-    (options[key] ?? []).flatMap((entry) =>
-      !/^[^=]+=/.test(entry)
-        ? [`nats.${key}: expected name=value, got ${entry}`]
-        // The server writes such names itself, and drops those of others.
-        : entry.startsWith("_nats")
-        ? [`nats.${key}: names that begin with _nats are the server's`]
-        : []
-    )
-  )
-
-/** Where JetStream is asked, and by which way. */
-const addressIssues = ({ apiPrefix, domain, servers = [] }: Options): ReadonlyArray<string> => {
-  const issues: Array<string> = []
-  if (apiPrefix !== undefined) {
-    if (domain !== undefined) issues.push("nats: domain and apiPrefix are set, but a domain is a prefix already")
-    if (!/^[^\s.*>]+(\.[^\s.*>]+)*$/.test(apiPrefix)) {
-      issues.push("nats.apiPrefix: expected words separated by single dots, without wildcards")
-    }
-  }
-  if (servers.some((server) => /^wss?:/i.test(server))) {
-    issues.push(
-      "nats.servers: the package nats can't connect by WebSocket (ws://, wss://) from Node: use the server's port for clients"
-    )
-  }
-  return issues
 }
 
 type DurationKey =
