@@ -19,6 +19,7 @@ import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Api, ConsumerConfig } from "./internal/Api.js"
+import type { Aside } from "./internal/Aside.js"
 import { bounded } from "./internal/Bounded.js"
 import * as Bucket from "./internal/Bucket.js"
 import type { Connection } from "./internal/Connection.js"
@@ -66,7 +67,8 @@ export const make = (
   connection: Connection,
   api: Api,
   streams: NatsStreams,
-  settings: Settings
+  settings: Settings,
+  aside: Aside
 ): Subscribe =>
 (request, consumer) =>
   Effect.gen(function*() {
@@ -158,6 +160,7 @@ export const make = (
         return Fiber.awaitAll(all.map(({ fiber }) => fiber))
       })))
     )
+    yield* aside.join(leases)
     yield* Effect.mapError(leases.take, (failure) => toSubscribeError(topic, group, failure))
     yield* bounded(
       Effect.forEach(Array.from(readers.values()), ({ reader }) => Deferred.await(reader.opened), { discard: true }),
@@ -169,7 +172,10 @@ export const make = (
       return {
         isConnected: connection.isUp(),
         partitions: all.flatMap(({ status }) => status ?? []),
-        problems: all.flatMap(({ problem }) => problem ?? [])
+        problems: [
+          ...leases.problem === undefined ? [] : [leases.problem],
+          ...all.flatMap(({ problem }) => problem ?? [])
+        ]
       }
     })
     return { stop, status }

@@ -31,6 +31,11 @@ export * as NatsErrors from "./NatsErrors.js"
 /**
  * @since 0.1.0
  */
+export * as NatsInstance from "./NatsInstance.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as NatsTransport from "./NatsTransport.js"
 
 /**

@@ -12,6 +12,7 @@
  * renewal finds no room, it has half a duration from the moment at which it looked.
  */
 import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import type { Problem } from "@effect-eventbus/core/Transport"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -79,6 +80,10 @@ export class Leases {
   /** The last renewal found no room: what is given back could be nobody's until there is some. */
   private isFull = false
   private isLeaving = false
+  /** Takes nothing for a while, by the word of this process, or of a key that somebody has put into the bucket. */
+  private isAside = false
+  private isAsideByKey = false
+  private asideSince = 0
   /** Whether the last renewal was heard of: then so are the changes of others. */
   private hearsHints = false
   private heardOwn = false
@@ -101,6 +106,11 @@ export class Leases {
   private readonly unseen = new Lasting(
     "The leases can't be looked at, or partitions not be taken: those that are free stay unread",
     "The leases can be looked at again"
+  )
+  private readonly unread = new Lasting(
+    "This instance was told to step down, and there is no other one: the partitions stay unread",
+    "There is an instance for the partitions again",
+    0
   )
   private readonly unfit = new Lasting(
     "Somebody has changed the bucket of the leases on the server: two instances can have the same partition",
@@ -162,6 +172,47 @@ export class Leases {
     return Effect.ignoreLogged(this.renew())
   })
 
+  /** Gives back what is held, in order, and takes nothing until it is told otherwise. */
+  stepAside(isAside: boolean): Effect.Effect<void> {
+    return this.asided(() => {
+      this.isAside = isAside
+    })
+  }
+
+  /** How many partitions are held. */
+  get size(): number {
+    return this.held.size
+  }
+
+  /** Since when nothing is taken by an operator's will, in milliseconds since the epoch. */
+  get problem(): Problem | undefined {
+    return this.standsAside
+      ? { message: "This instance was told to step down: it takes no partitions", since: this.asideSince }
+      : undefined
+  }
+
+  private get standsAside(): boolean {
+    return this.isAside || this.isAsideByKey
+  }
+
+  private asided(change: () => void): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const before = this.standsAside
+      change()
+      if (this.standsAside === before) return Effect.void
+      this.asideSince = performance.timeOrigin + performance.now()
+      const told = before
+        ? "This instance takes partitions again"
+        : "This instance was told to step down: it gives back its partitions"
+      return Effect.logInfo(told).pipe(
+        Effect.annotateLogs("instance", this.id),
+        Effect.zipRight(this.renewedAt === -Infinity ? Effect.void : Effect.ignoreLogged(this.renew())),
+        Effect.zipRight(Queue.offer(this.signal, undefined)),
+        Effect.zipRight(before ? this.unread.over : Effect.void)
+      )
+    })
+  }
+
   /** When all was given back: others need not wait for the lease's end. */
   readonly forget: Effect.Effect<void> = Effect.suspend(() =>
     // Its revision may be one whose answer nobody waited for.
@@ -169,6 +220,7 @@ export class Leases {
       Effect.flatMap((entry) =>
         entry === undefined ? Effect.void : this.options.bucket.remove(this.memberKey(this.id), entry.revision)
       ),
+      Effect.zipRight(this.isAsideByKey ? this.options.bucket.purge(this.asideKey(this.id)) : Effect.void),
       Effect.ignore
     )
   )
@@ -180,6 +232,11 @@ export class Leases {
 
   private memberKey(id: string): string {
     return `${this.options.prefix}.member.${id}`
+  }
+
+  /** Whoever puts it there wants the instance to step down, until it is deleted. */
+  private asideKey(id: string): string {
+    return `${this.options.prefix}.aside.${id}`
   }
 
   private partitionKey(partition: number): string {
@@ -204,7 +261,7 @@ export class Leases {
       const value = {
         host: hostname(),
         pid: process.pid,
-        ...(this.isLeaving ? { leaving: true } : {}),
+        ...(this.isLeaving || this.standsAside ? { leaving: true } : {}),
         ...(doubts.length === 0 ? {} : { doubts: Object.fromEntries(doubts) })
       }
       return bucket.put(this.memberKey(this.id), value, this.revision).pipe(
@@ -393,7 +450,7 @@ export class Leases {
       this.created = created
       const there = new Set(keys.map((key) => key.slice(`${prefix}.member.`.length)))
       for (const id of this.members.keys()) if (!there.has(id)) this.members.delete(id)
-      yield* Effect.forEach(keys, (key) => this.read(key), { concurrency, discard: true })
+      yield* Effect.forEach([this.asideKey(this.id), ...keys], (key) => this.read(key), { concurrency, discard: true })
       if (wasAway) { for (const member of this.members.values()) member.since = Math.max(member.since, now) }
       this.lookedAt = now
       this.hasFailed = false
@@ -410,8 +467,13 @@ export class Leases {
   private read(key: string): Effect.Effect<void, NatsRequestFailed> {
     const { bucket, prefix } = this.options
     const [kind, name = ""] = key.slice(prefix.length + 1).split(".")
-    if (kind === "member" && name === this.id) return Effect.void
+    if (kind === "member" && name === this.id || kind === "aside" && name !== this.id) return Effect.void
     return Effect.flatMap(bucket.get(key), (entry) => {
+      if (kind === "aside") {
+        return this.asided(() => {
+          this.isAsideByKey = entry?.value !== undefined
+        })
+      }
       if (kind === "member") this.seeMember(name, entry)
       else if (kind === "partition") this.seePartition(Number(name), entry)
       // Whoever deleted it did not get further.
@@ -465,6 +527,7 @@ export class Leases {
       Effect.zipRight(Effect.forEach(dead, ([id, member]) => this.evict(id, member), { discard: true })),
       Effect.zipRight(Effect.suspend(() => {
         if (this.isLeaving || now >= this.validUntil || now < this.takesFrom) return Effect.void
+        if (this.standsAside) return this.giveAll
         const isOwner = (id: string | undefined) => id !== undefined && (id === this.id || this.members.has(id))
         const { acquire, release } = Balance.decide({
           me: this.id,
@@ -476,17 +539,25 @@ export class Leases {
             owner === this.id && !this.held.has(partition) || !isOwner(owner) ? undefined : owner
           )
         })
-        for (const partition of release) {
-          const held = this.held.get(partition)
-          if (held === undefined || held.isWanted || held.isLost || this.isFull) continue
-          held.isWanted = true
-          this.options.onWanted(held.lease)
-        }
+        for (const partition of release) this.release(partition)
         const free = acquire.filter((partition) => now >= (this.owners[partition]?.takenFrom ?? -Infinity))
         return Effect.forEach(free, (partition) => this.acquire(partition), { concurrency, discard: true })
       })),
       Effect.zipRight(this.disown)
     )
+  })
+
+  private release(partition: number): void {
+    const held = this.held.get(partition)
+    if (held === undefined || held.isWanted || held.isLost || this.isFull) return
+    held.isWanted = true
+    this.options.onWanted(held.lease)
+  }
+
+  private readonly giveAll: Effect.Effect<void> = Effect.suspend(() => {
+    for (const partition of this.held.keys()) this.release(partition)
+    const isAlone = !Array.from(this.members).some(([id, { isLeaving }]) => id !== this.id && !isLeaving)
+    return isAlone ? this.unread.now(this.options.prefix) : this.unread.over
   })
 
   /**
@@ -512,6 +583,7 @@ export class Leases {
     return this.options.bucket.remove(this.memberKey(id), member.revision).pipe(
       Effect.zipRight(Effect.logWarning("An instance did not renew its lease: its partitions are taken over")),
       Effect.tap(() => this.members.delete(id)),
+      Effect.zipLeft(Effect.ignore(this.options.bucket.purge(this.asideKey(id)))),
       // It has renewed at the last moment, or another instance was quicker.
       Effect.catchTag("Conflict", () => this.read(this.memberKey(id))),
       Effect.annotateLogs("instance", id)
@@ -521,7 +593,7 @@ export class Leases {
   private acquire(partition: number): Effect.Effect<void, NatsRequestFailed> {
     const { bucket } = this.options
     const { offered, owner, revision } = this.owners[partition]!
-    if (this.held.has(partition) || this.isLeaving) return Effect.void
+    if (this.held.has(partition) || this.isLeaving || this.standsAside) return Effect.void
     const key = this.partitionKey(partition)
     return Effect.gen(this, function*() {
       if (owner !== undefined && owner !== this.id) {
