@@ -173,7 +173,7 @@ export const make = (
         isConnected: connection.isUp(),
         partitions: all.flatMap(({ status }) => status ?? []),
         problems: [
-          ...leases.problem === undefined ? [] : [leases.problem],
+          ...(leases.problem === undefined ? [] : [leases.problem]),
           ...all.flatMap(({ problem }) => problem ?? [])
         ]
       }

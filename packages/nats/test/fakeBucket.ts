@@ -33,6 +33,8 @@ export class FakeBucket {
       put: (key, value, revision) =>
         turn(write(key, revision, () => this.entries.set(key, { value, revision: this.sequence }))),
       remove: (key, revision) => turn(Effect.asVoid(write(key, revision, () => this.entries.delete(key)))),
+      withdraw: (key, revision) =>
+        turn(Effect.sync(() => (this.entries.get(key)?.revision ?? Infinity) <= revision && this.entries.delete(key))),
       purge: (key) => turn(Effect.sync(() => void this.entries.delete(key))),
       keys: (prefix) =>
         turn(Effect.sync(() => ({

@@ -7,7 +7,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
-import { codes, type NatsRequestFailed } from "../NatsErrors.js"
+import { codes, isStorageFull, type NatsRequestFailed } from "../NatsErrors.js"
 import { bucketProblems, bucketWarnings } from "../NatsPreflight.js"
 import * as Api from "./Api.js"
 import type { Connection } from "./Connection.js"
@@ -66,6 +66,8 @@ export interface Bucket {
   readonly put: (key: string, value: Value, revision: number) => Effect.Effect<number, NatsRequestFailed | Conflict>
   /** Deletes a key of this revision, and leaves nothing behind. */
   readonly remove: (key: string, revision: number) => Effect.Effect<void, NatsRequestFailed | Conflict>
+  /** Removes a key if it has this revision, or a lower one, and answers whether it had. It needs no room, but nobody hears of it. */
+  readonly withdraw: (key: string, revision: number) => Effect.Effect<boolean, NatsRequestFailed>
   /** Removes what is left of a key, its mark of deletion included. */
   readonly purge: (key: string) => Effect.Effect<void, NatsRequestFailed>
   readonly keys: (prefix: string) => Effect.Effect<Keys, NatsRequestFailed>
@@ -103,6 +105,11 @@ export const make = (connection: Connection, settings: Settings, timeout: number
     )
   }
   const purge = (key: string) => Effect.asVoid(api("STREAM.PURGE", { filter: root + key }))
+  const withdraw = (key: string, revision: number) =>
+    // All below a sequence.
+    api<{ readonly purged: number }>("STREAM.PURGE", { filter: root + key, seq: revision + 1 }).pipe(
+      Effect.map(({ purged }) => purged > 0)
+    )
   return {
     ensure: api<Info>("STREAM.INFO").pipe(
       Effect.tap(({ config }) => {
@@ -139,7 +146,14 @@ export const make = (connection: Connection, settings: Settings, timeout: number
         Effect.catchIf((failure) => failure.error?.err_code === codes.noMessage, () => Effect.succeed(undefined))
       ),
     put: write,
-    remove: (key, revision) => Effect.zipRight(write(key, undefined, revision), purge(key)),
+    remove: (key, revision) =>
+      Effect.zipRight(write(key, undefined, revision), purge(key)).pipe(
+        Effect.catchIf(
+          (failure) => failure._tag === "NatsRequestFailed" && isStorageFull(failure),
+          () => Effect.flatMap(withdraw(key, revision), (isRemoved) => isRemoved ? Effect.void : new Conflict({ key }))
+        )
+      ),
+    withdraw,
     purge,
     keys: (prefix) =>
       api<Info>("STREAM.INFO", { subjects_filter: `${root}${prefix}.>` }).pipe(

@@ -84,6 +84,8 @@ export class Leases {
   private isAside = false
   private isAsideByKey = false
   private asideSince = 0
+  /** In milliseconds since the epoch. */
+  private readonly joinedAt = performance.timeOrigin + performance.now()
   /** Whether the last renewal was heard of: then so are the changes of others. */
   private hearsHints = false
   private heardOwn = false
@@ -155,11 +157,32 @@ export class Leases {
           clearTimeout(this.fenceTimer)
         })
       )
-      yield* this.renew(bucket)
+      yield* this.renew(bucket).pipe(Effect.catchIf(isStorageFull, (failure) => this.standBy(failure)))
       yield* this.look
       yield* forkLoop(this.renewing)
     }
   )
+
+  /** There is no room for our key: others have what they have, and we take nothing before there is some. */
+  private standBy(failure: NatsRequestFailed): Effect.Effect<void> {
+    this.isFull = true
+    return Effect.logWarning(
+      "The bucket of the leases has no room for another instance: this one stands by until there is some"
+    ).pipe(Effect.annotateLogs("detail", failure.message))
+  }
+
+  /** Why nothing can be taken now, if so. */
+  get problem(): Problem | undefined {
+    if (this.standsAside) {
+      return { message: "This instance was told to step down: it takes no partitions", since: this.asideSince }
+    }
+    return this.isFull && this.revision === 0
+      ? {
+        message: "the bucket of the leases has no room for another instance: it stands by until there is some",
+        since: this.joinedAt
+      }
+      : undefined
+  }
 
   /** Takes what is free, and goes on doing so in the scope's fibers. When it fails something can have been taken. */
   readonly take: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.suspend(() =>
@@ -182,13 +205,6 @@ export class Leases {
   /** How many partitions are held. */
   get size(): number {
     return this.held.size
-  }
-
-  /** Since when nothing is taken by an operator's will, in milliseconds since the epoch. */
-  get problem(): Problem | undefined {
-    return this.standsAside
-      ? { message: "This instance was told to step down: it takes no partitions", since: this.asideSince }
-      : undefined
   }
 
   private get standsAside(): boolean {
@@ -305,7 +321,8 @@ export class Leases {
     const lookedAt = performance.now()
     return Effect.gen(this, function*() {
       const mine = yield* renewals.get(this.memberKey(this.id))
-      if (mine?.value === undefined) return yield* this.recall
+      // Whoever has not joined yet has nothing to prove.
+      if (mine?.value === undefined) return yield* this.revision === 0 ? Effect.void : this.recall
       this.revision = mine.revision
       const { keys } = yield* renewals.keys(`${prefix}.member`)
       const entries = yield* Effect.forEach(keys, (key) => renewals.get(key), { concurrency })

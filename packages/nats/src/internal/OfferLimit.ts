@@ -2,12 +2,15 @@
  * Up to which sequence messages of a partition may be handed over. It stands in the bucket before anything is handed over
  * up to there, so that after a crash the next owner knows what cannot have been: the server's own count is one that it
  * forgets when it is killed. It is raised well before it is reached, and the further the faster messages come.
+ *
+ * Where there is no room to raise it, it is withdrawn, which needs none: who reads next finds no limit, and takes all that there is then for
+ * what may have been handed over.
  */
 import type { Lane } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import { randomUUID } from "node:crypto"
-import type { NatsRequestFailed } from "../NatsErrors.js"
+import { isStorageFull, type NatsRequestFailed } from "../NatsErrors.js"
 import type { Stream } from "../NatsStreams.js"
 import type { Bucket } from "./Bucket.js"
 import type { Lease, LeaseLost } from "./Lease.js"
@@ -21,6 +24,9 @@ const often = 1_000
 const seldom = 4_000
 
 const retryDelay = "250 millis"
+
+/** How often it is tried to record a limit again after there was no room for one. */
+const roomInterval = "1 second"
 
 export class OfferLimit {
   private readonly signal = Effect.runSync(Queue.sliding<void>(1))
@@ -36,6 +42,8 @@ export class OfferLimit {
   private isReached = false
   /** The lane refused messages and has not asked for more. */
   private isRefused = false
+  /** There is no limit, for there was no room for it, and no record of one. */
+  private isWithdrawn = false
 
   constructor(
     private readonly bucket: Bucket,
@@ -91,8 +99,13 @@ export class OfferLimit {
   raising(onRaised: () => void): Effect.Effect<never> {
     // What waited when reading broke off waits still.
     if (this.isReached) Queue.unsafeOffer(this.signal, undefined)
-    return Queue.take(this.signal).pipe(
-      Effect.zipRight(Effect.suspend(() => this.highest > this.limit - this.step / 2 ? this.raise : Effect.void)),
+    const next = Effect.suspend(() =>
+      this.isWithdrawn ? Effect.sleep(roomInterval) : Effect.asVoid(Queue.take(this.signal))
+    )
+    return next.pipe(
+      Effect.zipRight(
+        Effect.suspend(() => this.isWithdrawn || this.highest > this.limit - this.step / 2 ? this.raise : Effect.void)
+      ),
       Effect.zipRight(Effect.sync(() => {
         if (!this.isReached) return
         this.isReached = false
@@ -122,15 +135,53 @@ export class OfferLimit {
     else if (since > seldom) this.step = Math.max(minStep, this.step / 2)
     const offered = this.highest + this.step
     const value = { owner: this.writer, offered, stream: this.stream }
+    const { isWithdrawn } = this
+    // It can be written from now on.
+    if (isWithdrawn) this.limit = offered
     return this.bucket.put(this.key, value, this.revision).pipe(
-      Effect.map((revision) => {
+      Effect.flatMap((revision) => {
         this.revision = revision
         this.limit = offered
         this.raisedAt = now
+        this.isWithdrawn = false
+        return isWithdrawn
+          ? Effect.logInfo("The bucket has room for the limit of what may be handed over again")
+          : Effect.void
       }),
-      Effect.catchTag("Conflict", () => this.recall)
+      Effect.catchTag("Conflict", () => this.recall),
+      Effect.catchIf(
+        (failure) => failure._tag === "NatsRequestFailed" && isStorageFull(failure),
+        () => this.unlimited
+      )
     )
   })
+
+  /** Nothing is recorded, which frees what that took: after a crash all that there is then is taken for what may have been handed over. */
+  readonly withdraw: Effect.Effect<void, NatsRequestFailed | LeaseLost> = Effect.suspend(() =>
+    (this.revision === 0 ? Effect.void : this.bucket.withdraw(this.key, this.revision)).pipe(
+      Effect.zipRight(this.bucket.get(this.key)),
+      Effect.flatMap((entry) => {
+        this.revision = entry?.revision ?? 0
+        if (entry === undefined) return Effect.void
+        // An answer of ours got lost, or it is the next owner's.
+        return entry.value?.owner === this.writer ? this.withdraw : Effect.asVoid(this.lease.renewEpoch)
+      })
+    )
+  )
+
+  private readonly unlimited: Effect.Effect<void, NatsRequestFailed | LeaseLost> = Effect.suspend(() =>
+    this.withdraw.pipe(
+      Effect.flatMap(() => {
+        const { isWithdrawn } = this
+        this.isWithdrawn = true
+        this.limit = Infinity
+        return isWithdrawn ? Effect.void : Effect.logWarning(
+          "The bucket has no room for the limit of what may be handed over, and none is recorded now: " +
+            "who reads this partition next gets all that there is then as possible duplicates"
+        )
+      })
+    )
+  )
 
   /** The key is not as we left it. */
   private readonly recall: Effect.Effect<void, NatsRequestFailed | LeaseLost> = Effect.suspend(() =>
@@ -140,6 +191,7 @@ export class OfferLimit {
       if (offered !== undefined && owner === this.writer && stream === this.stream) {
         // An answer of ours got lost.
         this.limit = offered
+        this.isWithdrawn = false
         return Effect.void
       }
       // As a rule it is the next owner's. Where the bucket has lost the key, or its end, the partition is still ours.

@@ -3,7 +3,13 @@
  * reading, one after the other, each of which first gets back what is outstanding and then reads on.
  */
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
-import type { Assignment, Consumer, PartitionStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type {
+  Assignment,
+  Consumer,
+  IncomingMessage,
+  PartitionStatus,
+  SubscribeRequest
+} from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -374,7 +380,16 @@ export class Session {
       finish: (message) => {
         if (this.assignment === assignment && !this.isClosed && lease.isValid()) this.intake.finish(message)
       },
-      settle: (messages) => settle(settled, this.intake, owned, topic, partition, messages),
+      settle: (messages) =>
+        settle(
+          settled,
+          this.intake,
+          owned,
+          topic,
+          partition,
+          messages,
+          isVolatile(this.stream) ? this.acknowledge : undefined
+        ),
       resume: () => {
         if (this.assignment !== assignment) return
         limit.resumed()
@@ -385,6 +400,17 @@ export class Session {
     this.assignment = assignment
     this.intake.lane = limit.guard(consumer.assigned(assignment))
   }
+
+  private readonly acknowledge = (messages: ReadonlyArray<IncomingMessage>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      for (const { offset } of messages) {
+        const reply = this.intake.held.get(offset)?.reply
+        // Whose delivery the server has forgotten can't be acknowledged: it comes again, or its time is over.
+        if (reply === undefined) return Effect.never
+        this.acks.add(offset, reply)
+      }
+      return this.acks.confirmed
+    })
 
   /** Gives nothing more to the lane. */
   stop(): void {
@@ -466,6 +492,9 @@ export class Session {
     })
   }
 }
+
+/** Whether what loses a consumer's state has lost the stream's messages as well. */
+const isVolatile = (stream: Stream | undefined): boolean => stream?.storage === "memory" && stream.replicas === 1
 
 /** How often a stream that seems to have lost its end is looked at, and how long between. */
 const looks = 4
