@@ -2,8 +2,8 @@
  * `npm run scale -- [--partitions 12,100,1000] [--aggregates 1000000] [--seconds 30] [--rate 2000]`: what partitions and aggregates cost a
  * nats-server and an instance. For each number of partitions: an instance begins, rests, works, shares with a second one, and is killed.
  */
-import { NatsTransport } from "@effect-eventbus/nats"
 import type { OutgoingMessage, Service } from "@effect-eventbus/core/Transport"
+import { NatsTransport } from "@effect-eventbus/nats"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -34,6 +34,9 @@ const retryDelay = 250
 
 const concurrency = 16
 
+/** After so many looks for what has changed all keys are read, in case that something was missed. */
+const looksBetweenAll = 20
+
 export interface Options {
   readonly bucket: Bucket
   /** The same one, with so short a wait for answers that a renewal which got lost is repeated before the lease ends. */
@@ -124,6 +127,9 @@ export class Leases {
   private readonly held = new Map<number, Lease.Held>()
   private readonly dirty = new Set<string>()
   private lookedAt = -Infinity
+  /** All changes of partitions' keys up to this revision are known. */
+  private seenUpTo = 0
+  private looksUntilAll = 0
   /** When the bucket that we know was made. */
   private created: string | undefined
   /** Before this nothing is taken: the bucket has forgotten who has what, and they don't know yet. */
@@ -445,32 +451,69 @@ export class Leases {
     return next
   }
 
-  /** Reads all keys. Partitions first: who is named there has had a key of its own before. */
+  /** Finds out how all keys are. Partitions first: who is named there has had a key of its own before. */
   private readonly look: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
-    const { bucket, duration, partitions, prefix, renewEvery } = this.options
+    const { bucket, duration, prefix, renewEvery } = this.options
     const now = performance.now()
     // Who was not looked at may have been alive.
     const wasAway = this.hasFailed || now - this.lookedAt > this.lookPeriods * renewEvery + duration / 2
     return Effect.gen(this, function*() {
       this.dirty.clear()
-      yield* Effect.forEach(
-        Array.from({ length: partitions }, (_, partition) => this.partitionKey(partition)),
-        (key) => this.read(key),
-        { concurrency, discard: true }
-      )
-      const { created, issues, keys } = yield* bucket.keys(`${prefix}.member`)
+      yield* wasAway || --this.looksUntilAll < 0 ? this.readAll : this.readChanges
+      const { created, issues, keys, last } = yield* bucket.keys(prefix)
       yield* issues.length === 0 ? this.unfit.over : this.unfit.now(issues.join("; "))
       if (this.created !== undefined && created !== this.created) {
         yield* Effect.logWarning("The bucket of the leases was made anew: nothing is taken while others may not know")
         this.takesFrom = performance.now() + duration
       }
+      // What it has lost has revisions that others get now.
+      if (created !== this.created || last < this.seenUpTo) this.looksUntilAll = 0
       this.created = created
-      const there = new Set(keys.map((key) => key.slice(`${prefix}.member.`.length)))
-      for (const id of this.members.keys()) if (!there.has(id)) this.members.delete(id)
-      yield* Effect.forEach([this.asideKey(this.id), ...keys], (key) => this.read(key), { concurrency, discard: true })
+      const beginning = `${prefix}.member.`
+      const members = keys.filter((key) => key.startsWith(beginning))
+      const there = new Set(keys)
+      for (const id of this.members.keys()) if (!there.has(beginning + id)) this.members.delete(id)
+      // A key can be removed without leaving anything behind.
+      const gone = this.owners.flatMap(({ revision }, partition) => {
+        const key = this.partitionKey(partition)
+        return revision > 0 && !there.has(key) ? [key] : []
+      })
+      const aside = this.asideKey(this.id)
+      const read = [...members, ...gone, ...this.isAsideByKey || there.has(aside) ? [aside] : []]
+      yield* Effect.forEach(read, (key) => this.read(key), { concurrency, discard: true })
       if (wasAway) { for (const member of this.members.values()) member.since = Math.max(member.since, now) }
       this.lookedAt = now
       this.hasFailed = false
+    })
+  })
+
+  private readonly readAll: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { bucket, partitions, prefix } = this.options
+    return Effect.gen(this, function*() {
+      const { last } = yield* bucket.keys(`${prefix}.member`)
+      yield* Effect.forEach(
+        Array.from({ length: partitions }, (_, partition) => this.partitionKey(partition)),
+        (key) => this.read(key),
+        { concurrency, discard: true }
+      )
+      this.seenUpTo = last
+      this.looksUntilAll = looksBetweenAll
+    })
+  })
+
+  /**
+   * Of the partitions only those that have changed since the last time: mostly none. The requests go through ascending revisions, and a
+   * key that changes meanwhile gets a higher one, so none is passed over.
+   */
+  private readonly readChanges: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { bucket, prefix } = this.options
+    return Effect.flatMap(bucket.changes(`${prefix}.partition`, this.seenUpTo, concurrency), (changes) => {
+      if (changes === undefined) return this.readAll
+      for (const { key, ...entry } of changes) {
+        this.seePartition(Number(key.slice(`${prefix}.partition.`.length)), entry)
+        this.seenUpTo = entry.revision
+      }
+      return Effect.void
     })
   })
 
