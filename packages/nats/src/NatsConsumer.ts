@@ -20,6 +20,7 @@ import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Api, ConsumerConfig } from "./internal/Api.js"
+import type { Aside } from "./internal/Aside.js"
 import { bounded } from "./internal/Bounded.js"
 import * as Bucket from "./internal/Bucket.js"
 import type { Connection } from "./internal/Connection.js"
@@ -68,7 +69,8 @@ export const make = (
   api: Api,
   streams: NatsStreams,
   settings: Settings,
-  observer: Observer.Service
+  observer: Observer.Service,
+  aside: Aside
 ): Subscribe =>
 (request, consumer) =>
   Effect.gen(function*() {
@@ -161,6 +163,7 @@ export const make = (
         return Fiber.awaitAll(all.map(({ fiber }) => fiber))
       })))
     )
+    yield* aside.join(leases)
     yield* Effect.mapError(leases.take, (failure) => toSubscribeError(topic, group, failure))
     yield* bounded(
       Effect.forEach(Array.from(readers.values()), ({ reader }) => Deferred.await(reader.opened), { discard: true }),
@@ -221,7 +224,7 @@ const prepare = (
           if (settings.preflight === "off") {
             return
           }
-          for (const warning of consumerWarnings(request.semantics, settings, found)) {
+          for (const warning of consumerWarnings(request.semantics, settings, found, stream.replicas)) {
             warnings.add(warning)
           }
         })), { concurrency, discard: true })

@@ -54,18 +54,11 @@ export const make = (
   settings: Settings
 ): Effect.Effect<Connection, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
   Effect.gen(function*() {
-    const options = yield* toClientOptions(settings)
     const closing = new Closing(settings.closeTimeout)
-    const client = yield* Effect.acquireRelease(
-      connectOnce(settings, options).pipe(
-        Effect.retry({
-          times: settings.connectAttempts - 1,
-          schedule: Schedule.exponential("200 millis").pipe(Schedule.jittered)
-        }),
-        Effect.interruptible
-      ),
-      (client) => close(client, closing)
-    )
+    const given = settings.options.connection
+    const client = yield* given === undefined
+      ? opened(settings, closing)
+      : borrowed(settings, closing, Client.of(given))
     const pulse = new Set<() => void>()
     yield* Effect.acquireRelease(
       Effect.sync(() => setInterval(() => pulse.forEach((look) => look()), pulseInterval)),
@@ -86,7 +79,7 @@ export const make = (
       tell(told)
     }
     const events = yield* Queue.sliding<Client.Event>(64)
-    client.watch((event) => {
+    const unwatch = client.watch((event) => {
       if (event._tag === "Disconnected") {
         state.up = false
         become("Disconnected")
@@ -102,8 +95,12 @@ export const make = (
       }
       Queue.unsafeOffer(events, event)
     })
+    yield* Effect.addFinalizer(() => Effect.sync(unwatch))
     yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
-    const replies = new Replies(client, `${inbox}.r`)
+    const replies = yield* Effect.acquireRelease(
+      Effect.sync(() => new Replies(client, `${inbox}.r`)),
+      (replies) => Effect.sync(() => replies.close())
+    )
     const lost = yield* Deferred.make<never, BrokerUnreachable>()
     yield* Effect.promise(() => client.closed()).pipe(
       Effect.tap(() =>
@@ -139,6 +136,38 @@ export const make = (
       listeners
     }
   })
+
+const opened = (settings: Settings, closing: Closing) =>
+  Effect.flatMap(toClientOptions(settings), (options) =>
+    Effect.acquireRelease(
+      connectOnce(settings, options).pipe(
+        Effect.retry({
+          times: settings.connectAttempts - 1,
+          schedule: Schedule.exponential("200 millis").pipe(Schedule.jittered)
+        }),
+        Effect.interruptible
+      ),
+      (client) => close(client, closing)
+    ))
+
+/** The application's own connection, which has to be up now, and stays open. */
+const borrowed = (settings: Settings, closing: Closing, client: Client.Client) => {
+  const unreachable = (cause: unknown) =>
+    new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause })
+  const answered = Effect.tryPromise({ try: () => client.flush(), catch: unreachable })
+  return Effect.acquireRelease(
+    client.isClosed()
+      ? unreachable("the given connection is closed")
+      : Effect.interruptible(answered).pipe(
+        Effect.timeoutFail({
+          duration: settings.connectTimeout,
+          onTimeout: () => unreachable(`the given connection had no answer within ${settings.connectTimeout} ms`)
+        }),
+        Effect.as(client)
+      ),
+    () => client.isClosed() ? Effect.void : Effect.asVoid(closing.within(Effect.ignore(answered)))
+  )
+}
 
 /** States are told one after the other, without keeping whoever finds them out; of many the last ones. */
 const reporter = (told: Settings["options"]["onConnectionState"]) =>

@@ -211,7 +211,14 @@ export class Session {
       yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
       const { api, config: wanted } = this.options
       yield* Effect.forkScoped(
-        ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith, intake: this.intake })
+        ConsumerWatch.run({
+          api,
+          stream: opened.stream,
+          wanted,
+          onBroken: breakWith,
+          onPaused: this.progress.paused,
+          intake: this.intake
+        })
       )
       yield* Effect.forkScoped(this.tellVanished)
       this.intake.flow()
@@ -312,6 +319,7 @@ export class Session {
         onEnd,
         acks: this.acks,
         room: this.options.heldBack.room(this),
+        onPaused: this.progress.paused,
         gap
       }).pipe(Effect.ensuring(Effect.sync(() => this.options.heldBack.done(this))))
       isRecovering = false
