@@ -17,7 +17,6 @@ if (args[0] === "--driver") {
     "Conformance",
     "Deadlines",
     "Failures",
-    "Log",
     "Publish",
     "Rebalance",
     "Requests",

@@ -1,9 +1,15 @@
 /** How connections say who we are, before a broker that the test plays. */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Redacted, Schedule } from "effect"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import type { ConnectionOptions } from "node:tls"
 import * as Client from "../src/internal/Client.js"
+import type { Driver } from "../src/internal/Driver.js"
+import { disconnected } from "../src/internal/Failure.js"
 import * as Security from "../src/internal/Security.js"
-import type { BearerToken } from "../src/KafkaConfig.js"
+import type * as KafkaConfig from "../src/KafkaConfig.js"
 import { driver } from "./driver.js"
 import type { Asked } from "./fakeServer.js"
 import { API_VERSIONS, serve } from "./fakeServer.js"
@@ -69,7 +75,7 @@ const broker = (options: {
     return { ...server, said }
   })
 
-const clientOf = (address: string, token: Effect.Effect<BearerToken, unknown>, connectionTimeout = 5_000) =>
+const clientOf = (address: string, token: Effect.Effect<KafkaConfig.BearerToken, unknown>, connectionTimeout = 5_000) =>
   Effect.flatMap(
     Security.make({ connectionTimeout, tls: undefined, sasl: { mechanism: "oauthbearer", token } }),
     (security) =>
@@ -86,7 +92,7 @@ const clientOf = (address: string, token: Effect.Effect<BearerToken, unknown>, c
 /** Tokens that are told from each other. */
 const provider = (lifetimeMs: number | undefined) => {
   let asked = 0
-  const token = Effect.sync((): BearerToken => ({
+  const token = Effect.sync((): KafkaConfig.BearerToken => ({
     value: Redacted.make(`secret-${++asked}`),
     expiresAt: lifetimeMs === undefined ? undefined : Date.now() + lifetimeMs,
     extensions: { logicalCluster: "one" }
@@ -178,6 +184,60 @@ describe("a token", () => {
       expect(yield* Effect.flip(heartbeat(client))).toMatchObject({ type: "Connection", sent: false })
       yield* Deferred.await(interrupted)
       yield* eventually("its connection is closed", () => server.open() === 0)
+    }))
+})
+
+describe("certificates", () => {
+  /** A driver that connects to nothing, and notes what it was given. */
+  const noting = (seen: Array<ConnectionOptions | undefined>): Driver => ({
+    name: "noting",
+    open: (_, { tls }) => {
+      seen.push(tls)
+      return Promise.reject(disconnected("there is nobody", false))
+    }
+  })
+
+  const folder = Effect.acquireRelease(
+    Effect.promise(() => mkdtemp(join(tmpdir(), "eventbus-tls-"))),
+    (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true }))
+  )
+
+  it.scopedLive("that were renewed are used for the next connection; a file that is away for a moment is an outage", () =>
+    Effect.gen(function*() {
+      const cert = join(yield* folder, "cert.pem")
+      const key = Redacted.make("-----BEGIN KEY-----")
+      const passphrase = Redacted.make("hunter2")
+      const write = (text: string) => Effect.promise(() => writeFile(cert, text))
+      yield* write("first")
+      const seen: Array<ConnectionOptions | undefined> = []
+      const client = yield* Client.make({
+        driver: noting(seen),
+        brokers: ["broker.example:9093"],
+        clientId: "test",
+        connectionTimeoutMs: 5_000,
+        requestTimeoutMs: 5_000,
+        ...(yield* Security.make({ connectionTimeout: 5_000, sasl: undefined, tls: { cert, key, passphrase } }))
+      })
+      const connect = Effect.flip(client.connect("any", "control"))
+      yield* connect
+      yield* write("second")
+      yield* connect
+      const known = { servername: "broker.example", key: "-----BEGIN KEY-----", passphrase: "hunter2" }
+      expect(seen).toMatchObject([{ ...known, cert: "first" }, { ...known, cert: "second" }])
+      yield* Effect.promise(() => rm(cert))
+      expect(yield* connect).toMatchObject({ type: "Connection", sent: false })
+      expect(seen).toHaveLength(2)
+      yield* write("third")
+      yield* connect
+      expect(seen[2]).toMatchObject({ cert: "third" })
+    }))
+
+  it.scopedLive("that can't be read at the start are a wrong setting; the name of the server can be another", () =>
+    Effect.gen(function*() {
+      const make = (tls: KafkaConfig.Tls) => Security.make({ connectionTimeout: 5_000, sasl: undefined, tls })
+      expect(yield* Effect.flip(make({ ca: "/no/such/file" }))).toMatchObject({ _tag: "InvalidConfiguration" })
+      const { tls } = yield* make({ servername: "kafka.internal" })
+      expect(yield* Effect.promise(tls!)).toMatchObject({ servername: "kafka.internal" })
     }))
 })
 
