@@ -168,7 +168,7 @@ const linkTo = (address: string) =>
   )
 
 /** The answers of a broker in all versions that both speak. */
-const answers = <Name extends ApiName>(link: Link, name: Name, request: RequestOf<Name>) =>
+const answers = <Name extends ApiName>(link: Link, name: Name, requestIn: (version: number) => RequestOf<Name>) =>
   Effect.promise(async () => {
     const { ranges } = requests.ApiVersions.decode(
       await link.send({ name: "ApiVersions", key: 18, version: 0, body: Buffer.alloc(0) }),
@@ -179,7 +179,7 @@ const answers = <Name extends ApiName>(link: Link, name: Name, request: RequestO
     const spoken = versions.filter((version) => version >= range.oldest && version <= range.newest)
     const found = []
     for (const version of spoken) {
-      const body = await encode(request, version)
+      const body = await encode(requestIn(version), version)
       const isTagged = version >= taggedFrom
       const frame = { name, key, version, body: isTagged ? Buffer.concat([Buffer.alloc(1), body]) : body }
       const answer = await link.send(frame)
@@ -200,11 +200,17 @@ it.scopedLive("a broker answers the same in every version that it speaks", () =>
     const { metadata } = yield* committed(topic.name)
     const link = yield* linkTo(shared()[0]!)
     const group = `tests.${topic.name}`
-    const is = function*<Name extends ApiName>(name: Name, asked: RequestOf<Name>, expected: object) {
+    const is = <Name extends ApiName>(name: Name, asked: RequestOf<Name>, expected: object) =>
+      isIn(name, () => asked, () => expected)
+    const isIn = function*<Name extends ApiName>(
+      name: Name,
+      asked: (version: number) => RequestOf<Name>,
+      expected: (version: number) => object
+    ) {
       const all = yield* answers(link, name, asked)
       expect(all.length, name).toBeGreaterThan(0)
       for (const { answer, version } of all) {
-        expect({ version, answer }).toMatchObject({ version, answer: { throttleMs: 0, ...expected } })
+        expect({ version, answer }).toMatchObject({ version, answer: { throttleMs: 0, ...expected(version) } })
       }
     }
     const none = { errorCode: 0 }
@@ -236,6 +242,34 @@ it.scopedLive("a broker answers the same in every version that it speaks", () =>
       partitions: [{ partition: 0, offset: 1, metadata: "" }]
     }, { partitions: [{ partition: 0, errorCode: 25 }] })
     yield* is("InitProducerId", {}, { ...none, producerId: expect.any(String), producerEpoch: 0 })
+    yield* isIn("JoinGroup", (version) => ({
+      group: `${group}-${version}`,
+      memberId: "",
+      sessionTimeoutMs: 6_000,
+      rebalanceTimeoutMs: 6_000,
+      protocol: "p",
+      metadata: Buffer.from("bytes")
+    }), (version) =>
+      version >= 4
+        ? { errorCode: 79, memberId: expect.stringMatching(/./), members: [] }
+        : {
+          ...none,
+          generation: 1,
+          members: [{ memberId: expect.stringMatching(/./), metadata: Buffer.from("bytes") }]
+        })
+    // It is repeated, and known by its numbers.
+    const [given] = yield* answers(link, "InitProducerId", () => ({}))
+    const { producerEpoch, producerId } = given!.answer
+    const messages = [{ key: null, value: Buffer.from("last"), headers: {}, timestamp: 1 }]
+    yield* is("Produce", {
+      acks: -1,
+      timeout: 1_000,
+      compression: "none",
+      codec: undefined,
+      producerId,
+      producerEpoch,
+      topicData: [{ topic: topic.name, partitions: [{ partition: 0, firstSequence: 0, messages }] }]
+    }, { topics: [{ topic: topic.name, partitions: [{ partition: 0, ...none, baseOffset: 5 }] }] })
     yield* is("CreateTopics", {
       name: topic.name,
       partitions: 1,
@@ -259,5 +293,5 @@ it.scopedLive("a broker answers the same in every version that it speaks", () =>
         partitions: [{ partition: 0, currentLeaderEpoch: -1, fetchOffset: 0, maxBytes: 1_000_000 }]
       }]
     })
-    yield* is("Fetch", fetched(-1), { ...none, partitions: [{ partition: 0, ...none, highWatermark: 5 }] })
+    yield* is("Fetch", fetched(-1), { ...none, partitions: [{ partition: 0, ...none, highWatermark: 6 }] })
   }), 30_000)
