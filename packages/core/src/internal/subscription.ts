@@ -25,7 +25,7 @@ import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
 import { describeCause } from "./describeCause.js"
 import type { Behaviour, Subscriber } from "./flight.js"
-import { awaitFromAnywhere, Home } from "./home.js"
+import { awaitFromAnywhere } from "./home.js"
 import { Intake, type IntakeSettings } from "./intake.js"
 import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
@@ -108,6 +108,7 @@ const intakeOf = <E, R>(
     nextTurn: options.semantics === "at-least-once" && scheduler === Scheduler.defaultScheduler
       ? afterEvents
       : undefined,
+    isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -150,7 +151,7 @@ export const make = <E, R>(
         group,
         semantics: options.semantics,
         behaviour: behaviourOf(environment, handler, options, failures),
-        home: new Home((yield* Effect.runtime<R>()) as Runtime.Runtime<never>, name),
+        home: yield* mailboxes.supervisor.home<R>(name),
         counters,
         observer,
         time: () => turns.time()
@@ -270,7 +271,9 @@ const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(
     Effect.zipRight(
       onFailure === undefined
         ? Effect.void
-        : Effect.suspend(() => UserCode.call(() => onFailure(failure) as Effect.Effect<unknown>))
+        : Effect.suspend(() =>
+          UserCode.call(onFailure as (failure: unknown) => Effect.Effect<unknown>, failure, undefined)
+        )
     ),
     // A report that dies or interrupts itself must neither run the message again nor end its actor.
     Effect.catchAllCause((cause) => Logging.error(`onFailure died: ${describeCause(cause)}`)),
