@@ -9,7 +9,8 @@
  *
  * @since 0.1.0
  */
-import { InvalidConfiguration, type SubscribeError } from "@effect-eventbus/core/EventBusError"
+import { InvalidConfiguration, type SubscribeError, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
+import type * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -68,6 +69,7 @@ export const make = (
   api: Api,
   streams: NatsStreams,
   settings: Settings,
+  observer: Observer.Service,
   aside: Aside
 ): Subscribe =>
 (request, consumer) =>
@@ -118,6 +120,7 @@ export const make = (
           settings,
           request,
           consumer,
+          observer,
           config: configs[lease.partition]!,
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,
@@ -181,7 +184,11 @@ export const make = (
         ]
       }
     })
-    return { stop, status }
+    const failed = Effect.raceFirst(
+      connection.lost,
+      Effect.mapError(leases.broken, (cause) => new SubscribeFailed({ topic, group, cause }))
+    )
+    return { stop, status, failed }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 
 /** The settings of the consumer of each partition. */

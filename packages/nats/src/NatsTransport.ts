@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Observer from "@effect-eventbus/core/Observer"
 import * as Transport from "@effect-eventbus/core/Transport"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -111,7 +112,7 @@ const open = (options: NatsConfig.Options) =>
       name: "nats",
       capabilities,
       publish,
-      subscribe: NatsConsumer.make(connection, api, streams, settings, aside),
+      subscribe: NatsConsumer.make(connection, api, streams, settings, yield* Observer.provided, aside),
       read: NatsReader.make(connection, api, streams, settings),
       covers: (topic, other) =>
         Either.match(Placement.of(settings, other), {

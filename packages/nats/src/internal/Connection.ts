@@ -4,7 +4,9 @@
  * what is written in between.
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Observer from "@effect-eventbus/core/Observer"
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -39,6 +41,8 @@ export interface Connection {
   readonly inbox: string
   readonly isUp: () => boolean
   readonly state: () => ConnectionState
+  /** Fails when the client has given up for good, although nobody closed the transport. */
+  readonly lost: Effect.Effect<never, BrokerUnreachable>
   readonly maxPayload: () => number
   readonly closing: Closing
   /** Called twice a second, one after the other: a timer for each of those that look at something from time to time would be dear. */
@@ -65,10 +69,13 @@ export const make = (
     const state = { up: true }
     let told: ConnectionState = { _tag: "Connected", server: client.server() }
     const tell = yield* reporter(settings.options.onConnectionState)
+    const observed = yield* Observer.connection("nats")
+    observed("Connected")
     const become = (_tag: ConnectionState["_tag"]) => {
       const server = _tag === "Connected" ? client.server() : told.server
       if (told._tag === _tag && told.server === server) return
       told = { _tag, server }
+      observed(_tag === "LameDuck" ? "Degraded" : _tag === "Closed" ? "Disconnected" : _tag)
       tell(told)
     }
     const events = yield* Queue.sliding<Client.Event>(64)
@@ -94,6 +101,7 @@ export const make = (
       Effect.sync(() => new Replies(client, `${inbox}.r`)),
       (replies) => Effect.sync(() => replies.close())
     )
+    const lost = yield* Deferred.make<never, BrokerUnreachable>()
     yield* Effect.promise(() => client.closed()).pipe(
       Effect.tap(() =>
         Effect.sync(() => {
@@ -101,7 +109,17 @@ export const make = (
           replies.end()
         })
       ),
-      Effect.flatMap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
+      Effect.tap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
+      Effect.flatMap((cause) =>
+        Deferred.fail(
+          lost,
+          new BrokerUnreachable({
+            transport: "nats",
+            addresses: settings.servers,
+            cause: cause ?? "the connection was closed for good"
+          })
+        )
+      ),
       Effect.forkScoped
     )
     return {
@@ -111,6 +129,7 @@ export const make = (
       inbox,
       isUp: () => state.up && !client.isClosed(),
       state: () => told,
+      lost: Deferred.await(lost),
       closing,
       pulse,
       maxPayload: () => client.info()?.maxPayload ?? 1_048_576,

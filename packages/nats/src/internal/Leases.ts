@@ -13,8 +13,11 @@
  */
 import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import type { Problem } from "@effect-eventbus/core/Transport"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -135,6 +138,8 @@ export class Leases {
   /** Before this nothing is taken: the bucket has forgotten who has what, and they don't know yet. */
   private takesFrom = -Infinity
 
+  private readonly ended = Deferred.unsafeMake<never, unknown>(FiberId.none)
+
   constructor(private readonly options: Options, private readonly signal: Queue.Queue<void>) {
     this.owners = Array.from({ length: options.partitions }, () => ({
       revision: 0,
@@ -165,9 +170,28 @@ export class Leases {
       )
       yield* this.renew(bucket).pipe(Effect.catchIf(isStorageFull, (failure) => this.standBy(failure)))
       yield* this.look
-      yield* forkLoop(this.renewing)
+      yield* this.forkLoop(this.renewing)
     }
   )
+
+  /** Fails when a defect has ended what keeps the leases: all is lost, and others take it over. */
+  get broken(): Effect.Effect<never, unknown> {
+    return Deferred.await(this.ended)
+  }
+
+  /** Can be ended also where whoever subscribes can't be interrupted, which a fork takes over. */
+  private forkLoop(loop: Effect.Effect<never>): Effect.Effect<unknown, never, Scope.Scope> {
+    return Effect.raceFirst(loop, this.broken).pipe(
+      Effect.catchAllCause((cause) =>
+        Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.flatMap(
+          Deferred.fail(this.ended, Cause.squash(cause)),
+          (isNews) => isNews ? Effect.sync(() => this.loseAll()) : Effect.void
+        )
+      ),
+      Effect.interruptible,
+      Effect.forkScoped
+    )
+  }
 
   /** There is no room for our key: others have what they have, and we take nothing before there is some. */
   private standBy(failure: NatsRequestFailed): Effect.Effect<void> {
@@ -192,7 +216,7 @@ export class Leases {
 
   /** Takes what is free, and goes on doing so in the scope's fibers. When it fails something can have been taken. */
   readonly take: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.suspend(() =>
-    Effect.zipRight(this.balance, forkLoop(this.looking))
+    Effect.zipRight(this.balance, this.forkLoop(this.looking))
   )
 
   /** Takes nothing more; what is held is kept alive until it is given back. */
@@ -347,7 +371,7 @@ export class Leases {
       }
       return Effect.logWarning("Others have taken this instance for dead; it joins again").pipe(
         Effect.zipRight(Effect.suspend(() => {
-          for (const held of this.held.values()) this.lose(held)
+          this.loseAll()
           this.id = randomUUID()
           this.revision = 0
           this.renewedAt = -Infinity
@@ -416,6 +440,10 @@ export class Leases {
   private fence(): void {
     this.fenceTimer = undefined
     if (performance.now() < this.validUntil) return this.armFence()
+    this.loseAll()
+  }
+
+  private loseAll(): void {
     for (const held of this.held.values()) this.lose(held)
   }
 
@@ -693,9 +721,6 @@ export class Leases {
     })
   }
 }
-
-/** Can be ended also where whoever subscribes can't be interrupted, which a fork takes over. */
-const forkLoop = (loop: Effect.Effect<never>) => Effect.forkScoped(Effect.interruptible(loop))
 
 export const make = (options: Options): Effect.Effect<Leases> =>
   Effect.map(Queue.sliding<void>(1), (signal) => new Leases(options, signal))
