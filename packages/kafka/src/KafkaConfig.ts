@@ -221,8 +221,8 @@ export interface Options {
   /** After how many finished messages a commit does not wait for its time. Default: 1,000. */
   readonly commitMessages?: number | undefined
   /**
-   * How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, and says in the log
-   * every 10 seconds what for. Default: 30 seconds.
+   * How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, also for longer than a
+   * session or a rebalance takes, and says in the log every 10 seconds what for. At least `heartbeatInterval`. Default: 30 seconds.
    */
   readonly subscribeTimeout?: Duration.DurationInput | undefined
   /**

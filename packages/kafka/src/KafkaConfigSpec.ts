@@ -202,7 +202,7 @@ export const spec = {
   "kafka.subscribeTimeout": ConfigSpec.duration({
     default: "30 seconds",
     description:
-      "How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, and says in the log what for."
+      "How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, also for longer than a session or a rebalance takes, and says in the log what for. At least `heartbeatInterval`."
   }),
   "kafka.closeTimeout": ConfigSpec.duration({
     default: "5 seconds",

@@ -105,6 +105,10 @@ describe("KafkaConfig", () => {
       Effect.runPromise(Effect.flip(KafkaConfig.resolve(options as KafkaConfig.Options))).then(({ issues }) => issues)
     expect(await issuesOf({ brokers: "a:1" })).toEqual([expect.stringContaining("kafka.brokers: expected a list")])
     expect(await issuesOf({ brokers: [] })).toEqual(["kafka.brokers: at least one broker is needed, as host:port"])
+    // What it waits for may take sessions and rebalances; heartbeats say meanwhile that the coordinator is there.
+    expect(await issuesOf({ brokers: ["a:1"], subscribeTimeout: "1 second" })).toEqual([
+      expect.stringContaining("kafka.subscribeTimeout: has to be at least kafka.heartbeatInterval")
+    ])
     expect(await issuesOf({})).toEqual(["kafka.brokers: at least one broker is needed, as host:port"])
     expect(await issuesOf({ brokers: ["a:1"], sessionTimeout: "short", heartbeatInterval: "20 seconds" })).toEqual([
       expect.stringContaining("kafka.sessionTimeout: expected a duration")

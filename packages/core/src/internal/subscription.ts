@@ -27,9 +27,11 @@ import { describeCause } from "./describeCause.js"
 import type { Behaviour, Subscriber } from "./flight.js"
 import { awaitFromAnywhere } from "./home.js"
 import { Intake, type IntakeSettings } from "./intake.js"
+import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
+import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
 import { afterEvents } from "./turn.js"
 import * as UserCode from "./userCode.js"
@@ -43,6 +45,8 @@ export interface Environment {
   readonly mailboxes: Mailboxes
   readonly observer: Observer.Service
   readonly config: EventBusConfig.Service
+  /** Called when the subscription stands. */
+  readonly onOpened: (subscription: AnySubscription) => void
   /** Runs when the subscription has been closed. */
   readonly onClosed: Effect.Effect<void>
 }
@@ -92,6 +96,7 @@ const intakeOf = <E, R>(
   const book = mailboxes.open(subscriber)
   const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
   const withheld: Array<() => void> = []
+  const lasting = new Lasting("Messages can't be settled, so their handlers don't begin")
   return {
     subscriber,
     mailboxes: book,
@@ -106,7 +111,8 @@ const intakeOf = <E, R>(
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
-      : (intake, assignment) => new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, fork })
+      : (intake, assignment) =>
+        new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, lasting, fork })
   }
 }
 
@@ -230,7 +236,7 @@ export const make = <E, R>(
       )
       yield* Effect.addFinalizer(() => close)
 
-      return {
+      const subscription: Subscription<EnvelopeFailure<E> | PlainFailure<E>> = {
         topic: topic.name,
         group,
         failures: Stream.fromPubSub(failures),
@@ -238,6 +244,8 @@ export const make = <E, R>(
         stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
         close
       }
+      environment.onOpened(subscription)
+      return subscription
     })
   )
 

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import type { Assignments, Member } from "./Assignor.js"
+import { rest } from "./backoff.js"
 import type { Refused } from "./Coordinator.js"
 import * as Coordinator from "./Coordinator.js"
 import * as ErrorCode from "./ErrorCode.js"
@@ -72,8 +73,6 @@ export interface Membership {
 
 /** Nobody was in the group before, or it was deleted. */
 const FIRST_GENERATION = 1
-const BACKOFF_MS = 100
-const MAX_BACKOFF_MS = 1_000
 /** What somebody has to change is not asked for more often. */
 const REFUSED_BACKOFF_MS = 5_000
 
@@ -194,19 +193,16 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
 
     /** Until it is done, or a new assignment makes it useless. */
     const begin = Effect.fnUntraced(function*(partitions: ReadonlyArray<number>, generation: number) {
-      for (let failures = 0;; failures++) {
+      for (let failures = 1;; failures++) {
         const ticket = coordinator.ticket()
         const result = yield* Effect.either(options.apply(partitions, generation))
         if (Either.isRight(result)) return result.right
         const refused = refuse("Begin", ticket)(result.left)
         if (refused.next === "fail") return yield* Effect.fail(refused)
         if (state().wantsJoin) return true
-        yield* Effect.sleep(backoff(failures))
+        yield* rest(failures)
       }
     })
-
-    const backoff = (failures: number): number =>
-      Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** Math.min(failures, 8)) * (0.8 + 0.4 * Math.random())
 
     /** It is over: whoever subscribes hears of it, or whoever asks how the subscription is. */
     const fail = (failure: KafkaFailure) =>
@@ -223,7 +219,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
             failures = 0
           }),
         onFailure: ({ failure, next }) => {
-          const wait = Effect.suspend(() => Effect.sleep(backoff(failures++)))
+          const wait = Effect.suspend(() => rest(++failures))
           switch (next) {
             case "fail":
               return Effect.zipRight(fail(failure), Effect.never)

@@ -68,6 +68,8 @@ export interface Options {
   readonly settled: SettledRecord
   /** What the take-overs of all its partitions hold back. */
   readonly heldBack: HeldBack
+  /** So many of its partitions ask for what they need to begin, or get back what is outstanding, at once: renewals of leases go between. */
+  readonly opening: Effect.Semaphore
   /** How many partitions of the subscription share what may be fetched ahead. */
   readonly sharers: () => number
 }
@@ -108,12 +110,19 @@ export class Session {
 
   /** Finds or makes stream and consumer, and gives the bus its assignment. */
   readonly open: Effect.Effect<Opened, StreamError | LeaseLost> = Effect.suspend(() => {
-    const { api, request, settings, streams } = this.options
+    const { opening, request, streams } = this.options
     return Effect.gen(this, function*() {
       const stream = yield* streams.refresh(request.topic)
       if (this.stream !== undefined) yield* this.noticeChange(stream, this.stream)
       if (this.changedFrom !== undefined) yield* this.startOver(stream, this.changedFrom)
       else if (this.unanswered >= maxUnanswered) yield* this.unanswering(stream)
+      return yield* opening.withPermits(1)(this.openConsumer(stream))
+    })
+  })
+
+  private openConsumer(stream: Stream): Effect.Effect<Opened, StreamError | LeaseLost> {
+    const { api, request, settings } = this.options
+    return Effect.gen(this, function*() {
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
@@ -137,7 +146,7 @@ export class Session {
       if (this.assignment === undefined) this.assign()
       return { stream, info }
     })
-  })
+  }
 
   /** Whether what is known of the stream's sequences is true of this one. Once it is not, all begins anew, however often that fails. */
   private noticeChange(stream: Stream, before: Stream): Effect.Effect<void, NatsRequestFailed> {
@@ -319,6 +328,7 @@ export class Session {
         onEnd,
         acks: this.acks,
         room: this.options.heldBack.room(this),
+        turns: this.options.opening,
         onPaused: this.progress.paused,
         gap
       }).pipe(Effect.ensuring(Effect.sync(() => this.options.heldBack.done(this))))

@@ -62,6 +62,8 @@ export interface Context {
   readonly acks: Pick<Acks, "confirmed" | "size">
   /** Waits until more may be held back. */
   readonly room?: Effect.Effect<void> | undefined
+  /** Held while the server is asked for what is outstanding: so many partitions do that at once. */
+  readonly turns?: Effect.Semaphore | undefined
   /** Told until when the consumer is paused; undefined: it is not, or not any more. */
   readonly onPaused?: ((until: string | undefined) => void) | undefined
   /** Whether deliveries were missing since it was last looked at. */
@@ -205,8 +207,11 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
       const batch = Math.min(maxBatch, outstanding - intake.recovered)
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
-      pull.request({ batch, maxBytes: context.maxBytes, waits })
-      const answered = yield* untilSilent(pull, Deferred.await(ended))
+      const request = Effect.suspend(() => {
+        pull.request({ batch, maxBytes: context.maxBytes, waits })
+        return untilSilent(pull, Deferred.await(ended))
+      })
+      const answered = yield* context.turns === undefined ? request : context.turns.withPermits(1)(request)
       context.onEnd.current = undefined
       if (Option.isNone(answered) && waits === "Not" && pull.received === 0) {
         waits = shortWait
