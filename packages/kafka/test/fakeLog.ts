@@ -51,6 +51,8 @@ export type FetchAnswer = (request: FetchRequest, role: string) => Effect.Effect
 export const clientOf = (answers: {
   readonly fetch: FetchAnswer
   readonly epochs?: (request: EpochRequest) => EpochResponse
+  /** Where each partition ends; all begin at 0. */
+  readonly end?: number
 }): Client => ({
   addresses: [],
   connect: () => Effect.void,
@@ -63,9 +65,27 @@ export const clientOf = (answers: {
       ? answers.fetch(payload as FetchRequest, role)
       : api === "OffsetForLeaderEpoch" && answers.epochs !== undefined
       ? Effect.sync(() => answers.epochs!(payload as EpochRequest))
+      : api === "ListOffsets" && answers.end !== undefined
+      ? Effect.sync(() => listed(payload as OffsetsRequest, answers.end!))
       : Effect.dieMessage(`nobody asks for ${api}`)
     return answer as Effect.Effect<A, KafkaFailure>
   }
+})
+
+interface OffsetsRequest {
+  readonly topics: ReadonlyArray<
+    { readonly partitions: ReadonlyArray<{ readonly partition: number; readonly timestamp: number }> }
+  >
+}
+
+const listed = ({ topics }: OffsetsRequest, end: number) => ({
+  responses: topics.map(({ partitions }) => ({
+    partitions: partitions.map(({ partition, timestamp }) => ({
+      partition,
+      errorCode: 0,
+      offset: String(timestamp === -1 ? end : 0)
+    }))
+  }))
 })
 
 export const topicsOf = (known: () => Omit<Topic, "at">): KafkaTopics => {
