@@ -11,7 +11,18 @@ if (args[0] === "--long") {
 if (args[0] === "--nats3") {
   args[0] = "--project=nats"
   process.env.TEST_NATS_SUCCESSOR = "1"
-  const files = ["Client", "Conformance", "Connect", "Connection", "Errors", "Headers", "Publish", "Read", "Wire"]
+  const files = [
+    "Client",
+    "Conformance",
+    "Connect",
+    "Connection",
+    "Errors",
+    "Given",
+    "Headers",
+    "Publish",
+    "Read",
+    "Wire"
+  ]
   args.push(...files.map((name) => `packages/nats/test/${name}.test.ts`))
 }
 

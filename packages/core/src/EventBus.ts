@@ -23,13 +23,13 @@ import * as Checks from "./internal/checks.js"
 import { Condition } from "./internal/condition.js"
 import * as Incoming from "./internal/incoming.js"
 import { Mailboxes } from "./internal/mailboxes.js"
-import * as Observing from "./internal/observing.js"
 import * as Outgoing from "./internal/outgoing.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import * as Provided from "./internal/provided.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
 import * as Internal from "./internal/subscription.js"
+import * as Observer from "./Observer.js"
 import type * as Replay from "./Replay.js"
 import { Strategy } from "./Strategy.js"
 import type {
@@ -188,7 +188,7 @@ type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
-  const observer = yield* Observing.observer
+  const observer = yield* Observer.provided
   const mailboxes = new Mailboxes(yield* Supervisor.Supervisor, yield* Strategy, config.mailboxCapacity)
   const codec = yield* EnvelopeCodec.EnvelopeCodec
   const provided = Provided.make({ config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec }, config, codec)

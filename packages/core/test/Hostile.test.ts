@@ -2,7 +2,6 @@ import { EventBus, EventBusConfig, MemoryTransport, Observer, Strategy, Supervis
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Logger, Schedule, TestClock } from "effect"
 import type { Flight, Subscriber } from "../src/internal/flight.js"
-import { Home } from "../src/internal/home.js"
 import { Mailboxes } from "../src/internal/mailboxes.js"
 import { Waiter } from "../src/internal/quota.js"
 import { eventually, settle } from "./Eventually.js"
@@ -118,7 +117,7 @@ for (
         const other = supervisor.places()
         const waiterOf = () => new Waiter(() => {})
         expect([supervisor.admit(other, waiterOf()), supervisor.admit(other, waiterOf())]).toEqual([true, true])
-        const home = new Home(yield* Effect.runtime<never>(), "test")
+        const home = yield* supervisor.home<never>("test")
         const mailboxes = new Mailboxes(supervisor, strategy, 1_000)
         const book = mailboxes.open({ home } as Subscriber)
         yield* Effect.addFinalizer(() => Effect.zipRight(book.shutdown, mailboxes.shutdown))

@@ -2,7 +2,6 @@ import { EnvelopeCodec, EventBusConfig, Observer, Strategy, Supervisor, Topic } 
 import { Effect, Runtime } from "effect"
 import { Counters } from "../src/internal/counters.js"
 import type { Flight, Subscriber } from "../src/internal/flight.js"
-import { Home } from "../src/internal/home.js"
 import * as Incoming from "../src/internal/incoming.js"
 import { Intake } from "../src/internal/intake.js"
 import { Mailboxes } from "../src/internal/mailboxes.js"
@@ -47,7 +46,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
           }),
         giveUp: (flight) => Effect.sync(() => flight.end("dropped"))
       },
-      home: new Home(yield* Effect.runtime<never>(), "topic/g"),
+      home: yield* supervisor.home<never>("topic/g"),
       counters: new Counters(),
       observer: options.observer ?? Observer.none,
       time: () => supervisor.turns.time()
@@ -68,6 +67,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       concurrency: undefined,
       maxUnfinished: options.maxUnfinished ?? 1_000,
       nextTurn: options.nextTurn,
+      isTurnAwaited: () => supervisor.turns.isAwaited,
       settleFirst: make === "at-least-once"
         ? undefined
         : (intake: Intake, assignment: ScriptedAssignment | object) =>

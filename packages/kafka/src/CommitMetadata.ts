@@ -7,8 +7,8 @@
  * The text is `eb1.` and, in base64url, a byte of flags and the ranges: for each,
  * how far it begins after the one before (or the commit), and its length, as
  * variable-length numbers. In a text that begins with `eb2.`, what the flags announce stands before
- * the ranges: the id of the topic (16 bytes), the epoch of the leader that wrote the message before the commit, and the
- * epoch of the assignment.
+ * the ranges: the id of the topic (16 bytes), the epoch of the leader that wrote the last of the messages that are
+ * finished, and the epoch of the assignment.
  *
  * @since 0.1.0
  */
@@ -27,7 +27,10 @@ export interface CommitMetadata {
   readonly clean: boolean
   /** Finished offsets above the commit, as ascending ranges `[from, to)`. */
   readonly finished: ReadonlyArray<readonly [from: number, to: number]>
-  /** The messages below the commit were written by leaders of at most this epoch; left out, or −1, where that is not known. */
+  /**
+   * The messages below the commit, and those that are finished above it, were written by leaders of at most this epoch; left
+   * out, or −1, where that is not known.
+   */
   readonly leaderEpoch?: number | undefined
   /** The id of the topic, as 32 hexadecimal digits: offsets of a topic that was deleted mean nothing in one of the same name. */
   readonly topicId?: string | undefined

@@ -6,6 +6,7 @@
  */
 import type { SubscribeError } from "@effect-eventbus/core/EventBusError"
 import { BrokerUnreachable, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
+import * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Service, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -52,12 +53,22 @@ export const make = (
   settings: Settings,
   closing: Closing
 ): Effect.Effect<KafkaConsumer, never, Scope.Scope> =>
-  Effect.map(FetchPool.make(client, settings), (pool) => {
+  Effect.zipWith(FetchPool.make(client, settings), Observer.provided, (pool, observer) => {
     let subscriptions = 0
     return {
       subscribe: (request, consumer) =>
         Effect.suspend(() =>
-          subscribe({ client, pool, topics, settings, closing, request, consumer, id: String(subscriptions++) })
+          subscribe({
+            client,
+            pool,
+            topics,
+            settings,
+            closing,
+            observer,
+            request,
+            consumer,
+            id: String(subscriptions++)
+          })
         ).pipe(
           Effect.annotateLogs({
             module: "KafkaConsumer",
@@ -74,13 +85,14 @@ interface Subscribing {
   readonly topics: KafkaTopics
   readonly settings: Settings
   readonly closing: Closing
+  readonly observer: Observer.Service
   readonly request: SubscribeRequest
   readonly consumer: Consumer
   readonly id: string
 }
 
 const subscribe = (
-  { client, closing, consumer, id, pool, request, settings, topics }: Subscribing
+  { client, closing, consumer, id, observer, pool, request, settings, topics }: Subscribing
 ): Effect.Effect<Source, SubscribeError, Scope.Scope> =>
   Effect.gen(function*() {
     const topic = request.topic.name
@@ -93,7 +105,7 @@ const subscribe = (
     const scope = yield* Scope.make()
     const lasting = yield* Scope.extend(Lasting.make, scope)
     const assignments = yield* Scope.extend(
-      Assignments.make({ client, pool, topics, settings, request, consumer, group, id, lasting }),
+      Assignments.make({ client, pool, topics, settings, observer, request, consumer, group, id, lasting }),
       scope
     )
     const { committer, membership } = assignments

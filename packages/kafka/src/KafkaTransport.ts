@@ -5,6 +5,7 @@
  */
 import type * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Observer from "@effect-eventbus/core/Observer"
 import * as Transport from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -46,9 +47,16 @@ export const make = (
 ): Effect.Effect<Transport.Service, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
   Effect.gen(function*() {
     const settings = yield* KafkaConfig.resolve(options)
+    const observed = yield* Observer.connection("kafka")
+    const told = yield* reporter(options.onConnectionState)
+    let isTold = false
     const client = yield* Client.make({
       brokers: settings.brokers,
-      onState: yield* reporter(options.onConnectionState),
+      onState: (state) => {
+        isTold = true
+        observed(state._tag)
+        told?.(state)
+      },
       clientId: settings.clientId,
       connectionTimeoutMs: settings.connectionTimeout,
       requestTimeoutMs: settings.requestTimeout,
@@ -68,6 +76,7 @@ export const make = (
           new BrokerUnreachable({ transport: "kafka", addresses: settings.brokers, cause })
       )
     )
+    if (!isTold) observed("Connected")
     const topics = yield* KafkaTopics.make(client, settings)
     const closing = new Closing(monotonic(yield* Effect.clock), settings.closeTimeout)
     const producer = yield* KafkaProducer.make(client, topics, settings, closing)

@@ -123,6 +123,38 @@ it.scoped("a broker that holds us to a quota is asked for nothing until its time
     expect(asked).toBe(2)
   }))
 
+it.scoped("a mistake in one subscription is said, and ends the fetching of no other", () =>
+  Effect.gen(function*() {
+    const asked: Array<string> = []
+    const pool = yield* poolOf(clientOf({
+      fetch: (request) =>
+        Effect.suspend(() => {
+          asked.push(...wanted(request))
+          return Effect.delay(Effect.succeed(response([], { sessionId: 0 })), request.maxWaitTime)
+        })
+    }))
+    let mistakes = 0
+    const broken = pool.join({
+      topic: "invoices",
+      ready: () => {
+        mistakes++
+        throw new Error("a mistake")
+      },
+      received: () => {},
+      worked: () => {},
+      failed: () => {}
+    })
+    broken.wake(1)
+    const { fetcher } = yield* subscription(pool, topicsOf(topicOf(1)), 1)
+    fetcher.wake()
+    yield* TestClock.adjust("3 seconds")
+    expect(mistakes).toBeGreaterThan(1)
+    expect(asked).toEqual([])
+    yield* broken.leave
+    yield* TestClock.adjust("2 seconds")
+    expect(asked).toContain("orders/0")
+  }))
+
 describe("what lasts is said, and when it is over", () => {
   for (const code of [-1, 2, 3, 5, 6, 9, 29, 56, 74, 75, 76, 78, 100, 103]) {
     it.effect(`Fetch with ${errorType(code)}`, () => {

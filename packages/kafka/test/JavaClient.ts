@@ -25,7 +25,7 @@ const program = fileURLToPath(new URL("java/JavaClient.java", import.meta.url))
 
 /** None where there is neither a JDK with Maven nor a way to install them: with Docker or brokers from elsewhere. */
 const available = Effect.gen(function*() {
-  const kafka = yield* KafkaPackage.get
+  const kafka = yield* KafkaPackage.get()
   const java = yield* Command.find([kafka.java], ["--list-modules"], (modules) => modules.includes("jdk.compiler"))
   return java === undefined ? undefined : kafka
 }).pipe(

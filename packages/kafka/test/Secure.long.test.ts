@@ -118,7 +118,7 @@ describe("a broker that demands TLS, a certificate and SCRAM", () => {
           ].join("\n")
         )
       )
-      const { classpath, java } = yield* KafkaPackage.get
+      const { classpath, java } = yield* KafkaPackage.get()
       const users = [["scram-sha-256", "one", "hunter2"], ["scram-sha-512", "two", "hunter3"]] as const
       for (const [mechanism, user, password] of users) {
         yield* run(java, [

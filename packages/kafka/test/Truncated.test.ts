@@ -1,4 +1,5 @@
 import type { Transport } from "@effect-eventbus/core"
+import type { KafkaConfig } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
 import { Duration, Effect } from "effect"
 import { readdir, readFile, truncate } from "node:fs/promises"
@@ -8,11 +9,22 @@ import { eventually, makeConsumer, message, ownCluster, published, request, spec
 
 describe("a log that was cut at its end while its broker was away", () => {
   const cluster = ownCluster({ config: { "log.index.interval.bytes": "1" } })
-  const connect = () =>
+  const connect = (more: Partial<KafkaConfig.Options> = {}) =>
     transport({
       brokers: cluster().bootstrap,
       requestTimeout: Duration.seconds(3),
-      commitInterval: Duration.millis(50)
+      commitInterval: Duration.millis(50),
+      // However long a broker takes to come back, the member keeps what it has.
+      sessionTimeout: Duration.minutes(2),
+      ...more
+    })
+
+  /** The first message is never finished, save by hand. */
+  const allButTheFirst = () =>
+    makeConsumer({
+      onTake: ({ assignment }, one) => {
+        if (one.offset > 0) assignment.finish(one)
+      }
     })
 
   /** Leaves the first batches of the only segment, of one message each. */
@@ -30,6 +42,12 @@ describe("a log that was cut at its end while its broker was away", () => {
 
   const publishEach = (service: Transport.Service, topic: Transport.TopicSpec, values: ReadonlyArray<string>) =>
     Effect.forEach(values, (value) => published(service, topic, [message("a", value)], "30 seconds"), { discard: true })
+
+  const seen = ({ maybeDuplicate, offset, value }: Transport.IncomingMessage) => [offset, text(value), maybeDuplicate]
+
+  /** By a producer of its own: the broker has forgotten how far the other one had counted. */
+  const publishNew = (topic: Transport.TopicSpec, values: ReadonlyArray<string>) =>
+    Effect.scoped(Effect.flatMap(connect(), (service) => publishEach(service, topic, values)))
 
   const lost = Array.from({ length: 10 }, (_, i) => `old ${i}`)
   const named = (from: string, count: number) => Array.from({ length: count }, (_, i) => `${from} ${i}`)
@@ -49,7 +67,7 @@ describe("a log that was cut at its end while its broker was away", () => {
           yield* node!.kill
           yield* cutTo(topic.name, 6)
           yield* node!.start
-          yield* publishEach(service, topic, named("new", 6))
+          yield* publishNew(topic, named("new", 6))
           yield* eventually("those that took the places of others arrive", () => values().at(-1) === "new 5")
           expect(values()).toEqual([...lost, ...named("new", 6)])
           expect(all().slice(10, 14).map(({ maybeDuplicate, offset }) => [offset, maybeDuplicate])).toEqual([
@@ -59,7 +77,7 @@ describe("a log that was cut at its end while its broker was away", () => {
             [9, true]
           ])
         }),
-      60_000
+      120_000
     )
   }
 
@@ -70,11 +88,7 @@ describe("a log that was cut at its end while its broker was away", () => {
         const [node] = cluster().nodes
         const topic = spec()
         const service = yield* connect()
-        const { all, consumer, lanes, values } = makeConsumer({
-          onTake: ({ assignment }, one) => {
-            if (one.offset > 0) assignment.finish(one)
-          }
-        })
+        const { all, consumer, lanes, values } = allButTheFirst()
         // With one unfinished, nothing is fetched any more.
         yield* service.subscribe(request(topic, { maxAboveWatermark: 10 }), consumer)
         yield* publishEach(service, topic, lost)
@@ -82,15 +96,70 @@ describe("a log that was cut at its end while its broker was away", () => {
         yield* node!.kill
         yield* cutTo(topic.name, 6)
         yield* node!.start
-        yield* publishEach(service, topic, named("new", 8))
+        yield* publishNew(topic, named("new", 8))
         expect(values()).toHaveLength(10)
         lanes[0]!.assignment.finish(lanes[0]!.taken[0]!)
         yield* eventually("all that is there arrives", () => values().at(-1) === "new 7")
         expect(values()).toEqual([...lost, ...named("new", 8)])
         expect(all().slice(10, 14).map(({ maybeDuplicate }) => maybeDuplicate)).toEqual([true, true, true, true])
       }),
-    60_000
+    120_000
   )
+
+  /** The first one comes again, and then what has taken the places of those that were finished above it. How far anybody had come is not known. */
+  const afterTheFirst = (count: number) => [
+    [0, "old 0", true],
+    ...named("new", count).map((value, i) => [6 + i, value, true])
+  ]
+
+  it.scopedLive(
+    "whoever was lost to the group meanwhile does not take what is new for what was finished above its commit",
+    () =>
+      Effect.gen(function*() {
+        const [node] = cluster().nodes
+        const topic = spec()
+        const service = yield* connect({ sessionTimeout: Duration.seconds(6) })
+        const { consumer, lanes } = allButTheFirst()
+        yield* service.subscribe(request(topic), consumer)
+        yield* publishEach(service, topic, lost)
+        yield* eventually("all arrive", () => lanes[0]?.taken.length === 10)
+        yield* node!.kill
+        yield* eventually("the partition is given up", () => lanes[0]!.isClosed)
+        yield* cutTo(topic.name, 6)
+        yield* node!.start
+        yield* publishNew(topic, named("new", 8))
+        yield* eventually("all that is new arrives", () => text(lanes.at(-1)?.taken.at(-1)?.value ?? null) === "new 7")
+        expect(lanes.slice(1).flatMap(({ taken }) => taken).map(seen)).toEqual(afterTheFirst(8))
+      }),
+    120_000
+  )
+
+  for (const grown of [2, 8]) {
+    it.scopedLive(
+      `nor does whoever was stopped meanwhile: ${grown} messages are new`,
+      () =>
+        Effect.gen(function*() {
+          const [node] = cluster().nodes
+          const topic = spec()
+          const service = yield* connect()
+          const first = allButTheFirst()
+          yield* Effect.scoped(Effect.gen(function*() {
+            yield* service.subscribe(request(topic), first.consumer)
+            yield* publishEach(service, topic, lost)
+            yield* eventually("all arrive", () => first.values().length === 10)
+          }))
+          yield* node!.kill
+          yield* cutTo(topic.name, 6)
+          yield* node!.start
+          yield* publishNew(topic, named("new", grown))
+          const second = allButTheFirst()
+          yield* service.subscribe(request(topic), second.consumer)
+          yield* eventually("all that is new arrives", () => second.values().at(-1) === `new ${grown - 1}`)
+          expect(second.all().map(seen)).toEqual(afterTheFirst(grown))
+        }),
+      120_000
+    )
+  }
 
   for (const grown of [2, 8]) {
     it.scopedLive(
@@ -109,16 +178,13 @@ describe("a log that was cut at its end while its broker was away", () => {
           yield* node!.kill
           yield* cutTo(topic.name, 6)
           yield* node!.start
-          yield* publishEach(service, topic, named("new", grown))
+          yield* publishNew(topic, named("new", grown))
           const second = makeConsumer({ onTake: ({ assignment }, one) => assignment.finish(one) })
           yield* service.subscribe(request(topic), second.consumer)
           yield* eventually("all that is new arrives", () => second.values().at(-1) === `new ${grown - 1}`)
-          expect(second.all().map(({ maybeDuplicate, offset, value }) => [offset, text(value), maybeDuplicate]))
-            .toEqual(
-              named("new", grown).map((value, i) => [6 + i, value, 6 + i < 10])
-            )
+          expect(second.all().map(seen)).toEqual(named("new", grown).map((value, i) => [6 + i, value, 6 + i < 10]))
         }),
-      60_000
+      120_000
     )
   }
 })

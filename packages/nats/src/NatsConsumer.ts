@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import { InvalidConfiguration, type SubscribeError, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
+import type * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -19,6 +20,7 @@ import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Api, ConsumerConfig } from "./internal/Api.js"
+import type { Aside } from "./internal/Aside.js"
 import { bounded } from "./internal/Bounded.js"
 import * as Bucket from "./internal/Bucket.js"
 import type { Connection } from "./internal/Connection.js"
@@ -66,7 +68,9 @@ export const make = (
   connection: Connection,
   api: Api,
   streams: NatsStreams,
-  settings: Settings
+  settings: Settings,
+  observer: Observer.Service,
+  aside: Aside
 ): Subscribe =>
 (request, consumer) =>
   Effect.gen(function*() {
@@ -114,6 +118,7 @@ export const make = (
           settings,
           request,
           consumer,
+          observer,
           config: configs[lease.partition]!,
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,
@@ -158,6 +163,7 @@ export const make = (
         return Fiber.awaitAll(all.map(({ fiber }) => fiber))
       })))
     )
+    yield* aside.join(leases)
     yield* Effect.mapError(leases.take, (failure) => toSubscribeError(topic, group, failure))
     yield* bounded(
       Effect.forEach(Array.from(readers.values()), ({ reader }) => Deferred.await(reader.opened), { discard: true }),
@@ -218,7 +224,7 @@ const prepare = (
           if (settings.preflight === "off") {
             return
           }
-          for (const warning of consumerWarnings(request.semantics, settings, found)) {
+          for (const warning of consumerWarnings(request.semantics, settings, found, stream.replicas)) {
             warnings.add(warning)
           }
         })), { concurrency, discard: true })

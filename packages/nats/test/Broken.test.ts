@@ -1,6 +1,8 @@
+import { Observer } from "@effect-eventbus/core"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either } from "effect"
 import * as Api from "../src/internal/Api.js"
+import { Aside } from "../src/internal/Aside.js"
 import * as Connection from "../src/internal/Connection.js"
 import * as Leases from "../src/internal/Leases.js"
 import { resolve } from "../src/NatsConfig.js"
@@ -19,7 +21,7 @@ describe("A subscription that has broken for good", () => {
       const connection = yield* Connection.make(settings)
       const api = Api.make(connection, settings)
       const streams = yield* NatsStreams.make(connection, api, settings)
-      const source = yield* NatsConsumer.make(connection, api, streams, settings)(
+      const source = yield* NatsConsumer.make(connection, api, streams, settings, Observer.none, new Aside())(
         T.request(T.topic()),
         new T.TestConsumer()
       )

@@ -40,8 +40,16 @@ export class FakeBucket {
         turn(Effect.sync(() => ({
           keys: [...this.entries.keys()].filter((key) => key.startsWith(`${prefix}.`)),
           created: "once",
+          last: this.sequence,
           issues: this.issues
         }))),
+      changes: (prefix, after, limit) =>
+        turn(Effect.sync(() => {
+          const changes = [...this.entries].flatMap(([key, entry]) =>
+            key.startsWith(`${prefix}.`) && entry.revision > after ? [{ ...entry, key }] : []
+          )
+          return changes.length > limit ? undefined : changes.sort((a, b) => a.revision - b.revision)
+        })),
       hints: (prefix, onKey) =>
         Effect.asVoid(Effect.acquireRelease(
           Effect.sync(() => {

@@ -40,6 +40,8 @@ export interface KafkaCluster {
  * @category options
  */
 export interface Options {
+  /** Such as `3.9.1`; by default what `TEST_KAFKA_VERSION` says, or else `KafkaPackage.defaultVersion`. */
+  readonly version?: string | undefined
   /** Default 1; with 3 each is controller and broker, and internal topics have 3 replicas. */
   readonly nodes?: 1 | 3 | undefined
   /** More lines for each broker's server.properties; they win over ours. */
@@ -75,7 +77,7 @@ const started = (options: Options): Effect.Effect<KafkaCluster, BrokerError, Sco
   Effect.gen(function*() {
     const count = options.nodes ?? 1
     const docker = yield* Docker.available
-    const launch = docker ? inContainer : inProcess(yield* KafkaPackage.get)
+    const launch = docker ? inContainer : inProcess(yield* KafkaPackage.get(versionOf(options)))
     const folder = yield* TempFolder.make("kafka")
     const network = docker ? yield* Docker.network(folder) : ""
     const ports = yield* Ports.take(count * 3)
@@ -139,6 +141,9 @@ const probe = ({ clusterId }: Cluster, member: KafkaConfig.Member) =>
 const file = <A>(f: () => Promise<A>) =>
   Effect.tryPromise({ try: f, catch: system("kafka", "its folder can't be written") })
 
+const versionOf = (options: Options): string =>
+  options.version ?? process.env["TEST_KAFKA_VERSION"] ?? KafkaPackage.defaultVersion
+
 const heapOf = (options: Options) => options.heap ?? "512m"
 
 /**
@@ -199,7 +204,7 @@ const inContainer = (cluster: Cluster, member: KafkaConfig.Member): Effect.Effec
     yield* Docker.create({
       name: member.host,
       network: cluster.network,
-      image: `apache/kafka:${KafkaPackage.version}`,
+      image: `apache/kafka:${versionOf(cluster.options)}`,
       ports: [member.client, member.internal],
       folder: cluster.folder,
       config,

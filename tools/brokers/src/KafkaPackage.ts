@@ -11,10 +11,12 @@ import * as Command from "./Command.js"
 import * as Debian from "./Debian.js"
 
 /**
+ * The one that is taken where nobody asks for another: in `Kafka.make`, or by `TEST_KAFKA_VERSION`.
+ *
  * @since 0.1.0
  * @category models
  */
-export const version = "4.1.0"
+export const defaultVersion = "4.1.0"
 
 /**
  * Kafka's server, ready to be run by a JVM.
@@ -64,7 +66,7 @@ const sample = (logDir: string) =>
     `log.dirs=${logDir}`
   ].join("\n")
 
-const build = (java: string) => (folder: string) =>
+const build = (java: string, version: string) => (folder: string) =>
   Effect.gen(function*() {
     const maven = yield* findMaven
     const repository = join(folder, "repository")
@@ -75,9 +77,10 @@ const build = (java: string) => (folder: string) =>
       "-q",
       "-B",
       "dependency:copy-dependencies",
+      `-Dkafka.version=${version}`,
       `-Dmaven.repo.local=${repository}`,
       `-DoutputDirectory=${join(folder, "lib")}`
-    ], { cwd: folder, advice: "Kafka's jars could not be fetched by Maven." })
+    ], { cwd: folder, advice: `The jars of Kafka ${version} could not be fetched by Maven.` })
     yield* file(() => rm(repository, { recursive: true, force: true }))
     yield* file(() => mkdir(join(folder, "formatted")))
     yield* file(() => writeFile(join(folder, "format.properties"), sample(join(folder, "formatted"))))
@@ -99,8 +102,9 @@ const build = (java: string) => (folder: string) =>
  * @since 0.1.0
  * @category constructors
  */
-export const get: Effect.Effect<KafkaPackage, BrokerError> = Effect.gen(function*() {
-  const java = yield* findJava
-  const folder = yield* Cache.entry(`kafka-${version}-1`, build(java))
-  return { java, classpath: join(folder, "lib", "*"), checkpoint: join(folder, "formatted", "bootstrap.checkpoint") }
-})
+export const get = (version: string = defaultVersion): Effect.Effect<KafkaPackage, BrokerError> =>
+  Effect.gen(function*() {
+    const java = yield* findJava
+    const folder = yield* Cache.entry(`kafka-${version}-1`, build(java, version))
+    return { java, classpath: join(folder, "lib", "*"), checkpoint: join(folder, "formatted", "bootstrap.checkpoint") }
+  })

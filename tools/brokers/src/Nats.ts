@@ -33,7 +33,7 @@ export interface NatsCluster {
  * @category options
  */
 export interface Options {
-  /** Default 2.15. */
+  /** By default what `TEST_NATS_VERSION` says, or else `NatsPackage.defaultVersion`. */
   readonly version?: NatsPackage.Version | undefined
   /** Default 1; 3 is a JetStream cluster, ready when it has a leader. */
   readonly nodes?: 1 | 3 | undefined
@@ -73,7 +73,9 @@ const started = (options: Options): Effect.Effect<NatsCluster, BrokerError, Scop
   Effect.gen(function*() {
     const count = options.nodes ?? 1
     const docker = yield* Docker.available
-    const server = docker ? "" : yield* NatsPackage.get(options.version ?? "2.15")
+    const version = options.version ??
+      (yield* NatsPackage.versionOf(process.env["TEST_NATS_VERSION"] ?? NatsPackage.defaultVersion))
+    const server = docker ? "" : yield* NatsPackage.get(version)
     const folder = yield* TempFolder.make("nats")
     const network = docker ? yield* Docker.network(folder) : ""
     const ports = yield* Ports.take(count * 3)
@@ -104,7 +106,7 @@ const started = (options: Options): Effect.Effect<NatsCluster, BrokerError, Scop
           yield* Docker.create({
             name: member.name,
             network,
-            image: `nats:${options.version ?? "2.15"}`,
+            image: `nats:${version}`,
             ports: [member.client, member.monitor],
             folder,
             config: home,

@@ -2,6 +2,7 @@
  * The partitions that a subscription has: how one begins when the group gives
  * it, and ends when the group takes it or the group is lost.
  */
+import type * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Lane, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -38,6 +39,7 @@ export interface AssignmentsOptions {
   readonly pool: FetchPool
   readonly topics: KafkaTopics
   readonly settings: Settings
+  readonly observer: Observer.Service
   readonly request: SubscribeRequest
   readonly consumer: Consumer
   readonly group: string
@@ -72,7 +74,7 @@ const EPOCHS_PER_GENERATION = 1_024
 
 export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const { client, consumer, group, request, settings, topics } = options
+    const { client, consumer, group, observer: { event }, request, settings, topics } = options
     const topic = request.topic.name
     const clock = yield* Effect.clock
     const joinRole = `join-${options.id}`
@@ -322,6 +324,10 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       settings,
       lasting: options.lasting,
       room,
+      onConfirmed: event === undefined ?
+        undefined :
+        ({ id, options: { epoch } }, position) =>
+          event({ _tag: "Settled", topic, group: request.group, partition: id, epoch, position }),
       onUncertain: membership.renew
     })
     const fetcher: Fetcher = yield* FetcherModule.make({

@@ -64,12 +64,14 @@ export interface CommitterOptions {
   readonly settings: Pick<Settings, "commitInterval" | "requestTimeout" | "sessionTimeout">
   readonly lasting: Lasting
   readonly room: MetadataRoom
+  /** Told of what the broker has confirmed. */
+  readonly onConfirmed?: ((partition: Partition, position: number) => void) | undefined
   /** A commit may still be on its way, and would undo a later one: asks for a new generation, which fences it off. */
   readonly onUncertain: Effect.Effect<void>
 }
 
 export const make = (
-  { lasting, onUncertain, partitions, room, send, settings }: CommitterOptions
+  { lasting, onConfirmed, onUncertain, partitions, room, send, settings }: CommitterOptions
 ): Effect.Effect<Committer> =>
   Effect.gen(function*() {
     const now = monotonic(yield* Effect.clock)
@@ -89,6 +91,7 @@ export const make = (
       partition.confirm(commit, settled.flatMap(({ offsets }) => offsets))
       // Some of it is said, and not or not any more wanted: the next commit says it right.
       if (settled.length < included.length) partition.retract()
+      onConfirmed?.(partition, commit.offset)
       for (const { resume } of settled) resume(Effect.void)
     }
 

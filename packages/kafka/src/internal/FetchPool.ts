@@ -60,6 +60,8 @@ interface Channel {
   readonly node: number
   readonly slot: Slot
   readonly lines: readonly [Line, Line]
+  /** Its last subscription has left: who comes now has others, and nothing more is asked for here. */
+  isClosed: boolean
 }
 
 /** Subscriptions that are fetched for together: no two of the same topic. */
@@ -99,7 +101,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
     const channelOf = (slot: Slot, node: number): Channel => {
       const known = slot.channels.get(node)
       if (known !== undefined) return known
-      const channel: Channel = { node, slot, lines: [lineOf(slot), lineOf(slot)] }
+      const channel: Channel = { node, slot, lines: [lineOf(slot), lineOf(slot)], isClosed: false }
       slot.channels.set(node, channel)
       const [first, second] = channel.lines
       run(first.role, loop(channel, first, second))
@@ -124,7 +126,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
 
     const loop = (channel: Channel, line: Line, other: Line): Effect.Effect<void> =>
       Effect.gen(function*() {
-        for (;;) {
+        while (!channel.isClosed) {
           // The other one waits for this one, to take all partitions.
           const wanted = other.state === "joining" ? [] : ready(channel)
           if (wanted.length === 0) {
@@ -141,7 +143,17 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
           line.state = "joining"
           while (stateOf(other) === "short") yield* line.signal.wait
         }
-      }).pipe(Effect.annotateLogs({ module: "KafkaConsumer", broker: channel.node }))
+      }).pipe(
+        // Of a mistake of ours, which must not end the loop of all.
+        Effect.catchAllDefect((defect) =>
+          Effect.logError("Fetching broke down", defect).pipe(
+            Effect.zipRight(Effect.sync(() => line.session.lost())),
+            Effect.zipRight(Effect.sleep(backoff(Infinity))),
+            Effect.zipRight(Effect.suspend(() => loop(channel, line, other)))
+          )
+        ),
+        Effect.annotateLogs({ module: "KafkaConsumer", broker: channel.node })
+      )
 
     /** Answers whether nothing came. */
     const fetch = (
@@ -177,7 +189,9 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
             session.lost()
             // The broker had no room for the session any more: nothing is wrong.
             if (!(isKnown && sessionErrors.has(error.type))) {
-              for (const [member, partitions] of byMember(wanted)) member.failed(partitions, error)
+              for (const [member, partitions] of byMember(wanted)) {
+                if (isMember(member)) member.failed(partitions, error)
+              }
             }
             return { isEmpty: true, throttleMs: 0 }
           },
@@ -193,14 +207,6 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
         // A quota: what is sent sooner would only wait at the broker.
         Effect.tap(({ throttleMs }) => throttleMs > 0 ? Effect.sleep(throttleMs) : Effect.void),
         Effect.map(({ isEmpty }) => isEmpty),
-        // Of a mistake of ours, which must not end the loop of all.
-        Effect.catchAllDefect((defect) =>
-          Effect.logError("Fetching broke down", defect).pipe(
-            Effect.zipRight(Effect.sync(() => session.lost())),
-            Effect.zipRight(Effect.sleep(backoff(Infinity))),
-            Effect.as(true)
-          )
-        ),
         Effect.ensuring(Effect.sync(() => {
           for (const { partition } of wanted) partition.isAsked = false
         }))
@@ -220,17 +226,19 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
 
     const isMember = (member: Member): boolean => slots.some(({ members }) => members.has(member))
 
+    /** To its end, also where whoever leaves does not wait for it: nobody else knows of these connections any more. */
     const close = (slot: Slot): Effect.Effect<void> =>
       Effect.suspend(() => {
-        const lines = [...slot.channels.values()].flatMap(({ lines }) => lines)
+        const channels = [...slot.channels.values()]
         // Whoever joins meanwhile has connections of its own.
         slot.channels.clear()
+        for (const channel of channels) channel.isClosed = true
         return Effect.forEach(
-          lines,
+          channels.flatMap(({ lines }) => lines),
           ({ role }) => Effect.zipRight(FiberMap.remove(loops, role), client.release(role)),
           { concurrency: "unbounded", discard: true }
         )
-      })
+      }).pipe(Effect.uninterruptible)
 
     const join: FetchPool["join"] = (member) => {
       let slot = slots.find(({ members }) => !Array.from(members).some(({ topic }) => topic === member.topic))

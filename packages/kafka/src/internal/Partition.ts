@@ -12,7 +12,7 @@ import * as CommitMetadata from "../CommitMetadata.js"
 import type { Fetched } from "./Fetched.js"
 import type { Lineage } from "./Lineage.js"
 import type { Ranges } from "./ranges.js"
-import { below, merged } from "./ranges.js"
+import { below, merged, topOf } from "./ranges.js"
 
 export interface PartitionOptions {
   readonly topic: string
@@ -24,7 +24,7 @@ export interface PartitionOptions {
   readonly start: number
   readonly finished: ReadonlyArray<readonly [from: number, to: number]>
   readonly duplicatesBelow: number
-  /** Under which leaders the messages below `start` were written. */
+  /** Under which leaders the messages below `start`, and those that are finished above it, were written. */
   readonly lineage: Lineage
   /** The leader that has what was read below `start`; −1 where the broker does not know of epochs. */
   readonly leaderEpoch: number
@@ -265,7 +265,7 @@ export class Partition {
       metadata: CommitMetadata.encode(offset, {
         clean: clean && this.isClean && !this.beginsAnew,
         finished,
-        leaderEpoch: anewAt === undefined ? this.options.lineage.before(offset) : -1,
+        leaderEpoch: anewAt === undefined ? this.options.lineage.before(topOf(offset, finished)) : -1,
         // What is committed of a log that took the place of this one has no id yet that is known here.
         topicId: anewAt === undefined ? this.options.topicId : undefined,
         epoch: this.options.epoch

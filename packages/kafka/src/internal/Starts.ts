@@ -18,6 +18,7 @@ import type { MetadataRoom } from "./MetadataRoom.js"
 import { isTooLarge } from "./MetadataRoom.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
+import { below, topOf } from "./ranges.js"
 import * as Truncation from "./Truncation.js"
 import { errorType } from "./Wire.js"
 
@@ -27,7 +28,7 @@ export interface Start {
   readonly offset: number
   readonly finished: ReadonlyArray<readonly [from: number, to: number]>
   readonly duplicatesBelow: number
-  /** Under which leaders the messages below `offset` were written. */
+  /** Under which leaders the messages below `offset`, and those that are finished above it, were written. */
   readonly lineage: Lineage
   /** The leader that has them; −1 where the broker does not know of epochs. */
   readonly leaderEpoch: number
@@ -150,18 +151,17 @@ export const make = (options: StartsOptions): Starts => {
 
   /** Where nobody says that the log is another one, or shorter, it is the one that was committed of. */
   const checked = Effect.fnUntraced(function*(id: number, commit: Offsets.Committed, end: number, leaderEpoch: number) {
-    const { leaderEpoch: epoch = -1, topicId } = metadataOf(commit)
-    if (yield* isOfAnother(topicId)) return yield* remade(id, commit, leaderEpoch)
-    if (commit.offset <= end && (epoch < 0 || epoch === leaderEpoch)) return afterCommit(id, commit, end, leaderEpoch)
-    const answer = yield* Truncation.find(client, topics, Offsets.ROLE, topic, {
-      partition: id,
-      position: commit.offset,
-      lineage: new Lineage(epoch)
-    })
+    if (yield* isOfAnother(metadataOf(commit).topicId)) return yield* remade(id, commit, leaderEpoch)
+    const start = afterCommit(id, commit, end, leaderEpoch)
+    // What is finished above the commit may be gone as well, and others have taken its place.
+    const position = topOf(start.offset, start.finished)
+    const lineage = ours(id, commit)?.options.lineage ?? new Lineage(metadataOf(commit).leaderEpoch ?? -1)
+    const epoch = lineage.before(position)
+    if (position <= end && (epoch < 0 || epoch === leaderEpoch)) return start
+    const answer = yield* Truncation.find(client, topics, Offsets.ROLE, topic, { partition: id, position, lineage })
     const cutAt = answer === Truncation.unknown ? undefined : answer.cutAt
-    if (cutAt === undefined && commit.offset <= end) return afterCommit(id, commit, end, leaderEpoch)
-    if (cutAt !== undefined) return yield* afterCut(id, commit, cutAt, leaderEpoch)
-    return yield* beyond(id, commit, end, leaderEpoch)
+    if (cutAt !== undefined) return yield* afterCut(start, position, mayBeKnown(commit), cutAt)
+    return position <= end ? start : yield* beyond(id, commit, end, leaderEpoch)
   })
 
   /** What is known of the topic may be older than the commit. */
@@ -192,22 +192,22 @@ export const make = (options: StartsOptions): Starts => {
   const warn = (message: string, partition: number, from: number, to: number) =>
     Effect.annotateLogs(Effect.logWarning(message), { topic, partition, from, to })
 
-  const afterCut = (id: number, commit: Offsets.Committed, cutAt: number, leaderEpoch: number) =>
+  /** What is finished below the cut stays so. */
+  const afterCut = (start: Start, position: number, known: number, cutAt: number) =>
     Effect.as(
       warn(
-        "The log was cut off at its end, below what the group has committed: others take these offsets; reading begins " +
+        "The log was cut off at its end, below what the group has finished: others take these offsets; reading goes on " +
           "where it was cut, and these are marked as possible duplicates",
-        id,
-        commit.offset,
+        start.id,
+        position,
         cutAt
       ),
       {
-        id,
-        offset: cutAt,
-        finished: [],
-        duplicatesBelow: mayBeKnown(commit),
-        lineage: new Lineage(metadataOf(commit).leaderEpoch ?? -1),
-        leaderEpoch
+        ...start,
+        offset: Math.min(start.offset, cutAt),
+        finished: below(cutAt, start.finished),
+        duplicatesBelow: Math.max(position, known),
+        lineage: start.lineage.upTo(cutAt)
       }
     )
 
@@ -236,18 +236,25 @@ export const make = (options: StartsOptions): Starts => {
   const metadataOf = (commit: Offsets.Committed): CommitMetadata.CommitMetadata =>
     Option.getOrElse(commit.metadata, () => ({ clean: false, finished: [] }))
 
-  const afterCommit = (id: number, commit: Offsets.Committed, end: number, leaderEpoch: number): Start => {
-    const { clean, finished, leaderEpoch: epoch } = metadataOf(commit)
+  /** What this subscription knows of a partition that it lost, where nobody has committed anything since. */
+  const ours = (id: number, commit: Offsets.Committed): Partition | undefined => {
     const former = remembered.get(id)
-    const isOurs = former?.committed?.offset === commit.offset && former.committed.metadata === commit.text
+    return former?.committed?.offset === commit.offset && former.committed.metadata === commit.text ? former : undefined
+  }
+
+  const afterCommit = (id: number, commit: Offsets.Committed, end: number, leaderEpoch: number): Start => {
+    const { clean, leaderEpoch: epoch = leaderEpoch, ...metadata } = metadataOf(commit)
+    const former = ours(id, commit)
+    const offset = former?.tracker.watermark ?? commit.offset
+    const finished = former?.tracker.finishedAbove() ?? metadata.finished
     return {
       id,
-      offset: isOurs ? former.tracker.watermark : commit.offset,
-      finished: isOurs ? former.tracker.finishedAbove() : finished,
-      duplicatesBelow: clean && !isOurs
+      offset,
+      finished,
+      duplicatesBelow: clean && former === undefined
         ? 0
         : Math.min(end, commit.offset + request.maxAboveWatermark + request.maxUnfinished),
-      lineage: isOurs ? former.options.lineage.upTo(former.tracker.watermark) : new Lineage(epoch ?? leaderEpoch),
+      lineage: former?.options.lineage.upTo(topOf(offset, finished)) ?? new Lineage(epoch),
       leaderEpoch
     }
   }
@@ -281,7 +288,7 @@ export const make = (options: StartsOptions): Starts => {
     const metadata = {
       clean: false,
       finished,
-      leaderEpoch: lineage.before(offset),
+      leaderEpoch: lineage.before(topOf(offset, finished)),
       topicId: topics.known(topic)?.id,
       epoch
     }

@@ -7,6 +7,9 @@ export const below = (end: number, ranges: Ranges): Ranges =>
     ? ranges
     : ranges.filter(([from]) => from < end).map(([from, to]) => [from, Math.min(to, end)])
 
+/** Above all that is finished: the commit's own offset, where nothing above it is. */
+export const topOf = (offset: number, finished: Ranges): number => finished.at(-1)?.[1] ?? offset
+
 /** Ascending ranges above an offset, with single offsets added. */
 export const merged = (ranges: Ranges, offsets: ReadonlySet<number>, above: number): Ranges => {
   if (offsets.size === 0) return ranges

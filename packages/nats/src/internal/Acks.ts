@@ -29,7 +29,12 @@ export class Acks {
   private isScheduled = false
   private onDone: Array<() => void> = []
 
-  constructor(private readonly connection: Connection, private readonly answerTimeout: number) {}
+  constructor(
+    private readonly connection: Connection,
+    private readonly answerTimeout: number,
+    /** Told how many the server has confirmed. */
+    private readonly onConfirmed?: (count: number) => void
+  ) {}
 
   /** How many were added and are not confirmed. */
   get size(): number {
@@ -150,6 +155,7 @@ export class Acks {
       this.later = []
       return
     }
+    if (this.awaited.length > 0) this.onConfirmed?.(this.awaited.length)
     this.awaited = []
     if (this.onDone.length > 0) this.askAgain()
     this.signalDone()

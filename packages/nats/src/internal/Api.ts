@@ -18,6 +18,8 @@ export interface StreamConfig {
   readonly max_bytes?: number | undefined
   readonly max_msgs?: number | undefined
   readonly max_msgs_per_subject?: number | undefined
+  /** With `discard` new: refuse a message beyond `max_msgs_per_subject`, instead of dropping the oldest of its subject. */
+  readonly discard_new_per_subject?: boolean | undefined
   readonly duplicate_window?: number | undefined
   readonly retention?: string | undefined
   readonly discard?: string | undefined
@@ -29,6 +31,14 @@ export interface StreamConfig {
   readonly mirror?: { readonly name: string } | undefined
   /** From 2.10 on: under which subject it stores what it gets. */
   readonly subject_transform?: { readonly src?: string | undefined; readonly dest: string } | undefined
+  /** On which servers of a cluster it is. */
+  readonly placement?:
+    | { readonly cluster?: string | undefined; readonly tags?: ReadonlyArray<string> | undefined }
+    | undefined
+  /** From 2.10 on. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+  /** From 2.11 on: a message can say for how long it is kept. */
+  readonly allow_msg_ttl?: boolean | undefined
   /** From 2.12 on: `async` acknowledges before it has written. */
   readonly persist_mode?: string | undefined
 }
@@ -60,6 +70,8 @@ export interface ConsumerConfig {
   readonly mem_storage?: boolean | undefined
   /** 0: as many as the stream has. */
   readonly num_replicas?: number | undefined
+  /** From 2.10 on. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
   /** From 2.11 on. */
   readonly priority_policy?: string | undefined
   readonly priority_groups?: ReadonlyArray<string> | undefined
@@ -150,11 +162,13 @@ export const make = (connection: Connection, settings: Settings): Api => {
       ),
     createEphemeral: (stream, config) => ask(`CONSUMER.CREATE.${stream}`, { stream_name: stream, config }),
     deleteConsumer: (stream, name) => ask(`CONSUMER.DELETE.${stream}.${name}`),
-    isAtLeast: (major, minor) => {
-      const [actualMajor = 0, actualMinor = 0] = (connection.client.info()?.version ?? "").split(".").map(Number)
-      return actualMajor > major || actualMajor === major && actualMinor >= minor
-    }
+    isAtLeast: (major, minor) => isAtLeast(connection, major, minor)
   }
+}
+
+export const isAtLeast = ({ client }: Connection, major: number, minor: number): boolean => {
+  const [actualMajor = 0, actualMinor = 0] = (client.info()?.version ?? "").split(".").map(Number)
+  return actualMajor > major || actualMajor === major && actualMinor >= minor
 }
 
 const encoder = new TextEncoder()

@@ -48,12 +48,14 @@ export interface Client {
   readonly takes: (size: number) => boolean
   /** Sends commands of the protocol as they are, in the order of what is published. */
   readonly write: (commands: Uint8Array) => void
-  /** Calls it for each event as long as the client lasts. */
-  readonly watch: (onEvent: (event: Event) => void) => void
+  /** Calls it for each event as long as the client lasts, or until what it returns is called. */
+  readonly watch: (onEvent: (event: Event) => void) => () => void
   /** The server that is connected, or was last, as `host:port`. */
   readonly server: () => string
   readonly info: () => ServerInfo | undefined
   readonly isClosed: () => boolean
+  /** Ends when the server has answered what was written before. */
+  readonly flush: () => Promise<void>
   /** Ends when the client is closed for good, with the reason where nobody wanted it. */
   readonly closed: () => Promise<unknown>
   /** Closes it when what was written is out; `false` where the connection broke before, and it still has to be closed. */
@@ -61,6 +63,8 @@ export interface Client {
   readonly close: () => Promise<void>
 }
 
+/** A connection that somebody else has made. */
+export type Given = Nats.NatsConnection
 export type ConnectOptions = Nats.ConnectionOptions
 export type Authenticator = Nats.Authenticator
 export type TlsOptions = Nats.TlsOptions
@@ -100,6 +104,7 @@ export const of = (connection: Nats.NatsConnection): Client => {
         ? undefined
         : { version: connection.info.version, maxPayload: connection.info.max_payload },
     isClosed: () => connection.isClosed(),
+    flush: () => connection.flush(),
     closed: () => connection.closed(),
     drain: () => connection.drain().then(() => true, () => false),
     close: () => connection.close()
@@ -114,14 +119,20 @@ const Block = class {
   }
 } as unknown as new(bytes: Uint8Array) => Nats.MsgHdrs
 
-/** The client tells its states through an iterator without end; it is collected together with the client. */
-const watch = (connection: Nats.NatsConnection, onEvent: (event: Event) => void): void => {
+/** The client tells its states through an iterator, which has no end by itself as long as the client lasts. */
+const watch = (connection: Nats.NatsConnection, onEvent: (event: Event) => void): () => void => {
+  const states: AsyncIterable<Status> & { readonly stop?: () => void } = connection.status()
+  let isOver = false
   void (async () => {
-    for await (const status of connection.status()) {
-      const event = toEvent(status)
+    for await (const status of states) {
+      const event = isOver ? undefined : toEvent(status)
       if (event !== undefined) onEvent(event)
     }
   })()
+  return () => {
+    isOver = true
+    states.stop?.()
+  }
 }
 
 /** A status of `nats`, and of its successor, which has other fields. */

@@ -4,6 +4,7 @@
  * what is written in between.
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Observer from "@effect-eventbus/core/Observer"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -53,18 +54,11 @@ export const make = (
   settings: Settings
 ): Effect.Effect<Connection, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
   Effect.gen(function*() {
-    const options = yield* toClientOptions(settings)
     const closing = new Closing(settings.closeTimeout)
-    const client = yield* Effect.acquireRelease(
-      connectOnce(settings, options).pipe(
-        Effect.retry({
-          times: settings.connectAttempts - 1,
-          schedule: Schedule.exponential("200 millis").pipe(Schedule.jittered)
-        }),
-        Effect.interruptible
-      ),
-      (client) => close(client, closing)
-    )
+    const given = settings.options.connection
+    const client = yield* given === undefined
+      ? opened(settings, closing)
+      : borrowed(settings, closing, Client.of(given))
     const pulse = new Set<() => void>()
     yield* Effect.acquireRelease(
       Effect.sync(() => setInterval(() => pulse.forEach((look) => look()), pulseInterval)),
@@ -75,14 +69,17 @@ export const make = (
     const state = { up: true }
     let told: ConnectionState = { _tag: "Connected", server: client.server() }
     const tell = yield* reporter(settings.options.onConnectionState)
+    const observed = yield* Observer.connection("nats")
+    observed("Connected")
     const become = (_tag: ConnectionState["_tag"]) => {
       const server = _tag === "Connected" ? client.server() : told.server
       if (told._tag === _tag && told.server === server) return
       told = { _tag, server }
+      observed(_tag === "LameDuck" ? "Degraded" : _tag === "Closed" ? "Disconnected" : _tag)
       tell(told)
     }
     const events = yield* Queue.sliding<Client.Event>(64)
-    client.watch((event) => {
+    const unwatch = client.watch((event) => {
       if (event._tag === "Disconnected") {
         state.up = false
         become("Disconnected")
@@ -98,8 +95,12 @@ export const make = (
       }
       Queue.unsafeOffer(events, event)
     })
+    yield* Effect.addFinalizer(() => Effect.sync(unwatch))
     yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
-    const replies = new Replies(client, `${inbox}.r`)
+    const replies = yield* Effect.acquireRelease(
+      Effect.sync(() => new Replies(client, `${inbox}.r`)),
+      (replies) => Effect.sync(() => replies.close())
+    )
     const lost = yield* Deferred.make<never, BrokerUnreachable>()
     yield* Effect.promise(() => client.closed()).pipe(
       Effect.tap(() =>
@@ -135,6 +136,38 @@ export const make = (
       listeners
     }
   })
+
+const opened = (settings: Settings, closing: Closing) =>
+  Effect.flatMap(toClientOptions(settings), (options) =>
+    Effect.acquireRelease(
+      connectOnce(settings, options).pipe(
+        Effect.retry({
+          times: settings.connectAttempts - 1,
+          schedule: Schedule.exponential("200 millis").pipe(Schedule.jittered)
+        }),
+        Effect.interruptible
+      ),
+      (client) => close(client, closing)
+    ))
+
+/** The application's own connection, which has to be up now, and stays open. */
+const borrowed = (settings: Settings, closing: Closing, client: Client.Client) => {
+  const unreachable = (cause: unknown) =>
+    new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause })
+  const answered = Effect.tryPromise({ try: () => client.flush(), catch: unreachable })
+  return Effect.acquireRelease(
+    client.isClosed()
+      ? unreachable("the given connection is closed")
+      : Effect.interruptible(answered).pipe(
+        Effect.timeoutFail({
+          duration: settings.connectTimeout,
+          onTimeout: () => unreachable(`the given connection had no answer within ${settings.connectTimeout} ms`)
+        }),
+        Effect.as(client)
+      ),
+    () => client.isClosed() ? Effect.void : Effect.asVoid(closing.within(Effect.ignore(answered)))
+  )
+}
 
 /** States are told one after the other, without keeping whoever finds them out; of many the last ones. */
 const reporter = (told: Settings["options"]["onConnectionState"]) =>

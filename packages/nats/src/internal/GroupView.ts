@@ -9,9 +9,15 @@ import { Lasting } from "./Lasting.js"
 
 const concurrency = 16
 
+/** After so many looks for what has changed all keys are read, in case that something was missed. */
+const looksBetweenAll = 20
+
 export const memberKey = (prefix: string, id: string): string => `${prefix}.member.${id}`
 
 export const partitionKey = (prefix: string, partition: number): string => `${prefix}.partition.${partition}`
+
+/** Whoever puts it there wants the instance to step down, until it is deleted. */
+export const asideKey = (prefix: string, id: string): string => `${prefix}.aside.${id}`
 
 export interface Options {
   readonly bucket: Bucket
@@ -54,6 +60,11 @@ export class GroupView {
   takesFrom = -Infinity
   private readonly dirty = new Set<string>()
   private lookedAt = -Infinity
+  /** All changes of partitions' keys up to this revision are known. */
+  private seenUpTo = 0
+  private looksUntilAll = 0
+  /** Somebody's key wants this instance to step down. */
+  isAside = false
   /** When the bucket that we know was made. */
   private created: string | undefined
   /** Something failed since all keys were looked at. */
@@ -71,7 +82,9 @@ export class GroupView {
     /** Whether changes are heard of. */
     private readonly hearsHints: () => boolean,
     /** Who has the partition was looked at. */
-    private readonly onSeen: (partition: number) => void
+    private readonly onSeen: (partition: number) => void,
+    /** Whether this instance is to step down was looked at. */
+    private readonly onAside: Effect.Effect<void>
   ) {
     this.owners = Array.from({ length: options.partitions }, () => ({
       revision: 0,
@@ -117,32 +130,69 @@ export class GroupView {
     return alignedAfter(this.options.renewEvery, this.lookedAt, this.lookPeriods)
   }
 
-  /** Reads all keys. Partitions first: who is named there has had a key of its own before. */
+  /** Finds out how all keys are. Partitions first: who is named there has had a key of its own before. */
   readonly look: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
-    const { bucket, duration, partitions, prefix, renewEvery } = this.options
+    const { bucket, duration, prefix, renewEvery } = this.options
     const now = performance.now()
     // Who was not looked at may have been alive.
     const wasAway = this.hasFailed || now - this.lookedAt > this.lookPeriods * renewEvery + duration / 2
     return Effect.gen(this, function*() {
       this.dirty.clear()
-      yield* Effect.forEach(
-        Array.from({ length: partitions }, (_, partition) => partitionKey(prefix, partition)),
-        (key) => this.read(key),
-        { concurrency, discard: true }
-      )
-      const { created, issues, keys } = yield* bucket.keys(`${prefix}.member`)
+      yield* wasAway || --this.looksUntilAll < 0 ? this.readAll : this.readChanges
+      const { created, issues, keys, last } = yield* bucket.keys(prefix)
       yield* issues.length === 0 ? this.unfit.over : this.unfit.now(issues.join("; "))
       if (this.created !== undefined && created !== this.created) {
         yield* Effect.logWarning("The bucket of the leases was made anew: nothing is taken while others may not know")
         this.takesFrom = performance.now() + duration
       }
+      // What it has lost has revisions that others get now.
+      if (created !== this.created || last < this.seenUpTo) this.looksUntilAll = 0
       this.created = created
-      const there = new Set(keys.map((key) => key.slice(`${prefix}.member.`.length)))
-      for (const id of this.members.keys()) if (!there.has(id)) this.members.delete(id)
-      yield* Effect.forEach(keys, (key) => this.read(key), { concurrency, discard: true })
+      const beginning = memberKey(prefix, "")
+      const members = keys.filter((key) => key.startsWith(beginning))
+      const there = new Set(keys)
+      for (const id of this.members.keys()) if (!there.has(beginning + id)) this.members.delete(id)
+      // A key can be removed without leaving anything behind.
+      const gone = this.owners.flatMap(({ revision }, partition) => {
+        const key = partitionKey(prefix, partition)
+        return revision > 0 && !there.has(key) ? [key] : []
+      })
+      const aside = asideKey(prefix, this.me())
+      const read = [...members, ...gone, ...this.isAside || there.has(aside) ? [aside] : []]
+      yield* Effect.forEach(read, (key) => this.read(key), { concurrency, discard: true })
       if (wasAway) { for (const member of this.members.values()) member.since = Math.max(member.since, now) }
       this.lookedAt = now
       this.hasFailed = false
+    })
+  })
+
+  private readonly readAll: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { bucket, partitions, prefix } = this.options
+    return Effect.gen(this, function*() {
+      const { last } = yield* bucket.keys(`${prefix}.member`)
+      yield* Effect.forEach(
+        Array.from({ length: partitions }, (_, partition) => partitionKey(prefix, partition)),
+        (key) => this.read(key),
+        { concurrency, discard: true }
+      )
+      this.seenUpTo = last
+      this.looksUntilAll = looksBetweenAll
+    })
+  })
+
+  /**
+   * Of the partitions only those that have changed since the last time: mostly none. The requests go through ascending revisions, and a
+   * key that changes meanwhile gets a higher one, so none is passed over.
+   */
+  private readonly readChanges: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { bucket, prefix } = this.options
+    return Effect.flatMap(bucket.changes(`${prefix}.partition`, this.seenUpTo, concurrency), (changes) => {
+      if (changes === undefined) return this.readAll
+      for (const { key, ...entry } of changes) {
+        this.seePartition(Number(key.slice(`${prefix}.partition.`.length)), entry)
+        this.seenUpTo = entry.revision
+      }
+      return Effect.void
     })
   })
 
@@ -156,8 +206,13 @@ export class GroupView {
   read(key: string): Effect.Effect<void, NatsRequestFailed> {
     const { bucket, prefix } = this.options
     const [kind, name = ""] = key.slice(prefix.length + 1).split(".")
-    if (kind === "member" && name === this.me()) return Effect.void
+    const isOwn = name === this.me()
+    if (kind === "member" && isOwn || kind === "aside" && !isOwn) return Effect.void
     return Effect.flatMap(bucket.get(key), (entry) => {
+      if (kind === "aside") {
+        this.isAside = entry?.value !== undefined
+        return this.onAside
+      }
       if (kind === "member") this.seeMember(name, entry)
       else if (kind === "partition") this.seePartition(Number(name), entry)
       // Whoever deleted it did not get further.

@@ -20,7 +20,7 @@ import type * as Scope from "effect/Scope"
 import type { NatsRequestFailed } from "../NatsErrors.js"
 import * as Balance from "./Balance.js"
 import type { Bucket } from "./Bucket.js"
-import { GroupView, type Member, memberKey, partitionKey } from "./GroupView.js"
+import { asideKey, GroupView, type Member, memberKey, partitionKey } from "./GroupView.js"
 import { Lasting } from "./Lasting.js"
 import * as Lease from "./Lease.js"
 import { Membership } from "./Membership.js"
@@ -61,6 +61,15 @@ export class Leases {
     "The leases can't be looked at, or partitions not be taken: those that are free stay unread",
     "The leases can be looked at again"
   )
+  private readonly unread = new Lasting(
+    "This instance was told to step down, and there is no other one: the partitions stay unread",
+    "There is an instance for the partitions again",
+    0
+  )
+  /** This process wants the instance to step down. */
+  private isAside = false
+  /** In milliseconds since the epoch. */
+  private asideSince = 0
   private readonly ended = Deferred.unsafeMake<never, unknown>(FiberId.none)
 
   constructor(private readonly options: Options, private readonly signal: Queue.Queue<void>) {
@@ -68,7 +77,8 @@ export class Leases {
       options,
       () => this.membership.id,
       () => this.membership.hearsHints,
-      (partition) => this.seen(partition)
+      (partition) => this.seen(partition),
+      Effect.suspend(() => this.asided)
     )
     this.membership = new Membership(options, this.view, () => this.loseAll())
   }
@@ -112,7 +122,9 @@ export class Leases {
 
   /** Why nothing can be taken now, if so. */
   get problem(): Problem | undefined {
-    return this.membership.problem
+    return this.membership.isAside
+      ? { message: "This instance was told to step down: it takes no partitions", since: this.asideSince }
+      : this.membership.problem
   }
 
   /** Takes what is free, and goes on doing so in the scope's fibers. When it fails something can have been taken. */
@@ -126,10 +138,43 @@ export class Leases {
     return Effect.ignoreLogged(this.membership.renew())
   })
 
-  /** When all was given back: others need not wait for the lease's end. */
-  get forget(): Effect.Effect<void> {
-    return this.membership.forget
+  /** Gives back what is held, in order, and takes nothing until it is told otherwise. */
+  stepAside(isAside: boolean): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.isAside = isAside
+      return this.asided
+    })
   }
+
+  /** How many partitions are held. */
+  get size(): number {
+    return this.held.size
+  }
+
+  /** Steps down, or takes partitions again, by the word of this process, or of a key that somebody has put into the bucket. */
+  private readonly asided: Effect.Effect<void> = Effect.suspend(() => {
+    const { membership } = this
+    const was = membership.isAside
+    membership.isAside = this.isAside || this.view.isAside
+    if (membership.isAside === was) return Effect.void
+    this.asideSince = performance.timeOrigin + performance.now()
+    const told = was
+      ? "This instance takes partitions again"
+      : "This instance was told to step down: it gives back its partitions"
+    return Effect.logInfo(told).pipe(
+      Effect.annotateLogs("instance", membership.id),
+      Effect.zipRight(membership.hasJoined ? Effect.ignoreLogged(membership.renew()) : Effect.void),
+      Effect.zipRight(Queue.offer(this.signal, undefined)),
+      Effect.zipRight(was ? this.unread.over : Effect.void)
+    )
+  })
+
+  /** When all was given back: others need not wait for the lease's end. */
+  readonly forget: Effect.Effect<void> = Effect.suspend(() => {
+    const { membership, options: { bucket, prefix }, view } = this
+    const aside = view.isAside ? Effect.ignore(bucket.purge(asideKey(prefix, membership.id))) : Effect.void
+    return Effect.zipRight(membership.forget, aside)
+  })
 
   /** Whether any instance has announced itself and not left. */
   readonly hasMembers: Effect.Effect<boolean, NatsRequestFailed> = Effect.suspend(() =>
@@ -199,14 +244,20 @@ export class Leases {
     return (isToDoubt ? membership.renew() : Effect.void).pipe(
       Effect.zipRight(Effect.forEach(dead, ([id, member]) => this.evict(id, member), { discard: true })),
       Effect.zipRight(
-        Effect.suspend(() => membership.isLeaving || !isValid || now < view.takesFrom ? Effect.void : this.share(now))
+        Effect.suspend(() =>
+          membership.isLeaving || !isValid || now < view.takesFrom
+            ? Effect.void
+            : membership.isAside
+            ? this.giveAll
+            : this.share(now)
+        )
       ),
       Effect.zipRight(this.disown)
     )
   })
 
   private share(now: number): Effect.Effect<void, NatsRequestFailed> {
-    const { membership: { id: me, isFull }, view: { members, owners } } = this
+    const { membership: { id: me }, view: { members, owners } } = this
     const isOwner = (id: string | undefined) => id !== undefined && (id === me || members.has(id))
     const { acquire, release } = Balance.decide({
       me,
@@ -218,15 +269,24 @@ export class Leases {
         owner === me && !this.held.has(partition) || !isOwner(owner) ? undefined : owner
       )
     })
-    for (const partition of release) {
-      const held = this.held.get(partition)
-      if (held === undefined || held.isWanted || held.isLost || isFull) continue
-      held.isWanted = true
-      this.options.onWanted(held.lease)
-    }
+    for (const partition of release) this.release(partition)
     const free = acquire.filter((partition) => now >= (owners[partition]?.takenFrom ?? -Infinity))
     return Effect.forEach(free, (partition) => this.acquire(partition), { concurrency, discard: true })
   }
+
+  private release(partition: number): void {
+    const held = this.held.get(partition)
+    if (held === undefined || held.isWanted || held.isLost || this.membership.isFull) return
+    held.isWanted = true
+    this.options.onWanted(held.lease)
+  }
+
+  private readonly giveAll: Effect.Effect<void> = Effect.suspend(() => {
+    const { membership, view } = this
+    for (const partition of this.held.keys()) this.release(partition)
+    const isAlone = !Array.from(view.members).some(([id, { isLeaving }]) => id !== membership.id && !isLeaving)
+    return isAlone ? this.unread.now(this.options.prefix) : this.unread.over
+  })
 
   /**
    * Others take for ours what names us, and wait for it. Where nobody here works on it, because giving it back got lost or
@@ -249,6 +309,7 @@ export class Leases {
     return this.options.bucket.remove(memberKey(this.options.prefix, id), member.revision).pipe(
       Effect.zipRight(Effect.logWarning("An instance did not renew its lease: its partitions are taken over")),
       Effect.tap(() => this.view.members.delete(id)),
+      Effect.zipLeft(Effect.ignore(this.options.bucket.purge(asideKey(this.options.prefix, id)))),
       // It has renewed at the last moment, or another instance was quicker.
       Effect.catchTag("Conflict", () => this.view.read(memberKey(this.options.prefix, id))),
       Effect.annotateLogs("instance", id)
@@ -258,7 +319,7 @@ export class Leases {
   private acquire(partition: number): Effect.Effect<void, NatsRequestFailed> {
     const { bucket } = this.options
     const { offered, owner, revision } = this.view.owners[partition]!
-    if (this.held.has(partition) || this.membership.isLeaving) return Effect.void
+    if (this.held.has(partition) || this.membership.isLeaving || this.membership.isAside) return Effect.void
     const key = this.partitionKey(partition)
     return Effect.gen(this, function*() {
       if (owner !== undefined && owner !== this.membership.id) {

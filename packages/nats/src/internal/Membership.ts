@@ -38,6 +38,8 @@ export class Membership {
   isFull = false
   /** The instance takes nothing more. */
   isLeaving = false
+  /** It takes nothing for a while. */
+  isAside = false
   /** Whether the last renewal was heard of: then so are the changes of others. */
   hearsHints = false
   private heardOwn = false
@@ -73,6 +75,10 @@ export class Membership {
 
   get key(): string {
     return memberKey(this.options.prefix, this.id)
+  }
+
+  get hasJoined(): boolean {
+    return this.renewedAt !== -Infinity
   }
 
   /** Our own key was heard of. */
@@ -142,7 +148,7 @@ export class Membership {
       const value = {
         host: hostname(),
         pid: process.pid,
-        ...(this.isLeaving ? { leaving: true } : {}),
+        ...(this.isLeaving || this.isAside ? { leaving: true } : {}),
         ...(doubts.length === 0 ? {} : { doubts: Object.fromEntries(doubts) })
       }
       return bucket.put(this.key, value, this.revision).pipe(

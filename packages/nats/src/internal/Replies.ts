@@ -4,7 +4,15 @@
  */
 import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { Denied } from "../NatsErrors.js"
-import { type Client, isReadable, type Message, type Refused, statusOf, subjectBytes } from "./Client.js"
+import {
+  type Client,
+  isReadable,
+  type Message,
+  type Refused,
+  statusOf,
+  subjectBytes,
+  type Subscription
+} from "./Client.js"
 
 export interface Waiting {
   /** Called once with the reply; `undefined` when replies can't come any more. Must not throw. */
@@ -17,6 +25,7 @@ const pause = 1_000
 export class Replies {
   private readonly waiting = new ChurningMap<number, Waiting>()
   private next = 1
+  private subscription: Subscription | undefined
   /** When the subscription failed; undefined while there is one. */
   private failedAt: number | undefined
   /** What the user of the connection may not do; undefined when replies come. */
@@ -30,7 +39,7 @@ export class Replies {
 
   private subscribe(): void {
     this.failedAt = undefined
-    this.client.subscribe(`${this.inbox}.*`, (refused, reply) => {
+    this.subscription = this.client.subscribe(`${this.inbox}.*`, (refused, reply) => {
       if (refused !== undefined) return this.end(refused)
       this.denied = undefined
       this.isReadable ??= isReadable(reply)
@@ -57,6 +66,12 @@ export class Replies {
 
   forget(token: number): void {
     this.waiting.delete(token)
+  }
+
+  /** Nobody wants replies any more; the connection may go on. */
+  close(): void {
+    if (!this.client.isClosed()) this.subscription?.unsubscribe()
+    this.end()
   }
 
   private canBegin(): boolean {

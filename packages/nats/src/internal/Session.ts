@@ -3,6 +3,7 @@
  * reading, one after the other, each of which first gets back what is outstanding and then reads on.
  */
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
+import type * as Observer from "@effect-eventbus/core/Observer"
 import type {
   Assignment,
   Consumer,
@@ -41,6 +42,7 @@ export interface Options {
   readonly settings: Settings
   readonly request: SubscribeRequest
   readonly consumer: Consumer
+  readonly observer: Observer.Service
   /** The consumer's settings; its filter is the partition's subjects. */
   readonly config: ConsumerConfig
   readonly isPartitioned: boolean
@@ -69,7 +71,9 @@ export class Session {
   constructor(private readonly options: Options) {
     const { connection, isPartitioned, lease, limit, request } = options
     this.durable = options.config.durable_name!
-    this.acks = new Acks(connection, answerTimeout)
+    // What is settled before it is handled is recorded, and acknowledged only to be forgotten by the server.
+    const onConfirmed = request.semantics === "at-least-once" ? (count: number) => this.tellSettled(count) : undefined
+    this.acks = new Acks(connection, answerTimeout, onConfirmed)
     const source = isPartitioned ? { topic: request.topic.name, partition: lease.partition } : undefined
     this.intake = new Intake(
       connection,
@@ -200,14 +204,17 @@ export class Session {
         if (this.assignment === assignment && !this.isClosed && lease.isValid()) this.intake.finish(message)
       },
       settle: (messages) =>
-        settle(
-          settled,
-          this.intake,
-          owned,
-          topic,
-          partition,
-          messages,
-          isVolatile(this.stream) ? this.acknowledge : undefined
+        Effect.map(
+          settle(
+            settled,
+            this.intake,
+            owned,
+            topic,
+            partition,
+            messages,
+            isVolatile(this.stream) ? this.acknowledge : undefined
+          ),
+          () => this.tellSettled(messages.length)
         ),
       resume: () => {
         if (this.assignment === assignment) this.intake.resume()
@@ -216,6 +223,13 @@ export class Session {
     }
     this.assignment = assignment
     this.intake.lane = consumer.assigned(assignment)
+  }
+
+  private tellSettled(count: number): void {
+    const { assignment, options: { observer, request: { group } } } = this
+    if (observer.event === undefined || assignment === undefined) return
+    const { epoch, partition, topic } = assignment
+    observer.event({ _tag: "Settled", topic, group, partition, epoch, count })
   }
 
   private readonly acknowledge = (messages: ReadonlyArray<IncomingMessage>): Effect.Effect<void> =>

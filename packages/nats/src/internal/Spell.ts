@@ -91,7 +91,14 @@ export class Spell {
       progress.healthy()
       yield* this.fork(limit.raising(() => intake.resume("Limit")))
       yield* this.fork(
-        ConsumerWatch.run({ api, stream: this.opened.stream, wanted, onBroken: (broken) => this.end(broken), intake })
+        ConsumerWatch.run({
+          api,
+          stream: this.opened.stream,
+          wanted,
+          onBroken: (broken) => this.end(broken),
+          onPaused: progress.paused,
+          intake
+        })
       )
       yield* this.fork(this.tellVanished)
       intake.flow()
@@ -160,7 +167,7 @@ export class Spell {
 
   private readonly recover: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.suspend(() => {
     const { api, config, connection, heldBack, settings } = this.options
-    const { acks, intake, resumePoint } = this.shared
+    const { acks, intake, progress, resumePoint } = this.shared
     const { info, stream } = this.opened
     const expires = expiry(settings.leaseDuration)
     return Effect.gen(this, function*() {
@@ -185,7 +192,8 @@ export class Spell {
         config,
         onEnd,
         acks,
-        room: heldBack.room(this)
+        room: heldBack.room(this),
+        onPaused: progress.paused
       }).pipe(Effect.ensuring(Effect.sync(() => heldBack.done(this))))
       if (result === "Alone") {
         if (hasGap(intake.life.state)) return this.end({ reason: "Gap" })

@@ -63,6 +63,8 @@ export interface Context {
   readonly acks: Pick<Acks, "confirmed" | "size">
   /** Waits until more may be held back. */
   readonly room?: Effect.Effect<void> | undefined
+  /** Told until when the consumer is paused; undefined: it is not, or not any more. */
+  readonly onPaused?: ((until: string | undefined) => void) | undefined
 }
 
 /** How it ended: alone and complete, without some that will come later, or with another reader of the same consumer. */
@@ -107,7 +109,10 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
   })
 
 const inspect = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFailed> =>
-  ConsumerWatch.untilResumed(Effect.suspend(() => context.api.consumerInfo(context.stream, context.durable)))
+  ConsumerWatch.untilResumed(
+    Effect.suspend(() => context.api.consumerInfo(context.stream, context.durable)),
+    (until) => context.onPaused?.(until)
+  )
 
 /**
  * Whether all that is outstanding is in hand. Handlers go on meanwhile: what they finish while the server is asked may be outstanding
