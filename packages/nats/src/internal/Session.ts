@@ -32,6 +32,7 @@ import type { Lease, LeaseLost } from "./Lease.js"
 import type { OfferLimit } from "./OfferLimit.js"
 import { Progress } from "./Progress.js"
 import { type Broken, expiry, Pull } from "./Pull.js"
+import { isBodiless } from "./RawMessage.js"
 import { ResumePoint } from "./ResumePoint.js"
 import type { SettledRecord } from "./SettledRecord.js"
 import { settle } from "./Settlement.js"
@@ -45,6 +46,9 @@ const answerTimeout = 2_000
 
 /** After so many requests in a row that nothing at all has answered, not even a heartbeat, something is done about the consumer. */
 const maxUnanswered = 2
+
+/** How often a message is not believed to have no body. */
+const maxBodiless = 3
 
 /** How often it is told that messages are gone. */
 const vanishedInterval = "10 seconds"
@@ -94,6 +98,8 @@ export class Session {
   private unanswered = 0
   /** Whether it was found out which messages others may have offered. */
   private isInformed = false
+  /** How often a message came without the body that it has. */
+  private readonly bodiless = new Map<number, number>()
   private readonly vanished = Effect.runSync(Queue.sliding<void>(1))
   /** From which sequence on the stream is another one, until all has begun anew. */
   private changedFrom: number | undefined
@@ -280,6 +286,9 @@ export class Session {
     const expires = expiry(settings.leaseDuration)
     return Effect.gen(this, function*() {
       this.resumePoint.isComplete = false
+      for (const sequence of this.bodiless.keys()) {
+        if (this.intake.finished.has(sequence)) this.bodiless.delete(sequence)
+      }
       this.acks.forgetAbove(opened.info.delivered.stream_seq)
       this.intake.forgetAbove(opened.info.delivered.stream_seq)
       yield* bounded(this.acks.confirmed, settings.requestTimeout)
@@ -295,6 +304,9 @@ export class Session {
             expires,
             {
               onMessage: (message, position, reply) => {
+                if (isBodiless(message) && this.isDoubtful(position.sequence)) {
+                  return breakWith({ reason: "ConsumerChanged", detail: "it leaves out the bodies (headers_only)" })
+                }
                 const isNext = this.intake.receive(message, position, reply)
                 if (this.intake.rewrittenFrom !== undefined) return breakWith({ reason: "Rewritten" })
                 if (isNext) return
@@ -337,6 +349,13 @@ export class Session {
       if (gap.seen) return breakWith({ reason: "Gap" })
       this.resumePoint.recovered(opened.info.delivered.stream_seq)
     })
+  }
+
+  /** It comes again with its body when the consumer is as it has to be. One that never does was published with that header. */
+  private isDoubtful(sequence: number): boolean {
+    const count = (this.bodiless.get(sequence) ?? 0) + 1
+    this.bodiless.set(sequence, count)
+    return count <= maxBodiless
   }
 
   private untilAlone(opened: Opened, breakWith: (reason: Broken) => void): Effect.Effect<void> {
