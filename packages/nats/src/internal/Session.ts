@@ -19,6 +19,7 @@ import type { NatsRequestFailed } from "../NatsErrors.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
+import { Bodiless } from "./Bodiless.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import type { HeldBack } from "./HeldBack.js"
@@ -67,6 +68,7 @@ export class Session {
   private stream: Stream | undefined
   private assignment: Assignment | undefined
   private readonly resumePoint = new ResumePoint()
+  private readonly bodiless = new Bodiless()
   /** Whether it was found out which messages others may have offered. */
   private isInformed = false
 
@@ -172,9 +174,10 @@ export class Session {
 
   /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
   readOn(opened: Opened, onHealthy: () => void): Effect.Effect<never, Broken | NatsRequestFailed> {
-    const { acks, intake, progress, resumePoint } = this
+    const { acks, bodiless, intake, progress, resumePoint } = this
     return Effect.suspend(() => {
-      const spell = new Spell(this.options, { acks, intake, progress, resumePoint, look: () => this.status() }, opened)
+      const shared = { acks, bodiless, intake, progress, resumePoint, look: () => this.status() }
+      const spell = new Spell(this.options, shared, opened)
       this.spell = spell
       return Effect.ensuring(
         spell.run(onHealthy),

@@ -225,10 +225,14 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
 
 /** Where messages are large, or the way is slow, they may take as long as they come. */
 const untilSilent = (pull: Pull, ended: Effect.Effect<void>): Effect.Effect<Option.Option<void>> =>
-  Effect.flatMap(
-    bounded(ended, pull.heardAt + drainTimeout - performance.now()),
-    (answered) =>
-      Option.isSome(answered) || performance.now() >= pull.heardAt + drainTimeout
-        ? Effect.succeed(answered)
-        : untilSilent(pull, ended)
-  )
+  Effect.gen(function*() {
+    const answered = yield* bounded(ended, pull.heardAt + drainTimeout - performance.now())
+    if (Option.isSome(answered)) return answered
+    // Where the process stood still, more may be in the socket than nothing.
+    yield* afterInput
+    if (pull.open > 0 && performance.now() >= pull.heardAt + drainTimeout) return answered
+    return yield* untilSilent(pull, ended)
+  })
+
+/** Ends when what the socket has was read. */
+const afterInput = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
