@@ -15,7 +15,9 @@ describe("the turns of the event loop", () => {
       fc.assert(
         fc.asyncProperty(
           fc.array(fc.record({ ms: fc.constantFrom(0, 0, 0, 1, 12), more: fc.nat(3), priority: fc.nat(1) }), {
-            maxLength: 30
+            minLength: 10,
+            maxLength: 30,
+            size: "max"
           }),
           async (tasks) => {
             const turns = new Turns(await Effect.runPromise(Effect.clock))

@@ -5,9 +5,8 @@
  * had buffered.
  */
 import * as Effect from "effect/Effect"
-import type { Msg } from "nats"
+import { type Message, statusOf } from "./Client.js"
 import type { Connection } from "./Connection.js"
-import { statusOf } from "./Replies.js"
 
 /** How long nobody asks after an answer was asked for, in milliseconds, unless somebody waits for it: each is a packet of its own. */
 const askInterval = 50
@@ -145,7 +144,7 @@ export class Acks {
   }
 
   /** The answer that was asked for. */
-  onReply(reply: Msg | undefined): void {
+  onReply(reply: Message | undefined): void {
     this.answer = undefined
     // Nothing is awaited from a connection that has ended.
     if (reply === undefined) return
