@@ -7,7 +7,7 @@ import type * as EventBusConfig from "../EventBusConfig.js"
 import type { SubscribeError } from "../EventBusError.js"
 import type { Presubscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
-import { awaitFromAnywhere } from "./home.js"
+import * as Closing from "./closing.js"
 import { WaitingLane, type WaitingState } from "./waitingLane.js"
 
 /** @internal */
@@ -125,7 +125,6 @@ export class Presubscribed implements WaitingState {
         Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
       )
       this.source = source
-      const closed = yield* Deferred.make<void>()
       const closeOnce = source.stop.pipe(
         Effect.zipRight(closeAttached),
         Effect.zipRight(Effect.suspend(() =>
@@ -139,15 +138,9 @@ export class Presubscribed implements WaitingState {
         Effect.ensuring(onClosed),
         Effect.asVoid
       )
-      const beginClosing = Effect.suspend(() => {
-        if (this.isClosing) return Effect.void
+      const close = this.close = Closing.once(closeOnce, () => {
         this.isClosing = true
-        // In a fiber of its own: whoever closes may be a handler that closing waits for.
-        return Effect.forkDaemon(Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)))
       })
-      const close = this.close = Effect.uninterruptibleMask((restore) =>
-        Effect.zipRight(beginClosing, restore(awaitFromAnywhere(Deferred.await(closed))))
-      )
       yield* Effect.addFinalizer(() => close)
       return {
         topic: topic.name,

@@ -1,4 +1,3 @@
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -21,11 +20,11 @@ import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
+import * as Closing from "./closing.js"
 import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
 import { describeCause } from "./describeCause.js"
 import type { Behaviour, Subscriber } from "./flight.js"
-import { awaitFromAnywhere } from "./home.js"
 import { Intake, type IntakeSettings } from "./intake.js"
 import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
@@ -199,8 +198,6 @@ export const make = <E, R>(
         )
         run(Effect.interruptible(broken), { scope: slots })
       }
-      const closed = yield* Deferred.make<CloseReport>()
-      let closing = false
       const closeOnce = Effect.gen(function*() {
         yield* subscribed.stop
         const reports = yield* Effect.forEach(
@@ -225,15 +222,7 @@ export const make = <E, R>(
         )
       )
 
-      const beginClosing = Effect.suspend(() => {
-        if (closing) return Effect.void
-        closing = true
-        // In a fiber of its own: whoever closes may be interrupted, and may be a handler that closing waits for. The scope waits.
-        return Effect.forkDaemon(Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)))
-      })
-      const close = Effect.uninterruptibleMask((restore) =>
-        Effect.zipRight(beginClosing, restore(awaitFromAnywhere(Deferred.await(closed))))
-      )
+      const close = Closing.once<CloseReport>(closeOnce)
       yield* Effect.addFinalizer(() => close)
 
       const subscription: Subscription<EnvelopeFailure<E> | PlainFailure<E>> = {
