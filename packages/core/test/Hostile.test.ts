@@ -71,6 +71,22 @@ describe("a logger that throws", () => {
         expect(yield* subscription.close).toEqual({ unfinished: 0, lost: 0 })
       }).pipe(provideBus(), Effect.provide(broken)), 10_000)
   }
+
+  it.scoped("does not run a message again whose retry schedule has died", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const { handler, started } = recorder(() => Effect.fail(new Bad({})))
+      const subscription = yield* bus.subscribe(Orders, handler, {
+        ...dropping,
+        retry: Schedule.tapInput(Schedule.recurs(3), () => Effect.die("the schedule broke"))
+      })
+      yield* bus.publish(Orders, placed("a", 0))
+      yield* settle
+      yield* TestClock.adjust("1 minute")
+      yield* settle
+      expect(started).toEqual([0])
+      expect(yield* subscription.stats).toMatchObject({ dropped: 1, restarted: 0 })
+    }).pipe(provideBus(), Effect.provide(broken)), 10_000)
 })
 
 describe("places of actors", () => {
@@ -166,6 +182,52 @@ describe("a strategy that names no slot of its own", () => {
     })
   }
 })
+
+for (
+  const strategy of [Strategy.actorPerAggregate, {
+    name: "four",
+    slots: { count: 4, slotOf: (key: string) => key.length }
+  }]
+) {
+  it.scoped(`a key has one slot, also where making room wakes a lane that offers the same key at once, ${strategy.name}`, () =>
+    Effect.gen(function*() {
+      const supervisor = yield* Supervisor.make().pipe(Effect.provide(EventBusConfig.layer({ maxActors: 2 })))
+      const home = yield* supervisor.home<never>("test")
+      const mailboxes = new Mailboxes(supervisor, { ...strategy, capacity: 1 }, 1_000, () => {})
+      const book = mailboxes.open({ home } as Subscriber)
+      yield* Effect.addFinalizer(() => Effect.zipRight(book.shutdown, mailboxes.shutdown))
+      const running: Array<string> = []
+      const gate = yield* Deferred.make<void>()
+      const task = (key: string, until: Effect.Effect<void> = Effect.never) => {
+        const flight = {
+          key,
+          home,
+          run: () => Effect.zipRight(Effect.sync(() => running.push(key)), until),
+          interrupted: () => {},
+          mailbox: undefined as Flight["mailbox"],
+          left: () => flight.mailbox?.left()
+        }
+        return flight as unknown as Flight
+      }
+      const quiet = () => new Waiter(() => {})
+      const offered: Array<boolean> = []
+      // Its transport offers from within `resume`.
+      const eager = new Waiter(() => void offered.push(book.offer(task("ccc"), new Waiter(() => {}))))
+      expect(book.offer(task("a", Deferred.await(gate)), quiet())).toBe(true)
+      expect([book.offer(task("a"), quiet()), book.offer(task("a"), eager)]).toEqual([false, false])
+      expect(book.offer(task("bb", Deferred.await(gate)), quiet())).toBe(true)
+      yield* settle
+      yield* Deferred.succeed(gate, undefined)
+      yield* settle
+      expect(running).toEqual(["a", "bb"])
+      // Both slots are idle, and end. The end of the first wakes the eager one.
+      const last = book.offer(task("ccc"), quiet())
+      yield* settle
+      expect(running).toEqual(["a", "bb", "ccc"])
+      expect([...offered, last]).toEqual([true, false])
+      expect([supervisor.live(), book.live()]).toEqual([1, 1])
+    }))
+}
 
 describe("closing", () => {
   it.scoped("ends also when an uninterruptible handler closes its own subscription", () =>

@@ -78,6 +78,12 @@ export class Mailboxes {
     const found = this.shared.get(index)
     if (found !== undefined) return found
     if (!this.supervisor.admit(places, waiter)) return undefined
+    // As in `slotFor`.
+    const made = this.shared.get(index)
+    if (made !== undefined) {
+      places.give(1)
+      return made
+    }
     const options = this.optionsOf(places, (ended) => {
       if (this.shared.get(index) === ended) this.shared.delete(index)
     })
@@ -142,6 +148,7 @@ export class AddressBook {
     if (slot === undefined) return false
     if (waiter.room !== undefined && waiter.room !== slot) waiter.room.cancel(waiter)
     if (!slot.offer(flight, waiter)) return false
+    mailbox ??= this.mailboxes.get(key)
     if (mailbox === undefined) this.mailboxes.set(key, mailbox = new Mailbox(key, slot, this))
     mailbox.size++
     flight.mailbox = mailbox
@@ -199,9 +206,12 @@ export class AddressBook {
   private slotFor(key: string, waiter: Waiter): Slot | undefined {
     const { options, owner, subscriber } = this
     if (options === undefined) return owner.sharedSlot(key, subscriber, waiter)
-    return owner.supervisor.admit(options.place, waiter)
-      ? owner.supervisor.start(key, subscriber.home, options)
-      : undefined
+    if (!owner.supervisor.admit(options.place, waiter)) return undefined
+    // Making room wakes others. A transport may offer their messages at once, and one of them may have made this mailbox.
+    const made = this.mailboxes.get(key)
+    if (made === undefined) return owner.supervisor.start(key, subscriber.home, options)
+    options.place.give(1)
+    return made.slot
   }
 
   /** The mailbox's key for a message that has no key: one with an empty mailbox, else the next in turn. An aggregate id has no space, so the keys differ from all ids. */
