@@ -211,7 +211,7 @@ it.scoped("rule 15: it stands after minutes in which others died while they join
     expect(yield* Fiber.poll(standing)).toMatchObject({ _tag: "None" })
     yield* TestClock.adjust("6 seconds")
     expect(yield* Fiber.join(standing)).toBeUndefined()
-    const why = lines.filter((line) => line.startsWith("The subscription does not stand yet"))
+    const why = lines.filter((line) => line.startsWith("The subscription has not begun yet"))
     expect(why).toHaveLength(13)
     expect(why[0]).toContain("waits for members that have not joined again yet")
     expect(why[0]).toContain("PreparingRebalance")

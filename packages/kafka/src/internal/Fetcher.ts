@@ -172,7 +172,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
         fork(
           Effect.logError(
             options.topic.kind === "envelope"
-              ? "A record batch is not unpacked, and goes the way of what can't be read as one message"
+              ? "A record batch is not unpacked: the subscription gets it as one message that can't be decoded"
               : "A record batch is not unpacked, and is passed over",
             error.message
           ).pipe(Effect.annotateLogs(where))
