@@ -188,8 +188,10 @@ export const duration: Make<
       ? undefined
       : found
   }
-  const bounds = [doc.zero === true ? "" : "above zero", doc.infinite === true ? "" : "finite"].filter(isText)
-  const wanted = `a duration such as "10 seconds"${bounds.length === 0 ? "" : `, ${bounds.join(" and ")}`}`
+  const bounds = [doc.zero === true ? "zero or above" : "above zero", doc.infinite === true ? "" : "finite"].filter((
+    bound
+  ) => bound !== "")
+  const wanted = `a duration such as "10 seconds", ${bounds.join(" and ")}`
   return scalar({
     type: "duration",
     wanted,

@@ -222,7 +222,9 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
   const sasl = saslOf(values, issues)
   const topicPartitioners = partitionersOf(values["kafka.topicPartitioners"] ?? [], issues)
   const config = settingsOf(values["kafka.topicDefaults.config"] ?? [], issues)
-  if (values["kafka.brokers"] === undefined) issues.push("kafka.brokers: has to be set, as host:port")
+  if (values["kafka.brokers"] === undefined) {
+    issues.push("kafka.brokers: has to be set, as host:port (EVENTBUS_KAFKA_BROKERS in the environment)")
+  }
   if (issues.length > 0) return Effect.fail(new InvalidConfiguration({ issues }))
   return Effect.succeed({
     brokers: values["kafka.brokers"] ?? [],

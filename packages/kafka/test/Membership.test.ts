@@ -215,7 +215,7 @@ it.scoped.each([30_000, 5_000])(
       expect(yield* Fiber.poll(standing)).toMatchObject({ _tag: "None" })
       yield* TestClock.adjust("6 seconds")
       expect(yield* Fiber.join(standing)).toBeUndefined()
-      const why = lines.filter((line) => line.startsWith("The subscription does not stand yet"))
+      const why = lines.filter((line) => line.startsWith("The subscription has not begun yet"))
       expect(why).toHaveLength(13)
       expect(why[0]).toContain("waits for members that have not joined again yet")
       expect(why[0]).toContain("PreparingRebalance")

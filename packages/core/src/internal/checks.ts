@@ -53,7 +53,9 @@ export const policyIssues = (
   }
   if (chosen._tag !== "DeadLetter") return []
   return chosen.topic === topic.name || transport.covers?.(topic, chosen.spec) === true
-    ? [`${option}: "${topic.name}" covers "${chosen.topic}", so the subscription would read its own dead letters`]
+    ? [
+      `${option}: dead letters to "${chosen.topic}" would come back to this subscription of "${topic.name}": choose another topic`
+    ]
     : []
 }
 

@@ -111,6 +111,14 @@ const withoutRoot = (found: ReadonlyArray<Source.Leaf>, known: Known): ReadonlyA
 }
 
 /**
+ * The variable of the environment that a setting's path stands for: `EVENTBUS_KAFKA_CLIENT_ID`.
+ *
+ * @internal
+ */
+export const variable = (path: string): string =>
+  `${ROOT}.${path}`.replace(/([a-z0-9])([A-Z])/g, "$1_$2").replace(/[.-]/g, "_").toUpperCase()
+
+/**
  * The setting that was probably meant by a normalized name. The two are nearly the same, or one is a part of the other.
  *
  * @internal

@@ -115,13 +115,13 @@ const decode = (
 const sectionsOf = (path: string): ReadonlyArray<string> =>
   path.split(".").map((_, depth, names) => Source.normalize(names.slice(0, depth).join(".")))
 
-const hint = ({ below }: Source.Leaf, spec: Spec, known: ReadonlyMap<string, string>): string => {
+const hint = ({ below, path }: Source.Leaf, spec: Spec, known: ReadonlyMap<string, string>): string => {
   for (let length = below.length - 1; length > 0; length--) {
-    const path = known.get(Source.normalize(below.slice(0, length).join(".")))
-    if (path !== undefined) return ` ("${path}" is ${spec[path]!.wanted}, with nothing below it)`
+    const above = known.get(Source.normalize(below.slice(0, length).join(".")))
+    if (above !== undefined) return ` ("${above}" is ${spec[above]!.wanted}, with nothing below it)`
   }
   const meant = Root.closest(Source.normalize(below.join(".")), known)
-  return meant === undefined ? "" : ` (did you mean "${meant}"?)`
+  return meant === undefined ? "" : ` (did you mean "${Source.isVariable(path) ? Root.variable(meant) : meant}"?)`
 }
 
 const explain = (error: ConfigError.ConfigError): string =>

@@ -251,7 +251,9 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
           partitions.delete(partition.id)
           if (!partition.beginsAnew) remembered.set(partition.id, partition)
         }
-        return Effect.logWarning("The group was lost; what is running is finished or interrupted").pipe(
+        return Effect.logWarning(
+          "The membership of the group was lost: handlers that run may end within the deadline, and no more begin until it is back"
+        ).pipe(
           Effect.annotateLogs({ why, partitions: gone.map(({ id }) => id).join(",") }),
           Effect.zipRight(close(gone, Math.min(leftMs, lastDrain))),
           Effect.zipRight(Effect.sync(() => forget(gone)))

@@ -114,7 +114,7 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
         down.add(broker)
         up.delete(broker)
         report()
-        return Effect.logWarning("A broker can't be reached", error.message).pipe(Effect.annotateLogs({ broker }))
+        return Effect.logWarning(`A broker can't be reached: ${error.message}`).pipe(Effect.annotateLogs({ broker }))
       })
     /** What the cluster does not have any more is not missing. */
     const noteGone = Effect.suspend(() => {

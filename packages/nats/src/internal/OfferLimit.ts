@@ -176,7 +176,7 @@ export class OfferLimit {
         this.limit = Infinity
         return isWithdrawn ? Effect.void : Effect.logWarning(
           "The bucket has no room for the limit of what may be handed over, and none is recorded now: " +
-            "who reads this partition next gets all that there is then as possible duplicates"
+            "the next owner of this partition marks all messages that it finds then as possible duplicates"
         )
       })
     )
