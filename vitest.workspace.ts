@@ -24,12 +24,19 @@ const longFiles = (folder: string) =>
 /** Brokers are brought up once for all projects that need them. */
 const withBrokers = { globalSetup: [join(root, "tools/brokers/src/vitestSetup.ts")] }
 
-const project = (name: string, folder: string, options: object = {}) => ({
+/** `npm run test:nats3` sets it: what of NATS's tests is about the client runs on the successors of the package `nats`. */
+const onSuccessor = process.env["TEST_NATS_SUCCESSOR"] === "1"
+  ? { resolve: { alias: [{ find: /^nats$/, replacement: join(root, "packages/nats/test/successor/nats.ts") }] } }
+  : {}
+
+const project = (name: string, folder: string, options: object = {}, more: object = {}) => ({
+  ...more,
   root: join(root, folder),
   test: {
     name,
     include: isLongRun ? longFiles(folder) : ["test/**/*.test.ts"],
-    exclude: isLongRun ? [] : ["test/**/*.long.test.ts"],
+    // With another driver of Kafka what is run is named one by one.
+    exclude: isLongRun || process.env["TEST_KAFKA_DRIVER"] !== undefined ? [] : ["test/**/*.long.test.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     ...options
@@ -40,7 +47,7 @@ export default defineWorkspace([
   project("core", "packages/core"),
   project("testing", "packages/testing"),
   project("kafka", "packages/kafka", withBrokers),
-  project("nats", "packages/nats", withBrokers),
+  project("nats", "packages/nats", withBrokers, onSuccessor),
   project("examples", "examples", withBrokers),
   project("bench", "bench", withBrokers),
   project("chaos", "tools/chaos"),

@@ -42,11 +42,17 @@ const pQueues = (meter: Meter): Offer => {
 const actors = (meter: Meter) =>
   Effect.gen(function*() {
     const supervisor = yield* Supervisor.Supervisor
-    const home = yield* Supervisor.home<never>("bench")
+    const home = yield* supervisor.home<never>("bench")
     const handle = effectful("none", meter)
     const place = supervisor.places()
     const waiter = Supervisor.waiter(() => {})
     const slots = new Map<string, ReturnType<Supervisor.Service["start"]>>()
+    const options = {
+      capacity: aheadOfKey,
+      restart: supervisor.restart,
+      place,
+      onEnd: ({ name }: { readonly name: string }) => slots.delete(name)
+    }
 
     class StepTask implements Supervisor.Task {
       readonly home = home
@@ -66,14 +72,7 @@ const actors = (meter: Meter) =>
       let slot = slots.get(key)
       if (slot === undefined) {
         if (!supervisor.admit(place, waiter)) throw new Error("Too many slots live")
-        slot = supervisor.start({
-          name: key,
-          home,
-          capacity: aheadOfKey,
-          restart: supervisor.restart,
-          place,
-          onEnd: () => slots.delete(key)
-        })
+        slot = supervisor.start(key, home, options)
         slots.set(key, slot)
       }
       return slot
@@ -82,7 +81,9 @@ const actors = (meter: Meter) =>
       // The feed is bounded so that it never fills a mailbox.
       if (!slotOf(key).offer(new StepTask(step), waiter)) throw new Error("A mailbox is full")
     }
-    yield* Effect.addFinalizer(() => Effect.forEach(Array.from(slots.values()), ({ stop }) => stop, { discard: true }))
+    yield* Effect.addFinalizer(() =>
+      Effect.forEach(Array.from(slots.values()), (slot) => slot.stop(), { discard: true })
+    )
     return offer
   }).pipe(Effect.provide(Supervisor.layer()))
 

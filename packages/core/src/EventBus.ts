@@ -13,6 +13,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import * as EnvelopeCodec from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
@@ -22,14 +23,15 @@ import * as Handler from "./internal/attempt.js"
 import * as Checks from "./internal/checks.js"
 import { Condition } from "./internal/condition.js"
 import * as Incoming from "./internal/incoming.js"
+import * as Logging from "./internal/logging.js"
 import { Mailboxes } from "./internal/mailboxes.js"
-import * as Observing from "./internal/observing.js"
 import * as Outgoing from "./internal/outgoing.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import * as Provided from "./internal/provided.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
 import * as Internal from "./internal/subscription.js"
+import * as Observer from "./Observer.js"
 import type * as Replay from "./Replay.js"
 import { Strategy } from "./Strategy.js"
 import type {
@@ -188,8 +190,17 @@ type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
-  const observer = yield* Observing.observer
-  const mailboxes = new Mailboxes(yield* Supervisor.Supervisor, yield* Strategy, config.mailboxCapacity)
+  const observer = yield* Observer.provided
+  const strategy = yield* Strategy
+  const runtime = yield* Effect.runtime<never>()
+  const warn = (text: string) => void Runtime.runSyncExit(runtime)(Logging.warning(text))
+  const mailboxes = new Mailboxes(
+    yield* Supervisor.Supervisor,
+    strategy,
+    config.mailboxCapacity,
+    warn
+  )
+  const strategyIssues = Checks.strategyIssues(strategy)
   const codec = yield* EnvelopeCodec.EnvelopeCodec
   const provided = Provided.make({ config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec }, config, codec)
   const clock = yield* Effect.clock
@@ -201,8 +212,29 @@ export const make = Effect.gen(function*() {
   /** Nothing is published any more: handlers publish until the mailboxes are worked off. */
   let isClosed = false
   const closing = yield* Effect.makeLatch(false)
+  let starting = 0
   let replays = 0
+  const noneStarts = new Condition(() => starting === 0)
   const noReplays = new Condition(() => replays === 0)
+
+  /** Closing ends what begins, which may wait for long, for a broker or a group. */
+  const unlessClosing = <A, E, R>(topic: string, run: Effect.Effect<A, E, R>) =>
+    Effect.raceFirst(
+      run,
+      // Also in a region that can't be interrupted: the race waits for its loser.
+      Effect.interruptible(Effect.zipRight(closing.await, new BusClosed({ topic })))
+    )
+
+  const begin = <A, E, R>(topic: string, run: Effect.Effect<A, E, R>) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => starting++),
+      () => unlessClosing(topic, run),
+      () =>
+        Effect.sync(() => {
+          starting--
+          noneStarts.changed()
+        })
+    )
 
   const prepare = (
     topic: AnyTopic,
@@ -301,7 +333,7 @@ export const make = Effect.gen(function*() {
         ...given,
         semantics: given?.semantics ?? Checks.semanticsOf(topic)
       } as Internal.Options<E, R>
-      const issues = Checks.issuesOf(options)
+      const issues = [...strategyIssues, ...Checks.issuesOf(options)]
       if (options.semantics === "at-least-once") {
         issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onExhausted))
         if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
@@ -312,9 +344,12 @@ export const make = Effect.gen(function*() {
       const group = options.group ?? config.group
       return yield* Effect.acquireUseRelease(
         register(topic.name, group),
-        (entry) => start(entry, topic, handlerOf(topic, codec, handler, options), options),
+        (entry) => begin(topic.name, start(entry, topic, handlerOf(topic, codec, handler, options), options)),
         // A subscription keeps its place until it is closed. One that could not be made gives it back.
-        (entry, exit) => Exit.isFailure(exit) ? Effect.sync(() => registry.remove(entry)) : Effect.void
+        (entry, exit) =>
+          Exit.isSuccess(exit)
+            ? Effect.void
+            : entry.subscription?.close ?? Effect.sync(() => registry.remove(entry))
       )
     })
 
@@ -328,14 +363,20 @@ export const make = Effect.gen(function*() {
       const onClosed = Effect.sync(() => registry.remove(entry))
       const former = yield* joined(topic, entry.group, options)
       const subscription = yield* Internal.make(
-        { transport: former?.transport ?? transport, mailboxes, observer, config, onClosed },
+        {
+          transport: former?.transport ?? transport,
+          mailboxes,
+          observer,
+          config,
+          onOpened: (subscription) => entry.subscription = subscription,
+          onClosed
+        },
         topic.spec,
         handler,
         options
       )
-      if (isClosing) return yield* Effect.zipRight(subscription.close, new BusClosed({ topic: topic.name }))
-      if (former?.isClosing === true) return yield* Effect.zipRight(subscription.close, gone(topic, entry.group))
-      entry.subscription = subscription
+      if (isClosing) return yield* new BusClosed({ topic: topic.name })
+      if (former?.isClosing === true) return yield* gone(topic, entry.group)
       return subscription
     })
 
@@ -372,6 +413,7 @@ export const make = Effect.gen(function*() {
       const former = new Presubscribed({
         transport,
         config,
+        warn,
         topic: topic.spec,
         group,
         semantics: options.semantics ?? Checks.semanticsOf(topic),
@@ -383,38 +425,42 @@ export const make = Effect.gen(function*() {
       return yield* Effect.acquireUseRelease(
         Effect.sync(() => presubscribed.set(key, former)),
         () =>
-          Effect.tap(former.join, ({ close }) =>
-            isClosing ? Effect.zipRight(close, new BusClosed({ topic: topic.name })) : Effect.void),
+          Effect.filterOrFail(
+            begin(topic.name, former.join),
+            () => !isClosing,
+            () => new BusClosed({ topic: topic.name })
+          ),
         // A pre-subscription keeps its place until it is closed. One that could not be made gives it back.
-        (_, exit) => {
-          if (Exit.isFailure(exit)) {
-            presubscribed.delete(key)
-          }
-          // Subscriptions that wait for it are not interrupted with it.
-          return Exit.isInterrupted(exit)
-            ? Deferred.fail(former.standing, gone(topic, group))
-            : Deferred.done(former.standing, Exit.asVoid(exit))
-        }
+        (_, exit) =>
+          Effect.zipRight(
+            Exit.isSuccess(exit)
+              ? Effect.void
+              : Effect.zipRight(former.close, Effect.sync(() => presubscribed.delete(key))),
+            // Subscriptions that wait for it are not interrupted with it.
+            Exit.isInterrupted(exit)
+              ? Deferred.fail(former.standing, gone(topic, group))
+              : Deferred.done(former.standing, Exit.asVoid(exit))
+          )
       )
     })
 
   const replay = <E, R>(topic: AnyTopic, handler: AnyHandler<E, R>, options: Replay.Options = {}) =>
     Effect.suspend(() => {
       if (isClosing) return new BusClosed({ topic: topic.name })
-      const issues = [...Checks.issuesOf(options), ...Checks.replayIssuesOf(options)]
+      const issues = [...strategyIssues, ...Checks.issuesOf(options), ...Checks.replayIssuesOf(options)]
       if (issues.length > 0) return new InvalidConfiguration({ topic: topic.name, issues })
       const running = Effect.acquireUseRelease(
         Effect.sync(() => replays++),
         () =>
-          InternalReplay.run(
-            { transport, mailboxes, observer, config },
-            topic.spec,
-            handlerOf(topic, codec, handler, options),
-            options
-          ).pipe(
-            Effect.raceFirst(Effect.zipRight(closing.await, new BusClosed({ topic: topic.name }))),
-            Effect.scoped
-          ),
+          Effect.scoped(unlessClosing(
+            topic.name,
+            InternalReplay.run(
+              { transport, mailboxes, observer, config },
+              topic.spec,
+              handlerOf(topic, codec, handler, options),
+              options
+            )
+          )),
         () =>
           Effect.sync(() => {
             replays--
@@ -423,6 +469,10 @@ export const make = Effect.gen(function*() {
       )
       return Effect.zipRight(provided.check(topic.name), running)
     })
+
+  const closeAll = Effect.suspend(() =>
+    Effect.forEach(registry.all(), ({ close }) => close, { concurrency: "unbounded", discard: true })
+  )
 
   // Slots that subscriptions share end after all subscriptions.
   yield* Effect.addFinalizer(() => mailboxes.shutdown)
@@ -433,7 +483,9 @@ export const make = Effect.gen(function*() {
         closing.open,
         Effect.all([
           Effect.forEach(presubscribed.values(), ({ close }) => close, { concurrency: "unbounded" }),
-          Effect.forEach(registry.all(), (subscription) => subscription.close, { concurrency: "unbounded" }),
+          closeAll,
+          // One may have come to stand in the last moment.
+          Effect.zipRight(noneStarts.wait, closeAll),
           noReplays.wait
         ], { concurrency: "unbounded", discard: true })
       ).pipe(Effect.ensuring(Effect.sync(() => isClosed = true)))

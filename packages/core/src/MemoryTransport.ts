@@ -15,6 +15,7 @@ import type { Member } from "./internal/memoryGroup.js"
 import type { MemoryTopic } from "./internal/memoryLog.js"
 import * as MemoryRead from "./internal/memoryRead.js"
 import * as MemoryBroker from "./MemoryBroker.js"
+import * as Observer from "./Observer.js"
 import type * as Transport from "./Transport.js"
 import { Transport as TransportTag } from "./Transport.js"
 import type { Driver } from "./TransportConfig.js"
@@ -29,6 +30,9 @@ const encoder = new TextEncoder()
  */
 export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBroker> = Effect.gen(function*() {
   const broker = yield* MemoryBroker.MemoryBroker
+  const observer = yield* Observer.provided
+  // It has no connection that could break.
+  observer.event?.({ _tag: "Connected", transport: "memory" })
 
   const publish: Transport.Service["publish"] = (spec, messages, { timeout }) =>
     broker.topic(spec).pipe(
@@ -81,6 +85,7 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
         consumer,
         maxAboveWatermark: request.maxAboveWatermark,
         drainDeadline: request.drainDeadline,
+        observer,
         stopped: false
       }
       yield* Effect.acquireRelease(group.join(member), () => group.leave(member))

@@ -4,9 +4,16 @@
  *
  * @since 0.1.0
  */
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
+import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
+import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
+import * as Logging from "./internal/logging.js"
+import * as Safely from "./internal/safely.js"
 import type { Semantics } from "./Transport.js"
 
 /**
@@ -68,6 +75,14 @@ export interface FlightView {
   readonly restarts: number
   /** How it ended; undefined until then. */
   readonly outcome: Outcome | undefined
+  /** Why its last attempt failed. It may hold values of the payload. */
+  readonly lastCause: Cause.Cause<unknown> | undefined
+  /** The handler's first argument; undefined until it is decoded. */
+  readonly event: unknown
+  /** Whether it is a deletion: an envelope topic's message without a value. */
+  readonly isTombstone: boolean
+  /** The handler's second argument, as it is now. */
+  readonly delivery: () => Delivery | EnvelopeDelivery
 }
 
 /**
@@ -83,6 +98,8 @@ export type Event =
     readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished"
     /** The subscription, as `topic/group`. Undefined: a bound of the whole bus. */
     readonly subscription: string | undefined
+    /** The partition whose bound it is, for `unfinished`. */
+    readonly partition?: number | undefined
     readonly isReached: boolean
   }
   | {
@@ -97,6 +114,32 @@ export type Event =
     /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. */
     readonly _tag: "Restarted"
     readonly flight: FlightView
+  }
+  | {
+    /** A message was given up, or is held from now on. The failure says why, and names the policy. It comes before `onFailure`. */
+    readonly _tag: "GivenUp"
+    readonly failure: EnvelopeFailure<unknown> | PlainFailure<unknown>
+  }
+  | {
+    /**
+     * Whether the transport's brokers can be reached: all that it knows of, some, or none. The transport tells the first state when it
+     * is made, and each change.
+     */
+    readonly _tag: "Connected" | "Degraded" | "Disconnected"
+    /** The transport's name. */
+    readonly transport: string
+  }
+  | {
+    /** The broker has confirmed a settlement of an assigned partition. */
+    readonly _tag: "Settled"
+    readonly topic: string
+    readonly group: string
+    readonly partition: number
+    readonly epoch: number
+    /** Where a position is settled (Kafka, memory): all messages below it are settled. */
+    readonly position?: number | undefined
+    /** Where each message is settled by itself (NATS): how many were confirmed. */
+    readonly count?: number | undefined
   }
   | {
     /** Messages were published, or not. Dead letters do not count, nor does what was refused before it was sent. */
@@ -168,3 +211,66 @@ export const layer = (observer: Service): Layer.Layer<Observer> =>
     Observer,
     Effect.map(Observer, (others) => others === none ? observer : combine(others, observer))
   )
+
+/** An observer has one warning, whoever asks it. */
+const guarded = new WeakMap<Service, Service>()
+
+/**
+ * The observer that is provided, as the bus and its transport use it. It runs in the middle of the work: what it throws is ignored
+ * after one warning.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const provided: Effect.Effect<Service> = Effect.gen(function*() {
+  const observer = yield* Observer
+  if (observer === none) return observer
+  const found = guarded.get(observer)
+  if (found !== undefined) return found
+  const runtime = yield* Effect.runtime<never>()
+  const guard = guardOf((thrown) =>
+    Runtime.runSyncExit(runtime)(
+      Logging.warning(
+        `The observer threw (${Safely.nameOf(thrown)}). What it throws is ignored, and this is said once.`
+      )
+    )
+  )
+  const made: Service = { transition: guard(observer.transition), event: guard(observer.event) }
+  guarded.set(observer, made)
+  return made
+})
+
+const guardOf = (say: (thrown: unknown) => void) => {
+  let isSaid = false
+  return <Args extends ReadonlyArray<unknown>>(tell: ((...args: Args) => void) | undefined) =>
+    tell === undefined ? undefined : (...args: Args): void => {
+      try {
+        tell(...args)
+      } catch (thrown) {
+        if (isSaid) return
+        isSaid = true
+        say(thrown)
+      }
+    }
+}
+
+/**
+ * For transports: tells the observer the states of the connection, each change once. When the scope ends, it tells `Disconnected`.
+ *
+ * @since 0.1.0
+ * @category transports
+ */
+export const connection = (
+  transport: string
+): Effect.Effect<(state: "Connected" | "Degraded" | "Disconnected") => void, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { event } = yield* provided
+    let last: string | undefined
+    const tell = (_tag: "Connected" | "Degraded" | "Disconnected"): void => {
+      if (last === _tag) return
+      last = _tag
+      event?.({ _tag, transport })
+    }
+    yield* Effect.addFinalizer(() => Effect.sync(() => last === undefined ? undefined : tell("Disconnected")))
+    return tell
+  })

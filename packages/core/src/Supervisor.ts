@@ -17,12 +17,12 @@ import type * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import { EventBusConfig } from "./EventBusConfig.js"
 import { Home } from "./internal/home.js"
-import * as Observing from "./internal/observing.js"
 import { Population } from "./internal/population.js"
 import * as Provided from "./internal/provided.js"
 import { Quota, type Share, Waiter } from "./internal/quota.js"
 import { Slot, type SlotOptions, Yard } from "./internal/slot.js"
 import { Turns } from "./internal/turn.js"
+import * as Observer from "./Observer.js"
 
 export type {
   /**
@@ -46,14 +46,16 @@ export type {
 export interface Service {
   /** The schedule of restarts for slots whose strategy names none. */
   readonly restart: Schedule.Schedule<unknown, Cause.Cause<never>>
+  /** A place where tasks run: with the services, the logger and the FiberRefs of the fiber that makes it, without its spans. */
+  readonly home: <R>(name: string) => Effect.Effect<Home, never, R>
   /** The turns of the event loop, which are also the clock of flights. */
   readonly turns: Turns
   /** One more user of the places that live slots take. */
   readonly places: () => Share
   /** Whether one more slot may live. Idle slots end to make room. `false`: the waiter is woken when a place is reserved for it. */
   readonly admit: (places: Share, waiter: Waiter) => boolean
-  /** Starts a slot that was admitted. */
-  readonly start: (options: SlotOptions) => Slot
+  /** Starts a slot that was admitted. Slots may share their options. */
+  readonly start: (name: string, home: Home, options: SlotOptions) => Slot
   /** How many slots live under this supervisor. */
   readonly live: () => number
 }
@@ -90,7 +92,7 @@ export interface Options {
 export const make = Effect.fnUntraced(function*(options?: Options) {
   const config = yield* EventBusConfig
   Provided.use(config)
-  const observer = yield* Observing.observer
+  const observer = yield* Observer.provided
   const turns = new Turns(yield* Effect.clock)
   const quota = new Quota(
     config.maxActors,
@@ -105,10 +107,12 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
       Schedule.jittered,
       Schedule.intersect(Schedule.recurs(config.restartTimes))
     ),
+    home: <R>(name: string) =>
+      Effect.map(Effect.runtime<R>(), (runtime) => new Home(runtime as Runtime.Runtime<never>, name, turns)),
     turns,
     places: () => quota.share(),
     admit: (places, waiter) => population.admit(places, waiter),
-    start: (options) => new Slot(yard, options),
+    start: (name, home, options) => new Slot(yard, name, home, options),
     live: () => population.live
   })
 })
@@ -120,15 +124,6 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
  * @category layers
  */
 export const layer = (options?: Options): Layer.Layer<Supervisor> => Layer.scoped(Supervisor, make(options))
-
-/**
- * A place where tasks run: with the services, the logger and the FiberRefs of the fiber that makes it, without its spans.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const home = <R>(name: string): Effect.Effect<Home, never, R> =>
-  Effect.map(Effect.runtime<R>(), (runtime) => new Home(runtime as Runtime.Runtime<never>, name))
 
 /**
  * A waiter for room, for one amount at a time. `wake` is called once, when the room is reserved.

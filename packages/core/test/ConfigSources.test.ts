@@ -181,6 +181,7 @@ describe("A wrong root", () => {
       }
       const delimiter = yield* issuesOf(env({ EVENTBUS_TRANSPORT: "kafka" }, "__"))
       expect(delimiter).toHaveLength(1)
+      expect(delimiter[0]).toContain("EVENTBUS_TRANSPORT: its source takes this for one name")
     }))
 
   it.effect("is named in the real environment, where only the spelling of the letters is wrong", () =>

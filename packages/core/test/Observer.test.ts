@@ -47,6 +47,11 @@ it.live("an observer sees what is published, what is assigned, and each state of
     expect(published).toEqual([[1, 0], [0, 1]])
     const count = (tag: string) => events.filter(({ _tag }) => _tag === tag).length
     expect([count("Assigned"), count("Revoked")]).toEqual([4, 4])
+    // The transport's side.
+    expect(events.filter(({ _tag }) => _tag === "Connected")).toEqual([{ _tag: "Connected", transport: "memory" }])
+    expect(events.filter(({ _tag }) => _tag === "Settled")).toMatchObject([
+      { topic: "orders", group: "group", epoch: 1, position: 1 }
+    ])
     // The order checker remembers the one aggregate that was started.
     expect(checker.size()).toBe(1)
     expect(yield* bus.subscriptions).toEqual([])

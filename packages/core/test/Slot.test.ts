@@ -1,20 +1,8 @@
 import { EventBusConfig, Strategy, Supervisor } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import {
-  Cause,
-  Deferred,
-  Effect,
-  Exit,
-  type Fiber,
-  FiberRef,
-  type Runtime,
-  Schedule,
-  Scheduler,
-  Scope,
-  TestClock
-} from "effect"
+import { Cause, Deferred, Effect, Exit, type Fiber, FiberRef, Schedule, Scheduler, Scope, TestClock } from "effect"
 import type { Flight, Subscriber } from "../src/internal/flight.js"
-import { Home } from "../src/internal/home.js"
+import type { Home } from "../src/internal/home.js"
 import { type Mailbox, Mailboxes } from "../src/internal/mailboxes.js"
 import { Waiter } from "../src/internal/quota.js"
 import { eventually, settle } from "./Eventually.js"
@@ -70,8 +58,8 @@ class Probe {
 /** The mailboxes of one subscription under a supervisor. */
 const openUnder = (supervisor: Supervisor.Service, probe: Probe, capacity = 1_000, name = "test") =>
   Effect.gen(function*() {
-    const home = new Home((yield* Effect.runtime<never>()) as Runtime.Runtime<never>, name)
-    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, capacity).open({ home } as Subscriber)
+    const home = yield* supervisor.home<never>(name)
+    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, capacity, () => {}).open({ home } as Subscriber)
     yield* Effect.addFinalizer(() => book.shutdown)
     const waiters = new Map<() => void, Waiter>()
     return {

@@ -45,23 +45,31 @@ describe("a user's code", () => {
     Effect.gen(function*() {
       const thrown = new Error("boom")
       expect(
-        yield* Effect.exit(UserCode.call((): Effect.Effect<void> => {
-          throw thrown
-        }))
+        yield* Effect.exit(UserCode.call(
+          (): Effect.Effect<void> => {
+            throw thrown
+          },
+          undefined,
+          undefined
+        ))
       ).toEqual(Exit.die(thrown))
       for (const nothing of [undefined, null, 1, "text", {}, revoked(), Promise.resolve()] as ReadonlyArray<unknown>) {
-        const exit = yield* Effect.exit(UserCode.call(() => nothing as Effect.Effect<void>))
+        const exit = yield* Effect.exit(UserCode.call(() => nothing as Effect.Effect<void>, undefined, undefined))
         expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)
       }
-      expect(yield* UserCode.call(() => Effect.succeed(1))).toBe(1)
+      expect(yield* UserCode.call((a: number, b: number) => Effect.succeed(a + b), 1, 2)).toBe(3)
     }))
 
   for (const [what, value] of hostile) {
     it.effect(`that throws ${what} is a defect that can be looked at and described`, () =>
       Effect.gen(function*() {
-        const exit = yield* Effect.exit(UserCode.call((): Effect.Effect<void> => {
-          throw value
-        }))
+        const exit = yield* Effect.exit(UserCode.call(
+          (): Effect.Effect<void> => {
+            throw value
+          },
+          undefined,
+          undefined
+        ))
         if (!Exit.isFailure(exit)) expect.fail("it succeeded")
         expect(describeCause(exit.cause).length).toBeLessThanOrEqual(4_096)
         const raw = Cause.parallel(Cause.fail(value), Cause.die(value))

@@ -6,14 +6,16 @@
  */
 import type { SubscribeError } from "@effect-eventbus/core/EventBusError"
 import { BrokerUnreachable, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
+import * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Service, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Assignments from "./internal/Assignments.js"
-import type { Client, KafkaFailure } from "./internal/Client.js"
+import type { Client } from "./internal/Client.js"
 import type { Closing } from "./internal/Closing.js"
+import type { KafkaFailure } from "./internal/Failure.js"
 import * as FetchPool from "./internal/FetchPool.js"
 import * as Lasting from "./internal/Lasting.js"
 import * as Standing from "./internal/Standing.js"
@@ -52,12 +54,22 @@ export const make = (
   settings: Settings,
   closing: Closing
 ): Effect.Effect<KafkaConsumer, never, Scope.Scope> =>
-  Effect.map(FetchPool.make(client, settings), (pool) => {
+  Effect.zipWith(FetchPool.make(client, settings), Observer.provided, (pool, observer) => {
     let subscriptions = 0
     return {
       subscribe: (request, consumer) =>
         Effect.suspend(() =>
-          subscribe({ client, pool, topics, settings, closing, request, consumer, id: String(subscriptions++) })
+          subscribe({
+            client,
+            pool,
+            topics,
+            settings,
+            closing,
+            observer,
+            request,
+            consumer,
+            id: String(subscriptions++)
+          })
         ).pipe(
           Effect.annotateLogs({
             module: "KafkaConsumer",
@@ -74,13 +86,14 @@ interface Subscribing {
   readonly topics: KafkaTopics
   readonly settings: Settings
   readonly closing: Closing
+  readonly observer: Observer.Service
   readonly request: SubscribeRequest
   readonly consumer: Consumer
   readonly id: string
 }
 
 const subscribe = (
-  { client, closing, consumer, id, pool, request, settings, topics }: Subscribing
+  { client, closing, consumer, id, observer, pool, request, settings, topics }: Subscribing
 ): Effect.Effect<Source, SubscribeError, Scope.Scope> =>
   Effect.gen(function*() {
     const topic = request.topic.name
@@ -93,7 +106,7 @@ const subscribe = (
     const scope = yield* Scope.make()
     const lasting = yield* Scope.extend(Lasting.make, scope)
     const assignments = yield* Scope.extend(
-      Assignments.make({ client, pool, topics, settings, request, consumer, group, id, lasting }),
+      Assignments.make({ client, pool, topics, settings, observer, request, consumer, group, id, lasting }),
       scope
     )
     const { committer, membership } = assignments

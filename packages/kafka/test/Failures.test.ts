@@ -1,9 +1,10 @@
 import type { Transport } from "@effect-eventbus/core"
-import { Transport as TransportTag } from "@effect-eventbus/core"
+import { Observer, Transport as TransportTag } from "@effect-eventbus/core"
 import { KafkaConnection, KafkaTransport } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
 import { Context, Duration, Effect, Either, ExecutionStrategy, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { describe, expect } from "vitest"
+import { driverName } from "./driver.js"
 import type { Held } from "./Harness.js"
 import {
   committed,
@@ -158,10 +159,14 @@ describe("when the broker fails", () => {
     Effect.gen(function*() {
       const told: Array<string> = []
       const seen: Array<string> = []
-      const context = yield* Layer.build(KafkaTransport.layer({
-        brokers: cluster().bootstrap,
-        onConnectionState: ({ _tag }) => Effect.sync(() => void told.push(_tag))
-      }))
+      const observed: Array<Observer.Event> = []
+      const context = yield* Layer.build(
+        KafkaTransport.layer({
+          driver: driverName,
+          brokers: cluster().bootstrap,
+          onConnectionState: ({ _tag }) => Effect.sync(() => void told.push(_tag))
+        }).pipe(Layer.provide(Observer.layer({ event: (event) => void observed.push(event) })))
+      )
       const connection = Context.get(context, KafkaConnection.KafkaConnection)
       yield* Effect.forkScoped(
         Stream.runForEach(connection.changes, ({ _tag }) => Effect.sync(() => void seen.push(_tag)))
@@ -176,6 +181,7 @@ describe("when the broker fails", () => {
       expect(told).toEqual(["Disconnected", "Connected"])
       yield* eventually("the stream has the same", () => seen.at(-1) === "Connected")
       expect(seen).toEqual(["Connected", "Disconnected", "Connected"])
+      expect(observed).toEqual(seen.map((_tag) => ({ _tag, transport: "kafka" })))
     }), 120_000)
 
   it.scopedLive(

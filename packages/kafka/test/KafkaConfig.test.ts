@@ -55,7 +55,8 @@ describe("KafkaConfig", () => {
       "min.insync.replicas": "2",
       "segment.ms": "60000"
     })
-    expect(Redacted.value(read.settings.sasl!.password)).toBe("hunter2")
+    const { password } = read.settings.sasl as KafkaConfig.SaslPassword
+    expect(Redacted.value(password)).toBe("hunter2")
     expect(JSON.stringify(read)).not.toContain("hunter2")
     expect(Object.keys(KafkaConfigSpec.spec).every((key) => key.startsWith("kafka."))).toBe(true)
   })

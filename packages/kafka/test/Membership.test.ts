@@ -2,8 +2,9 @@
 import { expect, it } from "@effect/vitest"
 import type { Duration } from "effect"
 import { Deferred, Effect, Fiber, Logger, TestClock } from "effect"
-import { KafkaFailure } from "../src/internal/Client.js"
-import type { GroupDriver, GroupRequest, Join, Joined } from "../src/internal/Driver.js"
+import type { FailureType } from "../src/internal/Failure.js"
+import { KafkaFailure } from "../src/internal/Failure.js"
+import type { GroupDriver, GroupRequest, Join, Joined } from "../src/internal/GroupDriver.js"
 import * as GroupProtocol from "../src/internal/groupProtocol.js"
 import * as Lasting from "../src/internal/Lasting.js"
 import type { MembershipOptions } from "../src/internal/Membership.js"
@@ -17,7 +18,7 @@ const settings = {
   requestTimeout: 10_000
 }
 
-const refusal = (type: string) => new KafkaFailure({ type, sent: true, cause: "the script says so" })
+const refusal = (type: FailureType) => new KafkaFailure({ type, sent: true, cause: "the script says so" })
 
 type Answer<A> = Effect.Effect<A, KafkaFailure>
 
@@ -197,9 +198,9 @@ it.scoped.each([30_000, 5_000])(
         "JoinGroup",
         Effect.succeed({ _tag: "Named", memberId: "m1" }),
         whenTheOthersAreGone("55 seconds"),
-        Effect.fail(refusal("GROUP_LOAD_IN_PROGRESS")),
+        Effect.fail(refusal("COORDINATOR_LOAD_IN_PROGRESS")),
         whenTheOthersAreGone("40 seconds"),
-        Effect.fail(refusal("NOT_COORDINATOR_FOR_GROUP")),
+        Effect.fail(refusal("NOT_COORDINATOR")),
         Effect.fail(refusal("GROUP_MAX_SIZE_REACHED"))
       )
       // Its leader is dead, twice.
@@ -243,7 +244,7 @@ for (
     "INVALID_SESSION_TIMEOUT",
     "INVALID_GROUP_ID",
     "FENCED_INSTANCE_ID"
-  ]
+  ] as const
 ) {
   it.scoped(`what waiting can't mend ends the start at once: ${type}`, () =>
     Effect.gen(function*() {

@@ -27,6 +27,20 @@ export const lastSubjectSequence = (sequence: number): Headers => ({
 })
 
 /**
+ * The last message on any subject that the pattern stands for has this stream sequence; 0 where there is none yet. So it is of several
+ * aggregates, or of all (`orders.>`): `Subject.ofPartition("orders", 3)` is a whole partition. Needs nats-server 2.11; with an older one,
+ * which would look at the message's own subject only, the publish fails with `InvalidMessage`.
+ * `Nats-Expected-Last-Subject-Sequence-Subject`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const lastSequenceOf = (pattern: string, sequence: number): Headers => ({
+  "Nats-Expected-Last-Subject-Sequence": String(sequence),
+  "Nats-Expected-Last-Subject-Sequence-Subject": pattern
+})
+
+/**
  * The last message in the whole stream has this sequence. `Nats-Expected-Last-Sequence`.
  *
  * @since 0.1.0

@@ -11,6 +11,8 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Redacted from "effect/Redacted"
+import type { Given } from "./internal/Client.js"
+import { addressIssues, metadataIssues } from "./internal/settingIssues.js"
 import { defaults, spec } from "./NatsConfigSpec.js"
 import type { ConnectionState } from "./NatsConnection.js"
 import * as Subject from "./Subject.js"
@@ -85,6 +87,11 @@ export interface Options {
   readonly tlsHandshakeFirst?: boolean | undefined
   /** The JetStream domain. Default: none. */
   readonly domain?: string | undefined
+  /**
+   * The subject of JetStream's API, where another account's is imported under another one, without the dot at its end. Writes to the
+   * leases' bucket go below it as well, to `<apiPrefix>.$KV.<leaseBucket>`. Not together with `domain`. Default: `$JS.API`.
+   */
+  readonly apiPrefix?: string | undefined
   /** The prefix of subjects for replies, for accounts that restrict it. Default: `_INBOX`. */
   readonly inboxPrefix?: string | undefined
   /** How long one attempt to connect may take; several addresses share it, with at least 1 second each. Default: 5 seconds. */
@@ -95,6 +102,12 @@ export interface Options {
   readonly reconnectWait?: Duration.DurationInput | undefined
   /** How often the server is pinged; after two pings without an answer the connection is dropped. Default: 10 seconds. */
   readonly pingInterval?: Duration.DurationInput | undefined
+  /**
+   * A connection that the application has already, of the package `nats`: it is used beside the application's own use, and never closed.
+   * It has to be connected; how it connects again is its own affair, and with `maxReconnectAttempts: -1` it never gives up. The
+   * settings of connecting and of logging in can't be given as well. Not a key of the configuration. Default: none.
+   */
+  readonly connection?: Given | undefined
   /** Called with the state of the connection whenever it changes. Not a key of the configuration. Default: none. */
   readonly onConnectionState?: ((state: ConnectionState) => Effect.Effect<void>) | undefined
   /** How long a request to JetStream may take. Default: 5 seconds. */
@@ -121,6 +134,24 @@ export interface Options {
   readonly retention?: Retention | undefined
   /** Compression of streams in files; a server before 2.10 has none, which is logged. Default: `none`. */
   readonly compression?: "none" | "s2" | undefined
+  /** How large a message in a stream may be, its headers included, in bytes; a larger one is `MessageTooLarge`. Default: no limit. */
+  readonly maxMessageSize?: number | undefined
+  /**
+   * How many messages a stream keeps of each subject; then `discard` decides. With partitions each aggregate has a subject of its own.
+   * Default: no limit.
+   */
+  readonly maxMessagesPerSubject?: number | undefined
+  /** The name of the cluster, within a super-cluster, that a stream is made in. Default: the server's choice. */
+  readonly placementCluster?: string | undefined
+  /** The tags (`server_tags`) that all servers have which a stream is made on. Default: none. */
+  readonly placementTags?: ReadonlyArray<string> | undefined
+  /** What a stream says of itself, each `name=value`; other entries stay. Needs nats-server 2.10. Default: none. */
+  readonly streamMetadata?: ReadonlyArray<string> | undefined
+  /**
+   * Whether messages may say for how long the stream keeps them, by `MessageTtl`; it can't be turned off again. Needs nats-server 2.11.
+   * Default: `false`.
+   */
+  readonly messageTtl?: boolean | undefined
   /**
    * Subject patterns such as `orders.>`, each of which has one stream for all topics that it covers, so that they can be
    * read with wildcards. Default: none; a topic has a stream of its own.
@@ -150,6 +181,10 @@ export interface Options {
   readonly ackTimeout?: Duration.DurationInput | undefined
   /** See {@link ConsumerStrategy}. Default: `update`. */
   readonly consumers?: ConsumerStrategy | undefined
+  /** Replicas of a group's position, 1 to 5, and no more than the stream has. Default: as many as the stream has. */
+  readonly consumerReplicas?: number | undefined
+  /** What a durable consumer says of itself, each `name=value`; other entries stay. Needs nats-server 2.10. Default: none. */
+  readonly consumerMetadata?: ReadonlyArray<string> | undefined
   /**
    * After what time without a sign of life the server delivers a message again. Signs of life are sent for all messages
    * in hand every third of it, so handlers may take longer. At least 1 second. Default: 30 seconds.
@@ -203,6 +238,7 @@ export interface Settings {
   readonly discard: "old" | "new"
   readonly retention: Retention
   readonly compression: "none" | "s2"
+  readonly messageTtl: boolean
   readonly sharedStreams: ReadonlyArray<string>
   readonly consumers: ConsumerStrategy
   readonly ackWait: number
@@ -222,9 +258,9 @@ export interface Settings {
  * @category settings
  */
 export const resolve = (given: Options): Either.Either<Settings, InvalidConfiguration> => {
-  const wrong = ConfigSpec.problems(spec, "nats", given, ["onConnectionState"])
+  const wrong = ConfigSpec.problems(spec, "nats", given, ["onConnectionState", "connection"])
   const options: Options = Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name)))
-  const issues = Array.from(wrong.values())
+  const issues = [...wrong.values(), ...metadataIssues(options), ...addressIssues(options)]
   const set = <K extends keyof typeof defaults>(key: K) => options[key] ?? defaults[key]
   const time = (key: DurationKey, min: number): number => {
     const millis = Duration.toMillis(set(key))
@@ -236,10 +272,13 @@ export const resolve = (given: Options): Either.Either<Settings, InvalidConfigur
     if (!Number.isSafeInteger(value) || value < 1) issues.push(`nats.${key}: expected a whole number of at least 1`)
     return value
   }
-  const servers = set("servers")
+  const servers: ReadonlyArray<string> = options.connection === undefined
+    ? set("servers")
+    : [options.connection.getServer()]
   if (servers.length === 0) issues.push("nats.servers: expected at least one address")
-  if (options.replicas !== undefined && !(options.replicas >= 1 && options.replicas <= 5)) {
-    issues.push("nats.replicas: expected 1 to 5")
+  for (const name of ["replicas", "consumerReplicas"] as const) {
+    const replicas = options[name]
+    if (replicas !== undefined && !(replicas >= 1 && replicas <= 5)) issues.push(`nats.${name}: expected 1 to 5`)
   }
   const { partitions } = options
   if (partitions !== undefined && !(Number.isSafeInteger(partitions) && partitions >= 1 && partitions <= 1_024)) {
@@ -278,7 +317,7 @@ export const resolve = (given: Options): Either.Either<Settings, InvalidConfigur
     options,
     servers,
     name: set("name"),
-    apiPrefix: options.domain === undefined ? "$JS.API" : `$JS.${options.domain}.API`,
+    apiPrefix: options.apiPrefix ?? (options.domain === undefined ? "$JS.API" : `$JS.${options.domain}.API`),
     inboxPrefix: set("inboxPrefix"),
     connectTimeout: time("connectTimeout", 1),
     connectAttempts: count("connectAttempts"),
@@ -299,6 +338,7 @@ export const resolve = (given: Options): Either.Either<Settings, InvalidConfigur
     discard: set("discard"),
     retention: set("retention"),
     compression: set("compression"),
+    messageTtl: set("messageTtl"),
     sharedStreams,
     consumers: set("consumers"),
     ackWait: time("ackWait", 1_000),

@@ -35,6 +35,7 @@ export const defaults = {
   discard: "old",
   retention: "limits",
   compression: "none",
+  messageTtl: false,
   sharedStreams: [],
   consumers: "update",
   ackWait: "30 seconds",
@@ -78,6 +79,11 @@ export const spec = {
     description: "Begin with the TLS handshake, as servers with `handshake_first` want it."
   }),
   "nats.domain": ConfigSpec.string({ description: "The JetStream domain." }),
+  "nats.apiPrefix": ConfigSpec.string({
+    default: "$JS.API",
+    description:
+      "The subject of JetStream's API, where another account's is imported under another one. Not together with `nats.domain`."
+  }),
   "nats.inboxPrefix": ConfigSpec.string({
     default: defaults.inboxPrefix,
     description: "The prefix of subjects for replies, for accounts that restrict it."
@@ -142,6 +148,33 @@ export const spec = {
     default: defaults.compression,
     description: "Compression of streams in files, by servers from 2.10 on."
   }),
+  "nats.maxMessageSize": ConfigSpec.integer({
+    unit: "bytes",
+    default: "no limit",
+    description: "How large a message in a stream may be, its headers included; a larger one is `MessageTooLarge`."
+  }),
+  "nats.maxMessagesPerSubject": ConfigSpec.integer({
+    unit: "messages",
+    default: "no limit",
+    description:
+      "How many messages a stream keeps of each subject; then `nats.discard` decides. With partitions each aggregate has a subject."
+  }),
+  "nats.placementCluster": ConfigSpec.string({
+    default: "the server's choice",
+    description: "The name of the cluster, within a super-cluster, that a stream is made in."
+  }),
+  "nats.placementTags": ConfigSpec.list({
+    default: "none",
+    description: "The tags (`server_tags`) that all servers have which a stream is made on."
+  }),
+  "nats.streamMetadata": ConfigSpec.list({
+    default: "none",
+    description: "What a stream says of itself, each `name=value`. Needs nats-server 2.10."
+  }),
+  "nats.messageTtl": ConfigSpec.boolean({
+    default: "false",
+    description: "Whether messages may say for how long the stream keeps them (`MessageTtl`). Needs nats-server 2.11."
+  }),
   "nats.sharedStreams": ConfigSpec.list({
     default: "none",
     description: "Subject patterns such as `orders.>`, each with one stream for all topics that it covers."
@@ -183,6 +216,14 @@ export const spec = {
   "nats.consumers": ConfigSpec.literal("update", "validate")({
     default: defaults.consumers,
     description: "A durable consumer with other settings: change it, or fail with the differences."
+  }),
+  "nats.consumerReplicas": ConfigSpec.integer({
+    default: "as many as the stream has",
+    description: "Replicas of a group's position, 1 to 5, and no more than the stream has."
+  }),
+  "nats.consumerMetadata": ConfigSpec.list({
+    default: "none",
+    description: "What a durable consumer says of itself, each `name=value`. Needs nats-server 2.10."
   }),
   "nats.ackWait": ConfigSpec.duration({
     default: defaults.ackWait,

@@ -9,7 +9,8 @@
  *
  * @since 0.1.0
  */
-import { InvalidConfiguration, type SubscribeError } from "@effect-eventbus/core/EventBusError"
+import { InvalidConfiguration, type SubscribeError, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
+import type * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -19,6 +20,7 @@ import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Api, ConsumerConfig } from "./internal/Api.js"
+import type { Aside } from "./internal/Aside.js"
 import { bounded } from "./internal/Bounded.js"
 import * as Bucket from "./internal/Bucket.js"
 import type { Connection } from "./internal/Connection.js"
@@ -26,7 +28,7 @@ import * as DurableConsumer from "./internal/DurableConsumer.js"
 import { HeldBack } from "./internal/HeldBack.js"
 import type { Lease } from "./internal/Lease.js"
 import * as Leases from "./internal/Leases.js"
-import { OfferLimit } from "./internal/OfferLimit.js"
+import { OfferLimit, Pace } from "./internal/OfferLimit.js"
 import * as Placement from "./internal/Placement.js"
 import { Reader } from "./internal/Reader.js"
 import { SettledRecord } from "./internal/SettledRecord.js"
@@ -66,7 +68,9 @@ export const make = (
   connection: Connection,
   api: Api,
   streams: NatsStreams,
-  settings: Settings
+  settings: Settings,
+  observer: Observer.Service,
+  aside: Aside
 ): Subscribe =>
 (request, consumer) =>
   Effect.gen(function*() {
@@ -83,6 +87,8 @@ export const make = (
       for (const { reader } of readers.values()) bytes += reader.bufferedBytes
       return bytes
     })
+    const pace = new Pace(() => readers.size)
+    const opening = Effect.unsafeMakeSemaphore(concurrency)
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     let isStopped = false
     let isSubscribed = false
@@ -114,12 +120,14 @@ export const make = (
           settings,
           request,
           consumer,
+          observer,
           config: configs[lease.partition]!,
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,
-          limit: new OfferLimit(bucket, prefix, lease),
+          limit: new OfferLimit(bucket, prefix, lease, pace),
           settled: new SettledRecord(bucket, prefix, lease),
           heldBack,
+          opening,
           sharers: () => Math.max(1, readers.size)
         })
         if (isStopped) reader.end(isSubscribed ? "Closed" : "Wanted")
@@ -158,6 +166,7 @@ export const make = (
         return Fiber.awaitAll(all.map(({ fiber }) => fiber))
       })))
     )
+    yield* aside.join(leases)
     yield* Effect.mapError(leases.take, (failure) => toSubscribeError(topic, group, failure))
     yield* bounded(
       Effect.forEach(Array.from(readers.values()), ({ reader }) => Deferred.await(reader.opened), { discard: true }),
@@ -169,10 +178,17 @@ export const make = (
       return {
         isConnected: connection.isUp(),
         partitions: all.flatMap(({ status }) => status ?? []),
-        problems: all.flatMap(({ problem }) => problem ?? [])
+        problems: [
+          ...(leases.problem === undefined ? [] : [leases.problem]),
+          ...all.flatMap(({ problem }) => problem ?? [])
+        ]
       }
     })
-    return { stop, status }
+    const failed = Effect.raceFirst(
+      connection.lost,
+      Effect.mapError(leases.broken, (cause) => new SubscribeFailed({ topic, group, cause }))
+    )
+    return { stop, status, failed }
   }).pipe(Effect.annotateLogs({ transport: "nats", topic: request.topic.name, group: request.group }))
 
 /** The settings of the consumer of each partition. */
@@ -211,7 +227,7 @@ const prepare = (
           if (settings.preflight === "off") {
             return
           }
-          for (const warning of consumerWarnings(request.semantics, settings, found)) {
+          for (const warning of consumerWarnings(request.semantics, settings, found, stream.replicas)) {
             warnings.add(warning)
           }
         })), { concurrency, discard: true })

@@ -38,11 +38,15 @@ export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): R
   if (config.persist_mode === "async") {
     warnings.push("persist_mode async: what was acknowledged is lost with its server, for it is written later")
   }
-  if (config.discard !== "new") {
-    for (const [name, limit] of Object.entries({ max_bytes, max_msgs, max_msgs_per_subject })) {
-      if (limit > 0) {
-        warnings.push(`discard old with ${name} ${limit}: the oldest messages are dropped, also those nobody has read`)
-      }
+  const { discard, discard_new_per_subject } = config
+  const limits = {
+    ...(discard === "new" ? {} : { max_bytes, max_msgs }),
+    ...(discard === "new" && discard_new_per_subject === true ? {} : { max_msgs_per_subject })
+  }
+  for (const [name, limit] of Object.entries(limits)) {
+    if (limit > 0) {
+      const how = discard === "new" ? "discard new, and not per subject," : "discard old"
+      warnings.push(`${how} with ${name} ${limit}: the oldest messages are dropped, also those nobody has read`)
     }
   }
   if (max_age > 0) {
@@ -142,8 +146,9 @@ export const accountWarnings = ({ limits, memory = 0, storage = 0 }: AccountInfo
  */
 export const consumerWarnings = (
   semantics: SubscribeRequest["semantics"],
-  { ackWait, inactiveThreshold }: Pick<Settings, "ackWait" | "inactiveThreshold">,
-  found: ConsumerConfig | undefined
+  { ackWait, inactiveThreshold, options = {} }: ConsumerSettings,
+  found: ConsumerConfig | undefined,
+  streamReplicas = 1
 ): ReadonlyArray<string> => {
   if (semantics === "at-most-once") return []
   const warnings: Array<string> = []
@@ -157,6 +162,13 @@ export const consumerWarnings = (
       `inactiveThreshold ${seconds(inactiveThreshold * 1e6)}: a group that is away for longer loses its position`
     )
   }
+  const { consumerReplicas } = options
+  if (consumerReplicas !== undefined && consumerReplicas < streamReplicas) {
+    warnings.push(
+      `consumerReplicas ${consumerReplicas} where the stream has ${streamReplicas}: nothing is read while their servers are away, and a group's ` +
+        "position is lost with their disks"
+    )
+  }
   const maxDeliver = found?.max_deliver ?? -1
   if (maxDeliver > 0) {
     warnings.push(
@@ -165,3 +177,5 @@ export const consumerWarnings = (
   }
   return warnings
 }
+
+type ConsumerSettings = Pick<Settings, "ackWait" | "inactiveThreshold"> & Partial<Pick<Settings, "options">>

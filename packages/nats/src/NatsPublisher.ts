@@ -137,6 +137,11 @@ export const make = (
       const id = `${subject}/${own}${returnOf(topic.spec.name, message)}`
       const headers = HeaderCodec.encode(id, message)
       if (typeof headers === "string") return new InvalidMessage({ topic: topic.spec.name, issue: headers })
+      if (headers.newest !== undefined && connection.isUp() && !Api.isAtLeast(connection, 2, 11)) {
+        const issue =
+          `header "${headers.newest}" needs nats-server 2.11: this one would write the message as if it were not there`
+        return new InvalidMessage({ topic: topic.spec.name, issue })
+      }
       const size = headers.size + (message.value?.length ?? 0)
       const limit = connection.maxPayload()
       return size > limit

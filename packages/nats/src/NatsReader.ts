@@ -17,8 +17,8 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import type { Msg } from "nats"
 import type { Api } from "./internal/Api.js"
+import type { Message } from "./internal/Client.js"
 import type { Connection } from "./internal/Connection.js"
 import * as Placement from "./internal/Placement.js"
 import { parsePosition, type Source, toIncoming } from "./internal/RawMessage.js"
@@ -150,7 +150,7 @@ const sinceOf = (api: Api, stream: string, time: Date): Effect.Effect<number, Na
   )
 
 interface Fetched {
-  readonly messages: ReadonlyArray<Msg>
+  readonly messages: ReadonlyArray<Message>
   /** All that there was, or all that was asked for. */
   readonly isComplete: boolean
   /** The next one is larger than what was asked for. */
@@ -277,7 +277,7 @@ class Reader {
   private readonly fetch = (consumer: string, count: number): Effect.Effect<Fetched> =>
     Effect.async((resume) => {
       const { connection } = this
-      const messages: Array<Msg> = []
+      const messages: Array<Message> = []
       const inbox = `${connection.inbox}.b${serial++}`
       const end = (isComplete: boolean, isFull = false) => {
         clearTimeout(timer)
@@ -287,19 +287,17 @@ class Reader {
       }
       const listener = { onDisconnect: () => end(false) }
       const timer = setTimeout(() => end(false), silence)
-      const subscription = connection.client.subscribe(inbox, {
-        callback: (error, message) => {
-          if (error !== null) return end(false)
-          timer.refresh()
-          if (message.subject !== inbox) {
-            messages.push(message)
-            if (messages.length === count) end(true)
-          } else {
-            // 404 and 408: nothing more is there. 409 with bytes: they are used up. All else breaks it.
-            const { code = 0, description = "" } = message.headers ?? {}
-            const isFull = code === 409 && /size exceeds/i.test(description)
-            if (code !== 100) end(code === 404 || code === 408 || isFull, isFull)
-          }
+      const subscription = connection.client.subscribe(inbox, (refused, message) => {
+        if (refused !== undefined) return end(false)
+        timer.refresh()
+        if (message.subject !== inbox) {
+          messages.push(message)
+          if (messages.length === count) end(true)
+        } else {
+          // 404 and 408: nothing more is there. 409 with bytes: they are used up. All else breaks it.
+          const { code = 0, description = "" } = message.headers ?? {}
+          const isFull = code === 409 && /size exceeds/i.test(description)
+          if (code !== 100) end(code === 404 || code === 408 || isFull, isFull)
         }
       })
       connection.listeners.add(listener)
@@ -310,7 +308,7 @@ class Reader {
           new TextEncoder().encode(
             JSON.stringify({ batch: count, no_wait: true, ...(count === 1 ? {} : { max_bytes: maxBytes }) })
           ),
-          { reply: inbox }
+          inbox
         )
       } catch {
         end(false)

@@ -7,7 +7,6 @@
 import { InvalidConfiguration, UnknownTopic } from "@effect-eventbus/core/EventBusError"
 import type { TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberId from "effect/FiberId"
@@ -17,6 +16,7 @@ import * as Bucket from "./internal/Bucket.js"
 import type { Connection } from "./internal/Connection.js"
 import * as PartitionCounts from "./internal/PartitionCounts.js"
 import * as Placement from "./internal/Placement.js"
+import * as StreamSettings from "./internal/StreamSettings.js"
 import type { Settings } from "./NatsConfig.js"
 import { codes, isRefused, type NatsRequestFailed } from "./NatsErrors.js"
 import { streamWarnings } from "./NatsPreflight.js"
@@ -156,7 +156,7 @@ const look = (
   Effect.gen(function*() {
     const placement = yield* placementOf(settings, topic)
     const { subject } = placement
-    const wanted = toConfig(api, settings, topic, placement)
+    const wanted = StreamSettings.toConfig(api, settings, topic, placement)
     const existing = yield* find(api, wanted.name, subject)
     if (existing !== undefined) return yield* check(api, settings, topic, placement, existing)
     if (settings.streams !== "create" && settings.streams !== "update") {
@@ -184,6 +184,12 @@ const look = (
     yield* Effect.logInfo("Created a JetStream stream").pipe(
       Effect.annotateLogs({ stream: created.config.name, topic: topic.name })
     )
+    const ignored = StreamSettings.differences(api, settings, topic, placement, created.config)
+    if (ignored.length > 0) {
+      yield* Effect.logWarning("The server has ignored settings of the stream").pipe(
+        Effect.annotateLogs({ stream: created.config.name, settings: ignored.map(([name]) => name).join(", ") })
+      )
+    }
     if (settings.compression !== "none" && wanted.compression === undefined) {
       yield* Effect.logWarning("The stream is not compressed: the server is older than 2.10").pipe(
         Effect.annotateLogs("stream", created.config.name)
@@ -272,11 +278,13 @@ const check = (
     return new InvalidConfiguration({ issues: [issue], topic: topic.name })
   }
   if (settings.streams !== "update" && settings.streams !== "validate") return Effect.succeed(existing)
-  const different = differences(api, settings, topic, placement, existing.config)
+  const different = StreamSettings.differences(api, settings, topic, placement, existing.config)
   if (different.length === 0) return Effect.succeed(existing)
   const { config } = existing
   const issues = different.map(([name, value]) =>
-    `stream "${config.name}" has ${name} ${String(config[name])}, but ${String(value)} is configured`
+    `stream "${config.name}" has ${name} ${StreamSettings.inWords(config[name])}, but ${
+      StreamSettings.inWords(value)
+    } is configured`
   )
   const invalid = (more: ReadonlyArray<string>, cause?: unknown) =>
     Effect.fail(new InvalidConfiguration({ issues: [...issues, ...more], topic: topic.name, cause }))
@@ -344,56 +352,3 @@ const toStream = (info: StreamInfo): Stream => ({
   retention: info.config.retention,
   storage: info.config.storage
 })
-
-const nanos = (input: Duration.DurationInput): number => Math.round(Duration.toMillis(input) * 1e6)
-
-const toConfig = (api: Api, settings: Settings, topic: TopicSpec, placement: Placement.Placement): StreamConfig => {
-  const { maxAge, maxBytes, maxMessages, replicas } = settings.options
-  const window = settings.duplicateWindow * 1e6
-  const shared = settings.sharedStreams.find((pattern) => Subject.covers(pattern, placement.subject))
-  return {
-    name: Subject.toStream(shared ?? topic.name),
-    subjects: [shared ?? placement.subject],
-    // A shared stream has topics with different numbers of partitions.
-    ...(shared === undefined && placement.description !== undefined ? { description: placement.description } : {}),
-    storage: topic.kind === "envelope" ? settings.storage : settings.plainStorage,
-    retention: settings.retention,
-    discard: settings.discard,
-    num_replicas: replicas ?? 1,
-    max_age: maxAge === undefined ? 0 : nanos(maxAge),
-    max_bytes: maxBytes ?? -1,
-    max_msgs: maxMessages ?? -1,
-    // The server refuses a window that is longer than the messages live.
-    duplicate_window: maxAge === undefined ? window : Math.min(window, nanos(maxAge)),
-    ...(settings.compression === "none" || !api.isAtLeast(2, 10) ? {} : { compression: settings.compression })
-  }
-}
-
-/** What was set by the application has to be what the stream has; and its storage, where nothing can be changed. */
-const differences = (
-  api: Api,
-  settings: Settings,
-  topic: TopicSpec,
-  placement: Placement.Placement,
-  actual: StreamConfig
-): ReadonlyArray<readonly [name: keyof StreamConfig, wanted: unknown]> => {
-  const wanted = toConfig(api, settings, topic, placement)
-  const { compression, discard, duplicateWindow, maxAge, maxBytes, maxMessages, plainStorage, replicas, retention } =
-    settings.options
-  const storage = topic.kind === "envelope" ? settings.options.storage : plainStorage
-  const checked: ReadonlyArray<readonly [name: keyof StreamConfig, isSet: boolean, value?: unknown]> = [
-    ["no_ack", actual.no_ack === true, false],
-    ["storage", settings.streams === "validate" || storage !== undefined],
-    ["retention", retention !== undefined],
-    ["discard", discard !== undefined],
-    ["num_replicas", replicas !== undefined],
-    ["max_age", maxAge !== undefined],
-    ["max_bytes", maxBytes !== undefined],
-    ["max_msgs", maxMessages !== undefined],
-    ["duplicate_window", duplicateWindow !== undefined],
-    ["compression", compression !== undefined && api.isAtLeast(2, 10), compression]
-  ]
-  return checked.flatMap(([name, isSet, value = wanted[name]]) =>
-    !isSet || value === actual[name] ? [] : [[name, value] as const]
-  )
-}

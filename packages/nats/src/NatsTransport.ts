@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Observer from "@effect-eventbus/core/Observer"
 import * as Transport from "@effect-eventbus/core/Transport"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -13,12 +14,14 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Api from "./internal/Api.js"
+import { Aside } from "./internal/Aside.js"
 import * as Connection from "./internal/Connection.js"
 import * as Placement from "./internal/Placement.js"
 import * as NatsConfig from "./NatsConfig.js"
 import * as NatsConfigSpec from "./NatsConfigSpec.js"
 import { type ConnectionState, NatsConnection } from "./NatsConnection.js"
 import * as NatsConsumer from "./NatsConsumer.js"
+import { NatsInstance } from "./NatsInstance.js"
 import { accountWarnings } from "./NatsPreflight.js"
 import * as NatsPublisher from "./NatsPublisher.js"
 import * as NatsReader from "./NatsReader.js"
@@ -54,24 +57,25 @@ export const make = (
   Effect.map(open(options), ({ transport }) => transport)
 
 /**
- * The transport as a Layer, and whether a server can be reached.
+ * The transport as a Layer, whether a server can be reached, and this process as an instance that can step down.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layer = (
   options: NatsConfig.Options = {}
-): Layer.Layer<Transport.Transport | NatsConnection, BrokerUnreachable | InvalidConfiguration> =>
+): Layer.Layer<Transport.Transport | NatsConnection | NatsInstance, BrokerUnreachable | InvalidConfiguration> =>
   Layer.scopedContext(Effect.gen(function*() {
     const changes = yield* SubscriptionRef.make<ConnectionState>({ _tag: "Connected", server: "" })
-    const { connection, transport } = yield* open({
+    const { aside, connection, transport } = yield* open({
       ...options,
       onConnectionState: (next) =>
         Effect.zipRight(SubscriptionRef.set(changes, next), options.onConnectionState?.(next) ?? Effect.void)
     })
     yield* SubscriptionRef.set(changes, connection.state())
     return Context.make(Transport.Transport, transport).pipe(
-      Context.add(NatsConnection, { state: Effect.sync(connection.state), changes: changes.changes })
+      Context.add(NatsConnection, { state: Effect.sync(connection.state), changes: changes.changes }),
+      Context.add(NatsInstance, aside)
     )
   }))
 
@@ -85,7 +89,7 @@ export const driver: {
   readonly spec: typeof NatsConfigSpec.spec
   readonly layer: (
     values: NatsConfigSpec.Values
-  ) => Layer.Layer<Transport.Transport | NatsConnection, BrokerUnreachable | InvalidConfiguration>
+  ) => Layer.Layer<Transport.Transport | NatsConnection | NatsInstance, BrokerUnreachable | InvalidConfiguration>
   readonly check: (values: NatsConfigSpec.Values) => Effect.Effect<unknown, InvalidConfiguration>
 } = {
   spec: NatsConfigSpec.spec,
@@ -100,13 +104,15 @@ const open = (options: NatsConfig.Options) =>
     const api = Api.make(connection, settings)
     yield* checkJetStream(api, settings)
     yield* checkClient(connection)
+    yield* checkVersion(connection, api, settings)
     const streams = yield* NatsStreams.make(connection, api, settings)
+    const aside = new Aside()
     const publish = yield* NatsPublisher.make(connection, streams, settings)
     const transport: Transport.Service = {
       name: "nats",
       capabilities,
       publish,
-      subscribe: NatsConsumer.make(connection, api, streams, settings),
+      subscribe: NatsConsumer.make(connection, api, streams, settings, yield* Observer.provided, aside),
       read: NatsReader.make(connection, api, streams, settings),
       covers: (topic, other) =>
         Either.match(Placement.of(settings, other), {
@@ -114,7 +120,7 @@ const open = (options: NatsConfig.Options) =>
           onRight: ({ subject }) => Subject.isPattern(topic.name) && Subject.covers(topic.name, subject)
         })
     }
-    return { connection, transport }
+    return { aside, connection, transport }
   }).pipe(Effect.annotateLogs("transport", "nats"))
 
 /** Headers are read from fields that the client does not export: with a client that has others they would vanish in silence. */
@@ -126,6 +132,25 @@ const checkClient = ({ replies }: Connection.Connection): Effect.Effect<void, In
       ]
     })
     : Effect.void
+
+/** What an older server does not know it ignores, and says nothing. */
+const checkVersion = (
+  { client }: Connection.Connection,
+  api: Api.Api,
+  { messageTtl, options: { consumerMetadata, streamMetadata } }: NatsConfig.Settings
+): Effect.Effect<void, InvalidConfiguration> => {
+  const needs = [
+    ["streamMetadata", streamMetadata !== undefined, 10],
+    ["consumerMetadata", consumerMetadata !== undefined, 10],
+    ["messageTtl", messageTtl, 11]
+  ] as const
+  const issues = needs.flatMap(([name, isSet, minor]) =>
+    isSet && !api.isAtLeast(2, minor)
+      ? [`nats.${name} needs nats-server 2.${minor}, and ${client.server()} is of ${client.info()?.version}`]
+      : []
+  )
+  return issues.length === 0 ? Effect.void : new InvalidConfiguration({ issues })
+}
 
 /** A server that has just started may not have its JetStream yet. */
 const checkJetStream = (

@@ -6,6 +6,11 @@ export * as Expected from "./Expected.js"
 /**
  * @since 0.1.0
  */
+export * as MessageTtl from "./MessageTtl.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as NatsConfig from "./NatsConfig.js"
 
 /**
@@ -22,6 +27,11 @@ export * as NatsConnection from "./NatsConnection.js"
  * @since 0.1.0
  */
 export * as NatsErrors from "./NatsErrors.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as NatsInstance from "./NatsInstance.js"
 
 /**
  * @since 0.1.0

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import type { Msg } from "nats"
 import { Acks } from "../src/internal/Acks.js"
+import type { Message } from "../src/internal/Client.js"
 import type { Connection } from "../src/internal/Connection.js"
 import type { Waiting } from "../src/internal/Replies.js"
 
@@ -25,7 +25,11 @@ describe("Acks", () => {
         forget: () => waiting = undefined
       }
     } as unknown as Connection
-    return { told, acks: new Acks(connection, 2_000), answer: (reply: object = {}) => waiting!.onReply(reply as Msg) }
+    return {
+      told,
+      acks: new Acks(connection, 2_000),
+      answer: (reply: object = {}) => waiting!.onReply(reply as Message)
+    }
   }
   const turn = Effect.promise(() => new Promise(setImmediate))
 

@@ -124,10 +124,12 @@ describe.each(T.versions)("A consumer that is changed while it is read, on %s", 
         const service = yield* T.transport(servers())
         const topic = T.topic()
         const consumer = new T.TestConsumer()
-        yield* service.subscribe(T.request(topic), consumer)
+        const source = yield* service.subscribe(T.request(topic), consumer)
         const endpoint = `CONSUMER.PAUSE.${Subject.toStream(topic.name)}.${durableOf(topic.name)}`
         yield* ask(nc, endpoint, { pause_until: new Date(Date.now() + 3_600_000).toISOString() })
         yield* T.waitUntil("it is said", () => lines.some((line) => line.includes("paused the consumer")))
+        const [problem] = (yield* source.status!).problems
+        assert.match(problem!.message, /somebody has paused its consumer on the server until \d{4}-/)
         yield* T.publish(service, topic, T.messages(0, 10))
         // Who begins meanwhile waits, and goes on with what was outstanding.
         const other = new T.TestConsumer()
@@ -144,17 +146,22 @@ describe.each(T.versions)("A consumer that is changed while it is read, on %s", 
         )
         const otherEndpoint = `CONSUMER.PAUSE.${Subject.toStream(topic.name)}.${durable}`
         yield* ask(nc, otherEndpoint, { pause_until: new Date(Date.now() + 3_600_000).toISOString() })
-        yield* service.subscribe(group, other)
+        const ofOther = yield* service.subscribe(group, other)
         yield* T.waitUntil(
           "it is said of the other",
           () => lines.filter((line) => line.includes("paused the consumer")).length === 2
         )
         assert.lengthOf(consumer.taken, 0)
         assert.lengthOf(other.taken, 0)
+        assert.lengthOf((yield* ofOther.status!).problems, 1)
         for (const one of [endpoint, otherEndpoint]) yield* ask(nc, one, {})
         yield* T.waitUntil("it goes on", () => consumer.taken.length === 10 && other.taken.length === 10)
         T.assertNumbers(other.numbers, T.range(0, 10))
         yield* T.waitUntil("it is said", () => lines.some((line) => line.includes("not paused any more")))
+        yield* T.waitUntil("it is no problem any more", async () => {
+          const all = await Promise.all([source, ofOther].map(({ status }) => Effect.runPromise(status!)))
+          return all.every(({ problems }) => problems.length === 0)
+        })
       })
     )
   }, 60_000)

@@ -1,6 +1,6 @@
 import * as Docker from "@effect-eventbus/brokers/Docker"
 import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
-import { Transport } from "@effect-eventbus/core"
+import { Observer, Transport } from "@effect-eventbus/core"
 import { assert, describe, it } from "@effect/vitest"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { Duration, Effect, Either, Layer, Redacted, Stream } from "effect"
@@ -23,11 +23,15 @@ describe("The state of the connection", () => {
       const proxy = yield* TcpProxy.make({ port: portOf(servers[0]!) })
       const told: Array<string> = []
       const seen: Array<string> = []
-      const context = yield* Layer.build(NatsTransport.layer({
-        servers: ["127.0.0.1:1", proxy.address],
-        reconnectWait: "20 millis",
-        onConnectionState: ({ _tag }) => Effect.sync(() => told.push(_tag)).pipe(Effect.zipRight(Effect.die("ignored")))
-      }))
+      const observed: Array<Observer.Event> = []
+      const context = yield* Layer.build(
+        NatsTransport.layer({
+          servers: ["127.0.0.1:1", proxy.address],
+          reconnectWait: "20 millis",
+          onConnectionState: ({ _tag }) =>
+            Effect.sync(() => told.push(_tag)).pipe(Effect.zipRight(Effect.die("ignored")))
+        }).pipe(Layer.provide(Observer.layer({ event: (event) => void observed.push(event) })))
+      )
       const connection = yield* NatsConnection.NatsConnection.pipe(Effect.provide(context))
       const service = yield* Transport.Transport.pipe(Effect.provide(context))
       yield* connection.changes.pipe(
@@ -41,6 +45,10 @@ describe("The state of the connection", () => {
       yield* T.publish(service, T.topic("plain"), [T.message(0)])
       yield* T.waitUntil("the stream has told it, too", () => seen.length === told.length + 1)
       assert.deepStrictEqual(told.slice(0, 2), ["Disconnected", "Connected"])
+      assert.deepStrictEqual(
+        observed.slice(0, 3),
+        (["Connected", "Disconnected", "Connected"] as const).map((_tag) => ({ _tag, transport: "nats" }))
+      )
       assert.deepStrictEqual(
         seen.slice(0, 3),
         ["Connected", "Disconnected", "Connected"].map((tag) => `${tag} ${proxy.address}`)

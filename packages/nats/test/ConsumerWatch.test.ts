@@ -44,7 +44,15 @@ const scene = Effect.gen(function*() {
     duplicateWindow: 0
   }
   yield* Effect.forkScoped(
-    ConsumerWatch.run({ api, stream, wanted, intake, interval: 20, onBroken: (reason) => broken.push(reason) })
+    ConsumerWatch.run({
+      api,
+      stream,
+      wanted,
+      intake,
+      interval: 20,
+      onBroken: (reason) => broken.push(reason),
+      onPaused: () => {}
+    })
   )
   return { broken, intake, server }
 })

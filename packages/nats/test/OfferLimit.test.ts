@@ -3,7 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Fiber } from "effect"
 import { type Bucket, Conflict, type Entry, type Value } from "../src/internal/Bucket.js"
 import { LeaseLost } from "../src/internal/Lease.js"
-import { OfferLimit } from "../src/internal/OfferLimit.js"
+import { OfferLimit, Pace } from "../src/internal/OfferLimit.js"
+import { codes, NatsRequestFailed } from "../src/NatsErrors.js"
 import * as T from "./fixture.js"
 
 const stream = {
@@ -33,8 +34,13 @@ const incoming = (offset: number): IncomingMessage => ({
 const scene = (room: number) => {
   let entry: Entry | undefined
   let isLosing = false
+  let isFull = false
   const put = (_key: string, value: Value, revision: number) =>
-    Effect.suspend(() => {
+    Effect.suspend((): Effect.Effect<number, Conflict | NatsRequestFailed> => {
+      if (isFull) {
+        const error = { code: 400, err_code: codes.accountResourcesExceeded, description: "no room" }
+        return new NatsRequestFailed({ subject: "", reason: "Api", error })
+      }
       if (revision !== (entry?.revision ?? 0)) return new Conflict({ key: "" })
       entry = { value, revision: revision + 1 }
       if (!isLosing) return Effect.succeed(entry.revision)
@@ -42,12 +48,20 @@ const scene = (room: number) => {
       // As when it is tried again.
       return new Conflict({ key: "" })
     })
-  const bucket = { get: () => Effect.sync(() => entry), put } as unknown as Bucket
+  const withdraw = (_key: string, revision: number) =>
+    Effect.sync(() => {
+      if (entry === undefined || entry.revision > revision) return false
+      entry = undefined
+      return true
+    })
+  const bucket = { get: () => Effect.sync(() => entry), put, withdraw } as unknown as Bucket
   const taken: Array<number> = []
   const recorded = () => entry?.value?.offered ?? 0
   const lane: Lane = {
     offer: (messages) => {
-      for (const { offset } of messages) assert.isAtMost(offset, recorded(), "more than is recorded")
+      // Where nothing is recorded all may have been handed over.
+      const limit = entry === undefined ? Infinity : recorded()
+      for (const { offset } of messages) assert.isAtMost(offset, limit, "more than is recorded")
       taken.push(...messages.slice(0, room).map(({ offset }) => offset))
       return Math.min(room, messages.length)
     },
@@ -55,11 +69,15 @@ const scene = (room: number) => {
   }
   return {
     /** Whether the partition is still its owner's is what renewing the epoch finds out. */
-    limit: (isOwner = true) =>
+    limit: (isOwner = true, pace = new Pace(() => 1)) =>
       new OfferLimit(bucket, "group.t", {
         partition: 0,
         renewEpoch: Effect.suspend(() => isOwner ? Effect.succeed(1) : new LeaseLost({ partition: 0 }))
-      }),
+      }, pace),
+    fill: (is: boolean) => {
+      isFull = is
+    },
+    isRecorded: () => entry !== undefined,
     remove: () => {
       entry = undefined
     },
@@ -100,6 +118,30 @@ describe("What may be handed over", () => {
       T.assertNumbers(taken, [...T.range(1, first + 100), 9_000_000])
       assert.strictEqual(yield* limit().recorded(stream), recorded())
       assert.isUndefined(yield* limit().recorded({ ...stream, created: "later" }))
+    })))
+
+  it("of many partitions is raised seldom, and one that begins begins with what the others have found out", () =>
+    T.run(Effect.gen(function*() {
+      assert.strictEqual(new Pace(() => 1).lasts, 1_000)
+      assert.strictEqual(new Pace(() => 100).lasts, 2_000)
+      assert.strictEqual(new Pace(() => 5_000).lasts, 10_000)
+      const { lane, limit, recorded, remove } = scene(Infinity)
+      const pace = new Pace(() => 100)
+      const own = limit(true, pace)
+      yield* own.recorded(stream)
+      yield* own.begin(stream, 0)
+      const guarded = own.guard(lane)
+      yield* Effect.forkScoped(own.raising(() => {}))
+      for (let sequence = 500; pace.step < 64_000; sequence += pace.step / 2) {
+        const before = recorded()
+        guarded.offer([incoming(sequence)])
+        if (sequence > before - pace.step / 2) yield* T.waitUntil("it is raised", () => recorded() > before)
+      }
+      remove()
+      const other = limit(true, pace)
+      yield* other.recorded(stream)
+      yield* other.begin(stream, 0)
+      assert.strictEqual(recorded(), pace.step)
     })))
 
   it("is raised for what waited when reading broke off", () =>
@@ -152,5 +194,42 @@ describe("What may be handed over", () => {
       remove()
       yield* other.begin(stream, 20)
       assert.isAbove(recorded(), 20)
+    })))
+
+  it("is withdrawn where there is no room to raise it, and recorded before it counts again", () =>
+    T.run(Effect.gen(function*() {
+      const { fill, isRecorded, lane, limit, recorded, taken } = scene(Infinity)
+      const own = limit()
+      yield* own.begin(stream, 0)
+      const guarded = own.guard(lane)
+      const first = recorded()
+      fill(true)
+      let waiting = [incoming(first + 1), incoming(9_000_000)]
+      const offer = () => {
+        if (waiting.length > 0) waiting = waiting.slice(guarded.offer(waiting))
+      }
+      offer()
+      assert.lengthOf(taken, 0)
+      yield* Effect.forkScoped(own.raising(offer))
+      yield* T.waitUntil("all is handed over", () => taken.length === 2)
+      assert.isFalse(isRecorded())
+      fill(false)
+      yield* T.waitUntil("it is recorded again", isRecorded)
+      assert.isAbove(recorded(), 9_000_000)
+      assert.strictEqual(guarded.offer([incoming(recorded() + 1)]), 0)
+    })))
+
+  it("is not withdrawn by an owner before, which goes on with its own", () =>
+    T.run(Effect.gen(function*() {
+      const { fill, isRecorded, limit, recorded } = scene(Infinity)
+      const [old, next] = [limit(false), limit()]
+      yield* old.begin(stream, 0)
+      yield* next.recorded(stream)
+      yield* next.begin(stream, 70_000)
+      fill(true)
+      const late = yield* Effect.either(old.begin(stream, 10))
+      assert.strictEqual(Either.getOrThrow(Either.flip(late))._tag, "LeaseLost")
+      assert.isTrue(isRecorded())
+      assert.isAbove(recorded(), 70_000)
     })))
 })

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from "@effect-eventbus/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import type { Msg } from "nats"
 import { Acks } from "../src/internal/Acks.js"
+import type { Message } from "../src/internal/Client.js"
 import { encode } from "../src/internal/HeaderCodec.js"
 import { Intake } from "../src/internal/Intake.js"
 import { toIncoming } from "../src/internal/RawMessage.js"
@@ -31,7 +31,7 @@ const received = (value: Uint8Array) => {
     data: _rdata.subarray(encoded.size),
     _msg: { hdr: encoded.size, subject: Buffer.from(subject) },
     _rdata
-  } as unknown as Msg
+  } as unknown as Message
   return { message, socket }
 }
 

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Fiber, TestClock } from "effect"
-import type { NatsConnection } from "nats"
 import * as Api from "../src/internal/Api.js"
+import type { Client } from "../src/internal/Client.js"
 import { resolve } from "../src/NatsConfig.js"
 import { codes, NatsRequestFailed } from "../src/NatsErrors.js"
 import * as NatsStreams from "../src/NatsStreams.js"
@@ -14,7 +14,7 @@ const settings = Either.getOrThrow(resolve({}))
 const scene = (version: string) =>
   Effect.gen(function*() {
     const { connection } = fakeConnection()
-    const client = { ...connection.client, info: { version } } as unknown as NatsConnection
+    const client = { ...connection.client, info: () => ({ version, maxPayload: 1_048_576 }) } as Client
     const { isAtLeast } = Api.make({ ...connection, client }, settings)
     let stream: Api.StreamInfo | undefined
     let made = 0

@@ -33,13 +33,23 @@ export class FakeBucket {
       put: (key, value, revision) =>
         turn(write(key, revision, () => this.entries.set(key, { value, revision: this.sequence }))),
       remove: (key, revision) => turn(Effect.asVoid(write(key, revision, () => this.entries.delete(key)))),
+      withdraw: (key, revision) =>
+        turn(Effect.sync(() => (this.entries.get(key)?.revision ?? Infinity) <= revision && this.entries.delete(key))),
       purge: (key) => turn(Effect.sync(() => void this.entries.delete(key))),
       keys: (prefix) =>
         turn(Effect.sync(() => ({
           keys: [...this.entries.keys()].filter((key) => key.startsWith(`${prefix}.`)),
           created: "once",
+          last: this.sequence,
           issues: this.issues
         }))),
+      changes: (prefix, after, limit) =>
+        turn(Effect.sync(() => {
+          const changes = [...this.entries].flatMap(([key, entry]) =>
+            key.startsWith(`${prefix}.`) && entry.revision > after ? [{ ...entry, key }] : []
+          )
+          return changes.length > limit ? undefined : changes.sort((a, b) => a.revision - b.revision)
+        })),
       hints: (prefix, onKey) =>
         Effect.asVoid(Effect.acquireRelease(
           Effect.sync(() => {

@@ -1,4 +1,4 @@
-import type { Msg, NatsConnection } from "nats"
+import type { Client, Message, OnMessage } from "../src/internal/Client.js"
 import { Closing } from "../src/internal/Closing.js"
 import type { Connection, Listener } from "../src/internal/Connection.js"
 import type { Frame } from "../src/internal/Frame.js"
@@ -6,7 +6,7 @@ import { Replies } from "../src/internal/Replies.js"
 
 /** A connection without a server: keeps what is sent over it, and brings what the test answers. */
 export const fakeConnection = () => {
-  let callback: (error: Error | null, message: Msg) => void = () => {}
+  let onMessage: OnMessage = () => {}
   const scene = {
     isUp: true,
     /** Undefined: the client is open. What it throws when something is sent over it. */
@@ -18,12 +18,12 @@ export const fakeConnection = () => {
   }
   const client = {
     isClosed: () => scene.closed !== undefined,
-    publish: (subject: string, _: Uint8Array, options: { readonly reply?: string } = {}) => {
+    publish: (subject: string, _: Uint8Array, reply?: string) => {
       if (scene.closed !== undefined) throw scene.closed
-      scene.published.push({ subject, reply: options.reply })
+      scene.published.push({ subject, reply })
     },
-    subscribe: (_: string, options: { readonly callback: typeof callback }) => callback = options.callback
-  } as unknown as NatsConnection
+    subscribe: (_: string, callback: OnMessage) => onMessage = callback
+  } as unknown as Client
   const connection = {
     client,
     isUp: () => scene.isUp,
@@ -43,10 +43,10 @@ export const fakeConnection = () => {
   /** Without a body as the server answers acknowledgements. */
   const answer = (subject: string, body?: object) => {
     const data = body === undefined ? new Uint8Array(0) : Buffer.from(JSON.stringify(body))
-    callback(null, { subject, data } as unknown as Msg)
+    onMessage(undefined, { subject, data })
   }
   const noResponders = (subject: string) =>
-    callback(null, { subject, data: new Uint8Array(0), headers: { code: 503 } } as unknown as Msg)
+    onMessage(undefined, { subject, data: new Uint8Array(0), headers: { code: 503 } } as Message)
   return Object.assign(scene, { answer, connection, noResponders })
 }
 

@@ -1,6 +1,6 @@
 import { Effect } from "effect"
-import type { Msg, NatsConnection } from "nats"
 import type { Api, ConsumerConfig, ConsumerInfo } from "../src/internal/Api.js"
+import type { Client, Message, OnMessage } from "../src/internal/Client.js"
 import { Closing } from "../src/internal/Closing.js"
 import type { Connection } from "../src/internal/Connection.js"
 import { Replies } from "../src/internal/Replies.js"
@@ -26,7 +26,7 @@ export class FakeConsumer {
   private refused: Array<number> = []
   private next = 0
   private count = 0
-  private readonly subscriptions = new Map<string, (error: null, message: Msg) => void>()
+  private readonly subscriptions = new Map<string, OnMessage>()
 
   constructor(
     /** The stream's sequences that it is about. */
@@ -64,14 +64,14 @@ export class FakeConsumer {
   get connection(): Connection {
     const client = {
       isClosed: () => false,
-      subscribe: (subject: string, { callback }: { readonly callback: () => void }) => {
+      subscribe: (subject: string, callback: OnMessage) => {
         const inbox = subject.slice(0, -1)
         this.subscriptions.set(inbox, callback)
         return { unsubscribe: () => this.subscriptions.delete(inbox) }
       },
-      publish: (subject: string, data: Uint8Array, { reply }: { readonly reply?: string } = {}) =>
+      publish: (subject: string, data: Uint8Array, reply?: string) =>
         setImmediate(() => this.receive(subject, Buffer.from(data).toString(), reply))
-    } as unknown as NatsConnection
+    } as unknown as Client
     return {
       client,
       isUp: () => true,
@@ -145,6 +145,8 @@ export class FakeConsumer {
   }
 
   private send(to: string, message: object): void {
-    for (const [inbox, callback] of this.subscriptions) if (to.startsWith(inbox)) callback(null, message as Msg)
+    for (const [inbox, callback] of this.subscriptions) {
+      if (to.startsWith(inbox)) callback(undefined, message as Message)
+    }
   }
 }

@@ -17,7 +17,7 @@ export interface Outcome {
   readonly group: string
   /** How often its handler was started. 0: the message could not be decoded. */
   readonly attempts: number
-  /** Why the attempts failed, in their order. An attempt that a timeout broke off is an interruption here. */
+  /** Why the attempts failed, in their order. An attempt that a timeout broke off has a `HandlerTimeout`. */
   readonly causes: ReadonlyArray<Cause.Cause<unknown>>
   /** When each attempt started, in milliseconds since the epoch by the clock of the bus. */
   readonly startedAt: ReadonlyArray<number>

@@ -14,6 +14,8 @@ import {
   type Failure,
   type MemoryBroker,
   MemoryTransport,
+  Observer,
+  Strategy,
   type Topic,
   Transport
 } from "@effect-eventbus/core"
@@ -78,6 +80,8 @@ export interface Options {
   readonly config?: EventBusConfig.Options | undefined
   /** Settings of the broker in memory, for instance its number of partitions. */
   readonly broker?: MemoryBroker.Options | undefined
+  /** Which slot handles an aggregate's messages. Default: the strategy that is provided to the layer, else an actor per aggregate. */
+  readonly strategy?: Strategy.Service | undefined
 }
 
 /**
@@ -123,10 +127,8 @@ type Expectation = "handled" | "dead-lettered" | "dropped" | "held" | "failed"
 
 const become = (entry: Entry): Expectation | undefined => {
   if (entry.isHeld) return "held"
-  if (!entry.isFinal) return undefined
-  if (entry.handled) return "handled"
-  if (entry.failure?._tag === "PlainFailure") return "failed"
-  return entry.failure?.policy._tag === "DeadLetter" ? "dead-lettered" : "dropped"
+  const { outcome } = entry
+  return outcome === "skipped" || outcome === "unfinished" || outcome === "lost" ? undefined : outcome
 }
 
 const make = (ledger: Ledger) =>
@@ -201,9 +203,9 @@ const make = (ledger: Ledger) =>
           ledger.groupsOf(topic.name)
             .filter(({ name }) => options?.group === undefined || options.group === name)
             .flatMap(({ handled }) =>
-              handled.map(({ delivery, event }) => ({ delivery: delivery as never, event: event as never }))
+              handled
             )
-        )) as Service["handled"]
+        )) as unknown as Service["handled"]
     })
   })
 
@@ -217,8 +219,12 @@ const make = (ledger: Ledger) =>
 export const layer = (
   options: Options = {}
 ): Layer.Layer<TestBus | EventBus.EventBus | Transport.Transport, EventBusError.InvalidConfiguration> => {
-  const bus = Layer.provide(layerTransport, MemoryTransport.layer(options.broker))
-  return options.config === undefined ? bus : Layer.provide(bus, EventBusConfig.layer(options.config))
+  const { broker, config, strategy } = options
+  return layerTransport.pipe(
+    Layer.provide(MemoryTransport.layer(broker)),
+    Layer.provide(strategy === undefined ? Layer.empty : Strategy.layer(strategy)),
+    Layer.provide(config === undefined ? Layer.empty : EventBusConfig.layer(config))
+  )
 }
 
 /**
@@ -231,8 +237,8 @@ export const layerTransport: Layer.Layer<
   TestBus | EventBus.EventBus | Transport.Transport,
   never,
   Transport.Transport
-> = Layer.unwrapEffect(Effect.sync(() => {
-  const ledger = new Ledger()
+> = Layer.unwrapEffect(Effect.map(Effect.clock, (clock) => {
+  const ledger = new Ledger(clock)
   const transport = Layer.effect(
     Transport.Transport,
     Effect.map(Transport.Transport, (inner) => Observed.transport(inner, ledger))
@@ -240,7 +246,7 @@ export const layerTransport: Layer.Layer<
   const bus = Layer.scoped(
     EventBus.EventBus,
     Effect.flatMap(EventBus.EventBus, (inner) => Observed.bus(inner, ledger))
-  ).pipe(Layer.provide(Layer.fresh(EventBus.layer)))
+  ).pipe(Layer.provide(Layer.fresh(EventBus.layer)), Layer.provide(Observer.layer(ledger)))
   return Layer.merge(bus, Layer.effect(TestBus, make(ledger))).pipe(Layer.provideMerge(transport))
 }))
 
@@ -412,11 +418,11 @@ const waitSettled = (named: Named, clock: Clock.Clock, options?: WaitOptions): E
     })
   })
 
-const outcomeOf = (group: Group, entry: Entry): Outcome => ({
-  group: group.name,
-  attempts: entry.attempts.length,
-  causes: entry.attempts.flatMap(({ exit }) => exit?._tag === "Failure" ? [exit.cause] : []),
-  startedAt: entry.attempts.map(({ startedAt }) => startedAt)
+const outcomeOf = ({ name }: Group, { attempts, causes, startedAt }: Entry): Outcome => ({
+  group: name,
+  attempts,
+  causes: [...causes],
+  startedAt: [...startedAt]
 })
 
 const messageOf = (message: Transport.OutgoingMessage, receipt: Transport.Receipt): PublishedMessage => ({

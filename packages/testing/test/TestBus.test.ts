@@ -1,7 +1,7 @@
-import { EventBus, EventBusConfig, FailurePolicy, MemoryTransport, Topic } from "@effect-eventbus/core"
+import { EventBus, EventBusConfig, FailurePolicy, MemoryTransport, Topic, Transport } from "@effect-eventbus/core"
 import { TestBus } from "@effect-eventbus/testing"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Data, Effect, Exit, Layer, Logger, LogLevel, Schedule, Schema } from "effect"
+import { Cause, Clock, Data, Duration, Effect, Either, Exit, Layer, Logger, LogLevel, Schedule, Schema } from "effect"
 
 class Placed extends Schema.TaggedClass<Placed>()("Placed", { n: Schema.Int }) {}
 class Declined extends Data.TaggedError("Declined")<{ readonly n: number }> {
@@ -167,6 +167,46 @@ describe("TestBus", () => {
       )
       expect(yield* Effect.provide(handledAfter, another)).toEqual({ partition: 0, attempts: 3 })
     }).pipe(Effect.provide(Logger.minimumLogLevel(LogLevel.None))))
+
+  it.scoped("counts a handler that was timed out, and one that waited for its permit, as what they were", () =>
+    Effect.gen(function*() {
+      const options = { handlerTimeout: "1 second", concurrency: 1 }
+      yield* subscribe((_, attempt) => attempt === 1 ? Effect.never : Effect.sleep("500 millis"), options)
+      const receipts = yield* TestBus.publishAll(Orders, [order(1), order(2, "b")])
+      for (const receipt of receipts) {
+        const outcome = yield* TestBus.expectHandled(receipt)
+        expect(outcome).toMatchObject({ attempts: 2, startedAt: { length: 2 } })
+        expect(outcome.causes.map(Cause.squash)).toMatchObject([{ _tag: "HandlerTimeout" }])
+      }
+    }).pipe(provideBus))
+
+  it.scoped("knows that deletions and events of an unknown type have come to their end", () =>
+    Effect.gen(function*() {
+      yield* subscribe(() => Effect.void, { onUnknownType: FailurePolicy.skip })
+      const transport = yield* Transport.Transport
+      const message = { id: undefined, aggregateId: "a", headers: {}, timestamp: undefined }
+      const deletion = { ...message, key: new TextEncoder().encode("a"), value: null }
+      const [deleted] = yield* transport.publish(Orders.spec, [deletion], { timeout: Duration.seconds(1) })
+      const Unknown = Topic.envelope("orders", Schema.TaggedStruct("Newer", {}))
+      const unknown = yield* TestBus.publish(Unknown, { aggregateId: "b", payload: { _tag: "Newer" as const } })
+      yield* TestBus.settled()
+      for (const receipt of [Either.getOrThrow(deleted!), unknown]) {
+        expect(yield* messageOf(TestBus.expectHandled(receipt))).toMatch(/but it was skipped/)
+      }
+      expect(yield* TestBus.handled(Orders)).toEqual([])
+    }).pipe(provideBus))
+
+  it.effect("takes a strategy", () =>
+    Effect.gen(function*() {
+      yield* subscribe(({ n }) => n === 1 ? Effect.sleep("1 second") : Effect.void)
+      yield* TestBus.publishAll(Orders, [order(1), order(2, "b")])
+      yield* TestBus.settled()
+      // With an actor per aggregate the second one would have passed the first.
+      expect((yield* TestBus.handled(Orders)).map(({ event }) => event.n)).toEqual([1, 2])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(TestBus.layer({ strategy: { name: "one", slots: { count: 1, slotOf: () => 0 } } }))
+    ))
 
   it.live("works in real time as well", () =>
     Effect.gen(function*() {

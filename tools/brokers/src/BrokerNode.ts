@@ -63,9 +63,14 @@ export interface Options {
 interface Running {
   readonly signal: (signal: Signal) => Effect.Effect<void, BrokerError>
   readonly ended: Deferred.Deferred<string>
+  /** It was told to end. */
+  isEnding: boolean
 }
 
 type Signal = "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT"
+
+/** How long a process may take to end by itself. */
+const stopPatience = "20 seconds"
 
 /** The process notes itself before it becomes the broker, so the warden can't miss one. */
 const noteAndExec = `echo $$ > "$1" && [ ! -e "$2" ] || exit 1; shift 2; exec "$@"`
@@ -128,7 +133,7 @@ export const make = (options: Options): Effect.Effect<BrokerNode, never, Scope.S
         rmSync(pidFile, { force: true })
         Deferred.unsafeDone(ended, Effect.succeed(signal ?? `code ${code}`))
       })
-      child.once("spawn", () => resume(Effect.succeed({ ended, signal: signalOf(child) })))
+      child.once("spawn", () => resume(Effect.succeed({ ended, signal: signalOf(child), isEnding: false })))
     }).pipe(Effect.tap((made) => Effect.sync(() => running = made)), Effect.uninterruptible)
 
     // A process that is already gone isn't an error: ChildProcess.kill only says so.
@@ -143,6 +148,7 @@ export const make = (options: Options): Effect.Effect<BrokerNode, never, Scope.S
       Effect.suspend(() => {
         const current = running
         if (current === undefined) return Effect.void
+        current.isEnding = true
         const wait = Effect.asVoid(Deferred.await(current.ended))
         const kill = Effect.zipRight(current.signal("SIGKILL"), wait)
         return signal === "SIGKILL"
@@ -186,7 +192,14 @@ export const make = (options: Options): Effect.Effect<BrokerNode, never, Scope.S
     // In a fiber of its own, as whoever starts it in a finalizer can't be interrupted, and the losers of races have to be.
     const started = (made: Running) => Effect.disconnect(Effect.interruptible(Effect.raceFirst(ready, exited(made))))
 
-    const start = Effect.suspend(() => running !== undefined ? Effect.void : Effect.flatMap(spawned, started))
+    const start = Effect.suspend(() =>
+      running === undefined
+        ? Effect.flatMap(spawned, started)
+        // Whoever told it to end has not waited for that.
+        : running.isEnding
+        ? Effect.zipRight(end("SIGTERM", stopPatience), Effect.flatMap(spawned, started))
+        : Effect.void
+    )
 
     yield* Effect.addFinalizer(() => Effect.orDie(end("SIGTERM", "2 seconds")))
 
@@ -195,7 +208,7 @@ export const make = (options: Options): Effect.Effect<BrokerNode, never, Scope.S
       address,
       log,
       kill: one.withPermits(1)(end("SIGKILL", 0)),
-      stop: one.withPermits(1)(end("SIGTERM", "20 seconds")),
+      stop: one.withPermits(1)(end("SIGTERM", stopPatience)),
       suspend: Effect.suspend(() => running?.signal("SIGSTOP") ?? Effect.void),
       resume: Effect.suspend(() => running?.signal("SIGCONT") ?? Effect.void),
       start: one.withPermits(1)(start)

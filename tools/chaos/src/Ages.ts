@@ -14,7 +14,7 @@ export class Ages {
   private readonly finished = new Map<string, Entry>()
   /** Events that the broker may have several times: an attempt to publish them had an unknown outcome. */
   private readonly unknown = new Set<string>()
-  /** When a process last said something of a partition. */
+  /** When a process last said something of a partition, in each of its epochs. */
   private readonly lastWords = new Map<string, number>()
   private readonly outages = new Map<string, Array<Outage>>()
 
@@ -28,14 +28,14 @@ export class Ages {
 
   /** Entries in the order of their times. */
   hear(entry: Entry): void {
-    const { aggregate, at, kind, partition, process, sequence } = entry
+    const { aggregate, at, kind, sequence } = entry
     const name = `${aggregate}/${sequence}`
     if (kind === "U") this.unknown.add(name)
     if (kind === "P" || kind === "U") return
     const before = kind === "S" ? this.finished.get(name) : undefined
     if (before !== undefined && !this.unknown.has(name)) this.again(entry, before)
     if (kind === "F") this.finished.set(name, entry)
-    this.lastWords.set(`${process}/${partition}`, at)
+    this.lastWords.set(tenureOf(entry), at)
   }
 
   private again(entry: Entry, before: Entry): void {
@@ -50,7 +50,7 @@ export class Ages {
   }
 
   private age({ at }: Entry, before: Entry): number {
-    const lastWord = this.lastWords.get(`${before.process}/${before.partition}`) ?? before.at
+    const lastWord = this.lastWords.get(tenureOf(before)) ?? before.at
     // Whoever was fenced may have been unheard for a session.
     let age = Math.max(0, lastWord - before.at - this.circumstances.session)
     for (const { from, to, why } of this.outages.get(before.process) ?? []) {
@@ -65,3 +65,6 @@ export class Ages {
     return age
   }
 }
+
+/** The time that a process owns a partition: it can get it again later. */
+const tenureOf = ({ epoch, partition, process }: Entry): string => `${process}/${partition}/${epoch}`

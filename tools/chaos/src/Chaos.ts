@@ -82,6 +82,7 @@ const environment = (options: Options, stage: Stage.Stage): Record<string, strin
   CHAOS_PARTITIONS: String(options.partitions),
   CHAOS_AGGREGATES: String(options.aggregates),
   CHAOS_AHEAD: String(options.ahead),
+  CHAOS_STRATEGY: options.strategy,
   CHAOS_SEED: String(options.seed),
   CHAOS_MIN_WORK_MS: String(options.minWorkMs),
   CHAOS_MAX_WORK_MS: String(options.maxWorkMs),

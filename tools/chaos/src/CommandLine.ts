@@ -3,11 +3,12 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { parseArgs } from "node:util"
 import { type Action, defaults, defaultsOf, type Options, presets } from "./Options.js"
+import * as Strategies from "./Strategies.js"
 
 export const usage = `npm run chaos -- [--preset ${Object.keys(presets).join("|")}] [--transport kafka|nats|memory]
   [--seconds N] [--envelopes N] [--instances N] [--aggregates N] [--partitions N] [--nodes 1|3]
   [--kill-every 5s] [--relentless] [--actions kill,stop,suspend] [--cut] [--cut-every 3s] [--broker-restart] [--restart-every 20s]
-  [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
+  [--strategy actor-per-aggregate|pool:N] [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
 
 export class InvalidArguments extends Data.TaggedError("InvalidArguments")<{ readonly detail: string }> {
   override get message() {
@@ -39,6 +40,7 @@ const flags = {
   "cut-every": text,
   "broker-restart": flag,
   "restart-every": text,
+  strategy: text,
   "handler-ms": text,
   fail: text,
   ahead: text,
@@ -80,6 +82,11 @@ const range = (value: string): Pick<Options, "minWorkMs" | "maxWorkMs"> => {
   return from <= to ? { minWorkMs: from, maxWorkMs: to } : bad(`--handler-ms: a range such as 0-5, not ${value}`)
 }
 
+const strategy = (value: string): string =>
+  Strategies.named(value) === undefined
+    ? bad(`--strategy: actor-per-aggregate, or pool:8 for eight slots; not ${value}`)
+    : value
+
 const set = <K extends keyof Options>(key: K, value: string | undefined, parse: (value: string) => Options[K]) =>
   value === undefined ? {} : { [key]: parse(value) }
 
@@ -119,6 +126,7 @@ const parsed = (args: ReadonlyArray<string>, seed: number): CommandLine => {
       : {}),
     ...(values["handler-ms"] === undefined ? {} : range(values["handler-ms"])),
     ...set("failureRate", values.fail, rate),
+    ...set("strategy", values.strategy, strategy),
     ...set("ahead", values.ahead, count("ahead", 1)),
     ...set("sessionTimeoutMs", values["session-timeout"], (value) => seconds("session-timeout")(value) * 1_000),
     ...set("seed", values.seed, count("seed", 0))

@@ -9,6 +9,7 @@ import {
   EventBusError,
   MemoryBroker,
   MemoryTransport,
+  Strategy,
   Transport
 } from "@effect-eventbus/core"
 import * as Cause from "effect/Cause"
@@ -30,6 +31,7 @@ import {
 import * as Log from "./Log.js"
 import type { Options } from "./Options.js"
 import * as Publisher from "./Publisher.js"
+import * as Strategies from "./Strategies.js"
 import { topics } from "./Topics.js"
 
 /** The transport of one instance: what it settles after its death does not arrive. */
@@ -107,6 +109,7 @@ export const make = (options: Options) =>
         Layer.provide(Layer.effect(Transport.Transport, Effect.map(MemoryTransport.make, severable(notes.isAlive)))),
         Layer.provide(Layer.succeed(MemoryBroker.MemoryBroker, broker)),
         Layer.provide(settings),
+        Layer.provide(Strategy.layer(Strategies.named(options.strategy)!)),
         Layer.provideMerge(Logger.replace(Logger.defaultLogger, notes.logger))
       )
 

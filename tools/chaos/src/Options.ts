@@ -22,6 +22,8 @@ export interface Options {
   readonly restartEverySeconds?: number | undefined
   /** Brokers: 1, or 3 with as many replicas. */
   readonly nodes: 1 | 3
+  /** Which slot handles an aggregate's messages: a name of `Strategies`. */
+  readonly strategy: string
   readonly seed: number
   /** Of each handler, in ms. */
   readonly minWorkMs: number
@@ -48,6 +50,7 @@ export const defaults: Options = {
   relentless: false,
   actions: ["kill", "stop", "suspend"],
   nodes: 1,
+  strategy: "actor-per-aggregate",
   seed: 1,
   minWorkMs: 0,
   maxWorkMs: 5,

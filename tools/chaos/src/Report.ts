@@ -28,15 +28,16 @@ const fields = [
 ] as const satisfies ReadonlyArray<keyof Result>
 
 /** One line. */
-export const json = (result: Result, { seed }: Options): string =>
-  `${JSON.stringify({ ...Object.fromEntries(fields.map((field) => [field, result[field]])), seed })}\n`
+export const json = (result: Result, { seed, strategy }: Options): string =>
+  `${JSON.stringify({ ...Object.fromEntries(fields.map((field) => [field, result[field]])), strategy, seed })}\n`
 
-export const table = (result: Result, { seed }: Options, tookMs: number): string => {
+export const table = (result: Result, { seed, strategy }: Options, tookMs: number): string => {
   const share = result.calmRate === 0
     ? ""
     : ` (${Math.round(100 * result.chaosRate / result.calmRate)} % of the calm rate)`
   const rows: ReadonlyArray<readonly [string, unknown, string?]> = [
     ["transport", result.transport],
+    ["strategy", strategy],
     ["instances", result.instances, `${result.kills} killed or stopped, ${result.suspensions} suspended`],
     [
       "faults",

@@ -12,6 +12,14 @@ it(
 )
 
 it(
+  "memory: the same with eight slots that all aggregates share",
+  async ({ signal }) => {
+    await run(signal, { transport: "memory", instances: 3, seconds: 6, killEverySeconds: 1.5, strategy: "pool:8" })
+  },
+  60_000
+)
+
+it(
   "kafka: instances that are killed or suspended before they got to work, again and again: no start fails, and all is handled",
   async ({ signal }) => {
     await run(signal, {

@@ -16,7 +16,7 @@ describe("the command line of a chaos run", () => {
 
   it("reads times, shares, ranges and lists", () => {
     const { options } = parse(
-      "--kill-every 500ms --fail 2% --handler-ms 3-9 --actions kill --cut --broker-restart --session-timeout 3s --seed 5"
+      "--kill-every 500ms --fail 2% --handler-ms 3-9 --actions kill --cut --broker-restart --session-timeout 3s --seed 5 --strategy pool:8"
     )
     expect(options).toMatchObject({
       killEverySeconds: 0.5,
@@ -27,6 +27,7 @@ describe("the command line of a chaos run", () => {
       cutEverySeconds: 3,
       restartEverySeconds: 20,
       sessionTimeoutMs: 3_000,
+      strategy: "pool:8",
       seed: 5
     })
   })
@@ -46,6 +47,7 @@ describe("the command line of a chaos run", () => {
     expect(refused("--transport rabbit")).toMatch(/--transport: kafka, nats, memory; not rabbit/)
     expect(refused("--transport memory --cut")).toMatch(/kafka or nats only/)
     expect(refused("--transport memory --actions suspend")).toMatch(/can't be suspended/)
+    expect(refused("--strategy pool:0")).toMatch(/--strategy: actor-per-aggregate, or pool:8/)
     expect(refused("--unknown")).toMatch(/--unknown/)
   })
 })

@@ -93,6 +93,11 @@ describe("the judge of a chaos run", () => {
     expect(late("a:F0=1 a:F1=8 b:S0?=10", { disturbances: [{ from: 11e9, to: 12e9 }] }).late).toBe(1)
   })
 
+  it("takes what an owner said in a later epoch for no word of the one that ended", () => {
+    expect(late("a:F0@1=1 a:F1@1=2 a:F2@2=9 a:S0@2?=10")).toEqual({ late: 0, oldestDuplicateMs: 0 })
+    expect(late("a:F0@1=1 a:F1@1=8 a:S0@2?=10")).toEqual({ late: 1, oldestDuplicateMs: 5_000 })
+  })
+
   it("knows every kind of entry", () => {
     const kinds: ReadonlyArray<Kind> = ["S", "F", "T", "I", "P", "U", "O", "Q", "W"]
     expect(() => judge(kinds.flatMap((kind) => log(`a:${kind}0`)), calm)).not.toThrow()

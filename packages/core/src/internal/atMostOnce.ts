@@ -26,6 +26,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     flight: Flight,
     cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>
   ): Effect.Effect<void> => {
+    flight.lastCause = cause
     flight.report()
     return Effect.map(
       settings.report(

@@ -44,14 +44,13 @@ export const make = <E, R>(
 ): Handler<E> => {
   const start = (flight: Flight): Effect.Effect<unknown, E> => {
     flight.started()
-    if (flight.isTombstone) return called(() => onTombstone!(flight.delivery()))
+    if (flight.isTombstone) return called(onTombstone!, flight.delivery(), undefined)
     return flight.decoding === undefined
-      ? called(() => handle(flight.event as never, flight.delivery() as never))
+      ? called(handle, flight.event as never, flight.delivery() as never)
       : Effect.flatMap(
         decoded<E>(flight, flight.decoding),
         // The partition may be taken away while the Schema does its work.
-        (event) =>
-          flight.goesOn() ? called(() => handle(event as never, flight.delivery() as never)) : Effect.succeed(gone)
+        (event) => flight.goesOn() ? called(handle, event as never, flight.delivery() as never) : Effect.succeed(gone)
       )
   }
   const timed = options.handlerTimeout === undefined ? start : limited(start, Duration.decode(options.handlerTimeout))
@@ -77,8 +76,12 @@ export const make = <E, R>(
 
 type Run<E> = (flight: Flight) => Effect.Effect<unknown, E>
 
-const called = <E, R>(f: () => Effect.Effect<unknown, E, R>): Effect.Effect<unknown, E> =>
-  UserCode.call(f) as Effect.Effect<unknown, E>
+/** The services that the handler needs are in its subscription's `Home`. */
+const called = UserCode.call as <A, B, E, R>(
+  f: (a: A, b: B) => Effect.Effect<unknown, E, R>,
+  a: A,
+  b: B
+) => Effect.Effect<unknown, E>
 
 const decoded = <E>(flight: Flight, decoding: NonNullable<Flight["decoding"]>): Effect.Effect<unknown, E> =>
   Effect.matchEffect(decoding, {

@@ -69,12 +69,14 @@ const belowOtherRoots = (found: ReadonlyArray<Source.Leaf>, { leaves, paths }: K
     const root = isOurs ? beginning(below) : below[0]!
     byRoot.set(root, [...byRoot.get(root) ?? [], Source.show(path)])
   }
-  return Array.from(
-    byRoot,
-    ([root, names]) =>
-      `${root}: did you mean "${root === root.toUpperCase() ? ROOT.toUpperCase() : ROOT}"? ` +
-      `Below this name nothing is read, but settings of the bus are there: ${names.join(", ")}`
-  )
+  return Array.from(byRoot, ([root, names]) => {
+    const meant = root === root.toUpperCase() ? ROOT.toUpperCase() : ROOT
+    return names.includes(root) && nameOf([root]) !== ROOT
+      ? `${root}: its source takes this for one name, and divides it nowhere. The setting is "${meant}" with a name below it ` +
+        `(ConfigProvider.fromMap divides at ".", unless its pathDelim says otherwise)`
+      : `${root}: did you mean "${meant}"? ` +
+        `Below this name nothing is read, but settings of the bus are there: ${names.join(", ")}`
+  })
 }
 
 /** What a source wrote for the root: its first name, or several. */

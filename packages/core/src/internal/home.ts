@@ -59,15 +59,6 @@ const attemptScope = {
 } as unknown as Scope.Scope
 
 /**
- * Effect's default scheduler makes a queue and a promise for each fiber that is given to it. With this one, slots that are woken in one
- * tick share a queue. Fibers yield as with the default scheduler.
- */
-const together: Scheduler.Scheduler = {
-  shouldYield: (fiber) => Scheduler.defaultScheduler.shouldYield(fiber),
-  scheduleTask: (task, priority) => Scheduler.defaultScheduler.scheduleTask(task, priority)
-}
-
-/**
  * Ends the scope of the attempt that has just ended.
  *
  * @internal
@@ -81,16 +72,6 @@ export const endScope = (host: Host, exit: Exit.Exit<unknown, unknown>): Effect.
 }
 
 /**
- * The FiberRefs of a fiber as they stand now. Setting any FiberRef replaces this object, so two looks can be compared. The public
- * `getFiberRefs` copies all FiberRefs at each call, which would be a tenth of what a message costs. If a version of Effect lacks the
- * private field, each attempt counts as one that has set something.
- *
- * @internal
- */
-export const refsOf = (fiber: Fiber.RuntimeFiber<unknown>): FiberRefs.FiberRefs =>
-  (fiber as unknown as { readonly _fiberRefs?: FiberRefs.FiberRefs })._fiberRefs ?? fiber.getFiberRefs()
-
-/**
  * Where the attempts of a subscription run: with the services, the logger and the FiberRefs that were there when the subscription
  * began, without the spans around it. Each attempt begins with exactly these.
  *
@@ -102,8 +83,11 @@ export class Home {
   private readonly annotations: HashMap.HashMap<string, unknown>
   private readonly locals: FiberRefs.FiberRefs["locals"]
 
-  /** `subscriber` is the runtime of the fiber that subscribes: it has what the handlers need. */
-  constructor(subscriber: Runtime.Runtime<never>, name: string) {
+  /**
+   * `subscriber` is the runtime of the fiber that subscribes: it has what the handlers need. `turns` takes the place of Effect's
+   * default scheduler; a scheduler that the user has provided stays.
+   */
+  constructor(subscriber: Runtime.Runtime<never>, name: string, turns: Scheduler.Scheduler) {
     const context = Context.omit(Tracer.ParentSpan)(subscriber.context as Context.Context<Tracer.ParentSpan>)
     // No fiber has set it, so one entry is enough for all fibers.
     this.context = [[FiberId.none, Context.add(context, Scope.Scope, attemptScope) as Context.Context<never>]]
@@ -117,7 +101,7 @@ export class Home {
     const runtime = subscriber.pipe(
       Runtime.setFiberRef(
         FiberRef.currentScheduler,
-        scheduler === Scheduler.defaultScheduler ? together : scheduler
+        scheduler === Scheduler.defaultScheduler ? turns : scheduler
       ),
       // The fiber that subscribes may be uninterruptible, and the captured runtime remembers that.
       Runtime.enableRuntimeFlag(RuntimeFlags.Interruption),

@@ -70,11 +70,16 @@ export const make = (
     read: (message) => {
       if (message.value === null) return ordered(message, idOf(message), undefined, undefined, undefined, true)
       const decoded = decode(codec, message)
-      if (decoded instanceof DecodeError) {
-        return ordered(message, idOf(message), undefined, undefined, decoded, false)
-      }
-      const { envelope, id, undecodable } = decoded
-      return ordered(message, AggregateId.isValid(id) ? id : idOf(message), id, envelope, undecodable, false)
+      const isBad = decoded instanceof Bad
+      const id = isBad ? decoded.id : decoded.aggregateId
+      return ordered(
+        message,
+        AggregateId.isValid(id) ? id : idOf(message),
+        id,
+        isBad ? undefined : decoded,
+        isBad ? decoded.undecodable : undefined,
+        false
+      )
     },
     event: eventOf(topic)
   }
@@ -104,33 +109,34 @@ const ordered = (
 
 const positionOf = ({ offset, partition, topic }: IncomingMessage): Position => ({ topic, partition, offset })
 
-interface Decoded {
-  readonly id: string | undefined
-  readonly envelope: Envelope | undefined
-  readonly undecodable: DecodeError | undefined
+/** A message that the codec can't read. */
+class Bad {
+  constructor(readonly undecodable: DecodeError, readonly id: string | undefined) {}
 }
 
 /** Asks the codec, and believes nothing that it answers. */
-const decode = (codec: EnvelopeCodec.Service, message: IncomingMessage): Decoded | DecodeError => {
+const decode = (codec: EnvelopeCodec.Service, message: IncomingMessage): Envelope | Bad => {
   try {
     const decoded = codec.decode(message.value, message.headers)
     if (Either.isRight(decoded)) {
       const envelope = decoded.right
       const issue = issueOf(envelope)
       return issue === undefined
-        ? { id: envelope.aggregateId, envelope, undecodable: undefined }
-        : codecError(message, `the codec answered no envelope: ${issue}`)
+        ? envelope
+        : new Bad(codecError(message, `the codec answered no envelope: ${issue}`), undefined)
     }
     const { aggregateId, error } = decoded.left
     const { cause, issue, reason } = error
-    return {
-      id: typeof aggregateId === "string" ? aggregateId : undefined,
-      envelope: undefined,
-      undecodable: new DecodeError({ reason, issue: String(issue), cause, position: positionOf(message) })
-    }
+    return new Bad(
+      new DecodeError({ reason, issue: String(issue), cause, position: positionOf(message) }),
+      typeof aggregateId === "string" ? aggregateId : undefined
+    )
   } catch (cause) {
     // What it threw may have the value in its message, as JSON's SyntaxError has.
-    return codecError(message, `the codec threw (${Safely.nameOf(cause)}), or answered no Either`, cause)
+    return new Bad(
+      codecError(message, `the codec threw (${Safely.nameOf(cause)}), or answered no Either`, cause),
+      undefined
+    )
   }
 }
 

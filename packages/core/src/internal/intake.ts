@@ -27,6 +27,8 @@ export interface IntakeSettings {
   readonly maxUnfinished: number
   /** Runs something when the event loop has had its turn. Undefined: the lane takes all messages at once. */
   readonly nextTurn: ((run: () => void) => void) | undefined
+  /** Whether slots wait for the event loop's turn. */
+  readonly isTurnAwaited: () => boolean
   /** Makes the stage in which messages are settled before they go to their mailboxes. Undefined: they are settled when they are finished. */
   readonly settleFirst: ((intake: Intake, assignment: Assignment) => Stage) | undefined
 }
@@ -92,6 +94,7 @@ export class Intake implements Lane, Carrier {
       unfinished: () => this.unfinished,
       most: settings.maxUnfinished,
       nextTurn: settings.nextTurn,
+      isTurnAwaited: settings.isTurnAwaited,
       resume: () => this.resume()
     })
     this.stage = settings.settleFirst?.(this, assignment)
@@ -296,7 +299,8 @@ export class Intake implements Lane, Carrier {
     if (this.isFull === isReached) return
     this.isFull = isReached
     const { name, observer } = this.subscriber
-    observer.event?.({ _tag: "Bound", bound: "unfinished", subscription: name, isReached })
+    const { partition } = this.assignment
+    observer.event?.({ _tag: "Bound", bound: "unfinished", subscription: name, partition, isReached })
   }
 
   private tell(_tag: "Assigned" | "Revoked"): void {

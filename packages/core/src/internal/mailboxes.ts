@@ -1,10 +1,14 @@
 import * as Effect from "effect/Effect"
 import { ChurningMap } from "../ChurningMap.js"
+import { fnv1a } from "../Partitioner.js"
 import type * as Strategy from "../Strategy.js"
 import type * as Supervisor from "../Supervisor.js"
 import type { Flight, Subscriber } from "./flight.js"
 import type { Share, Waiter } from "./quota.js"
-import type { Slot } from "./slot.js"
+import * as Safely from "./safely.js"
+import type { Slot, SlotOptions } from "./slot.js"
+
+const encoder = new TextEncoder()
 
 /** How many mailboxes the messages without a key share. */
 const keyless = 256
@@ -35,13 +39,15 @@ export class Mailbox {
  */
 export class Mailboxes {
   private readonly shared = new Map<number, Slot>()
+  private isWarned = false
   /** One that nobody uses would keep places for itself. */
   private readonly sharedPlaces: Share | undefined
 
   constructor(
     readonly supervisor: Supervisor.Service,
     readonly strategy: Strategy.Service,
-    private readonly defaultCapacity: number
+    private readonly defaultCapacity: number,
+    private readonly warn: (text: string) => void
   ) {
     this.sharedPlaces = strategy.slots === "per-aggregate" ? undefined : supervisor.places()
   }
@@ -51,21 +57,14 @@ export class Mailboxes {
     return new AddressBook(this, subscriber)
   }
 
-  get capacity(): number {
-    return this.strategy.capacity ?? this.defaultCapacity
-  }
-
-  /** Starts a slot for a place that was admitted. */
-  start(name: string, subscriber: Subscriber, place: Share, onEnd: (slot: Slot) => void): Slot {
-    const { restart } = this.strategy
-    return this.supervisor.start({
-      name,
-      home: subscriber.home,
-      capacity: this.capacity,
+  optionsOf(place: Share, onEnd: (slot: Slot) => void): SlotOptions {
+    const { capacity, restart } = this.strategy
+    return {
+      capacity: capacity ?? this.defaultCapacity,
       restart: restart === "never" ? undefined : restart ?? this.supervisor.restart,
       place,
       onEnd
-    })
+    }
   }
 
   /** A slot that several subscriptions share. Undefined: there is no place for it, and the waiter is woken when there is. */
@@ -73,17 +72,39 @@ export class Mailboxes {
     const { slots } = this.strategy
     const places = this.sharedPlaces
     if (slots === "per-aggregate" || places === undefined) return undefined
-    const index = slots.slotOf(key)
+    const index = this.indexOf(key, slots)
     // As in `offer`.
     if (waiter.share !== undefined && this.shared.has(index)) waiter.share.cancel(waiter)
     const found = this.shared.get(index)
     if (found !== undefined) return found
     if (!this.supervisor.admit(places, waiter)) return undefined
-    const slot = this.start(`${this.strategy.name}-${index}`, subscriber, places, () => {
-      if (this.shared.get(index) === slot) this.shared.delete(index)
+    const options = this.optionsOf(places, (ended) => {
+      if (this.shared.get(index) === ended) this.shared.delete(index)
     })
+    const slot = this.supervisor.start(`${this.strategy.name}-${index}`, subscriber.home, options)
     this.shared.set(index, slot)
     return slot
+  }
+
+  /** The strategy is users' code. Where it names no slot of its own the key's hash does, so that no message is without one. */
+  private indexOf(key: string, { count, slotOf }: Exclude<Strategy.Service["slots"], "per-aggregate">): number {
+    let answer: string
+    try {
+      const index = slotOf(key)
+      if (Number.isInteger(index) && index >= 0 && index < count) return index
+      answer = `answered ${typeof index === "number" ? index : typeof index}`
+    } catch (thrown) {
+      answer = `threw (${Safely.nameOf(thrown)})`
+    }
+    if (!this.isWarned) {
+      this.isWarned = true
+      this.warn(
+        `The strategy "${this.strategy.name}" ${answer} for a key, and has the slots 0 to ${
+          count - 1
+        }. Such keys go to a slot by their hash. This is said once.`
+      )
+    }
+    return fnv1a(encoder.encode(key)) % count
   }
 
   /** Ends the shared slots. The bus has closed its subscriptions before. */
@@ -99,12 +120,16 @@ export class AddressBook {
   private readonly mailboxes = new ChurningMap<string, Mailbox>()
   /** Of the actors that are its own; undefined where slots are shared. */
   private readonly places: Share | undefined
+  private readonly options: SlotOptions | undefined
   /** The keys of empty mailboxes for messages that have no key. They are used first, so that idle slots get work first. */
   private readonly free: Array<string> = Array.from({ length: keyless }, (_, i) => ` rr-${i}`)
   private nextKeyless = 0
 
   constructor(private readonly owner: Mailboxes, private readonly subscriber: Subscriber) {
     this.places = owner.strategy.slots === "per-aggregate" ? owner.supervisor.places() : undefined
+    this.options = this.places && owner.optionsOf(this.places, (slot) => {
+      if (this.mailboxes.get(slot.name)?.slot === slot) this.mailboxes.delete(slot.name)
+    })
   }
 
   /** Puts a flight into its mailbox. `false`: there is no room, and the waiter is woken when some is reserved for it. */
@@ -172,13 +197,11 @@ export class AddressBook {
   }
 
   private slotFor(key: string, waiter: Waiter): Slot | undefined {
-    if (this.places === undefined) return this.owner.sharedSlot(key, this.subscriber, waiter)
-    if (!this.owner.supervisor.admit(this.places, waiter)) return undefined
-    return this.owner.start(key, this.subscriber, this.places, this.ended)
-  }
-
-  private readonly ended = (slot: Slot): void => {
-    if (this.mailboxes.get(slot.name)?.slot === slot) this.mailboxes.delete(slot.name)
+    const { options, owner, subscriber } = this
+    if (options === undefined) return owner.sharedSlot(key, subscriber, waiter)
+    return owner.supervisor.admit(options.place, waiter)
+      ? owner.supervisor.start(key, subscriber.home, options)
+      : undefined
   }
 
   /** The mailbox's key for a message that has no key: one with an empty mailbox, else the next in turn. An aggregate id has no space, so the keys differ from all ids. */
@@ -192,5 +215,7 @@ export class AddressBook {
   }
 }
 
-const stopAll = (slots: Iterable<Slot>): Effect.Effect<void> =>
-  Effect.forEach(Array.from(slots), ({ stop }) => stop, { concurrency: "unbounded", discard: true })
+const stopAll = (slots: Iterable<Slot>): Effect.Effect<void> => {
+  const stopping = Array.from(slots, (slot) => slot.stop())
+  return Effect.forEach(stopping, (stopped) => stopped, { discard: true })
+}

@@ -1,6 +1,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { SettlementFailed } from "../EventBusError.js"
+import type * as Observer from "../Observer.js"
 import * as OffsetTracker from "../OffsetTracker.js"
 import type { Assignment, Consumer, IncomingMessage, Lane } from "../Transport.js"
 import type { Journal, MemoryTopic } from "./memoryLog.js"
@@ -14,6 +15,7 @@ export interface Member {
   readonly consumer: Consumer
   readonly maxAboveWatermark: number
   readonly drainDeadline: Duration.Duration
+  readonly observer: Observer.Service
   stopped: boolean
 }
 
@@ -201,8 +203,14 @@ class GroupPartition {
       if (one.offset <= message.offset) this.deliver(one)
     }
     this.record(how, message.offset)
-    const wasStuck = this.tracker.ahead >= this.owner!.maxAboveWatermark
+    const { maxAboveWatermark, observer: { event } } = this.owner!
+    const { watermark: before } = this.tracker
+    const wasStuck = this.tracker.ahead >= maxAboveWatermark
     this.tracker.finish(message.offset)
+    if (event !== undefined && this.tracker.watermark > before) {
+      const { epoch, group, index: partition, topic: { name: topic }, tracker: { watermark: position } } = this
+      event({ _tag: "Settled", topic, group, partition, epoch, position })
+    }
     if (wasStuck) this.pump()
     this.topic.settled(this.index)
   }

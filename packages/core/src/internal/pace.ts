@@ -7,6 +7,8 @@ export interface PaceOptions {
   /** The most that is taken at once. It is reached if messages are finished as fast as they come. */
   readonly most: number
   readonly nextTurn: ((run: () => void) => void) | undefined
+  /** Handlers wait for the event loop's turn. Only after it can be seen whether they wait for anything else. */
+  readonly isTurnAwaited: () => boolean
   /** More can be taken. Called after each time that `isOver` became true. */
   readonly resume: () => void
 }
@@ -35,13 +37,23 @@ export class Pace {
   }
 
   private readonly decide = (): void => {
-    const { most, nextTurn, unfinished } = this.options
-    if (unfinished() * 2 <= this.atOnce) {
-      this.atOnce = Math.min(most, this.atOnce * 2)
-      return this.goOn()
+    if (this.grows()) return this.goOn()
+    const { isTurnAwaited, nextTurn } = this.options
+    if (!isTurnAwaited()) {
+      this.atOnce = step
+      return nextTurn!(this.goOn)
     }
-    this.atOnce = step
-    nextTurn!(this.goOn)
+    nextTurn!(() => {
+      this.grows()
+      this.goOn()
+    })
+  }
+
+  private grows(): boolean {
+    const { most, unfinished } = this.options
+    if (unfinished() * 2 > this.atOnce) return false
+    this.atOnce = Math.min(most, this.atOnce * 2)
+    return true
   }
 
   private readonly goOn = (): void => {

@@ -19,6 +19,7 @@ export interface Settings {
   readonly semantics: Transport.Semantics
   readonly startFrom: Transport.StartFrom
   readonly withoutHandler: "hold" | "skip"
+  readonly warn: (text: string) => void
   /** Closes the subscription that is attached, if there is one. */
   readonly closeAttached: Effect.Effect<unknown>
   /** Runs when it has been closed. */
@@ -43,7 +44,16 @@ export class Presubscribed implements WaitingState {
   /** Completes when the group is joined. */
   readonly standing: Deferred.Deferred<void, SubscribeError> = Deferred.unsafeMake(FiberId.none)
 
-  constructor(readonly settings: Settings) {}
+  readonly mostAhead: number
+
+  constructor(readonly settings: Settings) {
+    const { config, transport } = settings
+    this.mostAhead = transport.capabilities.settlement === "position" ? config.maxAboveWatermark : Infinity
+  }
+
+  get warn(): (text: string) => void {
+    return this.settings.warn
+  }
 
   get skips(): boolean {
     return this.settings.withoutHandler === "skip" && !this.isClosing

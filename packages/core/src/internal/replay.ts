@@ -4,7 +4,6 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { InvalidConfiguration, ReplayUnsupported } from "../EventBusError.js"
@@ -15,7 +14,7 @@ import type * as Transport from "../Transport.js"
 import { gone, type Handler } from "./attempt.js"
 import { Counters } from "./counters.js"
 import type { Behaviour, Flight, Subscriber } from "./flight.js"
-import { endScope, Home } from "./home.js"
+import { endScope } from "./home.js"
 import { Intake } from "./intake.js"
 import * as Logging from "./logging.js"
 import { Quota } from "./quota.js"
@@ -40,7 +39,7 @@ interface State<E> {
  * @internal
  */
 export const run = <E, R>(
-  environment: Omit<Environment, "onClosed">,
+  environment: Omit<Environment, "onClosed" | "onOpened">,
   topic: Transport.TopicSpec,
   handler: Handler<E>,
   options: Options
@@ -64,7 +63,7 @@ export const run = <E, R>(
       group,
       semantics: "at-least-once",
       behaviour: behaviourOf(handler, state),
-      home: new Home((yield* Effect.runtime<R>()) as Runtime.Runtime<never>, name),
+      home: yield* mailboxes.supervisor.home<R>(name),
       counters: new Counters(),
       observer,
       time: () => turns.time()
@@ -80,6 +79,7 @@ export const run = <E, R>(
       // The bound holds for all partitions that are read at once.
       maxUnfinished: Math.max(1, Math.floor(config.maxUnfinished / Math.min(partitionsAtOnce, partitions.length || 1))),
       nextTurn: undefined,
+      isTurnAwaited: () => turns.isAwaited,
       settleFirst: undefined
     }
     const isWanted = (message: Transport.IncomingMessage): boolean => {

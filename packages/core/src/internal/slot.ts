@@ -7,9 +7,10 @@ import type * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { endScope, type Home, type Host, refsOf } from "./home.js"
+import { endScope, type Home, type Host } from "./home.js"
 import type { Ends, Mortal, Population } from "./population.js"
 import type { Share, Waiter } from "./quota.js"
+import { refsOf } from "./refs.js"
 import type { Turns } from "./turn.js"
 
 /**
@@ -38,10 +39,6 @@ export interface Task {
  * @internal
  */
 export interface SlotOptions {
-  /** For logs. */
-  readonly name: string
-  /** Where the slot begins to run: the home of its first task. */
-  readonly home: Home
   /** How many tasks its mailbox holds, the one in hand included. */
   readonly capacity: number
   /** When the slot is started again after a defect. Undefined: never, so that a task whose handler dies is given up at once. */
@@ -112,15 +109,30 @@ export class Slot implements Host, Mortal {
   private waiters: Array<Waiter> | undefined
   private reserved: Set<Waiter> | undefined
   private fiber!: Fiber.RuntimeFiber<void>
-  private home: Home
   /** The FiberRefs with which each attempt begins. */
   private refs!: FiberRefs.FiberRefs
   private isTouched = false
-  private readonly loop: Effect.Effect<void>
 
-  constructor(private readonly yard: Yard, private readonly options: SlotOptions) {
-    this.home = options.home
-    this.loop = Effect.whileLoop({
+  constructor(
+    private readonly yard: Yard,
+    /** For logs. */
+    readonly name: string,
+    /** Where it runs: at first at the home of its first task. */
+    private home: Home,
+    /** Slots share these. */
+    private readonly options: SlotOptions
+  ) {
+    yard.population.began()
+    this.run(this.loop)
+  }
+
+  get place(): Share {
+    return this.options.place
+  }
+
+  /** Runs the tasks one after the other. Each fiber makes its own: kept here it would be a part of each idle slot's memory. */
+  private get loop(): Effect.Effect<void> {
+    return Effect.whileLoop({
       while: () => !this.isStopped,
       body: (): Effect.Effect<void> => {
         if (this.isTouched) return this.renew
@@ -139,16 +151,6 @@ export class Slot implements Host, Mortal {
         this.done()
       }
     })
-    yard.population.began()
-    this.run(this.loop)
-  }
-
-  get name(): string {
-    return this.options.name
-  }
-
-  get place(): Share {
-    return this.options.place
   }
 
   /** How many tasks it has, the one in hand included. */
@@ -215,18 +217,19 @@ export class Slot implements Host, Mortal {
     if (!this.awake()) this.fiber.unsafeInterruptAsFork(FiberId.none)
   }
 
-  /** Ends it with what is in its mailbox. */
-  readonly stop: Effect.Effect<void> = Effect.suspend(() => {
+  /** Ends it with what is in its mailbox. The answer waits until it has ended. */
+  stop(): Effect.Effect<void> {
     this.isStopped = true
     this.yard.population.becameBusy(this)
-    return this.interrupted
-  })
+    this.fiber.unsafeInterruptAsFork(FiberId.none)
+    return this.stopped
+  }
 
-  private get interrupted(): Effect.Effect<void> {
+  private get stopped(): Effect.Effect<void> {
     const { fiber } = this
-    return Effect.flatMap(Fiber.interrupt(fiber), () => {
+    return Effect.flatMap(Fiber.await(fiber), () => {
       // Another fiber may have followed, which releases what an attempt had opened.
-      if (this.fiber !== fiber) return this.interrupted
+      if (this.fiber !== fiber) return this.stopped
       for (; this.next < this.tasks.length; this.next++) this.tasks[this.next]!.interrupted()
       this.options.onEnd(this)
       this.yard.population.ended(this)
@@ -271,10 +274,12 @@ export class Slot implements Host, Mortal {
   }
 
   /** What an attempt has set is not seen by the next one. */
-  private readonly renew: Effect.Effect<void> = Effect.suspend(() => {
-    this.isTouched = false
-    return Effect.updateFiberRefs(() => this.refs)
-  })
+  private get renew(): Effect.Effect<void> {
+    return Effect.updateFiberRefs(() => {
+      this.isTouched = false
+      return this.refs
+    })
+  }
 
   /** The next task belongs to another subscription. */
   private moveTo(home: Home): Effect.Effect<void> {

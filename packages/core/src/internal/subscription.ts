@@ -25,11 +25,13 @@ import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
 import { describeCause } from "./describeCause.js"
 import type { Behaviour, Subscriber } from "./flight.js"
-import { awaitFromAnywhere, Home } from "./home.js"
+import { awaitFromAnywhere } from "./home.js"
 import { Intake, type IntakeSettings } from "./intake.js"
+import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
+import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
 import { afterEvents } from "./turn.js"
 import * as UserCode from "./userCode.js"
@@ -43,6 +45,8 @@ export interface Environment {
   readonly mailboxes: Mailboxes
   readonly observer: Observer.Service
   readonly config: EventBusConfig.Service
+  /** Called when the subscription stands. */
+  readonly onOpened: (subscription: AnySubscription) => void
   /** Runs when the subscription has been closed. */
   readonly onClosed: Effect.Effect<void>
 }
@@ -57,12 +61,12 @@ type Reports<E> = PubSub.PubSub<EnvelopeFailure<E> | PlainFailure<E>>
 
 /** How the messages of the subscription are handled. */
 const behaviourOf = <E, R>(
-  { config, transport }: Environment,
+  { config, observer, transport }: Environment,
   handler: Handler<E>,
   options: Options<E, R>,
   failures: Reports<E>
 ): Behaviour => {
-  const report = reporter(failures)
+  const report = reporter(failures, observer)
   return options.semantics === "at-least-once"
     ? AtLeastOnce.behaviour<E>({
       handler,
@@ -92,6 +96,7 @@ const intakeOf = <E, R>(
   const book = mailboxes.open(subscriber)
   const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
   const withheld: Array<() => void> = []
+  const lasting = new Lasting("Messages can't be settled, so their handlers don't begin")
   return {
     subscriber,
     mailboxes: book,
@@ -103,9 +108,11 @@ const intakeOf = <E, R>(
     nextTurn: options.semantics === "at-least-once" && scheduler === Scheduler.defaultScheduler
       ? afterEvents
       : undefined,
+    isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
-      : (intake, assignment) => new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, fork })
+      : (intake, assignment) =>
+        new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, lasting, fork })
   }
 }
 
@@ -144,7 +151,7 @@ export const make = <E, R>(
         group,
         semantics: options.semantics,
         behaviour: behaviourOf(environment, handler, options, failures),
-        home: new Home((yield* Effect.runtime<R>()) as Runtime.Runtime<never>, name),
+        home: yield* mailboxes.supervisor.home<R>(name),
         counters,
         observer,
         time: () => turns.time()
@@ -229,7 +236,7 @@ export const make = <E, R>(
       )
       yield* Effect.addFinalizer(() => close)
 
-      return {
+      const subscription: Subscription<EnvelopeFailure<E> | PlainFailure<E>> = {
         topic: topic.name,
         group,
         failures: Stream.fromPubSub(failures),
@@ -237,6 +244,8 @@ export const make = <E, R>(
         stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
         close
       }
+      environment.onOpened(subscription)
+      return subscription
     })
   )
 
@@ -249,21 +258,28 @@ const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Sched
   return times === undefined ? forever : Schedule.intersect(forever, Schedule.recurs(times))
 }
 
-const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(failures: PubSub.PubSub<F>) =>
+const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(
+  failures: PubSub.PubSub<F>,
+  observer: Observer.Service
+) =>
 <One extends F, R>(onFailure: ((failure: One) => Effect.Effect<unknown, never, R>) | undefined) =>
 // `onFailure` runs in the subscription's home, which has the services that it needs.
-(failure: One): Effect.Effect<void> =>
-  logged(failure).pipe(
+(failure: One): Effect.Effect<void> => {
+  observer.event?.({ _tag: "GivenUp", failure })
+  return logged(failure).pipe(
     Effect.zipRight(PubSub.publish(failures, failure)),
     Effect.zipRight(
       onFailure === undefined
         ? Effect.void
-        : Effect.suspend(() => UserCode.call(() => onFailure(failure) as Effect.Effect<unknown>))
+        : Effect.suspend(() =>
+          UserCode.call(onFailure as (failure: unknown) => Effect.Effect<unknown>, failure, undefined)
+        )
     ),
     // A report that dies or interrupts itself must neither run the message again nor end its actor.
     Effect.catchAllCause((cause) => Logging.error(`onFailure died: ${describeCause(cause)}`)),
     Effect.asVoid
   )
+}
 
 /** Printing the cause takes long, so the text is made only if it is logged. */
 const logged = (failure: Error): Effect.Effect<void> =>

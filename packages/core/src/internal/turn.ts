@@ -2,30 +2,51 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
+import type * as FiberRefs from "effect/FiberRefs"
+import * as Scheduler from "effect/Scheduler"
+import { refsOf } from "./refs.js"
 
 /** How long handlers may run before the event loop has its turn, in milliseconds. */
 const longest = 10
 
-/** How many of the waiting fibers go on in one turn. */
-const atOnce = 256
-
 /** So many handlers start before the clock is read again, unless they take long. */
 const readEvery = 8
 
+const nothing: ReadonlyArray<Scheduler.Task> = []
+
 /**
- * The turns of the event loop. Handlers that never wait would keep it from heartbeats, leases and timers. So before each task a
- * slot asks whether the present turn has lasted too long. This is also the clock of flights: it is read once for several of them.
+ * The turns of the event loop. Handlers that never wait would keep it from heartbeats, leases and timers. So this scheduler of
+ * the slots' fibers lets no fiber go on once the present turn has lasted too long, and each slot asks before each task. It is also
+ * the clock of flights: the clock is read once for several of them.
+ *
+ * Effect's default scheduler makes a queue and a promise for each fiber that is given to it. Here the slots that are woken in one
+ * tick share a queue. Fibers yield as with the default scheduler.
  *
  * @internal
  */
-export class Turns {
+export class Turns implements Scheduler.Scheduler {
   private now = 0
   private since = 0
   private starts = 0
   private every = readEvery
   private isArmed = false
+  /** Slots that ask between two tasks, and were told that the turn is over. */
   private waiting: Array<() => void> = []
+  /** What was scheduled, by priority. */
+  private readonly scheduled = new Scheduler.PriorityBuckets()
+  /** What is being run, from `next` on. A turn that is over leaves the rest to the next one. */
+  private running: ReadonlyArray<Scheduler.Task> = []
+  private at = 0
+  /** `drain` is going to be called. */
+  private isScheduled = false
+  /** It is called in the event loop's next turn. */
+  private isPutOff = false
   private readonly isLive: boolean
+  /** Of the fiber that was asked about last. */
+  private refs: FiberRefs.FiberRefs | undefined
+  private mostOps = 0
 
   constructor(private readonly clock: Clock.Clock) {
     this.isLive = clock === Context.get(DefaultServices.liveServices, Clock.Clock)
@@ -38,9 +59,9 @@ export class Turns {
     return this.now
   }
 
-  /** Milliseconds since some point in time. Unlike the wall clock it is never set back. */
+  /** Whole milliseconds since some point in time. Unlike the wall clock it is never set back. */
   monotonic(): number {
-    return this.isLive ? performance.now() : Number(this.clock.unsafeCurrentTimeNanos() / 1_000_000n)
+    return this.isLive ? Math.trunc(performance.now()) : Number(this.clock.unsafeCurrentTimeNanos() / 1_000_000n)
   }
 
   /** A handler is about to start. `true`: the event loop has to have its turn before. */
@@ -52,11 +73,55 @@ export class Turns {
     return this.now - this.since >= longest
   }
 
+  /** Whether slots or fibers wait for the event loop's turn. */
+  get isAwaited(): boolean {
+    return this.waiting.length > 0 || this.at < this.running.length
+  }
+
   /** Waits until the event loop has had its turn. */
   readonly next: Effect.Effect<void> = Effect.async<void>((resume) => {
     if (!this.isArmed) this.arm()
     this.waiting.push(() => resume(Effect.void))
   })
+
+  shouldYield(fiber: Fiber.RuntimeFiber<unknown, unknown>): number | false {
+    // The default scheduler looks up two FiberRefs at each operation. They can only have changed where the FiberRefs have.
+    const refs = refsOf(fiber)
+    if (refs !== this.refs) {
+      this.refs = refs
+      this.mostOps = fiber.getFiberRef(FiberRef.currentMaxOpsBeforeYield)
+    }
+    return fiber.currentOpCount > this.mostOps && Scheduler.defaultScheduler.shouldYield(fiber)
+  }
+
+  scheduleTask(task: Scheduler.Task, priority: number): void {
+    if (!this.isLive) return Scheduler.defaultScheduler.scheduleTask(task, priority)
+    this.scheduled.scheduleTask(task, priority)
+    if (this.isScheduled) return
+    this.isScheduled = true
+    queueMicrotask(this.drain)
+  }
+
+  private readonly drain = (): void => {
+    if (this.at === this.running.length) {
+      const { buckets } = this.scheduled
+      this.scheduled.buckets = []
+      this.running = buckets.length === 1 ? buckets[0]![1] : buckets.flatMap(([, tasks]) => tasks)
+      this.at = 0
+    }
+    try {
+      while (this.at < this.running.length) {
+        if (this.isOver()) return
+        this.running[this.at++]!()
+      }
+      this.running = nothing
+      this.at = 0
+    } finally {
+      if (this.at === this.running.length && this.scheduled.buckets.length === 0) this.isScheduled = false
+      else if (this.isOver()) this.isPutOff = true
+      else queueMicrotask(this.drain)
+    }
+  }
 
   private arm(): void {
     this.isArmed = true
@@ -77,10 +142,10 @@ export class Turns {
 
   private readonly ended = (): void => {
     this.isArmed = false
-    if (this.waiting.length === 0) return
-    const going = this.waiting.splice(0, atOnce)
-    this.arm()
-    for (const resume of going) resume()
+    for (const resume of this.waiting.splice(0)) resume()
+    if (!this.isPutOff) return
+    this.isPutOff = false
+    this.drain()
   }
 }
 

@@ -2,15 +2,20 @@ import * as Effect from "effect/Effect"
 import * as Safely from "./safely.js"
 
 /**
- * Calls a user's function that answers an effect: a handler or `onFailure`. The function is called at once, so suspend this call if
+ * Calls a user's function that answers an effect: a handler or `onFailure`. Its arguments come here, because a closure for each message
+ * would cost. The function is called at once, so suspend this call if
  * that is too early. A throw becomes a defect of the effect, and so does an answer that is no effect. Effect's run loop looks at the
  * thrown value, and stops for good if that look throws, as it does with a revoked Proxy. Such a value becomes an `Error` first.
  *
  * @internal
  */
-export const call = <A, E, R>(f: () => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+export const call = <A, B, X, E, R>(
+  f: (a: A, b: B) => Effect.Effect<X, E, R>,
+  a: A,
+  b: B
+): Effect.Effect<X, E, R> => {
   try {
-    const effect = f()
+    const effect = f(a, b)
     return Effect.isEffect(effect)
       ? effect
       : Effect.die(new TypeError(`an Effect was expected, and ${kindOf(effect)} was returned`))

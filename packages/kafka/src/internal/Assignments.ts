@@ -2,6 +2,7 @@
  * The partitions that a subscription has: how one begins when the group gives
  * it, and ends when the group takes it or the group is lost.
  */
+import type * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Lane, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -13,15 +14,16 @@ import type { Settings } from "../KafkaConfig.js"
 import { toInvalidConfiguration } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
-import { KafkaFailure, reconnect } from "./Client.js"
+import { reconnect } from "./Client.js"
 import type { Committer } from "./Committer.js"
 import * as CommitterModule from "./Committer.js"
-import type { CommitRequest } from "./Driver.js"
+import { KafkaFailure } from "./Failure.js"
 import type { Fetcher } from "./Fetcher.js"
 import * as FetcherModule from "./Fetcher.js"
 import type { FetchPool } from "./FetchPool.js"
+import type { CommitRequest } from "./GroupDriver.js"
+import * as GroupDriver from "./GroupDriver.js"
 import * as GroupPlan from "./GroupPlan.js"
-import * as KafkajsGroup from "./KafkajsGroup.js"
 import type { Lasting } from "./Lasting.js"
 import * as LogResets from "./LogResets.js"
 import type { Membership, MembershipOptions } from "./Membership.js"
@@ -38,6 +40,7 @@ export interface AssignmentsOptions {
   readonly pool: FetchPool
   readonly topics: KafkaTopics
   readonly settings: Settings
+  readonly observer: Observer.Service
   readonly request: SubscribeRequest
   readonly consumer: Consumer
   readonly group: string
@@ -72,7 +75,7 @@ const EPOCHS_PER_GENERATION = 1_024
 
 export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const { client, consumer, group, request, settings, topics } = options
+    const { client, consumer, group, observer: { event }, request, settings, topics } = options
     const topic = request.topic.name
     const clock = yield* Effect.clock
     const joinRole = `join-${options.id}`
@@ -300,7 +303,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     const instanceId = instanceOf(settings, topic)
     const membership: Membership = yield* MembershipModule.make({
-      driver: KafkajsGroup.make({ client, group, instanceId, joinRole }),
+      driver: GroupDriver.make({ client, group, instanceId, joinRole }),
       settings,
       lasting: options.lasting,
       topic,
@@ -322,6 +325,10 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       settings,
       lasting: options.lasting,
       room,
+      onConfirmed: event === undefined ?
+        undefined :
+        ({ id, options: { epoch } }, position) =>
+          event({ _tag: "Settled", topic, group: request.group, partition: id, epoch, position }),
       onUncertain: membership.renew
     })
     const fetcher: Fetcher = yield* FetcherModule.make({

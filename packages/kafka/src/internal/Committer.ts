@@ -9,10 +9,10 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type { Settings } from "../KafkaConfig.js"
 import { backoff } from "./backoff.js"
-import type { KafkaFailure } from "./Client.js"
-import { failure } from "./Client.js"
 import { CommitTroubles } from "./CommitTroubles.js"
-import type { CommitRequest } from "./Driver.js"
+import type { KafkaFailure } from "./Failure.js"
+import { failure } from "./Failure.js"
+import type { CommitRequest } from "./GroupDriver.js"
 import type { Lasting } from "./Lasting.js"
 import type { MetadataRoom } from "./MetadataRoom.js"
 import { isTooLarge } from "./MetadataRoom.js"
@@ -65,12 +65,14 @@ export interface CommitterOptions {
   readonly settings: Pick<Settings, "commitInterval" | "requestTimeout" | "sessionTimeout">
   readonly lasting: Lasting
   readonly room: MetadataRoom
+  /** Told of what the broker has confirmed. */
+  readonly onConfirmed?: ((partition: Partition, position: number) => void) | undefined
   /** A commit may still be on its way, and would undo a later one: asks for a new generation, which fences it off. */
   readonly onUncertain: Effect.Effect<void>
 }
 
 export const make = (
-  { lasting, onUncertain, partitions, room, send, settings }: CommitterOptions
+  { lasting, onConfirmed, onUncertain, partitions, room, send, settings }: CommitterOptions
 ): Effect.Effect<Committer> =>
   Effect.gen(function*() {
     const now = monotonic(yield* Effect.clock)
@@ -90,6 +92,7 @@ export const make = (
       partition.confirm(commit, settled.flatMap(({ offsets }) => offsets))
       // Some of it is said, and not or not any more wanted: the next commit says it right.
       if (settled.length < included.length) partition.retract()
+      onConfirmed?.(partition, commit.offset)
       for (const { resume } of settled) resume(Effect.void)
     }
 

@@ -3,9 +3,6 @@
  * leaving. It asks the coordinator, and does what `GroupState` makes of the answers.
  * Heartbeats have a link of their own and don't stop, whatever handlers, lanes,
  * drains and joins are doing.
- *
- * kafkajs's own group loop is not used: it sends heartbeats only between fetches,
- * joins again without waiting for anybody, and forgets what it owned.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -13,17 +10,17 @@ import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import type { Assignments, Member } from "./Assignor.js"
 import { rest } from "./backoff.js"
-import { KafkaFailure } from "./Client.js"
 import type { Refused } from "./Coordinator.js"
 import * as Coordinator from "./Coordinator.js"
-import type { CommitRequest, CommittedOffset, Description } from "./Driver.js"
+import * as ErrorCode from "./ErrorCode.js"
+import { KafkaFailure } from "./Failure.js"
+import type { CommitRequest, CommittedOffset, Description } from "./GroupDriver.js"
 import * as GroupProtocol from "./groupProtocol.js"
 import * as GroupState from "./GroupState.js"
 import * as Heartbeats from "./Heartbeats.js"
 import { meaningOf } from "./Heartbeats.js"
 import { monotonic } from "./monotonic.js"
 import { Signal } from "./Signal.js"
-import { errorType } from "./Wire.js"
 
 export interface MembershipOptions extends Heartbeats.Staying {
   readonly topic: string
@@ -260,7 +257,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
               if (code === undefined) return Effect.void
               const cause = `OffsetCommit was answered with error ${code}`
               return obey(
-                refuse("OffsetCommit", ticket)(new KafkaFailure({ type: errorType(code), sent: true, cause }))
+                refuse("OffsetCommit", ticket)(new KafkaFailure({ type: ErrorCode.nameOf(code), sent: true, cause }))
               )
             })
           )

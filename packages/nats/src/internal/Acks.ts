@@ -5,9 +5,8 @@
  * had buffered.
  */
 import * as Effect from "effect/Effect"
-import type { Msg } from "nats"
+import { type Message, statusOf } from "./Client.js"
 import type { Connection } from "./Connection.js"
-import { statusOf } from "./Replies.js"
 
 /** How long nobody asks after an answer was asked for, in milliseconds, unless somebody waits for it: each is a packet of its own. */
 const askInterval = 50
@@ -30,7 +29,12 @@ export class Acks {
   private isScheduled = false
   private onDone: Array<() => void> = []
 
-  constructor(private readonly connection: Connection, private readonly answerTimeout: number) {}
+  constructor(
+    private readonly connection: Connection,
+    private readonly answerTimeout: number,
+    /** Told how many the server has confirmed. */
+    private readonly onConfirmed?: (count: number) => void
+  ) {}
 
   /** How many were added and are not confirmed. */
   get size(): number {
@@ -140,7 +144,7 @@ export class Acks {
   }
 
   /** The answer that was asked for. */
-  onReply(reply: Msg | undefined): void {
+  onReply(reply: Message | undefined): void {
     this.answer = undefined
     // Nothing is awaited from a connection that has ended.
     if (reply === undefined) return
@@ -151,6 +155,7 @@ export class Acks {
       this.later = []
       return
     }
+    if (this.awaited.length > 0) this.onConfirmed?.(this.awaited.length)
     this.awaited = []
     if (this.onDone.length > 0) this.askAgain()
     this.signalDone()

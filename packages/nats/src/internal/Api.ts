@@ -3,9 +3,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { Msg, MsgHdrs } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { type ApiError, codes, type Denied, meaningOf, NatsRequestFailed } from "../NatsErrors.js"
+import type { Message } from "./Client.js"
 import type { Connection } from "./Connection.js"
 import { isNoResponders } from "./Replies.js"
 
@@ -18,6 +18,8 @@ export interface StreamConfig {
   readonly max_bytes?: number | undefined
   readonly max_msgs?: number | undefined
   readonly max_msgs_per_subject?: number | undefined
+  /** With `discard` new: refuse a message beyond `max_msgs_per_subject`, instead of dropping the oldest of its subject. */
+  readonly discard_new_per_subject?: boolean | undefined
   readonly duplicate_window?: number | undefined
   readonly retention?: string | undefined
   readonly discard?: string | undefined
@@ -29,6 +31,14 @@ export interface StreamConfig {
   readonly mirror?: { readonly name: string } | undefined
   /** From 2.10 on: under which subject it stores what it gets. */
   readonly subject_transform?: { readonly src?: string | undefined; readonly dest: string } | undefined
+  /** On which servers of a cluster it is. */
+  readonly placement?:
+    | { readonly cluster?: string | undefined; readonly tags?: ReadonlyArray<string> | undefined }
+    | undefined
+  /** From 2.10 on. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+  /** From 2.11 on: a message can say for how long it is kept. */
+  readonly allow_msg_ttl?: boolean | undefined
   /** From 2.12 on: `async` acknowledges before it has written. */
   readonly persist_mode?: string | undefined
 }
@@ -60,6 +70,8 @@ export interface ConsumerConfig {
   readonly mem_storage?: boolean | undefined
   /** 0: as many as the stream has. */
   readonly num_replicas?: number | undefined
+  /** From 2.10 on. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
   /** From 2.11 on. */
   readonly priority_policy?: string | undefined
   readonly priority_groups?: ReadonlyArray<string> | undefined
@@ -150,11 +162,13 @@ export const make = (connection: Connection, settings: Settings): Api => {
       ),
     createEphemeral: (stream, config) => ask(`CONSUMER.CREATE.${stream}`, { stream_name: stream, config }),
     deleteConsumer: (stream, name) => ask(`CONSUMER.DELETE.${stream}.${name}`),
-    isAtLeast: (major, minor) => {
-      const [actualMajor = 0, actualMinor = 0] = (connection.client.info?.version ?? "").split(".").map(Number)
-      return actualMajor > major || actualMajor === major && actualMinor >= minor
-    }
+    isAtLeast: (major, minor) => isAtLeast(connection, major, minor)
   }
+}
+
+export const isAtLeast = ({ client }: Connection, major: number, minor: number): boolean => {
+  const [actualMajor = 0, actualMinor = 0] = (client.info()?.version ?? "").split(".").map(Number)
+  return actualMajor > major || actualMajor === major && actualMinor >= minor
 }
 
 const encoder = new TextEncoder()
@@ -166,9 +180,9 @@ export const request = (
   subject: string,
   timeout: number,
   body: object | undefined,
-  headers?: MsgHdrs
+  headers?: Uint8Array
 ): Effect.Effect<unknown, NatsRequestFailed> =>
-  Effect.async<Msg, NatsRequestFailed>((resume) => {
+  Effect.async<Message, NatsRequestFailed>((resume) => {
     const failed = (reason: "Timeout" | "NoResponders" | "Disconnected", cause?: unknown) =>
       resume(Effect.fail(new NatsRequestFailed({ subject, reason, cause })))
     if (!connection.isUp()) return failed("Disconnected")
@@ -205,10 +219,8 @@ export const request = (
     }
     connection.listeners.add(listener)
     try {
-      connection.client.publish(subject, body === undefined ? nothing : encoder.encode(JSON.stringify(body)), {
-        reply: connection.replies.subject(token),
-        ...(headers === undefined ? {} : { headers })
-      })
+      const bytes = body === undefined ? nothing : encoder.encode(JSON.stringify(body))
+      connection.client.publish(subject, bytes, connection.replies.subject(token), headers)
     } catch (cause) {
       forget()
       failed("Disconnected", cause)

@@ -2,15 +2,12 @@
  * The key-value bucket of the leases, in the format of NATS's own clients: `nats kv ls` shows it. Each change names the
  * revision that it replaces, so of several that change a key at once one succeeds.
  */
-import "./commonJs.js"
-
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { headers } from "nats"
 import type { Settings } from "../NatsConfig.js"
-import { codes, type NatsRequestFailed } from "../NatsErrors.js"
+import { codes, isStorageFull, type NatsRequestFailed } from "../NatsErrors.js"
 import { bucketProblems, bucketWarnings } from "../NatsPreflight.js"
 import * as Api from "./Api.js"
 import type { Connection } from "./Connection.js"
@@ -52,10 +49,16 @@ export interface Entry {
   readonly revision: number
 }
 
+export interface Change extends Entry {
+  readonly key: string
+}
+
 export interface Keys {
   readonly keys: ReadonlyArray<string>
   /** When the bucket was made: another time means another bucket, which has forgotten everything. */
   readonly created: string
+  /** The highest revision that any key has had; lower than one that is known where the server has lost what it had written. */
+  readonly last: number
   /** Why it can't hold leases, if somebody has changed it. */
   readonly issues: ReadonlyArray<string>
 }
@@ -69,12 +72,28 @@ export interface Bucket {
   readonly put: (key: string, value: Value, revision: number) => Effect.Effect<number, NatsRequestFailed | Conflict>
   /** Deletes a key of this revision, and leaves nothing behind. */
   readonly remove: (key: string, revision: number) => Effect.Effect<void, NatsRequestFailed | Conflict>
+  /** Removes a key if it has this revision, or a lower one, and answers whether it had. It needs no room, but nobody hears of it. */
+  readonly withdraw: (key: string, revision: number) => Effect.Effect<boolean, NatsRequestFailed>
   /** Removes what is left of a key, its mark of deletion included. */
   readonly purge: (key: string) => Effect.Effect<void, NatsRequestFailed>
   readonly keys: (prefix: string) => Effect.Effect<Keys, NatsRequestFailed>
+  /**
+   * The keys below the prefix that have a higher revision than this one, as the stream's leader has them: a request for each, one after the
+   * other, and one more. Undefined where there are more than `limit`.
+   */
+  readonly changes: (
+    prefix: string,
+    after: number,
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<Change> | undefined, NatsRequestFailed>
   /** Tells of changes of keys below the prefix, soon before or after they are written. It is a hint: it can miss some. */
   readonly hints: (prefix: string, onKey: (key: string) => void) => Effect.Effect<void, never, Scope.Scope>
 }
+
+/** Where JetStream of one's own account and domain is asked. */
+const ownApi = "$JS.API"
+
+const encoder = new TextEncoder()
 
 const wrongSequence = new Set([10071, 10164])
 
@@ -82,18 +101,17 @@ const wrongSequence = new Set([10071, 10164])
 export const make = (connection: Connection, settings: Settings, timeout: number, replicas: number): Bucket => {
   const stream = `KV_${settings.leaseBucket}`
   const root = `$KV.${settings.leaseBucket}.`
-  // Only the domain's own subjects lead into it: the bare ones end at a leaf node that has another domain.
-  const writes = settings.options.domain === undefined ? root : `${settings.apiPrefix}.${root}`
+  // Only the domain's own subjects lead into it: the bare ones end at a leaf node that has another domain. So do other accounts' imports.
+  const writes = settings.apiPrefix === ownApi ? root : `${settings.apiPrefix}.${root}`
   const api = <A>(endpoint: string, body?: object): Effect.Effect<A, NatsRequestFailed> =>
     Api.request(connection, `${settings.apiPrefix}.${endpoint}.${stream}`, timeout, body) as Effect.Effect<
       A,
       NatsRequestFailed
     >
   const write = (key: string, value: object | undefined, revision: number) => {
-    const block = headers()
-    block.set("Nats-Expected-Last-Subject-Sequence", String(revision))
-    if (value === undefined) block.set("KV-Operation", "DEL")
-    return Api.request(connection, writes + key, timeout, value, block).pipe(
+    const mark = value === undefined ? "KV-Operation: DEL\r\n" : ""
+    const block = `NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: ${revision}\r\n${mark}\r\n`
+    return Api.request(connection, writes + key, timeout, value, encoder.encode(block)).pipe(
       Effect.catchIf(
         (failure) => failure.error !== undefined && wrongSequence.has(failure.error.err_code),
         () => new Conflict({ key })
@@ -102,6 +120,20 @@ export const make = (connection: Connection, settings: Settings, timeout: number
     )
   }
   const purge = (key: string) => Effect.asVoid(api("STREAM.PURGE", { filter: root + key }))
+  const withdraw = (key: string, revision: number) =>
+    // All below a sequence.
+    api<{ readonly purged: number }>("STREAM.PURGE", { filter: root + key, seq: revision + 1 }).pipe(
+      Effect.map(({ purged }) => purged > 0)
+    )
+  const toEntry = ({ data = "", seq }: Message): Entry => ({
+    value: Api.parse(Buffer.from(data, "base64")) as Value | undefined,
+    revision: seq
+  })
+  const next = (filter: string, from: number) =>
+    api<{ readonly message: Message }>("STREAM.MSG.GET", { seq: from, next_by_subj: filter }).pipe(
+      Effect.map(({ message }): Message | undefined => message),
+      Effect.catchIf((failure) => failure.error?.err_code === codes.noMessage, () => Effect.succeed(undefined))
+    )
   return {
     ensure: api<Info>("STREAM.INFO").pipe(
       Effect.tap(({ config }) => {
@@ -131,30 +163,44 @@ export const make = (connection: Connection, settings: Settings, timeout: number
     ),
     get: (key) =>
       api<{ readonly message: Message }>("STREAM.MSG.GET", { last_by_subj: root + key }).pipe(
-        Effect.map(({ message }) => ({
-          value: Api.parse(Buffer.from(message.data ?? "", "base64")) as Value | undefined,
-          revision: message.seq
-        })),
+        Effect.map(({ message }) => toEntry(message)),
         Effect.catchIf((failure) => failure.error?.err_code === codes.noMessage, () => Effect.succeed(undefined))
       ),
     put: write,
-    remove: (key, revision) => Effect.zipRight(write(key, undefined, revision), purge(key)),
+    remove: (key, revision) =>
+      Effect.zipRight(write(key, undefined, revision), purge(key)).pipe(
+        Effect.catchIf(
+          (failure) => failure._tag === "NatsRequestFailed" && isStorageFull(failure),
+          () => Effect.flatMap(withdraw(key, revision), (isRemoved) => isRemoved ? Effect.void : new Conflict({ key }))
+        )
+      ),
+    withdraw,
     purge,
     keys: (prefix) =>
       api<Info>("STREAM.INFO", { subjects_filter: `${root}${prefix}.>` }).pipe(
         Effect.map(({ config, created, state }) => ({
           issues: bucketProblems(config),
           keys: Object.keys(state.subjects ?? {}).map((subject) => subject.slice(root.length)),
-          created
+          created,
+          last: state.last_seq
         }))
       ),
+    changes: (prefix, after, limit) =>
+      Effect.gen(function*() {
+        const changes: Array<Change> = []
+        let message = yield* next(`${root}${prefix}.>`, after + 1)
+        while (message !== undefined) {
+          if (changes.length === limit) return undefined
+          changes.push({ ...toEntry(message), key: message.subject.slice(root.length) })
+          message = yield* next(`${root}${prefix}.>`, message.seq + 1)
+        }
+        return changes
+      }),
     hints: (prefix, onKey) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.sync(() =>
-          connection.client.subscribe(`${root}${prefix}.>`, {
-            callback: (error, message) => {
-              if (error === null) onKey(message.subject.slice(root.length))
-            }
+          connection.client.subscribe(`${root}${prefix}.>`, (refused, message) => {
+            if (refused === undefined) onKey(message.subject.slice(root.length))
           })
         ),
         (subscription) => Effect.sync(() => subscription.unsubscribe())
@@ -163,6 +209,7 @@ export const make = (connection: Connection, settings: Settings, timeout: number
 }
 
 interface Message {
+  readonly subject: string
   readonly seq: number
   readonly data?: string
 }
@@ -170,7 +217,7 @@ interface Message {
 interface Info {
   readonly created: string
   readonly config: Api.StreamConfig
-  readonly state: { readonly subjects?: Readonly<Record<string, number>> }
+  readonly state: { readonly last_seq: number; readonly subjects?: Readonly<Record<string, number>> }
 }
 
 /** As NATS's own clients make a bucket without history. */

@@ -3,21 +3,21 @@
  * closed with one. Whoever sends has to know whether it is up: the client drops
  * what is written in between.
  */
-import "./commonJs.js"
-
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import * as Observer from "@effect-eventbus/core/Observer"
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Nats from "nats"
 import { existsSync, readFileSync } from "node:fs"
 import type { Settings } from "../NatsConfig.js"
 import type { ConnectionState } from "../NatsConnection.js"
 import { type Denied, deniedInWords } from "../NatsErrors.js"
+import * as Client from "./Client.js"
 import { Closing } from "./Closing.js"
 import { Replies } from "./Replies.js"
 import { Wire } from "./Wire.js"
@@ -34,13 +34,15 @@ export interface Listener {
 const pulseInterval = 500
 
 export interface Connection {
-  readonly client: Nats.NatsConnection
+  readonly client: Client.Client
   readonly wire: Wire
   readonly replies: Replies
   /** The prefix of this connection's own inbox subjects. */
   readonly inbox: string
   readonly isUp: () => boolean
   readonly state: () => ConnectionState
+  /** Fails when the client has given up for good, although nobody closed the transport. */
+  readonly lost: Effect.Effect<never, BrokerUnreachable>
   readonly maxPayload: () => number
   readonly closing: Closing
   /** Called twice a second, one after the other: a timer for each of those that look at something from time to time would be dear. */
@@ -52,53 +54,54 @@ export const make = (
   settings: Settings
 ): Effect.Effect<Connection, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
   Effect.gen(function*() {
-    const options = yield* toClientOptions(settings)
     const closing = new Closing(settings.closeTimeout)
-    const client = yield* Effect.acquireRelease(
-      connectOnce(settings, options).pipe(
-        Effect.retry({
-          times: settings.connectAttempts - 1,
-          schedule: Schedule.exponential("200 millis").pipe(Schedule.jittered)
-        }),
-        Effect.interruptible
-      ),
-      (client) => close(client, closing)
-    )
+    const given = settings.options.connection
+    const client = yield* given === undefined
+      ? opened(settings, closing)
+      : borrowed(settings, closing, Client.of(given))
     const pulse = new Set<() => void>()
     yield* Effect.acquireRelease(
       Effect.sync(() => setInterval(() => pulse.forEach((look) => look()), pulseInterval)),
       (timer) => Effect.sync(() => clearInterval(timer))
     )
-    const inbox = Nats.createInbox(settings.inboxPrefix)
+    const inbox = Client.createInbox(settings.inboxPrefix)
     const listeners = new Set<Listener>()
     const state = { up: true }
-    let told: ConnectionState = { _tag: "Connected", server: client.getServer() }
+    let told: ConnectionState = { _tag: "Connected", server: client.server() }
     const tell = yield* reporter(settings.options.onConnectionState)
+    const observed = yield* Observer.connection("nats")
+    observed("Connected")
     const become = (_tag: ConnectionState["_tag"]) => {
-      const server = _tag === "Connected" ? client.getServer() : told.server
+      const server = _tag === "Connected" ? client.server() : told.server
       if (told._tag === _tag && told.server === server) return
       told = { _tag, server }
+      observed(_tag === "LameDuck" ? "Degraded" : _tag === "Closed" ? "Disconnected" : _tag)
       tell(told)
     }
-    const events = yield* Queue.sliding<Nats.Status>(64)
-    watch(client, (status) => {
-      if (status.type === Nats.Events.Disconnect) {
+    const events = yield* Queue.sliding<Client.Event>(64)
+    const unwatch = client.watch((event) => {
+      if (event._tag === "Disconnected") {
         state.up = false
         become("Disconnected")
         for (const listener of [...listeners]) listener.onDisconnect?.()
-      } else if (status.type === Nats.Events.Reconnect) {
+      } else if (event._tag === "Reconnected") {
         state.up = true
         become("Connected")
         for (const listener of [...listeners]) listener.onReconnect?.()
-      } else if (status.type === Nats.Events.LDM) become("LameDuck")
-      else if (status.permissionContext !== undefined) {
-        const denied = toDenied(status.permissionContext)
+      } else if (event._tag === "LameDuck") become("LameDuck")
+      else if (event._tag === "Failed" && event.denied !== undefined) {
+        const { denied } = event
         for (const listener of [...listeners]) listener.onDenied?.(denied)
       }
-      Queue.unsafeOffer(events, status)
+      Queue.unsafeOffer(events, event)
     })
+    yield* Effect.addFinalizer(() => Effect.sync(unwatch))
     yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
-    const replies = new Replies(client, `${inbox}.r`)
+    const replies = yield* Effect.acquireRelease(
+      Effect.sync(() => new Replies(client, `${inbox}.r`)),
+      (replies) => Effect.sync(() => replies.close())
+    )
+    const lost = yield* Deferred.make<never, BrokerUnreachable>()
     yield* Effect.promise(() => client.closed()).pipe(
       Effect.tap(() =>
         Effect.sync(() => {
@@ -106,7 +109,17 @@ export const make = (
           replies.end()
         })
       ),
-      Effect.flatMap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
+      Effect.tap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
+      Effect.flatMap((cause) =>
+        Deferred.fail(
+          lost,
+          new BrokerUnreachable({
+            transport: "nats",
+            addresses: settings.servers,
+            cause: cause ?? "the connection was closed for good"
+          })
+        )
+      ),
       Effect.forkScoped
     )
     return {
@@ -116,12 +129,45 @@ export const make = (
       inbox,
       isUp: () => state.up && !client.isClosed(),
       state: () => told,
+      lost: Deferred.await(lost),
       closing,
       pulse,
-      maxPayload: () => client.info?.max_payload ?? 1_048_576,
+      maxPayload: () => client.info()?.maxPayload ?? 1_048_576,
       listeners
     }
   })
+
+const opened = (settings: Settings, closing: Closing) =>
+  Effect.flatMap(toClientOptions(settings), (options) =>
+    Effect.acquireRelease(
+      connectOnce(settings, options).pipe(
+        Effect.retry({
+          times: settings.connectAttempts - 1,
+          schedule: Schedule.exponential("200 millis").pipe(Schedule.jittered)
+        }),
+        Effect.interruptible
+      ),
+      (client) => close(client, closing)
+    ))
+
+/** The application's own connection, which has to be up now, and stays open. */
+const borrowed = (settings: Settings, closing: Closing, client: Client.Client) => {
+  const unreachable = (cause: unknown) =>
+    new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause })
+  const answered = Effect.tryPromise({ try: () => client.flush(), catch: unreachable })
+  return Effect.acquireRelease(
+    client.isClosed()
+      ? unreachable("the given connection is closed")
+      : Effect.interruptible(answered).pipe(
+        Effect.timeoutFail({
+          duration: settings.connectTimeout,
+          onTimeout: () => unreachable(`the given connection had no answer within ${settings.connectTimeout} ms`)
+        }),
+        Effect.as(client)
+      ),
+    () => client.isClosed() ? Effect.void : Effect.asVoid(closing.within(Effect.ignore(answered)))
+  )
+}
 
 /** States are told one after the other, without keeping whoever finds them out; of many the last ones. */
 const reporter = (told: Settings["options"]["onConnectionState"]) =>
@@ -151,13 +197,13 @@ const timeoutOf = ({ connectTimeout, servers }: Settings): { readonly each: numb
 
 const connectOnce = (
   settings: Settings,
-  options: Nats.ConnectionOptions
-): Effect.Effect<Nats.NatsConnection, BrokerUnreachable> => {
+  options: Client.ConnectOptions
+): Effect.Effect<Client.Client, BrokerUnreachable> => {
   const unreachable = (cause: unknown) =>
     new BrokerUnreachable({ transport: "nats", addresses: settings.servers, cause })
-  return Effect.async<Nats.NatsConnection, BrokerUnreachable>((resume) => {
+  return Effect.async<Client.Client, BrokerUnreachable>((resume) => {
     let abandoned = false
-    Nats.connect(options).then(
+    Client.connect(options).then(
       (client) => {
         // It came too late for whoever wanted it.
         if (abandoned) void client.close()
@@ -178,49 +224,35 @@ const connectOnce = (
 }
 
 /** Closing waits for what was written, but not for a server that is away. */
-const close = (client: Nats.NatsConnection, closing: Closing): Effect.Effect<void> => {
-  const drained = Effect.promise(() => client.isClosed() ? Promise.resolve() : client.drain())
+const close = (client: Client.Client, closing: Closing): Effect.Effect<void> => {
+  const drained = Effect.promise(() => client.isClosed() ? Promise.resolve(true) : client.drain())
   return closing.within(drained).pipe(
-    Effect.flatMap((done) => Option.isSome(done) ? Effect.void : closing.within(Effect.promise(() => client.close()))),
+    Effect.flatMap((done) =>
+      Option.contains(done, true) ? Effect.void : closing.within(Effect.promise(() => client.close()))
+    ),
     Effect.asVoid
   )
 }
 
-/** The client tells its states through an iterator without end; it is collected together with the client. */
-const watch = (client: Nats.NatsConnection, onStatus: (status: Nats.Status) => void): void => {
-  void (async () => {
-    for await (const status of client.status()) onStatus(status)
-  })()
-}
-
-const toDenied = ({ operation, subject }: NonNullable<Nats.Status["permissionContext"]>): Denied => ({
-  operation: operation === "publish" ? "publish" : "subscribe",
-  subject
-})
-
-const log = (status: Nats.Status): Effect.Effect<void> => {
-  switch (status.type) {
-    case Nats.Events.Disconnect:
-      return Effect.logWarning("Disconnected from NATS; reconnecting").pipe(
-        Effect.annotateLogs("server", String(status.data))
-      )
-    case Nats.Events.Reconnect:
-      return Effect.logInfo("Reconnected to NATS").pipe(Effect.annotateLogs("server", String(status.data)))
-    case Nats.Events.LDM:
+const log = (event: Client.Event): Effect.Effect<void> => {
+  switch (event._tag) {
+    case "Disconnected":
+      return Effect.annotateLogs(Effect.logWarning("Disconnected from NATS; reconnecting"), "server", event.server)
+    case "Reconnected":
+      return Effect.annotateLogs(Effect.logInfo("Reconnected to NATS"), "server", event.server)
+    case "LameDuck":
       return Effect.logWarning("The NATS server is about to shut down (lame duck mode)").pipe(
-        Effect.annotateLogs("server", String(status.data))
+        Effect.annotateLogs("server", event.server)
       )
-    case Nats.Events.Error:
+    case "Failed":
       return Effect.logWarning("NATS reports an error").pipe(Effect.annotateLogs({
-        code: String(status.data),
-        ...(status.permissionContext === undefined ? {} : { denied: deniedInWords(toDenied(status.permissionContext)) })
+        code: event.code,
+        ...(event.denied === undefined ? {} : { denied: deniedInWords(event.denied) })
       }))
-    default:
-      return Effect.void
   }
 }
 
-const toClientOptions = (settings: Settings): Effect.Effect<Nats.ConnectionOptions, InvalidConfiguration> =>
+const toClientOptions = (settings: Settings): Effect.Effect<Client.ConnectOptions, InvalidConfiguration> =>
   Effect.gen(function*() {
     const { options } = settings
     const authenticator = yield* toAuthenticator(settings)
@@ -248,11 +280,11 @@ const toClientOptions = (settings: Settings): Effect.Effect<Nats.ConnectionOptio
 
 const toAuthenticator = (
   settings: Settings
-): Effect.Effect<Nats.Authenticator | undefined, InvalidConfiguration> => {
+): Effect.Effect<Client.Authenticator | undefined, InvalidConfiguration> => {
   const { credentials, credentialsFile, nkeySeed } = settings.options
   const invalid = (issue: string) => (cause: unknown) => new InvalidConfiguration({ issues: [issue], cause })
   // A nonce is given to find out now whether the secret can sign.
-  const tried = (setting: string, make: () => Nats.Authenticator) =>
+  const tried = (setting: string, make: () => Client.Authenticator) =>
     Effect.try({
       try: () => {
         const authenticator = make()
@@ -262,13 +294,13 @@ const toAuthenticator = (
       catch: invalid(`nats.${setting}: is not usable`)
     })
   if (credentials !== undefined) {
-    return tried("credentials", () => Nats.credsAuthenticator(Buffer.from(Redacted.value(credentials))))
+    return tried("credentials", () => Client.credsAuthenticator(Buffer.from(Redacted.value(credentials))))
   }
   if (credentialsFile !== undefined) {
-    return tried("credentialsFile", () => Nats.credsAuthenticator(rereading(credentialsFile)))
+    return tried("credentialsFile", () => Client.credsAuthenticator(rereading(credentialsFile)))
   }
   if (nkeySeed !== undefined) {
-    return tried("nkeySeed", () => Nats.nkeyAuthenticator(Buffer.from(Redacted.value(nkeySeed))))
+    return tried("nkeySeed", () => Client.nkeyAuthenticator(Buffer.from(Redacted.value(nkeySeed))))
   }
   return Effect.succeed(undefined)
 }
@@ -286,7 +318,7 @@ const rereading = (path: string): () => Uint8Array => {
   }
 }
 
-const toTls = (settings: Settings): Effect.Effect<Nats.TlsOptions | undefined, InvalidConfiguration> =>
+const toTls = (settings: Settings): Effect.Effect<Client.TlsOptions | undefined, InvalidConfiguration> =>
   Effect.suspend(() => {
     const { tls, tlsCaFile, tlsCertFile, tlsHandshakeFirst, tlsKeyFile } = settings.options
     const files = { tlsCaFile, tlsCertFile, tlsKeyFile }

@@ -29,12 +29,14 @@ export interface Options {
   readonly interval?: number | undefined
   /** What waits for the lane, and what it has. */
   readonly intake: Pick<Intake, "next" | "held">
+  /** Told until when it is paused; undefined: it is not any more. */
+  readonly onPaused: (until: string | undefined) => void
   /** Reading begins again, and finds out what to do. */
   readonly onBroken: (broken: Broken) => void
 }
 
 export const run = (
-  { api, intake, interval = defaultInterval, onBroken, stream, wanted }: Options
+  { api, intake, interval = defaultInterval, onBroken, onPaused, stream, wanted }: Options
 ): Effect.Effect<never> => {
   const durable = wanted.durable_name!
   let isPaused = false
@@ -53,6 +55,7 @@ export const run = (
     if (issues.length > 0) onBroken({ reason: "ConsumerChanged", detail: `it ${issues.join("; ")}` })
     const wasPaused = isPaused
     isPaused = info.paused === true
+    if (isPaused || wasPaused) onPaused(isPaused ? untilOf(info) : undefined)
     if (isPaused === wasPaused) return Effect.void
     return isPaused ? paused(info) : resumed
   }
@@ -75,9 +78,11 @@ const stuck = (next: number, inHand: number) =>
       "retried. All others wait behind them"
   ).pipe(Effect.annotateLogs({ next, inHand }))
 
-const paused = ({ config }: ConsumerInfo) =>
+const untilOf = ({ config }: ConsumerInfo): string => config.pause_until ?? "it is resumed"
+
+const paused = (info: ConsumerInfo) =>
   Effect.logWarning("Somebody has paused the consumer on the server: nothing new is read until then").pipe(
-    Effect.annotateLogs("until", config.pause_until ?? "it is resumed")
+    Effect.annotateLogs("until", untilOf(info))
   )
 
 const resumed = Effect.logInfo("The consumer is not paused any more")
@@ -86,11 +91,17 @@ const resumed = Effect.logInfo("The consumer is not paused any more")
 const pausedCheck = "2 seconds"
 
 /** Waits as long as the consumer is paused: until then nothing of what is outstanding comes back. */
-export const untilResumed = <E>(inspect: Effect.Effect<ConsumerInfo, E>): Effect.Effect<ConsumerInfo, E> =>
-  Effect.flatMap(inspect, (info) =>
-    info.paused !== true
+export const untilResumed = <E>(
+  inspect: Effect.Effect<ConsumerInfo, E>,
+  onPaused: Options["onPaused"]
+): Effect.Effect<ConsumerInfo, E> =>
+  Effect.flatMap(inspect, (info) => {
+    onPaused(info.paused === true ? untilOf(info) : undefined)
+    return info.paused !== true
       ? Effect.succeed(info)
       : paused(info).pipe(
         Effect.zipRight(Effect.repeat(Effect.delay(inspect, pausedCheck), { until: (info) => info.paused !== true })),
-        Effect.tap(resumed)
-      ))
+        Effect.tap(resumed),
+        Effect.tap(() => onPaused(undefined))
+      )
+  })

@@ -9,6 +9,7 @@ import type { Settings } from "../NatsConfig.js"
 import { codes, isNotFound, isRefused, type NatsRequestFailed } from "../NatsErrors.js"
 import type { Stream } from "../NatsStreams.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
+import { hasMetadata, toMetadata } from "./StreamSettings.js"
 
 /** The ack wait while a take-over makes the server deliver again what is outstanding; shorter ones don't work. */
 export const shortAckWait = 300
@@ -33,6 +34,10 @@ export const toConfig = (
   filter_subject: filter,
   replay_policy: "instant",
   ...(settings.inactiveThreshold === 0 ? {} : { inactive_threshold: settings.inactiveThreshold * 1e6 }),
+  ...(settings.options.consumerReplicas === undefined ? {} : { num_replicas: settings.options.consumerReplicas }),
+  ...(settings.options.consumerMetadata === undefined
+    ? {}
+    : { metadata: toMetadata(settings.options.consumerMetadata) }),
   ...toStart(request.startFrom, partition, settings)
 })
 
@@ -188,6 +193,8 @@ const adapt = (
   return api.putConsumer(info.stream_name, {
     ...kept,
     ...(wanted.inactive_threshold === undefined ? {} : { inactive_threshold: wanted.inactive_threshold }),
+    ...(wanted.num_replicas === undefined ? {} : { num_replicas: wanted.num_replicas }),
+    ...(wanted.metadata === undefined ? {} : { metadata: { ...info.config.metadata, ...wanted.metadata } }),
     ack_policy: wanted.ack_policy,
     ack_wait: wanted.ack_wait,
     max_deliver: wanted.max_deliver,
@@ -261,6 +268,11 @@ export const differences = (
   for (const name of ["max_batch", "max_expires", "max_bytes"] as const) check(name, (actual[name] ?? 0) <= 0)
   // A restart of the server would forget the group's position.
   check("mem_storage", actual.mem_storage !== true || storage === "memory")
-  check("num_replicas", (actual.num_replicas ?? 0) === 0 || actual.num_replicas! >= replicas, replicas)
+  const has = (actual.num_replicas ?? 0) === 0 ? replicas : actual.num_replicas!
+  const isEnough = wanted.num_replicas === undefined ? has >= replicas : has === wanted.num_replicas
+  check("num_replicas", isEnough, wanted.num_replicas ?? replicas)
+  if (wanted.metadata !== undefined && !hasMetadata(actual.metadata, wanted.metadata)) {
+    issues.push(`has metadata ${JSON.stringify(actual.metadata ?? {})} without ${JSON.stringify(wanted.metadata)}`)
+  }
   return issues
 }

@@ -16,18 +16,30 @@ export const messageIdHeader = "Nats-Msg-Id"
 /** The server acts upon `Nats-…` headers, so an application's are carried under another name, save these. */
 const carried = "X-Eventbus-Header-"
 
-/** What a publisher expects of the stream. They are for the server: a reader, who may publish the message again, does not see them. */
-const expectations: ReadonlyMap<string, { readonly name: string; readonly valid: RegExp }> = new Map(
+interface Order {
+  readonly name: string
+  readonly valid: RegExp
+  /** An older server, of the second version, does not look at it, and writes the message as if it were not there. */
+  readonly since: number
+}
+
+/**
+ * What a publisher expects of the stream, and wants of it. They are for the server: a reader, who may publish the message again, does not
+ * see them.
+ */
+const orders: ReadonlyMap<string, Order> = new Map(
   ([
-    ["Nats-Expected-Last-Subject-Sequence", /^\d{1,16}$/],
-    ["Nats-Expected-Last-Sequence", /^\d{1,16}$/],
-    ["Nats-Expected-Last-Msg-Id", /^\S+$/],
-    ["Nats-Expected-Stream", /^\S+$/]
-  ] as const).map(([name, valid]) => [name.toLowerCase(), { name, valid }])
+    ["Nats-Expected-Last-Subject-Sequence", /^\d{1,16}$/, 0],
+    ["Nats-Expected-Last-Subject-Sequence-Subject", /^\S+$/, 11],
+    ["Nats-Expected-Last-Sequence", /^\d{1,16}$/, 0],
+    ["Nats-Expected-Last-Msg-Id", /^\S+$/, 0],
+    ["Nats-Expected-Stream", /^\S+$/, 0],
+    ["Nats-TTL", /^([1-9]\d{0,11}|never)$/, 11]
+  ] as const).map(([name, valid, since]) => [name.toLowerCase(), { name, valid, since }])
 )
 
-const expectationOf = (name: string) =>
-  name.length >= 20 && /^Nats-E/i.test(name) ? expectations.get(name.toLowerCase()) : undefined
+const orderOf = (name: string) =>
+  name.length >= 8 && /^Nats-[ET]/i.test(name) ? orders.get(name.toLowerCase()) : undefined
 
 /** The server's limit for a header block. */
 export const maxHeaderBytes = 65_535
@@ -40,11 +52,14 @@ const empty = new Uint8Array(0)
 export interface Encoded {
   readonly block: string
   readonly size: number
+  /** Which header only a server of 2.11 and later obeys; undefined where there is none. */
+  readonly newest: string | undefined
 }
 
 /** The header block, or what is wrong with it. */
 export const encode = (messageId: string, message: OutgoingMessage): Encoded | string => {
   const { aggregateId, headers, key, timestamp, value } = message
+  let newest: string | undefined
   let block = `NATS/1.0\r\n${messageIdHeader}: ${encodeText(messageId)}\r\n`
   if (aggregateId !== undefined) block += `${aggregateIdHeader}: ${encodeText(aggregateId)}\r\n`
   if (key !== null && !isText(key, aggregateId)) block += `${keyHeader}: ${encodeBytes(key)}\r\n`
@@ -56,12 +71,13 @@ export const encode = (messageId: string, message: OutgoingMessage): Encoded | s
     if (!/^[!-9;-~]+$/.test(name)) {
       return `header name "${name}" has other characters than printable ASCII without ":", which NATS can't carry`
     }
-    const expected = expectationOf(name)
+    const order = orderOf(name)
     // The server would not find one that is written in another way, and write the message all the same.
-    if (expected !== undefined && !(typeof values === "string" && expected.valid.test(values))) {
+    if (order !== undefined && !(typeof values === "string" && order.valid.test(values))) {
       return `header "${name}" has another value than the server understands`
     }
-    const written = expected?.name ?? (/^(X-Eventbus-Header-)*Nats-/i.test(name) ? carried + name : name)
+    if (order !== undefined && order.since > 0) newest = order.name
+    const written = order?.name ?? (/^(X-Eventbus-Header-)*Nats-/i.test(name) ? carried + name : name)
     if (typeof values === "string") block += `${written}: ${encodeText(values)}\r\n`
     else if (values instanceof Uint8Array) block += `${written}: ${encodeBytes(values)}\r\n`
     else {
@@ -74,7 +90,7 @@ export const encode = (messageId: string, message: OutgoingMessage): Encoded | s
   const size = Buffer.byteLength(block)
   return size > maxHeaderBytes
     ? `its headers are ${size} bytes long, and NATS takes ${maxHeaderBytes}`
-    : { block, size }
+    : { block, size, newest }
 }
 
 /** The headers that are set by the transport itself: an application's of the same name give way. */
@@ -163,7 +179,7 @@ export const decode = (block: Uint8Array, subject: string): Decoded => {
     else if (name === tombstoneHeader) tombstone = true
     else if (name === timestampHeader) timestamp = toTimestamp(value)
     else if (name === messageIdHeader && typeof value === "string" && value.startsWith(`${subject}/`)) continue
-    else if (expectationOf(name) !== undefined) continue
+    else if (orderOf(name) !== undefined) continue
     else {
       if (name === aggregateIdHeader) aggregateId = value
       else if (name.startsWith(carried)) name = name.slice(carried.length)

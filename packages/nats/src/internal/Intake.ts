@@ -5,8 +5,8 @@
  */
 import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { IncomingMessage, Lane } from "@effect-eventbus/core/Transport"
-import type { Msg } from "nats"
 import type { Acks } from "./Acks.js"
+import type { Message } from "./Client.js"
 import type { Connection } from "./Connection.js"
 import { type Position, type Source, toIncoming } from "./RawMessage.js"
 import { SequenceSet } from "./SequenceSet.js"
@@ -107,7 +107,7 @@ export class Intake {
   }
 
   /** Takes a delivery; `false` when deliveries before it are missing. */
-  receive(message: Msg, position: Position, reply: string): boolean {
+  receive(message: Message, position: Position, reply: string): boolean {
     const isNext = this.isShared || position.delivery === this.expected
     this.expected = position.delivery + 1
     // What came after a gap waits until what is missing has come.

@@ -3,7 +3,7 @@
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import type { NatsRequestFailed } from "../NatsErrors.js"
+import { isStorageFull, type NatsRequestFailed } from "../NatsErrors.js"
 import type { Conflict, Value } from "./Bucket.js"
 
 /** The partition is not ours any more. */
@@ -23,8 +23,8 @@ export interface Lease {
   readonly offeredBefore: number | undefined
   /** A higher epoch for the same lease. */
   readonly renewEpoch: Effect.Effect<number, NatsRequestFailed | LeaseLost>
-  /** Nobody here works on it any more: somebody else may take it, who is told up to which sequence messages were offered. */
-  readonly giveBack: (offered: number | undefined) => Effect.Effect<void>
+  /** Nobody here works on it any more: somebody else may take it, who is told up to which sequence messages were offered. Where there is no room for that, `makeRoom` may help. */
+  readonly giveBack: (offered: number | undefined, makeRoom?: Effect.Effect<unknown, unknown>) => Effect.Effect<void>
 }
 
 /** What is known of a lease while it is held. */
@@ -75,12 +75,18 @@ export const make = (partition: number, offeredBefore: number | undefined, holde
         })
       )
     }),
-    giveBack: (offered) =>
+    giveBack: (offered, makeRoom = Effect.void) =>
       Effect.suspend(() => {
         const mine = holder.held()
         if (mine === undefined) return Effect.void
         // A lease that has ended is not ours to give; where it was kept after all, it is taken again like a free one.
-        return (mine.isLost ? Effect.void : Effect.ignoreLogged(write({ offered }))).pipe(
+        const told = write({ offered }).pipe(
+          Effect.catchIf(
+            (failure) => failure._tag === "NatsRequestFailed" && isStorageFull(failure),
+            () => Effect.zipRight(Effect.ignore(makeRoom), write({ offered }))
+          )
+        )
+        return (mine.isLost ? Effect.void : Effect.ignoreLogged(told)).pipe(
           Effect.ensuring(Effect.sync(holder.forget))
         )
       })

@@ -12,8 +12,12 @@
  * renewal finds no room, it has half a duration from the moment at which it looked.
  */
 import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import type { Problem } from "@effect-eventbus/core/Transport"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -32,6 +36,9 @@ const hintDelay = Duration.millis(30)
 const retryDelay = 250
 
 const concurrency = 16
+
+/** After so many looks for what has changed all keys are read, in case that something was missed. */
+const looksBetweenAll = 20
 
 export interface Options {
   readonly bucket: Bucket
@@ -79,6 +86,12 @@ export class Leases {
   /** The last renewal found no room: what is given back could be nobody's until there is some. */
   private isFull = false
   private isLeaving = false
+  /** Takes nothing for a while, by the word of this process, or of a key that somebody has put into the bucket. */
+  private isAside = false
+  private isAsideByKey = false
+  private asideSince = 0
+  /** In milliseconds since the epoch. */
+  private readonly joinedAt = performance.timeOrigin + performance.now()
   /** Whether the last renewal was heard of: then so are the changes of others. */
   private hearsHints = false
   private heardOwn = false
@@ -102,6 +115,11 @@ export class Leases {
     "The leases can't be looked at, or partitions not be taken: those that are free stay unread",
     "The leases can be looked at again"
   )
+  private readonly unread = new Lasting(
+    "This instance was told to step down, and there is no other one: the partitions stay unread",
+    "There is an instance for the partitions again",
+    0
+  )
   private readonly unfit = new Lasting(
     "Somebody has changed the bucket of the leases on the server: two instances can have the same partition",
     "The bucket of the leases is as it has to be again",
@@ -112,10 +130,15 @@ export class Leases {
   private readonly held = new Map<number, Lease.Held>()
   private readonly dirty = new Set<string>()
   private lookedAt = -Infinity
+  /** All changes of partitions' keys up to this revision are known. */
+  private seenUpTo = 0
+  private looksUntilAll = 0
   /** When the bucket that we know was made. */
   private created: string | undefined
   /** Before this nothing is taken: the bucket has forgotten who has what, and they don't know yet. */
   private takesFrom = -Infinity
+
+  private readonly ended = Deferred.unsafeMake<never, unknown>(FiberId.none)
 
   constructor(private readonly options: Options, private readonly signal: Queue.Queue<void>) {
     this.owners = Array.from({ length: options.partitions }, () => ({
@@ -145,15 +168,55 @@ export class Leases {
           clearTimeout(this.fenceTimer)
         })
       )
-      yield* this.renew(bucket)
+      yield* this.renew(bucket).pipe(Effect.catchIf(isStorageFull, (failure) => this.standBy(failure)))
       yield* this.look
-      yield* forkLoop(this.renewing)
+      yield* this.forkLoop(this.renewing)
     }
   )
 
+  /** Fails when a defect has ended what keeps the leases: all is lost, and others take it over. */
+  get broken(): Effect.Effect<never, unknown> {
+    return Deferred.await(this.ended)
+  }
+
+  /** Can be ended also where whoever subscribes can't be interrupted, which a fork takes over. */
+  private forkLoop(loop: Effect.Effect<never>): Effect.Effect<unknown, never, Scope.Scope> {
+    return Effect.raceFirst(loop, this.broken).pipe(
+      Effect.catchAllCause((cause) =>
+        Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.flatMap(
+          Deferred.fail(this.ended, Cause.squash(cause)),
+          (isNews) => isNews ? Effect.sync(() => this.loseAll()) : Effect.void
+        )
+      ),
+      Effect.interruptible,
+      Effect.forkScoped
+    )
+  }
+
+  /** There is no room for our key: others have what they have, and we take nothing before there is some. */
+  private standBy(failure: NatsRequestFailed): Effect.Effect<void> {
+    this.isFull = true
+    return Effect.logWarning(
+      "The bucket of the leases has no room for another instance: this one stands by until there is some"
+    ).pipe(Effect.annotateLogs("detail", failure.message))
+  }
+
+  /** Why nothing can be taken now, if so. */
+  get problem(): Problem | undefined {
+    if (this.standsAside) {
+      return { message: "This instance was told to step down: it takes no partitions", since: this.asideSince }
+    }
+    return this.isFull && this.revision === 0
+      ? {
+        message: "the bucket of the leases has no room for another instance: it stands by until there is some",
+        since: this.joinedAt
+      }
+      : undefined
+  }
+
   /** Takes what is free, and goes on doing so in the scope's fibers. When it fails something can have been taken. */
   readonly take: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.suspend(() =>
-    Effect.zipRight(this.balance, forkLoop(this.looking))
+    Effect.zipRight(this.balance, this.forkLoop(this.looking))
   )
 
   /** Takes nothing more; what is held is kept alive until it is given back. */
@@ -162,6 +225,40 @@ export class Leases {
     return Effect.ignoreLogged(this.renew())
   })
 
+  /** Gives back what is held, in order, and takes nothing until it is told otherwise. */
+  stepAside(isAside: boolean): Effect.Effect<void> {
+    return this.asided(() => {
+      this.isAside = isAside
+    })
+  }
+
+  /** How many partitions are held. */
+  get size(): number {
+    return this.held.size
+  }
+
+  private get standsAside(): boolean {
+    return this.isAside || this.isAsideByKey
+  }
+
+  private asided(change: () => void): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const before = this.standsAside
+      change()
+      if (this.standsAside === before) return Effect.void
+      this.asideSince = performance.timeOrigin + performance.now()
+      const told = before
+        ? "This instance takes partitions again"
+        : "This instance was told to step down: it gives back its partitions"
+      return Effect.logInfo(told).pipe(
+        Effect.annotateLogs("instance", this.id),
+        Effect.zipRight(this.renewedAt === -Infinity ? Effect.void : Effect.ignoreLogged(this.renew())),
+        Effect.zipRight(Queue.offer(this.signal, undefined)),
+        Effect.zipRight(before ? this.unread.over : Effect.void)
+      )
+    })
+  }
+
   /** When all was given back: others need not wait for the lease's end. */
   readonly forget: Effect.Effect<void> = Effect.suspend(() =>
     // Its revision may be one whose answer nobody waited for.
@@ -169,6 +266,7 @@ export class Leases {
       Effect.flatMap((entry) =>
         entry === undefined ? Effect.void : this.options.bucket.remove(this.memberKey(this.id), entry.revision)
       ),
+      Effect.zipRight(this.isAsideByKey ? this.options.bucket.purge(this.asideKey(this.id)) : Effect.void),
       Effect.ignore
     )
   )
@@ -180,6 +278,11 @@ export class Leases {
 
   private memberKey(id: string): string {
     return `${this.options.prefix}.member.${id}`
+  }
+
+  /** Whoever puts it there wants the instance to step down, until it is deleted. */
+  private asideKey(id: string): string {
+    return `${this.options.prefix}.aside.${id}`
   }
 
   private partitionKey(partition: number): string {
@@ -204,7 +307,7 @@ export class Leases {
       const value = {
         host: hostname(),
         pid: process.pid,
-        ...(this.isLeaving ? { leaving: true } : {}),
+        ...(this.isLeaving || this.standsAside ? { leaving: true } : {}),
         ...(doubts.length === 0 ? {} : { doubts: Object.fromEntries(doubts) })
       }
       return bucket.put(this.memberKey(this.id), value, this.revision).pipe(
@@ -248,7 +351,8 @@ export class Leases {
     const lookedAt = performance.now()
     return Effect.gen(this, function*() {
       const mine = yield* renewals.get(this.memberKey(this.id))
-      if (mine?.value === undefined) return yield* this.recall
+      // Whoever has not joined yet has nothing to prove.
+      if (mine?.value === undefined) return yield* this.revision === 0 ? Effect.void : this.recall
       this.revision = mine.revision
       const { keys } = yield* renewals.keys(`${prefix}.member`)
       const entries = yield* Effect.forEach(keys, (key) => renewals.get(key), { concurrency })
@@ -267,7 +371,7 @@ export class Leases {
       }
       return Effect.logWarning("Others have taken this instance for dead; it joins again").pipe(
         Effect.zipRight(Effect.suspend(() => {
-          for (const held of this.held.values()) this.lose(held)
+          this.loseAll()
           this.id = randomUUID()
           this.revision = 0
           this.renewedAt = -Infinity
@@ -336,6 +440,10 @@ export class Leases {
   private fence(): void {
     this.fenceTimer = undefined
     if (performance.now() < this.validUntil) return this.armFence()
+    this.loseAll()
+  }
+
+  private loseAll(): void {
     for (const held of this.held.values()) this.lose(held)
   }
 
@@ -371,32 +479,69 @@ export class Leases {
     return next
   }
 
-  /** Reads all keys. Partitions first: who is named there has had a key of its own before. */
+  /** Finds out how all keys are. Partitions first: who is named there has had a key of its own before. */
   private readonly look: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
-    const { bucket, duration, partitions, prefix, renewEvery } = this.options
+    const { bucket, duration, prefix, renewEvery } = this.options
     const now = performance.now()
     // Who was not looked at may have been alive.
     const wasAway = this.hasFailed || now - this.lookedAt > this.lookPeriods * renewEvery + duration / 2
     return Effect.gen(this, function*() {
       this.dirty.clear()
-      yield* Effect.forEach(
-        Array.from({ length: partitions }, (_, partition) => this.partitionKey(partition)),
-        (key) => this.read(key),
-        { concurrency, discard: true }
-      )
-      const { created, issues, keys } = yield* bucket.keys(`${prefix}.member`)
+      yield* wasAway || --this.looksUntilAll < 0 ? this.readAll : this.readChanges
+      const { created, issues, keys, last } = yield* bucket.keys(prefix)
       yield* issues.length === 0 ? this.unfit.over : this.unfit.now(issues.join("; "))
       if (this.created !== undefined && created !== this.created) {
         yield* Effect.logWarning("The bucket of the leases was made anew: nothing is taken while others may not know")
         this.takesFrom = performance.now() + duration
       }
+      // What it has lost has revisions that others get now.
+      if (created !== this.created || last < this.seenUpTo) this.looksUntilAll = 0
       this.created = created
-      const there = new Set(keys.map((key) => key.slice(`${prefix}.member.`.length)))
-      for (const id of this.members.keys()) if (!there.has(id)) this.members.delete(id)
-      yield* Effect.forEach(keys, (key) => this.read(key), { concurrency, discard: true })
+      const beginning = `${prefix}.member.`
+      const members = keys.filter((key) => key.startsWith(beginning))
+      const there = new Set(keys)
+      for (const id of this.members.keys()) if (!there.has(beginning + id)) this.members.delete(id)
+      // A key can be removed without leaving anything behind.
+      const gone = this.owners.flatMap(({ revision }, partition) => {
+        const key = this.partitionKey(partition)
+        return revision > 0 && !there.has(key) ? [key] : []
+      })
+      const aside = this.asideKey(this.id)
+      const read = [...members, ...gone, ...this.isAsideByKey || there.has(aside) ? [aside] : []]
+      yield* Effect.forEach(read, (key) => this.read(key), { concurrency, discard: true })
       if (wasAway) { for (const member of this.members.values()) member.since = Math.max(member.since, now) }
       this.lookedAt = now
       this.hasFailed = false
+    })
+  })
+
+  private readonly readAll: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { bucket, partitions, prefix } = this.options
+    return Effect.gen(this, function*() {
+      const { last } = yield* bucket.keys(`${prefix}.member`)
+      yield* Effect.forEach(
+        Array.from({ length: partitions }, (_, partition) => this.partitionKey(partition)),
+        (key) => this.read(key),
+        { concurrency, discard: true }
+      )
+      this.seenUpTo = last
+      this.looksUntilAll = looksBetweenAll
+    })
+  })
+
+  /**
+   * Of the partitions only those that have changed since the last time: mostly none. The requests go through ascending revisions, and a
+   * key that changes meanwhile gets a higher one, so none is passed over.
+   */
+  private readonly readChanges: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() => {
+    const { bucket, prefix } = this.options
+    return Effect.flatMap(bucket.changes(`${prefix}.partition`, this.seenUpTo, concurrency), (changes) => {
+      if (changes === undefined) return this.readAll
+      for (const { key, ...entry } of changes) {
+        this.seePartition(Number(key.slice(`${prefix}.partition.`.length)), entry)
+        this.seenUpTo = entry.revision
+      }
+      return Effect.void
     })
   })
 
@@ -410,8 +555,13 @@ export class Leases {
   private read(key: string): Effect.Effect<void, NatsRequestFailed> {
     const { bucket, prefix } = this.options
     const [kind, name = ""] = key.slice(prefix.length + 1).split(".")
-    if (kind === "member" && name === this.id) return Effect.void
+    if (kind === "member" && name === this.id || kind === "aside" && name !== this.id) return Effect.void
     return Effect.flatMap(bucket.get(key), (entry) => {
+      if (kind === "aside") {
+        return this.asided(() => {
+          this.isAsideByKey = entry?.value !== undefined
+        })
+      }
       if (kind === "member") this.seeMember(name, entry)
       else if (kind === "partition") this.seePartition(Number(name), entry)
       // Whoever deleted it did not get further.
@@ -465,6 +615,7 @@ export class Leases {
       Effect.zipRight(Effect.forEach(dead, ([id, member]) => this.evict(id, member), { discard: true })),
       Effect.zipRight(Effect.suspend(() => {
         if (this.isLeaving || now >= this.validUntil || now < this.takesFrom) return Effect.void
+        if (this.standsAside) return this.giveAll
         const isOwner = (id: string | undefined) => id !== undefined && (id === this.id || this.members.has(id))
         const { acquire, release } = Balance.decide({
           me: this.id,
@@ -476,17 +627,25 @@ export class Leases {
             owner === this.id && !this.held.has(partition) || !isOwner(owner) ? undefined : owner
           )
         })
-        for (const partition of release) {
-          const held = this.held.get(partition)
-          if (held === undefined || held.isWanted || held.isLost || this.isFull) continue
-          held.isWanted = true
-          this.options.onWanted(held.lease)
-        }
+        for (const partition of release) this.release(partition)
         const free = acquire.filter((partition) => now >= (this.owners[partition]?.takenFrom ?? -Infinity))
         return Effect.forEach(free, (partition) => this.acquire(partition), { concurrency, discard: true })
       })),
       Effect.zipRight(this.disown)
     )
+  })
+
+  private release(partition: number): void {
+    const held = this.held.get(partition)
+    if (held === undefined || held.isWanted || held.isLost || this.isFull) return
+    held.isWanted = true
+    this.options.onWanted(held.lease)
+  }
+
+  private readonly giveAll: Effect.Effect<void> = Effect.suspend(() => {
+    for (const partition of this.held.keys()) this.release(partition)
+    const isAlone = !Array.from(this.members).some(([id, { isLeaving }]) => id !== this.id && !isLeaving)
+    return isAlone ? this.unread.now(this.options.prefix) : this.unread.over
   })
 
   /**
@@ -512,6 +671,7 @@ export class Leases {
     return this.options.bucket.remove(this.memberKey(id), member.revision).pipe(
       Effect.zipRight(Effect.logWarning("An instance did not renew its lease: its partitions are taken over")),
       Effect.tap(() => this.members.delete(id)),
+      Effect.zipLeft(Effect.ignore(this.options.bucket.purge(this.asideKey(id)))),
       // It has renewed at the last moment, or another instance was quicker.
       Effect.catchTag("Conflict", () => this.read(this.memberKey(id))),
       Effect.annotateLogs("instance", id)
@@ -521,7 +681,7 @@ export class Leases {
   private acquire(partition: number): Effect.Effect<void, NatsRequestFailed> {
     const { bucket } = this.options
     const { offered, owner, revision } = this.owners[partition]!
-    if (this.held.has(partition) || this.isLeaving) return Effect.void
+    if (this.held.has(partition) || this.isLeaving || this.standsAside) return Effect.void
     const key = this.partitionKey(partition)
     return Effect.gen(this, function*() {
       if (owner !== undefined && owner !== this.id) {
@@ -561,9 +721,6 @@ export class Leases {
     })
   }
 }
-
-/** Can be ended also where whoever subscribes can't be interrupted, which a fork takes over. */
-const forkLoop = (loop: Effect.Effect<never>) => Effect.forkScoped(Effect.interruptible(loop))
 
 export const make = (options: Options): Effect.Effect<Leases> =>
   Effect.map(Queue.sliding<void>(1), (signal) => new Leases(options, signal))

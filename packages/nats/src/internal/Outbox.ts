@@ -5,11 +5,11 @@
 import { type PublishError, PublishFailed } from "@effect-eventbus/core/EventBusError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { Msg } from "nats"
 import type { Settings } from "../NatsConfig.js"
 import { type Denied, deniedInWords, isTemporary, toPublishError } from "../NatsErrors.js"
 import { parse, sequenceOf } from "./Api.js"
 import { Chain } from "./Chain.js"
+import type { Message } from "./Client.js"
 import type { Connection } from "./Connection.js"
 import { Deadlines } from "./Deadlines.js"
 import type { Call, Entry, Result, TopicQueue } from "./Outgoing.js"
@@ -280,7 +280,7 @@ export class Outbox {
     this.attempt(entry, now)
   }
 
-  readonly onReply = (entry: Entry, reply: Msg | undefined): void => {
+  readonly onReply = (entry: Entry, reply: Message | undefined): void => {
     this.leave(entry)
     if (entry.isDone) return
     const topic = entry.topic

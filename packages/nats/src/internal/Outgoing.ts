@@ -7,9 +7,9 @@ import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
-import type { Msg } from "nats"
 import type { Stream } from "../NatsStreams.js"
 import { Chain, type Link } from "./Chain.js"
+import type { Message } from "./Client.js"
 import type { Waiting as WaitsUntil } from "./Deadlines.js"
 import { Frame } from "./Frame.js"
 import type { Encoded } from "./HeaderCodec.js"
@@ -37,7 +37,7 @@ export class Call implements WaitsUntil<Call> {
     /** Who waits for it; undefined where that can't be interrupted. */
     private readonly fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined,
     /** Where the answer to an attempt goes. */
-    readonly onReply: (entry: Entry, reply: Msg | undefined) => void
+    readonly onReply: (entry: Entry, reply: Message | undefined) => void
   ) {
     this.results = new Array<Result>(count)
     this.remaining = count
@@ -152,7 +152,7 @@ export class Entry implements Link<Entry>, Waiting {
     for (let entry = this.next; entry !== undefined; entry = entry.next) yield entry
   }
 
-  onReply(reply: Msg | undefined): void {
+  onReply(reply: Message | undefined): void {
     this.call.onReply(this, reply)
   }
 

@@ -9,6 +9,7 @@ export class Progress {
   private watermark = -1
   private movedAt = now()
   private trouble: Problem | undefined
+  private pause: Problem | undefined
 
   /** To be told from time to time: that is how exactly one knows since when nothing has moved. */
   see(position: number, watermark: number): Pick<PartitionStatus, "position" | "watermark" | "movedAt"> {
@@ -21,12 +22,21 @@ export class Progress {
   }
 
   get problem(): Problem | undefined {
-    return this.trouble
+    return this.trouble ?? this.pause
   }
 
   /** Reading has broken off; it is tried again. */
   failed(why: string): void {
     this.trouble = { message: `it can't be read and is tried again: ${why}`, since: this.trouble?.since ?? now() }
+  }
+
+  /** Somebody has paused its consumer on the server until this time; undefined: it is not paused any more. */
+  readonly paused = (until: string | undefined): void => {
+    if (until === undefined) this.pause = undefined
+    else {
+      const message = `somebody has paused its consumer on the server until ${until}: nothing new is read`
+      this.pause = { message, since: this.pause?.since ?? now() }
+    }
   }
 
   /** It is read. */

@@ -2,7 +2,7 @@
  * One pull request after the other, over an inbox of its own: what answers to an
  * earlier connection's requests is not heard here.
  */
-import type { Msg, Subscription } from "nats"
+import { type Message, statusOf, type Subscription } from "./Client.js"
 import type { Connection } from "./Connection.js"
 import { parsePosition, type Position } from "./RawMessage.js"
 
@@ -17,7 +17,7 @@ export type Broken =
   | { readonly reason: "Disconnected" | "Gap" | "Alone" | "Rewritten" }
 
 export interface Handler {
-  readonly onMessage: (message: Msg, position: Position, reply: string) => void
+  readonly onMessage: (message: Message, position: Position, reply: string) => void
   /** The request has ended: all its messages came, or no more will come. */
   readonly onEnd: () => void
   readonly onBroken: (broken: Broken) => void
@@ -59,11 +59,9 @@ export class Pull {
     private readonly handler: Handler
   ) {
     this.inbox = `${connection.inbox}.p${epoch}`
-    this.subscription = connection.client.subscribe(`${this.inbox}.*`, {
-      callback: (error, message) => {
-        if (error !== null) handler.onBroken({ reason: "Refused", detail: error.message })
-        else this.receive(message)
-      }
+    this.subscription = connection.client.subscribe(`${this.inbox}.*`, (refused, message) => {
+      if (refused === undefined) this.receive(message)
+      else handler.onBroken({ reason: "Refused", detail: refused.message })
     })
   }
 
@@ -97,9 +95,8 @@ export class Pull {
       ...(this.isLimited ? { max_bytes: options.maxBytes } : {})
     }
     try {
-      this.connection.client.publish(this.subject, encoder.encode(JSON.stringify(request)), {
-        reply: `${this.inbox}.${this.serial}`
-      })
+      const bytes = encoder.encode(JSON.stringify(request))
+      this.connection.client.publish(this.subject, bytes, `${this.inbox}.${this.serial}`)
     } catch {
       this.handler.onBroken({ reason: "Disconnected" })
     }
@@ -130,7 +127,7 @@ export class Pull {
     this.subscription.unsubscribe()
   }
 
-  private receive(message: Msg): void {
+  private receive(message: Message): void {
     this.heardAt = performance.now()
     this.hasHeard = true
     if (message.subject.startsWith(this.inbox)) return this.onStatus(message)
@@ -143,8 +140,8 @@ export class Pull {
     if (this.open === 0) this.handler.onEnd()
   }
 
-  private onStatus(message: Msg): void {
-    const code = message.headers?.code ?? 0
+  private onStatus(message: Message): void {
+    const code = statusOf(message)
     if (code === 100 || message.subject !== `${this.inbox}.${this.serial}`) return
     const detail = `${code} ${message.headers?.description ?? ""}`
     if (code === 400 || code === 412) return this.handler.onBroken({ reason: "Refused", detail })

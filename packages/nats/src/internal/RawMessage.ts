@@ -1,37 +1,10 @@
 /**
- * What the client's message object holds, read without the client's own parsing
- * of headers: that one throws on names that other producers may well write.
+ * A message as the bus takes it, of what the client holds: copied out of the socket's buffer, with its position.
  */
 import type { IncomingMessage } from "@effect-eventbus/core/Transport"
-import type { Msg } from "nats"
 import { toAggregate } from "../Subject.js"
+import { headerBlock, type Message } from "./Client.js"
 import * as HeaderCodec from "./HeaderCodec.js"
-
-const empty = new Uint8Array(0)
-
-/** The header block of a message as bytes; empty where there is none. */
-export const headerBlock = (message: Msg): Uint8Array => {
-  const { _msg, _rdata } = message as unknown as {
-    readonly _msg?: { readonly hdr: number }
-    readonly _rdata?: Uint8Array
-  }
-  return _msg === undefined || _rdata === undefined || _msg.hdr <= 0 ? empty : _rdata.subarray(0, _msg.hdr)
-}
-
-/** Whether the client gives what is read here, which it does not export: without it headers would vanish. */
-export const isReadable = (message: Msg): boolean => {
-  const { _msg, _rdata } = message as unknown as {
-    readonly _msg?: { readonly hdr?: unknown; readonly subject?: unknown }
-    readonly _rdata?: unknown
-  }
-  return typeof _msg?.hdr === "number" && _msg.subject instanceof Uint8Array && _rdata instanceof Uint8Array
-}
-
-/** The subject's bytes, which the client would make a text of. */
-export const subjectBytes = (message: Msg): Uint8Array => {
-  const { _msg } = message as unknown as { readonly _msg?: { readonly subject: Uint8Array } }
-  return _msg === undefined ? encoder.encode(message.subject) : _msg.subject
-}
 
 /** Where a delivery stands: what the reply subject of a JetStream message says. */
 export interface Position {
@@ -106,7 +79,7 @@ const copyOf = (bytes: Uint8Array): Uint8Array => {
 
 /** Copies what the message needs out of the socket's buffer. `isAgain`: it may have come before, whatever the server says. */
 export const toIncoming = (
-  message: Msg,
+  message: Message,
   position: Position,
   source: Source | undefined,
   isAgain: boolean

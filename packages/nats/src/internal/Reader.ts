@@ -67,11 +67,11 @@ export class Reader {
 
   /** Ends when the partition was given back. */
   readonly run: Effect.Effect<void> = Effect.suspend(() => {
-    const { connection: { closing }, lease } = this.options
+    const { connection: { closing }, lease, limit } = this.options
     return this.reading.pipe(
       Effect.catchAllCause((cause) => Effect.logError("Giving back a partition failed", cause)),
       Effect.ensuring(Deferred.succeed(this.opened, undefined)),
-      Effect.ensuring(Effect.suspend(() => closing.within(lease.giveBack(this.session.offered)))),
+      Effect.ensuring(Effect.suspend(() => closing.within(lease.giveBack(this.session.offered, limit.withdraw)))),
       Effect.annotateLogs({ partition: lease.partition, epoch: lease.epoch() })
     )
   })

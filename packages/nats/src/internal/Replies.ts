@@ -3,13 +3,20 @@
  * their subject says what they answer.
  */
 import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
-import type { Msg, NatsConnection, NatsError } from "nats"
 import type { Denied } from "../NatsErrors.js"
-import { isReadable, subjectBytes } from "./RawMessage.js"
+import {
+  type Client,
+  isReadable,
+  type Message,
+  type Refused,
+  statusOf,
+  subjectBytes,
+  type Subscription
+} from "./Client.js"
 
 export interface Waiting {
   /** Called once with the reply; `undefined` when replies can't come any more. Must not throw. */
-  readonly onReply: (reply: Msg | undefined) => void
+  readonly onReply: (reply: Message | undefined) => void
 }
 
 /** After an error of the subscription it is made again when a reply is wanted, but not within so many milliseconds. */
@@ -18,6 +25,7 @@ const pause = 1_000
 export class Replies {
   private readonly waiting = new ChurningMap<number, Waiting>()
   private next = 1
+  private subscription: Subscription | undefined
   /** When the subscription failed; undefined while there is one. */
   private failedAt: number | undefined
   /** What the user of the connection may not do; undefined when replies come. */
@@ -25,23 +33,21 @@ export class Replies {
   /** Whether the client's messages are as they are read here; undefined before the first reply. */
   isReadable: boolean | undefined
 
-  constructor(private readonly connection: NatsConnection, private readonly inbox: string) {
+  constructor(private readonly client: Client, private readonly inbox: string) {
     this.subscribe()
   }
 
   private subscribe(): void {
     this.failedAt = undefined
-    this.connection.subscribe(`${this.inbox}.*`, {
-      callback: (error, reply) => {
-        if (error !== null) return this.end(error)
-        this.denied = undefined
-        this.isReadable ??= isReadable(reply)
-        const token = tokenOf(reply)
-        const waiting = this.waiting.get(token)
-        if (waiting === undefined) return
-        this.waiting.delete(token)
-        waiting.onReply(reply)
-      }
+    this.subscription = this.client.subscribe(`${this.inbox}.*`, (refused, reply) => {
+      if (refused !== undefined) return this.end(refused)
+      this.denied = undefined
+      this.isReadable ??= isReadable(reply)
+      const token = tokenOf(reply)
+      const waiting = this.waiting.get(token)
+      if (waiting === undefined) return
+      this.waiting.delete(token)
+      waiting.onReply(reply)
     })
   }
 
@@ -62,16 +68,20 @@ export class Replies {
     this.waiting.delete(token)
   }
 
-  private canBegin(): boolean {
-    return this.failedAt !== undefined && performance.now() - this.failedAt >= pause && !this.connection.isClosed()
+  /** Nobody wants replies any more; the connection may go on. */
+  close(): void {
+    if (!this.client.isClosed()) this.subscription?.unsubscribe()
+    this.end()
   }
 
-  /** Nothing that waits is answered: the connection is closed, or, with an error, the server has refused the subscription. */
-  end(error?: NatsError): void {
+  private canBegin(): boolean {
+    return this.failedAt !== undefined && performance.now() - this.failedAt >= pause && !this.client.isClosed()
+  }
+
+  /** Nothing that waits is answered: the connection is closed, or the server has refused the subscription. */
+  end(refused?: Refused): void {
     this.failedAt = performance.now()
-    if (error?.permissionContext !== undefined) {
-      this.denied = { operation: "subscribe", subject: error.permissionContext.subject }
-    }
+    if (refused?.denied !== undefined) this.denied = refused.denied
     const waiting = [...this.waiting.values()]
     this.waiting.clear()
     for (const one of waiting) one.onReply(undefined)
@@ -79,7 +89,7 @@ export class Replies {
 }
 
 /** The digits after the last dot of the subject, read without making a text of it. */
-const tokenOf = (reply: Msg): number => {
+const tokenOf = (reply: Message): number => {
   const bytes = subjectBytes(reply)
   let token = 0
   let factor = 1
@@ -91,7 +101,4 @@ const tokenOf = (reply: Msg): number => {
 }
 
 /** The server's answer where nobody listens to the subject of a request. */
-export const isNoResponders = (reply: Msg): boolean => reply.data.length === 0 && statusOf(reply) === 503
-
-/** The status code in the header block of a message without a body; 0 where there is none. */
-export const statusOf = (message: Msg): number => message.headers?.code ?? 0
+export const isNoResponders = (reply: Message): boolean => reply.data.length === 0 && statusOf(reply) === 503

@@ -3,7 +3,14 @@
  * reading, one after the other, each of which first gets back what is outstanding and then reads on.
  */
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
-import type { Assignment, Consumer, PartitionStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
+import type * as Observer from "@effect-eventbus/core/Observer"
+import type {
+  Assignment,
+  Consumer,
+  IncomingMessage,
+  PartitionStatus,
+  SubscribeRequest
+} from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -52,6 +59,7 @@ export interface Options {
   readonly settings: Settings
   readonly request: SubscribeRequest
   readonly consumer: Consumer
+  readonly observer: Observer.Service
   /** The consumer's settings; its filter is the partition's subjects. */
   readonly config: ConsumerConfig
   readonly isPartitioned: boolean
@@ -60,6 +68,8 @@ export interface Options {
   readonly settled: SettledRecord
   /** What the take-overs of all its partitions hold back. */
   readonly heldBack: HeldBack
+  /** So many of its partitions ask for what they need to begin, or get back what is outstanding, at once: renewals of leases go between. */
+  readonly opening: Effect.Semaphore
   /** How many partitions of the subscription share what may be fetched ahead. */
   readonly sharers: () => number
 }
@@ -91,19 +101,28 @@ export class Session {
   constructor(private readonly options: Options) {
     const { connection, isPartitioned, lease, request } = options
     this.durable = options.config.durable_name!
-    this.acks = new Acks(connection, answerTimeout)
+    // What is settled before it is handled is recorded, and acknowledged only to be forgotten by the server.
+    const onConfirmed = request.semantics === "at-least-once" ? (count: number) => this.tellSettled(count) : undefined
+    this.acks = new Acks(connection, answerTimeout, onConfirmed)
     const source = isPartitioned ? { topic: request.topic.name, partition: lease.partition } : undefined
     this.intake = new Intake(connection, this.acks, source, lease.isValid, () => this.pullMore())
   }
 
   /** Finds or makes stream and consumer, and gives the bus its assignment. */
   readonly open: Effect.Effect<Opened, StreamError | LeaseLost> = Effect.suspend(() => {
-    const { api, request, settings, streams } = this.options
+    const { opening, request, streams } = this.options
     return Effect.gen(this, function*() {
       const stream = yield* streams.refresh(request.topic)
       if (this.stream !== undefined) yield* this.noticeChange(stream, this.stream)
       if (this.changedFrom !== undefined) yield* this.startOver(stream, this.changedFrom)
       else if (this.unanswered >= maxUnanswered) yield* this.unanswering(stream)
+      return yield* opening.withPermits(1)(this.openConsumer(stream))
+    })
+  })
+
+  private openConsumer(stream: Stream): Effect.Effect<Opened, StreamError | LeaseLost> {
+    const { api, request, settings } = this.options
+    return Effect.gen(this, function*() {
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
@@ -127,7 +146,7 @@ export class Session {
       if (this.assignment === undefined) this.assign()
       return { stream, info }
     })
-  })
+  }
 
   /** Whether what is known of the stream's sequences is true of this one. Once it is not, all begins anew, however often that fails. */
   private noticeChange(stream: Stream, before: Stream): Effect.Effect<void, NatsRequestFailed> {
@@ -201,7 +220,14 @@ export class Session {
       yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
       const { api, config: wanted } = this.options
       yield* Effect.forkScoped(
-        ConsumerWatch.run({ api, stream: opened.stream, wanted, onBroken: breakWith, intake: this.intake })
+        ConsumerWatch.run({
+          api,
+          stream: opened.stream,
+          wanted,
+          onBroken: breakWith,
+          onPaused: this.progress.paused,
+          intake: this.intake
+        })
       )
       yield* Effect.forkScoped(this.tellVanished)
       this.intake.flow()
@@ -302,6 +328,8 @@ export class Session {
         onEnd,
         acks: this.acks,
         room: this.options.heldBack.room(this),
+        turns: this.options.opening,
+        onPaused: this.progress.paused,
         gap
       }).pipe(Effect.ensuring(Effect.sync(() => this.options.heldBack.done(this))))
       isRecovering = false
@@ -366,7 +394,19 @@ export class Session {
       finish: (message) => {
         if (this.assignment === assignment && !this.isClosed && lease.isValid()) this.intake.finish(message)
       },
-      settle: (messages) => settle(settled, this.intake, owned, topic, partition, messages),
+      settle: (messages) =>
+        Effect.map(
+          settle(
+            settled,
+            this.intake,
+            owned,
+            topic,
+            partition,
+            messages,
+            isVolatile(this.stream) ? this.acknowledge : undefined
+          ),
+          () => this.tellSettled(messages.length)
+        ),
       resume: () => {
         if (this.assignment !== assignment) return
         limit.resumed()
@@ -377,6 +417,24 @@ export class Session {
     this.assignment = assignment
     this.intake.lane = limit.guard(consumer.assigned(assignment))
   }
+
+  private tellSettled(count: number): void {
+    const { assignment, options: { observer, request: { group } } } = this
+    if (observer.event === undefined || assignment === undefined) return
+    const { epoch, partition, topic } = assignment
+    observer.event({ _tag: "Settled", topic, group, partition, epoch, count })
+  }
+
+  private readonly acknowledge = (messages: ReadonlyArray<IncomingMessage>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      for (const { offset } of messages) {
+        const reply = this.intake.held.get(offset)?.reply
+        // Whose delivery the server has forgotten can't be acknowledged: it comes again, or its time is over.
+        if (reply === undefined) return Effect.never
+        this.acks.add(offset, reply)
+      }
+      return this.acks.confirmed
+    })
 
   /** Gives nothing more to the lane. */
   stop(): void {
@@ -458,6 +516,9 @@ export class Session {
     })
   }
 }
+
+/** Whether what loses a consumer's state has lost the stream's messages as well. */
+const isVolatile = (stream: Stream | undefined): boolean => stream?.storage === "memory" && stream.replicas === 1
 
 /** How often a stream that seems to have lost its end is looked at, and how long between. */
 const looks = 4

@@ -1,11 +1,15 @@
 /**
  * Settling before handling: what is to be handled is recorded as settled where the server keeps its word, and only then is anything
  * handled. That the server is also told, by acknowledgements that nobody waits for, keeps it from delivering them again.
+ *
+ * Where there is no room for the record, a confirmed acknowledgement does for a stream in the memory of one server: what forgets the
+ * acknowledgement has lost the message as well.
  */
 import { SettlementFailed } from "@effect-eventbus/core/EventBusError"
 import type { IncomingMessage } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
+import { isStorageFull } from "../NatsErrors.js"
 import type { Intake } from "./Intake.js"
 import type { SettledRecord } from "./SettledRecord.js"
 
@@ -22,7 +26,9 @@ export const settle = (
   owned: Effect.Effect<void, SettlementFailed>,
   topic: string,
   partition: number,
-  messages: ReadonlyArray<IncomingMessage>
+  messages: ReadonlyArray<IncomingMessage>,
+  /** Acknowledges them, and succeeds when that is confirmed; undefined where a confirmation is no proof. */
+  acknowledge?: (messages: ReadonlyArray<IncomingMessage>) => Effect.Effect<void>
 ): Effect.Effect<void, SettlementFailed> =>
   Effect.gen(function*() {
     const failed = (cause: unknown, isRetryable: boolean) =>
@@ -34,7 +40,12 @@ export const settle = (
     yield* owned.pipe(
       Effect.zipRight(Effect.suspend(() => {
         const finished = intake.finished.with(open.map(({ offset }) => offset))
-        return record.write({ finished, latest: intake.latest })
+        return record.write({ finished, latest: intake.latest }).pipe(
+          Effect.catchIf(
+            (failure) => acknowledge !== undefined && failure._tag === "NatsRequestFailed" && isStorageFull(failure),
+            () => acknowledge!(open)
+          )
+        )
       })),
       Effect.mapError((cause) => cause._tag === "SettlementFailed" ? cause : failed(cause, cause._tag !== "LeaseLost")),
       Effect.retry({ while: ({ isRetryable }) => isRetryable, schedule: Schedule.spaced(retryDelay) }),

@@ -62,6 +62,10 @@ export interface Context {
   readonly acks: Pick<Acks, "confirmed" | "size">
   /** Waits until more may be held back. */
   readonly room?: Effect.Effect<void> | undefined
+  /** Held while the server is asked for what is outstanding: so many partitions do that at once. */
+  readonly turns?: Effect.Semaphore | undefined
+  /** Told until when the consumer is paused; undefined: it is not, or not any more. */
+  readonly onPaused?: ((until: string | undefined) => void) | undefined
   /** Whether deliveries were missing since it was last looked at. */
   readonly gap: { seen: boolean }
 }
@@ -109,7 +113,10 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
   })
 
 const inspect = (context: Context): Effect.Effect<ConsumerInfo, NatsRequestFailed> =>
-  ConsumerWatch.untilResumed(Effect.suspend(() => context.api.consumerInfo(context.stream, context.durable)))
+  ConsumerWatch.untilResumed(
+    Effect.suspend(() => context.api.consumerInfo(context.stream, context.durable)),
+    (until) => context.onPaused?.(until)
+  )
 
 /**
  * Whether all that is outstanding is in hand. Handlers go on meanwhile: what they finish while the server is asked may be outstanding
@@ -166,7 +173,7 @@ const refuse = (
     const confirmation = connection.replies.subject(token)
     const last = sequences.length - 1
     for (let i = 0; i <= last; i++) {
-      connection.client.publish(subject(sequences[i]!), nak, i === last ? { reply: confirmation } : {})
+      connection.client.publish(subject(sequences[i]!), nak, i === last ? confirmation : undefined)
     }
     return Effect.sync(() => connection.replies.forget(token))
   }).pipe((answered) => bounded(answered, drainTimeout), Effect.map(Option.getOrElse(() => false)))
@@ -200,8 +207,11 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
       const batch = Math.min(maxBatch, outstanding - intake.recovered)
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
-      pull.request({ batch, maxBytes: context.maxBytes, waits })
-      const answered = yield* untilSilent(pull, Deferred.await(ended))
+      const request = Effect.suspend(() => {
+        pull.request({ batch, maxBytes: context.maxBytes, waits })
+        return untilSilent(pull, Deferred.await(ended))
+      })
+      const answered = yield* context.turns === undefined ? request : context.turns.withPermits(1)(request)
       context.onEnd.current = undefined
       if (Option.isNone(answered) && waits === "Not" && pull.received === 0) {
         waits = shortWait

@@ -43,11 +43,81 @@ class Revocations {
   })
 }
 
+/** A transport whose assignments are owned for as long as the test says so. */
+const ownedWhile = (isOwned: () => boolean, inner: Subject["layer"]): Subject["layer"] =>
+  Layer.provide(
+    Layer.effect(
+      Transport.Transport,
+      Effect.map(Transport.Transport, (transport): Transport.Service => ({
+        ...transport,
+        subscribe: (request, consumer) =>
+          transport.subscribe(request, {
+            assigned: (assignment) =>
+              consumer.assigned({
+                topic: assignment.topic,
+                partition: assignment.partition,
+                epoch: assignment.epoch,
+                finish: (message) => assignment.finish(message),
+                settle: (messages) => assignment.settle(messages),
+                resume: () => assignment.resume(),
+                isOwned: () => isOwned() && assignment.isOwned?.() !== false
+              })
+          })
+      }))
+    ),
+    inner
+  )
+
+const ownership = (subject: Subject, semantics: Transport.Semantics, concurrency: number | undefined): void => {
+  const how = `${semantics}, with concurrency ${concurrency ?? "unbounded"}`
+  test(`rule 12: no handler begins once another member may have the partition, ${how}`, () => {
+    let isOwned = true
+    const options = { closeDeadline: "10 seconds" } as const
+    return inBus(
+      ownedWhile(() => isOwned, subject.layer),
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const topic = newTopic("owned", 1)
+        let [started, late] = [0, 0]
+        const handler = () =>
+          Effect.suspend(() => {
+            started++
+            if (!isOwned) late++
+            // One of each aggregate is in hand or waits for a permit, and one waits behind it.
+            if (started === (concurrency ?? 5)) isOwned = false
+            return Effect.sleep(20)
+          })
+        const subscription = yield* semantics === "at-most-once"
+          ? bus.subscribe(topic, handler, { semantics, concurrency })
+          : bus.subscribe(topic, handler, { onExhausted: FailurePolicy.drop, concurrency })
+        yield* bus.publishAll(
+          topic,
+          Array.from({ length: 10 }, (_, i) => ({
+            aggregateId: `order-${i % 5}`,
+            payload: new Step({ sequence: i, fails: 0, dies: 0, takes: 0 })
+          }))
+        )
+        yield* eventually("the handlers run", () => !isOwned)
+        const { lost, unfinished } = yield* subscription.close
+        expect(late).toBe(0)
+        expect(started).toBe(concurrency ?? 5)
+        expect(lost + unfinished).toBeLessThanOrEqual(10 - started)
+        // What was not settled before comes again, and the other member handles it.
+        if (semantics === "at-least-once") expect(lost).toBe(0)
+      }),
+      options
+    )
+  })
+}
+
 /**
  * @since 0.1.0
  * @category rules
  */
 export const revocation = (subject: Subject): void => {
+  for (const semantics of ["at-least-once", "at-most-once"] as const) {
+    for (const concurrency of [1, undefined]) ownership(subject, semantics, concurrency)
+  }
   for (const concurrency of [1, undefined]) {
     test(`rule 12: no handler of a partition begins once it is taken away, with concurrency ${concurrency ?? "unbounded"}`, () => {
       const revocations = new Revocations()
@@ -57,7 +127,7 @@ export const revocation = (subject: Subject): void => {
           const bus = yield* EventBus.EventBus
           const topic = newTopic("revoked", 4)
           const late: Array<string> = []
-          let started = 0
+          const busy = new Set<number>()
           const receipts = yield* bus.publishAll(
             topic,
             Array.from({ length: 400 }, (_, i) => ({
@@ -66,13 +136,14 @@ export const revocation = (subject: Subject): void => {
             }))
           )
           const partitions = new Set(receipts.map(({ partition }) => partition)).size
-          yield* bus.subscribe(topic, (_, { epoch, partition }) =>
+          yield* bus.subscribe(topic, ({ sequence }, { epoch, partition }) =>
             Effect.suspend(() => {
-              started++
+              busy.add(partition)
               if (revocations.revoked.has(`${partition}/${epoch}`)) late.push(`${partition}/${epoch}`)
-              return Effect.sleep(150)
+              // They end at different times, so that some go on while others begin.
+              return Effect.sleep(100 + 13 * (sequence % 8))
             }), { onExhausted: FailurePolicy.drop, concurrency })
-          yield* eventually("handlers run", () => started > 2)
+          yield* eventually("handlers of all partitions run", () => busy.size === partitions)
           yield* inBus(
             subject.layer,
             Effect.gen(function*() {
@@ -83,7 +154,7 @@ export const revocation = (subject: Subject): void => {
             { closeDeadline: "0 millis" }
           )
           expect(late).toEqual([])
-          // One handler of 150 ms for each lane may be in hand, and nothing waits behind it.
+          // One handler of some 200 ms for each lane may be in hand, and nothing waits behind it.
           expect(Math.max(0, ...revocations.took)).toBeLessThan(2_000)
         }),
         { closeDeadline: "0 millis" }

@@ -79,11 +79,13 @@ const quiet = (ledger: Ledger): Effect.Effect<void> =>
 const nextTimer = (clock: TestClock.TestClock): Effect.Effect<number | undefined> =>
   Effect.map(clock.sleeps, (sleeps) => {
     const now = clock.unsafeCurrentTimeMillis()
-    return Chunk.reduce(
+    const next = Chunk.reduce(
       sleeps,
       undefined as number | undefined,
       (next, time) => time > now && (next === undefined || time < next) ? time : next
     )
+    // A `TestClock` can't tell the nanoseconds of a fraction, so spans and `Effect.timed` would die there. Jitter makes fractions.
+    return next === undefined ? undefined : Math.ceil(next)
   })
 
 /** Whether something happens that no virtual timer drives: a handler may wait for the real world. */

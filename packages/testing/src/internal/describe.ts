@@ -34,13 +34,18 @@ export const message = (
 export const state = (ledger: Ledger, group: Group | undefined, at: Transport.Receipt): string => {
   if (group === undefined) return `nobody has subscribed to "${at.topic}"`
   const entry = group.find(at.partition, at.offset)
-  if (entry?.handled === true) {
-    return `it was handled at attempt ${entry.attempts.length}${entry.settled ? "" : ", and is not settled"}`
+  switch (entry?.outcome) {
+    case "handled":
+      return `it was handled at attempt ${entry.attempts}`
+    case "skipped":
+      return "it was skipped, without a handler for it"
+    case "lost":
+      return "it was settled and then lost: its handler was not done when the subscription ended"
   }
   if (entry?.failure !== undefined) return given(entry, entry.failure)
-  if (entry !== undefined && entry.attempts.length > 0) {
+  if (entry !== undefined && entry.attempts > 0) {
     return entry.isRunning
-      ? `its handler still runs, at attempt ${entry.attempts.length}${lastFailure(entry)}`
+      ? `its handler still runs, at attempt ${entry.attempts}${lastFailure(entry)}`
       : `it waits for its next attempt, after ${times(entry)}${lastFailure(entry)}`
   }
   if (group.active === 0) return `the subscription of group "${group.name}" has ended`
@@ -60,7 +65,7 @@ const given = (entry: Entry, failure: Failure.EnvelopeFailure | Failure.PlainFai
   }
 }
 
-const times = (entry: Entry): string => entry.attempts.length === 1 ? "1 attempt" : `${entry.attempts.length} attempts`
+const times = ({ attempts }: Entry): string => attempts === 1 ? "1 attempt" : `${attempts} attempts`
 
 /** The message of the same aggregate that is in the way. */
 const ahead = (ledger: Ledger, group: Group, at: Transport.Receipt): string => {
@@ -79,13 +84,8 @@ const lastFailure = (entry: Entry): string => {
 }
 
 /** @internal */
-export const lastCause = (entry: Entry): Cause.Cause<unknown> | undefined => {
-  for (let i = entry.attempts.length - 1; i >= 0; i--) {
-    const exit = entry.attempts[i]!.exit
-    if (exit?._tag === "Failure") return exit.cause
-  }
-  return entry.failure?.cause
-}
+export const lastCause = ({ causes, failure }: Entry): Cause.Cause<unknown> | undefined =>
+  causes.at(-1) ?? failure?.cause
 
 /** One line for a cause: the stack is in the error's own `cause`. */
 const summary = (cause: Cause.Cause<unknown>): string => {

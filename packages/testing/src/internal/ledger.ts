@@ -1,40 +1,65 @@
-import type { Delivery, Failure, Transport } from "@effect-eventbus/core"
-import type * as Exit from "effect/Exit"
-
-/** @internal */
-export interface Attempt {
-  readonly startedAt: number
-  /** Undefined while the handler runs. */
-  endedAt: number | undefined
-  exit: Exit.Exit<unknown, unknown> | undefined
-}
+import type { Delivery, Failure, Observer, Transport } from "@effect-eventbus/core"
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import * as FiberId from "effect/FiberId"
 
 /**
- * What one group did with one message.
+ * What one group did with one message. A message that comes again has another flight, and the present one counts.
  *
  * @internal
  */
 export class Entry {
-  readonly attempts: Array<Attempt> = []
-  delivery: Delivery.Delivery | undefined
-  event: unknown = undefined
-  handled = false
+  flight: Observer.FlightView | undefined
   failure: Failure.EnvelopeFailure | Failure.PlainFailure | undefined
-  /** The transport was told that the message needs no redelivery. */
-  settled = false
+  readonly startedAt: Array<number> = []
+  readonly causes: Array<Cause.Cause<unknown>> = []
+  /** The attempts of earlier flights. */
+  private earlier = 0
+  /** Whether the last of `startedAt` may be an attempt that runs. */
+  private isOpen = false
 
   constructor(readonly partition: number, readonly offset: number) {}
 
-  get isHeld(): boolean {
-    return !this.handled && this.failure?._tag === "EnvelopeFailure" && this.failure.policy._tag === "Hold"
+  get attempts(): number {
+    return this.earlier + (this.flight?.attempt ?? 0)
   }
 
+  get outcome(): Observer.Outcome | undefined {
+    return this.flight?.outcome
+  }
+
+  get isHeld(): boolean {
+    return this.outcome === undefined && this.failure?._tag === "EnvelopeFailure" && this.failure.policy._tag === "Hold"
+  }
+
+  /** An unfinished message comes again. */
   get isFinal(): boolean {
-    return this.settled && (this.handled || (this.failure !== undefined && !this.isHeld))
+    return this.outcome !== undefined && this.outcome !== "unfinished"
   }
 
   get isRunning(): boolean {
-    return this.attempts.length > 0 && this.attempts[this.attempts.length - 1]!.exit === undefined
+    return this.flight?.state === "running"
+  }
+
+  transition(flight: Observer.FlightView, from: Observer.State | undefined, now: number): void {
+    if (from === undefined) {
+      this.earlier = this.attempts
+      this.flight = flight
+      this.failure = undefined
+    }
+    if (from === "running" && this.isOpen) this.ended(flight)
+    // From `dead-lettering` it runs only to report how the flight ends.
+    if (flight.state !== "running" || from === "dead-lettering") return
+    this.isOpen = true
+    this.startedAt.push(now)
+  }
+
+  private ended({ lastCause, outcome }: Observer.FlightView): void {
+    this.isOpen = false
+    // A flight also runs while it is decoded or reported, or asks for a permit: then no attempt has begun.
+    if (this.startedAt.length > this.attempts) this.startedAt.pop()
+    else if (outcome === "unfinished" || outcome === "lost") this.causes.push(Cause.interrupt(FiberId.none))
+    else if (outcome !== "handled" && lastCause !== undefined) this.causes.push(lastCause)
   }
 }
 
@@ -49,6 +74,12 @@ export interface Written {
   receipt: Transport.Receipt | undefined
 }
 
+/** @internal */
+export interface Handled {
+  readonly event: unknown
+  readonly delivery: Delivery.Delivery
+}
+
 /**
  * What one group did with the messages of one topic.
  *
@@ -57,7 +88,7 @@ export interface Written {
 export class Group {
   readonly entries = new Map<string, Entry>()
   /** In the order in which they were handled. */
-  readonly handled: Array<Entry> = []
+  readonly handled: Array<Handled> = []
   /** How many subscriptions of this bus read for the group now. */
   active = 0
 
@@ -76,17 +107,35 @@ export class Group {
 }
 
 /**
- * What happened on a bus: kept for as long as the test's layer lives.
+ * What happened on a bus, as its observer sees it: kept for as long as the test's layer lives.
  *
  * @internal
  */
-export class Ledger {
+export class Ledger implements Observer.Service {
   /** Rises with everything that happens. */
   version = 0
   /** How many calls of `publish` have not been answered. */
   publishing = 0
   readonly written: Array<Written> = []
   private readonly groups = new Map<string, Map<string, Group>>()
+
+  constructor(private readonly clock: Clock.Clock) {}
+
+  readonly transition = (flight: Observer.FlightView, from: Observer.State | undefined): void => {
+    this.version++
+    const group = this.group(flight.topic, flight.group)
+    group.entry(flight.partition, flight.offset).transition(flight, from, this.clock.unsafeCurrentTimeMillis())
+    if (flight.outcome === "handled" && !flight.isTombstone) {
+      group.handled.push({ event: flight.event, delivery: flight.delivery() })
+    }
+  }
+
+  readonly event = (event: Observer.Event): void => {
+    this.version++
+    if (event._tag !== "GivenUp") return
+    const { group, position } = event.failure
+    this.group(position.topic, group).entry(position.partition, position.offset).failure = event.failure
+  }
 
   group(topic: string, name: string, first = 0): Group {
     let groups = this.groups.get(topic)

@@ -121,8 +121,8 @@ export const dropOnFullMailbox = around((assignment, consumer) => {
 export const restartLosesTheMessageInHand: Bug = {
   supervisor: (inner) => ({
     ...inner,
-    start: (options) => {
-      const slot = inner.start(options)
+    start: (name, home, options) => {
+      const slot = inner.start(name, home, options)
       const offer = slot.offer.bind(slot)
       slot.offer = (task, waiter) => {
         let isLost = false

@@ -2,7 +2,7 @@
  * What the programs of a run have in common. Their settings are in the environment: `EVENTBUS_…` as for any program on the
  * bus, `CHAOS_…` for the rest.
  */
-import { EventBus, TransportConfig } from "@effect-eventbus/core"
+import { EventBus, Strategy, TransportConfig } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -12,6 +12,7 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Schedule from "effect/Schedule"
 import * as Log from "../Log.js"
+import * as Strategies from "../Strategies.js"
 import { topics } from "../Topics.js"
 
 export const setting = (name: string): string => {
@@ -26,6 +27,7 @@ export const common = () => ({
 })
 
 const BusLive = EventBus.layer.pipe(
+  Layer.provide(Layer.suspend(() => Strategy.layer(Strategies.named(setting("STRATEGY"))!))),
   Layer.provide(TransportConfig.layer({ kafka: KafkaTransport.driver, nats: NatsTransport.driver }))
 )
 

@@ -1,0 +1,36 @@
+/** What the transport tells the observer that is provided below it. */
+import { EventBus, FailurePolicy, Observer, Topic } from "@effect-eventbus/core"
+import { KafkaTransport } from "@effect-eventbus/kafka"
+import { eventually } from "@effect-eventbus/testing/Eventually"
+import { expect, it } from "@effect/vitest"
+import type {} from "@effect-eventbus/brokers/vitestSetup"
+import { Effect, Layer, Schema } from "effect"
+import { inject } from "vitest"
+
+const brokers = inject("kafkaBrokers")
+const Order = Schema.TaggedStruct("Placed", { n: Schema.Int })
+
+it.live("the connection, the assignment and each commit that the broker has confirmed", () => {
+  const events: Array<Observer.Event> = []
+  const name = `observed-${process.pid}-${Date.now()}`
+  const orders = Topic.envelope(name, Order, { partitions: 1 })
+  const settled = () => events.flatMap((event) => event._tag === "Settled" ? [event] : [])
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    expect(events).toEqual([{ _tag: "Connected", transport: "kafka" }])
+    yield* bus.subscribe(orders, () => Effect.void, { onExhausted: FailurePolicy.drop })
+    const messages = [1, 2, 3].map((n) => ({ aggregateId: "a", payload: { _tag: "Placed" as const, n } }))
+    yield* bus.publishAll(orders, messages)
+    yield* eventually("all is settled", () => settled().at(-1)?.position === 3)
+    const [assigned] = events.filter((event) => event._tag === "Assigned")
+    expect(assigned).toMatchObject({ topic: name, group: "group", partition: 0 })
+    for (const one of settled()) expect(one).toMatchObject({ ...assigned, _tag: "Settled" })
+  }).pipe(
+    Effect.scoped,
+    Effect.provide(EventBus.layer.pipe(
+      Layer.provide(KafkaTransport.layer({ brokers, commitInterval: "50 millis" })),
+      Layer.provide(Observer.layer({ event: (event) => void events.push(event) }))
+    )),
+    Effect.ensuring(Effect.sync(() => expect(events.at(-1)).toEqual({ _tag: "Disconnected", transport: "kafka" })))
+  )
+}, 30_000)

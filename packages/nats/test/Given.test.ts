@@ -1,0 +1,75 @@
+import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
+import type {} from "@effect-eventbus/brokers/vitestSetup"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Stream } from "effect"
+import { inject } from "vitest"
+import { NatsConfig, NatsConnection, NatsTransport } from "../src/index.js"
+import * as T from "./fixture.js"
+
+const servers = inject("natsServers")
+
+describe("A connection that the application has", () => {
+  it("carries the bus beside what the application does with it, over a cut, and is open when the bus has ended", () =>
+    T.run(Effect.gen(function*() {
+      const proxy = yield* TcpProxy.make({ port: Number(servers[0]!.split(":")[1]) })
+      const nc = yield* T.client([proxy.address])
+      const heard: Array<string> = []
+      const topic = T.topic()
+      nc.subscribe(`own.${topic.name}`, {
+        callback: (_, message) => heard.push(new TextDecoder().decode(message.data))
+      })
+      const before = subscriptions(nc)
+      const states: Array<string> = []
+      const bus = yield* T.scoped(NatsTransport.make({
+        connection: nc,
+        onConnectionState: ({ _tag }) => Effect.sync(() => states.push(_tag))
+      }))
+      const consumer = new T.TestConsumer()
+      const source = yield* T.scoped(bus.value.subscribe(T.request(topic), consumer))
+      yield* T.publish(bus.value, topic, T.messages(0, 100))
+      yield* T.waitUntil("all came", () => consumer.taken.length === 100)
+      yield* proxy.cut
+      yield* T.publish(bus.value, topic, T.messages(100, 200))
+      yield* T.waitUntil("the rest came", () => consumer.taken.length === 200)
+      T.assertNumbers(consumer.numbers, T.range(0, 200))
+      yield* T.waitUntil("the states were told", () => states.length >= 2)
+      assert.deepStrictEqual(states.slice(0, 2), ["Disconnected", "Connected"])
+      yield* source.close
+      yield* bus.close
+      assert.isFalse(nc.isClosed())
+      assert.strictEqual(subscriptions(nc), before)
+      nc.publish(`own.${topic.name}`, "still here")
+      yield* T.waitUntil("it is used on", () => heard.includes("still here"))
+      // What happens to it afterwards is not the bus's affair.
+      const told = states.length
+      yield* proxy.cut
+      yield* T.waitUntil("it is back", () => nc.flush().then(() => true, () => false))
+      assert.lengthOf(states, told)
+    })))
+
+  it("gives the layer, with the connection's state", () =>
+    T.run(Effect.gen(function*() {
+      const nc = yield* T.client(servers)
+      const [first] = yield* Effect.flatMap(NatsConnection.NatsConnection, ({ changes }) =>
+        Stream.runCollect(Stream.take(changes, 1))).pipe(Effect.provide(NatsTransport.layer({ connection: nc })))
+      assert.deepStrictEqual(first, { _tag: "Connected", server: nc.getServer() })
+      assert.isFalse(nc.isClosed())
+    })))
+
+  it("has to be open, and decides alone how it connects", () =>
+    T.run(Effect.gen(function*() {
+      const nc = yield* T.client(servers)
+      const both = yield* Effect.flip(NatsTransport.make({ connection: nc, servers, user: "u" }))
+      assert.strictEqual(both._tag, "InvalidConfiguration")
+      assert.include(both.message, "connection is set, and decides what servers, user would")
+      yield* Effect.promise(() => nc.close())
+      const closed = yield* Effect.flip(NatsTransport.make({ connection: nc }))
+      assert.strictEqual(closed._tag, "BrokerUnreachable")
+      assert.isTrue(NatsConfig.resolve({})._tag === "Right")
+    })))
+})
+
+/** How many subscriptions it has: the client counts them in a field of its own. */
+const subscriptions = (nc: object): number =>
+  (nc as { readonly protocol: { readonly subscriptions: { readonly size: () => number } } }).protocol.subscriptions
+    .size()
