@@ -7,7 +7,13 @@ import type { KafkaFailure } from "../src/internal/Failure.js"
 import * as FetcherModule from "../src/internal/Fetcher.js"
 import * as FetchPool from "../src/internal/FetchPool.js"
 import { Lineage } from "../src/internal/Lineage.js"
-import type { EpochRequest, EpochResponse, FetchRequest, ListOffsetsRequest } from "../src/internal/logApis.js"
+import type {
+  EpochRequest,
+  EpochResponse,
+  FetchRequest,
+  ListOffsetsRequest,
+  ListOffsetsResponse
+} from "../src/internal/logApis.js"
 import type { PartitionOptions } from "../src/internal/Partition.js"
 import { Partition } from "../src/internal/Partition.js"
 import * as Produce from "../src/internal/produce.js"
@@ -78,7 +84,7 @@ export const clientOf = (answers: {
   }
 })
 
-const listed = ({ partitions }: ListOffsetsRequest, end: number) => ({
+const listed = ({ partitions }: ListOffsetsRequest, end: number): ListOffsetsResponse => ({
   partitions: partitions.map(({ partition, timestamp }) => ({
     partition,
     errorCode: 0,
