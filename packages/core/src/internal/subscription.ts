@@ -7,7 +7,7 @@ import * as LogLevel from "effect/LogLevel"
 import * as PubSub from "effect/PubSub"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
-import * as Scheduler from "effect/Scheduler"
+import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EventBusConfig from "../EventBusConfig.js"
@@ -31,7 +31,7 @@ import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
 import { SettleFirst } from "./settleFirst.js"
-import { afterEvents } from "./turn.js"
+import { afterEvents, isOfEventLoop } from "./turn.js"
 import * as UserCode from "./userCode.js"
 
 /** How many failures wait for a slow reader of `failures`. Beyond this the oldest are left out. */
@@ -100,7 +100,7 @@ const intakeOf = <E, R>(
     concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency, told("concurrency")),
     maxUnfinished: config.maxUnfinished,
     // At-most-once messages wait for their settlement anyway. And with a scheduler of the user's own, the event loop's turns mean nothing.
-    nextTurn: options.semantics === "at-least-once" && scheduler === Scheduler.defaultScheduler
+    nextTurn: options.semantics === "at-least-once" && isOfEventLoop(scheduler)
       ? afterEvents
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
