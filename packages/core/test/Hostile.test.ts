@@ -48,6 +48,28 @@ describe("an observer that throws", () => {
   }
 })
 
+it.scoped("an observer may be an instance of a class", () => {
+  class Counter implements Observer.Service {
+    transitions = 0
+    events = 0
+    transition() {
+      this.transitions++
+    }
+    event() {
+      this.events++
+    }
+  }
+  const [one, other] = [new Counter(), new Counter()]
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const { ended, handler } = recorder()
+    yield* bus.subscribe(Orders, handler, dropping)
+    yield* bus.publish(Orders, placed("a", 0))
+    yield* eventually("it is handled", () => ended.length === 1)
+    for (const { events, transitions } of [one, other]) expect([transitions, events > 0]).toEqual([3, true])
+  }).pipe(provideBus(), Effect.provide(Observer.layer(other)), Effect.provide(Observer.layer(one)))
+})
+
 describe("a logger that throws", () => {
   const broken = Logger.replace(
     Logger.defaultLogger,
@@ -71,6 +93,21 @@ describe("a logger that throws", () => {
         expect(yield* subscription.close).toEqual({ unfinished: 0, lost: 0 })
       }).pipe(provideBus(), Effect.provide(broken)), 10_000)
   }
+
+  it.scoped("does not run a message again whose retry schedule throws, too", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const { handler, started } = recorder((n) => n === 0 ? Effect.fail(new Bad({})) : Effect.void)
+      const retry = Schedule.map(Schedule.recurs(1), () => {
+        throw new Error("the schedule broke")
+      })
+      yield* bus.subscribe(Orders, handler, { ...dropping, retry })
+      for (let n = 0; n < 3; n++) yield* bus.publish(Orders, placed("a", n))
+      yield* settle
+      yield* TestClock.adjust("1 minute")
+      yield* settle
+      expect(started).toEqual([0, 1, 2])
+    }).pipe(provideBus(), Effect.provide(broken)), 10_000)
 })
 
 describe("places of actors", () => {
@@ -103,6 +140,23 @@ describe("places of actors", () => {
       yield* eventually("the subscription has places", () => started.length === 40)
     }).pipe(provideSupervised({ maxActors: 2 })), 20_000)
 })
+
+for (const strategy of [Strategy.actorPerAggregate, { name: "one", slots: { count: 1, slotOf: () => 0 } }]) {
+  it.scoped(`a supervisor that outlives its buses keeps no places for them, ${strategy.name}`, () =>
+    Effect.gen(function*() {
+      const supervisor = yield* Supervisor.Supervisor
+      for (let i = 0; i < 5; i++) {
+        yield* Effect.scoped(Layer.build(Layer.provide(EventBus.layerSupervised, Strategy.layer(strategy))))
+      }
+      const places = supervisor.places()
+      const admitted = Array.from({ length: 40 }, () => supervisor.admit(places, new Waiter(() => {})))
+      expect(admitted.every(Boolean)).toBe(true)
+    }).pipe(
+      Effect.provide(Supervisor.layer()),
+      Effect.provide(MemoryTransport.layer()),
+      Effect.provide(EventBusConfig.layer({ maxActors: 40 }))
+    ))
+}
 
 for (
   const strategy of [Strategy.actorPerAggregate, {

@@ -12,6 +12,7 @@ import { gone, type Handler } from "./attempt.js"
 import { describeCause } from "./describeCause.js"
 import type { Behaviour, Flight } from "./flight.js"
 import { endScope, type Host } from "./home.js"
+import * as Logging from "./logging.js"
 import * as UserCode from "./userCode.js"
 
 /** @internal */
@@ -94,7 +95,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
         if (Exit.isFailure(next)) {
           const given = giveUp(flight, host, cause, settings.onExhausted)
           return Cause.isDie(next.cause)
-            ? Effect.zipRight(Effect.logError(`The retry schedule died: ${describeCause(next.cause)}`), given)
+            ? Effect.zipRight(Logging.error(`The retry schedule died: ${describeCause(next.cause)}`), given)
             : given
         }
         return flight.begin() ? attempt(flight, host) : Effect.void

@@ -81,7 +81,10 @@ export class Mailboxes {
   }
 
   /** Ends the shared slots. The bus has closed its subscriptions before. */
-  readonly shutdown: Effect.Effect<void> = Effect.suspend(() => stopAll(this.shared.values()))
+  readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
+    // A supervisor may outlive the bus.
+    Effect.map(stopAll(this.shared.values()), () => this.sharedPlaces?.end())
+  )
 }
 
 /**
