@@ -28,6 +28,7 @@ import { Presubscribed } from "./internal/presubscription.js"
 import * as Provided from "./internal/provided.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
+import * as Strategies from "./internal/strategies.js"
 import * as Internal from "./internal/subscription.js"
 import * as Observer from "./Observer.js"
 import type * as Replay from "./Replay.js"
@@ -189,7 +190,13 @@ export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
   const observer = yield* Observer.provided
-  const mailboxes = new Mailboxes(yield* Supervisor.Supervisor, yield* Strategy, config.mailboxCapacity)
+  const strategy = yield* Strategy
+  const strategyIssues = Strategies.issuesOf(strategy)
+  const mailboxes = new Mailboxes(
+    yield* Supervisor.Supervisor,
+    yield* Strategies.guarded(strategy),
+    config.mailboxCapacity
+  )
   const codec = yield* EnvelopeCodec.EnvelopeCodec
   const provided = Provided.make({ config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec }, config, codec)
   const clock = yield* Effect.clock
@@ -301,7 +308,7 @@ export const make = Effect.gen(function*() {
         ...given,
         semantics: given?.semantics ?? Checks.semanticsOf(topic)
       } as Internal.Options<E, R>
-      const issues = Checks.issuesOf(options)
+      const issues = [...strategyIssues, ...Checks.issuesOf(options)]
       if (options.semantics === "at-least-once") {
         issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onExhausted))
         if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
@@ -401,7 +408,7 @@ export const make = Effect.gen(function*() {
   const replay = <E, R>(topic: AnyTopic, handler: AnyHandler<E, R>, options: Replay.Options = {}) =>
     Effect.suspend(() => {
       if (isClosing) return new BusClosed({ topic: topic.name })
-      const issues = [...Checks.issuesOf(options), ...Checks.replayIssuesOf(options)]
+      const issues = [...strategyIssues, ...Checks.issuesOf(options), ...Checks.replayIssuesOf(options)]
       if (issues.length > 0) return new InvalidConfiguration({ topic: topic.name, issues })
       const running = Effect.acquireUseRelease(
         Effect.sync(() => replays++),

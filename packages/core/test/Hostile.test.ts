@@ -5,7 +5,7 @@ import type { Flight, Subscriber } from "../src/internal/flight.js"
 import { Mailboxes } from "../src/internal/mailboxes.js"
 import { Waiter } from "../src/internal/quota.js"
 import { eventually, settle } from "./Eventually.js"
-import { Bad, dropping, Orders, placed, provideBus, recorder } from "./Orders.js"
+import { Bad, Clicks, dropping, Orders, placed, provideBus, recorder } from "./Orders.js"
 
 /** A bus whose supervisor the test sees. */
 const provideSupervised = (config: EventBusConfig.Options) =>
@@ -70,6 +70,26 @@ it.scoped("an observer may be an instance of a class", () => {
   }).pipe(provideBus(), Effect.provide(Observer.layer(other)), Effect.provide(Observer.layer(one)))
 })
 
+it.scoped("headers that a publisher uses again change nothing that was published", () =>
+  Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const bytes = new Uint8Array([1])
+    const headers: Record<string, string | Uint8Array | Array<string>> = { n: "0", bytes, list: ["x"] }
+    for (let n = 0; n < 3; n++) {
+      headers["n"] = String(n)
+      bytes[0] = n
+      headers["list"] = [String(n)]
+      yield* bus.publish(Clicks, { key: "a", body: "", headers })
+    }
+    headers["n"] = "later"
+    const seen: Array<unknown> = []
+    yield* bus.subscribe(Clicks, (_, { headers: { bytes, list, n } }) =>
+      Effect.sync(() => seen.push([n, Array.from(bytes as Uint8Array), list])))
+    yield* eventually("all are handled", () =>
+      seen.length === 3)
+    expect(seen).toEqual([["0", [0], ["0"]], ["1", [1], ["1"]], ["2", [2], ["2"]]])
+  }).pipe(provideBus()))
+
 describe("a logger that throws", () => {
   const broken = Logger.replace(
     Logger.defaultLogger,
@@ -108,6 +128,60 @@ describe("a logger that throws", () => {
       yield* settle
       expect(started).toEqual([0, 1, 2])
     }).pipe(provideBus(), Effect.provide(broken)), 10_000)
+})
+
+describe("a strategy", () => {
+  const hostile: ReadonlyArray<readonly [string, (key: string) => number]> = [
+    ["throws", () => {
+      throw new Error("slotOf broke")
+    }],
+    ["answers no number", () => Number.NaN],
+    ["answers a number beyond its count", (key) => 2 + key.length]
+  ]
+  for (const [what, slotOf] of hostile) {
+    it.scoped(`that ${what} loses nothing, has no more slots than it says, and it is said once`, () => {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(String(message)))
+      const slots = { count: 2, slotOf: (key: string) => key === "a" ? 1 : slotOf(key) }
+      return Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const supervisor = yield* Supervisor.Supervisor
+        const { ended, handler } = recorder()
+        yield* bus.subscribe(Orders, handler, dropping)
+        const keys = ["a", "b", "cc", "ddd"]
+        for (let n = 0; n < 20; n++) yield* bus.publish(Orders, placed(keys[n % 4]!, n))
+        yield* eventually("all are handled", () => ended.length === 20)
+        expect(supervisor.live()).toBe(2)
+        expect(lines.filter((line) => line.includes("\"hostile\""))).toHaveLength(1)
+      }).pipe(
+        provideSupervised({}),
+        Effect.provide(Strategy.layer({ name: "hostile", slots })),
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+      )
+    })
+  }
+
+  it.effect("with a wrong number is an error for whoever subscribes or replays", () =>
+    Effect.gen(function*() {
+      const one = { count: 1, slotOf: () => 0 }
+      const wrong: ReadonlyArray<Strategy.Service> = [
+        { name: "0", slots: "per-aggregate", capacity: 0 },
+        { name: "NaN", slots: one, capacity: Number.NaN },
+        { name: "half", slots: one, capacity: 1.5 },
+        { name: "none", slots: { ...one, count: 0 } }
+      ]
+      for (const strategy of wrong) {
+        const errors = yield* Effect.gen(function*() {
+          const bus = yield* EventBus.EventBus
+          const subscribing = Effect.scoped(bus.subscribe(Orders, () => Effect.void, dropping))
+          return [yield* Effect.flip(subscribing), yield* Effect.flip(bus.replay(Orders, () => Effect.void))]
+        }).pipe(provideBus(), Effect.provide(Strategy.layer(strategy)))
+        for (const error of errors) {
+          expect(error._tag).toBe("InvalidConfiguration")
+          expect(error.message).toContain("Strategy: ")
+        }
+      }
+    }))
 })
 
 describe("places of actors", () => {
