@@ -1,9 +1,11 @@
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
@@ -187,10 +189,13 @@ export const make = <E, R>(
       )
 
       if (subscribed.failed !== undefined) {
-        const broken = Effect.catchAll(
-          subscribed.failed,
-          (error) => Logging.error(`Subscription ${name} has broken and handles nothing more: ${error.message}`)
-        )
+        const broken = Effect.catchAllCause(subscribed.failed, (cause) => {
+          const error = Option.map(Cause.failureOption(cause), ({ message }) => message)
+          const why = Option.getOrElse(error, () => describeCause(cause))
+          return Cause.isInterruptedOnly(cause)
+            ? Effect.void
+            : Logging.error(`Subscription ${name} has broken and handles nothing more: ${why}`)
+        })
         run(Effect.interruptible(broken), { scope: slots })
       }
       const closed = yield* Deferred.make<CloseReport>()
