@@ -198,7 +198,12 @@ export const make = Effect.gen(function*() {
     config.mailboxCapacity
   )
   const codec = yield* EnvelopeCodec.EnvelopeCodec
-  const provided = Provided.make({ config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec }, config, codec)
+  const provided = Provided.make(
+    { config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec, strategy: Strategy },
+    config,
+    codec,
+    strategy
+  )
   const clock = yield* Effect.clock
   const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
