@@ -28,6 +28,7 @@ import type { PublishAllFailed } from "./internal/publishing.js"
 import * as Publishing from "./internal/publishing.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
+import * as Strategies from "./internal/strategies.js"
 import * as Internal from "./internal/subscription.js"
 import * as Observer from "./Observer.js"
 import type * as Replay from "./Replay.js"
@@ -176,15 +177,19 @@ export const make = Effect.gen(function*() {
   const strategy = yield* Strategy
   const runtime = yield* Effect.runtime<never>()
   const warn = (text: string) => void Runtime.runSyncExit(runtime)(Logging.warning(text))
+  const strategyIssues = Strategies.issuesOf(strategy)
   const mailboxes = new Mailboxes(
     yield* Supervisor.Supervisor,
-    strategy,
-    config.mailboxCapacity,
-    warn
+    yield* Strategies.guarded(strategy),
+    config.mailboxCapacity
   )
-  const strategyIssues = Checks.strategyIssues(strategy)
   const codec = yield* EnvelopeCodec.EnvelopeCodec
-  const provided = Provided.make({ config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec }, config, codec)
+  const provided = Provided.make(
+    { config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec, strategy: Strategy },
+    config,
+    codec,
+    strategy
+  )
   const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
   /** Nothing more is subscribed or replayed. */

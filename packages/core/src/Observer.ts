@@ -188,8 +188,8 @@ export const none: Service = {}
  * @category combinators
  */
 export const combine = (...observers: ReadonlyArray<Service>): Service => {
-  const transitions = observers.flatMap(({ transition }) => transition === undefined ? [] : [transition])
-  const events = observers.flatMap(({ event }) => event === undefined ? [] : [event])
+  const transitions = observers.flatMap((one) => transitionOf(one) ?? [])
+  const events = observers.flatMap((one) => eventOf(one) ?? [])
   return { transition: each(transitions), event: each(events) }
 }
 
@@ -208,6 +208,10 @@ const each = <Args extends ReadonlyArray<unknown>>(
     }
   }
 }
+
+// An observer may be an instance of a class, whose methods need their `this`.
+const transitionOf = (observer: Service) => observer.transition?.bind(observer)
+const eventOf = (observer: Service) => observer.event?.bind(observer)
 
 /**
  * Adds an observer to the ones that are provided already.
@@ -244,7 +248,7 @@ export const provided: Effect.Effect<Service> = Effect.gen(function*() {
       )
     )
   )
-  const made: Service = { transition: guard(observer.transition), event: guard(observer.event) }
+  const made: Service = { transition: guard(transitionOf(observer)), event: guard(eventOf(observer)) }
   guarded.set(observer, made)
   return made
 })

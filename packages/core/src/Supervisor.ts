@@ -12,6 +12,7 @@ import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import type * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
@@ -93,7 +94,7 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
   const config = yield* EventBusConfig
   Provided.use(config)
   const observer = yield* Observer.provided
-  const turns = new Turns(yield* Effect.clock)
+  const turns = new Turns(yield* Effect.clock, yield* FiberRef.get(FiberRef.currentScheduler))
   const quota = new Quota(
     config.maxActors,
     (isReached) => observer.event?.({ _tag: "Bound", bound: "actors", subscription: undefined, isReached })

@@ -52,7 +52,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       observer: options.observer ?? Observer.none,
       time: () => supervisor.turns.time()
     }
-    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, options.mailboxCapacity ?? 1_000, () => {})
+    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, options.mailboxCapacity ?? 1_000)
     const mailboxes = book.open(subscriber)
     yield* Effect.addFinalizer(() => mailboxes.shutdown)
     const scope = yield* Effect.scope

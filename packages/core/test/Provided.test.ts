@@ -6,6 +6,7 @@ import {
   FailurePolicy,
   MemoryTransport,
   Presubscription,
+  Strategy,
   Supervisor,
   Topic
 } from "@effect-eventbus/core"
@@ -49,6 +50,13 @@ describe("What is provided beside the bus", () => {
       expect(yield* issuesOf(Effect.provide(subscribe, Layer.merge(BusLive, besideCodec)))).toEqual([
         expect.stringContaining("Layer.provide(Layer.succeed(EnvelopeCodec, codec))")
       ])
+      const besideStrategy = Strategy.layer({ ...Strategy.actorPerAggregate, restart: "never" })
+      expect(yield* issuesOf(Effect.provide(subscribe, Layer.merge(BusLive, besideStrategy)))).toEqual([
+        expect.stringContaining("Layer.provide(Strategy.layer(strategy))")
+      ])
+      // The bus has this one, too, and a strategy that is the default changes nothing.
+      yield* Effect.provide(subscribe, Layer.merge(BusLive, Strategy.layer(Strategy.actorPerAggregate)))
+      yield* Effect.provide(subscribe, Layer.provideMerge(BusLive, besideStrategy))
     }))
 
   it.scoped("is an error for whoever pre-subscribes or replays", () =>

@@ -1,5 +1,5 @@
-import { describe, expect, it } from "@effect/vitest"
-import { Effect, FastCheck as fc, Fiber, Runtime, TestClock } from "effect"
+import { describe, expect, it, vi } from "@effect/vitest"
+import { Clock, Effect, FastCheck as fc, Fiber, Option, Runtime, Scheduler, TestClock } from "effect"
 import { Turns } from "../src/internal/turn.js"
 
 const busy = (ms: number): void => {
@@ -81,5 +81,41 @@ describe("the turns of the event loop", () => {
       }, 0)
       yield* TestClock.adjust("1 millis")
       expect([runs, turns.isOver(), turns.isAwaited]).toEqual([1, false, false])
+    }))
+
+  it.live("come also with a clock of the user's own, which may even stand still", () =>
+    Effect.gen(function*() {
+      const { sleep } = yield* Effect.clock
+      const clock: Clock.Clock = {
+        [Clock.ClockTypeId]: Clock.ClockTypeId,
+        unsafeCurrentTimeMillis: () => 7,
+        unsafeCurrentTimeNanos: () => 7_000_000n,
+        currentTimeMillis: Effect.succeed(7),
+        currentTimeNanos: Effect.succeed(7_000_000n),
+        sleep
+      }
+      const turns = new Turns(clock)
+      yield* turnOfTheEventLoop
+      const before = turns.isOver()
+      busy(30)
+      for (let i = 0; i < 20; i++) turns.isOver()
+      expect([before, turns.isOver(), turns.time()]).toEqual([false, true, 7])
+      yield* turns.next
+      expect(turns.isOver()).toBe(false)
+      // Where time is simulated by a scheduler, fibers must not wait for the event loop.
+      const simulated = new Turns(clock, new Scheduler.ControlledScheduler())
+      simulated.isOver()
+      busy(30)
+      for (let i = 0; i < 20; i++) expect(simulated.isOver()).toBe(false)
+    }))
+
+  it.live("come also if fake timers replace setImmediate for a while", () =>
+    Effect.gen(function*() {
+      const turns = new Turns(yield* Effect.clock)
+      vi.useFakeTimers({ toFake: ["setImmediate", "setTimeout"] })
+      const waiting = yield* Effect.forkDaemon(turns.next)
+      yield* Effect.yieldNow()
+      vi.useRealTimers()
+      expect(yield* Effect.timeoutOption(Fiber.join(waiting), "5 seconds")).toEqual(Option.some(undefined))
     }))
 })

@@ -3,7 +3,6 @@ import * as AggregateId from "../AggregateId.js"
 import * as ConfigSpec from "../ConfigSpec.js"
 import type { FailurePolicy } from "../FailurePolicy.js"
 import type * as Replay from "../Replay.js"
-import type { Service as Strategy } from "../Strategy.js"
 import type { CommonOptions } from "../Subscription.js"
 import type { Semantics, Service as Transport, TopicSpec } from "../Transport.js"
 import type { Presubscribed } from "./presubscription.js"
@@ -57,20 +56,6 @@ export const policyIssues = (
       `${option}: dead letters to "${chosen.topic}" would come back to this subscription of "${topic.name}": choose another topic`
     ]
     : []
-}
-
-/**
- * What is wrong with a bus's strategy.
- *
- * @internal
- */
-export const strategyIssues = ({ capacity, slots }: Strategy): ReadonlyArray<string> => {
-  const numbers = { capacity: capacity ?? 1, count: slots === "per-aggregate" ? 1 : slots.count }
-  return Object.entries(numbers).flatMap(([name, value]) =>
-    Number.isSafeInteger(value) && value > 0
-      ? []
-      : [`the strategy's ${name}: expected a whole number of at least 1, got ${value}`]
-  )
 }
 
 const isPolicy = (value: unknown): value is FailurePolicy =>

@@ -9,9 +9,10 @@ import * as FiberRefs from "effect/FiberRefs"
 import * as HashMap from "effect/HashMap"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
-import * as Scheduler from "effect/Scheduler"
+import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import { isOfEventLoop } from "./turn.js"
 
 /**
  * What runs attempts, one at a time: a slot. It keeps the scope of the running attempt until that attempt ends.
@@ -101,7 +102,7 @@ export class Home {
     const runtime = subscriber.pipe(
       Runtime.setFiberRef(
         FiberRef.currentScheduler,
-        scheduler === Scheduler.defaultScheduler ? turns : scheduler
+        isOfEventLoop(scheduler) ? turns : scheduler
       ),
       // The fiber that subscribes may be uninterruptible, and the captured runtime remembers that.
       Runtime.enableRuntimeFlag(RuntimeFlags.Interruption),

@@ -176,9 +176,18 @@ export class Intake implements Lane, Carrier {
   ended(flight: Flight, from: Observer.State): void {
     this.unfinished--
     if (flight.isHeld) this.held.delete(flight)
-    if (flight.outcome === "unfinished") this.left++
-    else if (flight.outcome === "lost") this.lost++
-    else if (this.stage === undefined) this.assignment.finish(flight.message)
+    try {
+      if (flight.outcome === "unfinished") this.left++
+      else if (flight.outcome === "lost") this.lost++
+      else if (this.stage === undefined) this.assignment.finish(flight.message)
+    } finally {
+      // Also if the transport throws: closing would wait for a flight that has ended.
+      this.gone(flight, from)
+    }
+  }
+
+  /** Gives back what the flight had. */
+  private gone(flight: Flight, from: Observer.State): void {
     if (from !== "queued" && from !== "settling") this.inHand--
     this.bytes.give(flight.size)
     if (from !== "settling") this.stage?.left(flight)

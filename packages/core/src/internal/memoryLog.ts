@@ -1,4 +1,5 @@
 import * as Effect from "effect/Effect"
+import * as Headers from "../Headers.js"
 import { partition as partitionOf } from "../Partitioner.js"
 import type { OutgoingMessage, Receipt } from "../Transport.js"
 import { Blocks, type StoredMessage } from "./storedMessage.js"
@@ -150,8 +151,8 @@ export class MemoryPartition {
 
   append(key: Uint8Array | null, { headers, value }: OutgoingMessage, timestamp: number): number {
     const offset = this.end
-    // The bytes are copied, because the publisher may use its buffers again.
-    this.messages.push(this.blocks.write(offset, key, value, headers, timestamp))
+    // All is copied, because the publisher may use its buffers and its headers again.
+    this.messages.push(this.blocks.write(offset, key, value, copyOf(headers), timestamp))
     return offset
   }
 
@@ -169,3 +170,19 @@ export class MemoryPartition {
     this.start += count
   }
 }
+
+/** Frozen, because every group's handlers get the same headers. */
+const copyOf = (headers: Headers.Headers): Headers.Headers => {
+  if (headers === Headers.empty) return headers
+  const entries = Object.entries(headers)
+  return entries.length === 0
+    ? Headers.empty
+    : Object.freeze(Object.fromEntries(entries.map(([name, value]) => [name, copyOfValue(value)])))
+}
+
+const copyOfValue = (value: unknown): Headers.Headers[string] =>
+  (value instanceof Uint8Array
+    ? value.slice()
+    : Array.isArray(value)
+    ? value.map(copyOfValue)
+    : value) as Headers.Headers[string]

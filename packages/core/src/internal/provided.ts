@@ -7,7 +7,7 @@ import { InvalidConfiguration } from "../EventBusError.js"
 import * as Logging from "./logging.js"
 
 /*
- * `EventBusConfig` and `EnvelopeCodec` are references with a default. So a program compiles that provides them beside the bus, which
+ * `EventBusConfig`, `EnvelopeCodec` and `Strategy` are references with a default. So a program compiles that provides them beside the bus, which
  * then does not see them. Such a setting must not be dropped in silence:
  * - subscribing, pre-subscribing or replaying with one in the caller's context is an error;
  * - the first publish with one logs a warning;
@@ -51,7 +51,9 @@ export const watch = (
 
 const advice = {
   config: "Provide them to the bus, not beside it: EventBus.layer.pipe(Layer.provide(EventBusConfig.layer({ ... })))",
-  codec: "Provide it to the bus, not beside it: EventBus.layer.pipe(Layer.provide(Layer.succeed(EnvelopeCodec, codec)))"
+  codec:
+    "Provide it to the bus, not beside it: EventBus.layer.pipe(Layer.provide(Layer.succeed(EnvelopeCodec, codec)))",
+  strategy: "Provide it to the bus, not beside it: EventBus.layer.pipe(Layer.provide(Strategy.layer(strategy)))"
 }
 
 /**
@@ -60,7 +62,7 @@ const advice = {
  * @internal
  */
 export interface Provided {
-  /** Fails if the caller's context has settings or a codec that no bus was built with. */
+  /** Fails if the caller's context has settings, a codec or a strategy that no bus was built with. */
   readonly check: (topic: string) => Effect.Effect<void, InvalidConfiguration>
   /** The same as a warning, for the first call only: `isChecked` is true after it. */
   readonly warn: Effect.Effect<void>
@@ -73,11 +75,16 @@ export interface Provided {
  * @internal
  */
 export const make = (
-  tags: { readonly config: { readonly key: string }; readonly codec: { readonly key: string } },
+  tags: {
+    readonly config: { readonly key: string }
+    readonly codec: { readonly key: string }
+    readonly strategy: { readonly key: string }
+  },
   config: object,
-  codec: object
+  codec: object,
+  strategy: object
 ): Provided => {
-  use(config, codec)
+  use(config, codec, strategy)
   const issues = Effect.contextWith((context: Context.Context<never>) => {
     const found: Array<string> = []
     const [otherConfig, otherCodec] = [entry(context, tags.config), entry(context, tags.codec)]
@@ -86,6 +93,10 @@ export const make = (
     }
     if (otherCodec !== undefined && !used.has(otherCodec)) {
       found.push(`EnvelopeCodec: this codec is not that of the bus, which would ignore it. ${advice.codec}`)
+    }
+    const otherStrategy = entry(context, tags.strategy)
+    if (otherStrategy !== undefined && !used.has(otherStrategy)) {
+      found.push(`Strategy: this strategy is not that of the bus, which would ignore it. ${advice.strategy}`)
     }
     return found
   })

@@ -1,12 +1,14 @@
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
-import * as Scheduler from "effect/Scheduler"
+import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EventBusConfig from "../EventBusConfig.js"
@@ -32,7 +34,7 @@ import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
-import { afterEvents } from "./turn.js"
+import { afterEvents, isOfEventLoop } from "./turn.js"
 import * as UserCode from "./userCode.js"
 
 /** How many failures wait for a slow reader of `failures`. Beyond this the oldest are left out. */
@@ -104,7 +106,7 @@ const intakeOf = <E, R>(
     concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency, told("concurrency")),
     maxUnfinished: config.maxUnfinished,
     // At-most-once messages wait for their settlement anyway. And with a scheduler of the user's own, the event loop's turns mean nothing.
-    nextTurn: options.semantics === "at-least-once" && scheduler === Scheduler.defaultScheduler
+    nextTurn: options.semantics === "at-least-once" && isOfEventLoop(scheduler)
       ? afterEvents
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
@@ -192,10 +194,13 @@ export const make = <E, R>(
       )
 
       if (subscribed.failed !== undefined) {
-        const broken = Effect.catchAll(
-          subscribed.failed,
-          (error) => Logging.error(`Subscription ${name} has broken and handles nothing more: ${error.message}`)
-        )
+        const broken = Effect.catchAllCause(subscribed.failed, (cause) => {
+          const error = Option.map(Cause.failureOption(cause), ({ message }) => message)
+          const why = Option.getOrElse(error, () => describeCause(cause))
+          return Cause.isInterruptedOnly(cause)
+            ? Effect.void
+            : Logging.error(`Subscription ${name} has broken and handles nothing more: ${why}`)
+        })
         run(Effect.interruptible(broken), { scope: slots })
       }
       const closeOnce = Effect.gen(function*() {

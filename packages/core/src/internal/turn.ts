@@ -44,12 +44,17 @@ export class Turns implements Scheduler.Scheduler {
   /** It is called in the event loop's next turn. */
   private isPutOff = false
   private readonly isLive: boolean
+  /** No heartbeat or lease waits for the event loop: the clock is one that a test sets, or time is simulated by a scheduler of the user's own. */
+  private readonly isVirtual: boolean
   /** Of the fiber that was asked about last. */
   private refs: FiberRefs.FiberRefs | undefined
   private mostOps = 0
 
-  constructor(private readonly clock: Clock.Clock) {
+  /** `scheduler` is the one of the fiber that makes the supervisor. */
+  constructor(private readonly clock: Clock.Clock, scheduler: Scheduler.Scheduler = Scheduler.defaultScheduler) {
     this.isLive = clock === Context.get(DefaultServices.liveServices, Clock.Clock)
+    // Another clock than Effect's own may still be one of real time. Effect's `TestClock` is the one that has `adjust`.
+    this.isVirtual = !this.isLive && ("adjust" in clock || !isOfEventLoop(scheduler))
   }
 
   /** Milliseconds since the epoch. */
@@ -66,8 +71,7 @@ export class Turns implements Scheduler.Scheduler {
 
   /** A handler is about to start. `true`: the event loop has to have its turn before. */
   isOver(): boolean {
-    // In virtual time no heartbeat or lease waits for the event loop.
-    if (!this.isLive) return false
+    if (this.isVirtual) return false
     if (!this.isArmed) this.arm()
     else if (++this.starts >= this.every) this.read()
     return this.now - this.since >= longest
@@ -95,7 +99,7 @@ export class Turns implements Scheduler.Scheduler {
   }
 
   scheduleTask(task: Scheduler.Task, priority: number): void {
-    if (!this.isLive) return Scheduler.defaultScheduler.scheduleTask(task, priority)
+    if (this.isVirtual) return Scheduler.defaultScheduler.scheduleTask(task, priority)
     this.scheduled.scheduleTask(task, priority)
     if (this.isScheduled) return
     this.isScheduled = true
@@ -126,12 +130,17 @@ export class Turns implements Scheduler.Scheduler {
   private arm(): void {
     this.isArmed = true
     this.starts = 0
-    this.now = this.since = this.clock.unsafeCurrentTimeMillis()
+    this.now = this.since = this.present()
     afterEvents(this.ended)
   }
 
+  /** A clock of the user's own may stand still or jump, so turns are not measured by it. */
+  private present(): number {
+    return this.isLive ? this.clock.unsafeCurrentTimeMillis() : performance.now()
+  }
+
   private read(): void {
-    const now = this.clock.unsafeCurrentTimeMillis()
+    const now = this.present()
     // If a handler took long, the clock is read before each start.
     this.every = now - this.now > 1 ? 1 : readEvery
     // The wall clock can be set back.
@@ -149,9 +158,16 @@ export class Turns implements Scheduler.Scheduler {
   }
 }
 
+/**
+ * Whether a scheduler runs fibers on the event loop as Effect does: it is Effect's default one, or that of a bus, which fibers of
+ * handlers have. With any other the event loop's turns mean nothing.
+ */
+export const isOfEventLoop = (scheduler: Scheduler.Scheduler): boolean =>
+  scheduler === Scheduler.defaultScheduler || scheduler instanceof Turns
+
+// Taken once, as fake timers of a test library may replace it for a while: what was given to these would never run.
+// Browsers have none.
+const afterThis: (run: () => void) => unknown = typeof setImmediate === "function" ? setImmediate : setTimeout
+
 /** Runs something when the event loop has had its turn. */
-export const afterEvents = (run: () => void): void => {
-  // Browsers have none.
-  if (typeof setImmediate === "function") setImmediate(run)
-  else setTimeout(run)
-}
+export const afterEvents = (run: () => void): void => void afterThis(run)
