@@ -185,16 +185,17 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
 
   const pageOf = (topic: TopicSpec, fetched: FetchedPartition, { factor, offset }: Cursor, to: number) =>
     Effect.tryPromise({
-      try: async () => {
-        try {
-          return await decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings)
-        } catch (error) {
-          if (!(error instanceof UnreadableBatch)) throw error
-          return Unpackable.instead(error, topic, fetched.partition, offset, Number.POSITIVE_INFINITY)
-        }
-      },
-      catch: unreadable
+      try: async () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings),
+      catch: (error) => error
     }).pipe(
+      Effect.catchAll((error) =>
+        error instanceof UnreadableBatch
+          ? Effect.as(
+            Unpackable.said(error, topic, fetched.partition, offset),
+            Unpackable.instead(error, topic, fetched.partition, offset, Number.POSITIVE_INFINITY)
+          )
+          : Effect.fail(unreadable(error))
+      ),
       Effect.filterOrFail(
         ({ next }) => next > offset || factor < MAX_FACTOR,
         () => unreadable(tooLarge(fetched.topic, fetched.partition, offset))

@@ -7,7 +7,7 @@ import type { KafkaFailure } from "../src/internal/Failure.js"
 import * as FetcherModule from "../src/internal/Fetcher.js"
 import * as FetchPool from "../src/internal/FetchPool.js"
 import { Lineage } from "../src/internal/Lineage.js"
-import type { EpochRequest, EpochResponse, FetchRequest } from "../src/internal/logApis.js"
+import type { EpochRequest, EpochResponse, FetchRequest, ListOffsetsRequest } from "../src/internal/logApis.js"
 import type { PartitionOptions } from "../src/internal/Partition.js"
 import { Partition } from "../src/internal/Partition.js"
 import * as Produce from "../src/internal/produce.js"
@@ -57,6 +57,8 @@ export type FetchAnswer = (
 export const clientOf = (answers: {
   readonly fetch: FetchAnswer
   readonly epochs?: (request: EpochRequest) => EpochResponse
+  /** Where each partition ends; all begin at 0. */
+  readonly end?: number
 }): Client => ({
   addresses: [],
   connect: () => Effect.void,
@@ -69,9 +71,19 @@ export const clientOf = (answers: {
       ? answers.fetch(request as FetchRequest, role, node)
       : name === "OffsetForLeaderEpoch" && answers.epochs !== undefined
       ? Effect.sync(() => answers.epochs!(request as EpochRequest))
+      : name === "ListOffsets" && answers.end !== undefined
+      ? Effect.sync(() => listed(request as ListOffsetsRequest, answers.end!))
       : Effect.dieMessage(`nobody asks for ${name}`)
     return answer as Effect.Effect<ResponseOf<Name>, KafkaFailure>
   }
+})
+
+const listed = ({ partitions }: ListOffsetsRequest, end: number) => ({
+  partitions: partitions.map(({ partition, timestamp }) => ({
+    partition,
+    errorCode: 0,
+    offset: timestamp === -1 ? end : 0
+  }))
 })
 
 export const topicsOf = (known: () => Omit<Topic, "at">): KafkaTopics => {

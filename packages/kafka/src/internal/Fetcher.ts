@@ -187,16 +187,8 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
     }
 
     const failed = (partition: Partition, from: number, error: unknown): void => {
-      const where = { topic, partition: partition.id, offset: from }
       if (error instanceof UnreadableBatch) {
-        fork(
-          Effect.logError(
-            options.topic.kind === "envelope"
-              ? "A record batch is not unpacked, and goes the way of what can't be read as one message"
-              : "A record batch is not unpacked, and is passed over",
-            error.message
-          ).pipe(Effect.annotateLogs(where))
-        )
+        fork(Unpackable.said(error, options.topic, partition.id, from))
         const { duplicatesBelow } = partition.options
         return accept(partition, from, Unpackable.instead(error, options.topic, partition.id, from, duplicatesBelow))
       }
@@ -205,7 +197,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
         // It may be that nothing that is tried again will help: somebody has to see it.
         fork(
           Effect.logError("Records can't be read, and the partition stands still", cause.message).pipe(
-            Effect.annotateLogs(where)
+            Effect.annotateLogs({ topic, partition: partition.id, offset: from })
           )
         )
       }

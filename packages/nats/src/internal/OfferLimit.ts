@@ -6,7 +6,7 @@
  * Where there is no room to raise it, it is withdrawn, which needs none: who reads next finds no limit, and takes all that there is then for
  * what may have been handed over.
  */
-import type { Lane } from "@effect-eventbus/core/Transport"
+import type { IncomingMessage } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import { randomUUID } from "node:crypto"
@@ -61,10 +61,6 @@ export class OfferLimit {
   private stream = ""
   /** The highest sequence that was to be handed over. */
   private highest = 0
-  /** Something waits until it is raised. */
-  private isReached = false
-  /** The lane refused messages and has not asked for more. */
-  private isRefused = false
   /** There is no limit, for there was no room for it, and no record of one. */
   private isWithdrawn = false
 
@@ -98,32 +94,18 @@ export class OfferLimit {
     })
   }
 
-  /** The lane, which gets nothing beyond the limit. */
-  guard(lane: Lane): Lane {
-    this.isRefused = false
-    return {
-      close: (options) => lane.close(options),
-      offer: (messages) => {
-        const last = messages[messages.length - 1]!.offset
-        if (last > this.highest) this.highest = last
-        if (last > this.limit - this.step / 2) Queue.unsafeOffer(this.signal, undefined)
-        if (last <= this.limit) return this.handOver(lane, messages)
-        this.isReached = true
-        const count = messages.findIndex(({ offset }) => offset > this.limit)
-        return count === 0 ? 0 : this.handOver(lane, messages.slice(0, count))
-      }
-    }
+  /** How many of these, from the first one on, may be handed over. */
+  allowed(messages: ReadonlyArray<IncomingMessage>): number {
+    const last = messages[messages.length - 1]!.offset
+    if (last > this.highest) this.highest = last
+    if (last > this.limit - this.step / 2) Queue.unsafeOffer(this.signal, undefined)
+    return last <= this.limit ? messages.length : messages.findIndex(({ offset }) => offset > this.limit)
   }
 
-  /** The lane asks for more. */
-  resumed(): void {
-    this.isRefused = false
-  }
-
-  /** Raises it as long as it runs; `onRaised` when what waited for it, and not for the lane, can be handed over. */
+  /** Raises it as long as it runs; `onRaised` when more can be handed over. */
   raising(onRaised: () => void): Effect.Effect<never> {
     // What waited when reading broke off waits still.
-    if (this.isReached) Queue.unsafeOffer(this.signal, undefined)
+    if (this.highest > this.limit) Queue.unsafeOffer(this.signal, undefined)
     const next = Effect.suspend(() =>
       this.isWithdrawn ? Effect.sleep(roomInterval) : Effect.asVoid(Queue.take(this.signal))
     )
@@ -131,11 +113,7 @@ export class OfferLimit {
       Effect.zipRight(
         Effect.suspend(() => this.isWithdrawn || this.highest > this.limit - this.step / 2 ? this.raise : Effect.void)
       ),
-      Effect.zipRight(Effect.sync(() => {
-        if (!this.isReached) return
-        this.isReached = false
-        if (!this.isRefused) onRaised()
-      })),
+      Effect.zipRight(Effect.sync(onRaised)),
       // Where the bucket can't be written the lease ends soon.
       Effect.catchAll((failure) =>
         Effect.logDebug("The limit of what may be handed over could not be raised", failure.message).pipe(
@@ -145,12 +123,6 @@ export class OfferLimit {
       ),
       Effect.forever
     )
-  }
-
-  private handOver(lane: Lane, messages: Parameters<Lane["offer"]>[0]): number {
-    const taken = lane.offer(messages)
-    this.isRefused = taken < messages.length
-    return taken
   }
 
   private readonly raise: Effect.Effect<void, NatsRequestFailed | LeaseLost> = Effect.suspend(() => {
