@@ -185,6 +185,26 @@ describe("a token", () => {
       yield* Deferred.await(interrupted)
       yield* eventually("its connection is closed", () => server.open() === 0)
     }))
+
+  it.scopedLive("that nobody gives holds up no closing, and whoever is asked for it is told", () =>
+    Effect.gen(function*() {
+      const server = yield* broker({})
+      const asked = yield* Deferred.make<void>()
+      const interrupted = yield* Deferred.make<void>()
+      const never = Deferred.succeed(asked, undefined).pipe(
+        Effect.zipRight(Effect.never),
+        Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
+      )
+      const begun = performance.now()
+      yield* Effect.scoped(Effect.gen(function*() {
+        const client = yield* clientOf(server.address, never, 60_000)
+        yield* Effect.forkScoped(Effect.exit(heartbeat(client)))
+        yield* Deferred.await(asked)
+      }))
+      yield* Deferred.await(interrupted)
+      expect(performance.now() - begun).toBeLessThan(5_000)
+      yield* eventually("its connection is closed", () => server.open() === 0)
+    }))
 })
 
 describe("certificates", () => {

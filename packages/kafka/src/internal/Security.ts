@@ -1,8 +1,9 @@
 /** What connections need to be trusted, and to trust: certificates, and who we are. */
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
 import * as Redacted from "effect/Redacted"
-import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
 import { readFile } from "node:fs/promises"
 import type { ConnectionOptions } from "node:tls"
 import type { Sasl, Settings, Tls } from "../KafkaConfig.js"
@@ -13,9 +14,10 @@ import type { WireOptions } from "./Wire.js"
 /** Certificates that can't be read are found out here; later they may be so for the moment in which they are renewed. */
 export const make = (
   { connectionTimeout, sasl, tls }: Pick<Settings, "connectionTimeout" | "sasl" | "tls">
-): Effect.Effect<Pick<WireOptions, "sasl" | "tls">, InvalidConfiguration> =>
+): Effect.Effect<Pick<WireOptions, "sasl" | "tls">, InvalidConfiguration, Scope.Scope> =>
   Effect.gen(function*() {
-    const run = Runtime.runPromise(yield* Effect.runtime<never>())
+    // Whoever is asked for a token is not waited for when the scope ends.
+    const run = yield* FiberSet.makeRuntimePromise<never>()
     if (tls !== undefined) yield* certificatesOf(tls)
     return {
       tls: tls === undefined ? undefined : () => run(certificatesOf(tls)),
