@@ -242,6 +242,8 @@ const main = Effect.gen(function*() {
     const row = yield* aggregates(count)
     yield* Effect.sync(() => process.stdout.write(`${table(row)}\n\n`))
   }
+  // A client whose server was restarted can have a timer left.
+  yield* Effect.sync(() => process.exit())
 })
 
 NodeRuntime.runMain(main.pipe(Logger.withMinimumLogLevel(LogLevel.Warning)))
