@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Fiber } from "effect"
 import { type Bucket, Conflict, type Entry, type Value } from "../src/internal/Bucket.js"
 import { LeaseLost } from "../src/internal/Lease.js"
-import { OfferLimit } from "../src/internal/OfferLimit.js"
+import { OfferLimit, Pace } from "../src/internal/OfferLimit.js"
 import { codes, NatsRequestFailed } from "../src/NatsErrors.js"
 import * as T from "./fixture.js"
 
@@ -69,11 +69,11 @@ const scene = () => {
   }
   return {
     /** Whether the partition is still its owner's is what renewing the epoch finds out. */
-    limit: (isOwner = true) =>
+    limit: (isOwner = true, pace = new Pace(() => 1)) =>
       new OfferLimit(bucket, "group.t", {
         partition: 0,
         renewEpoch: Effect.suspend(() => isOwner ? Effect.succeed(1) : new LeaseLost({ partition: 0 }))
-      }),
+      }, pace),
     fill: (is: boolean) => {
       isFull = is
     },
@@ -117,6 +117,29 @@ describe("What may be handed over", () => {
       T.assertNumbers(taken, [...T.range(1, first + 100), 9_000_000])
       assert.strictEqual(yield* limit().recorded(stream), recorded())
       assert.isUndefined(yield* limit().recorded({ ...stream, created: "later" }))
+    })))
+
+  it("of many partitions is raised seldom, and one that begins begins with what the others have found out", () =>
+    T.run(Effect.gen(function*() {
+      assert.strictEqual(new Pace(() => 1).lasts, 1_000)
+      assert.strictEqual(new Pace(() => 100).lasts, 2_000)
+      assert.strictEqual(new Pace(() => 5_000).lasts, 10_000)
+      const { handOver, limit, recorded, remove } = scene()
+      const pace = new Pace(() => 100)
+      const own = limit(true, pace)
+      yield* own.recorded(stream)
+      yield* own.begin(stream, 0)
+      yield* Effect.forkScoped(own.raising(() => {}))
+      for (let sequence = 500; pace.step < 64_000; sequence += pace.step / 2) {
+        const before = recorded()
+        handOver(own, [incoming(sequence)])
+        if (sequence > before - pace.step / 2) yield* T.waitUntil("it is raised", () => recorded() > before)
+      }
+      remove()
+      const other = limit(true, pace)
+      yield* other.recorded(stream)
+      yield* other.begin(stream, 0)
+      assert.strictEqual(recorded(), pace.step)
     })))
 
   it("is raised for what waited when reading broke off", () =>

@@ -112,7 +112,6 @@ export class Slot implements Host, Mortal {
   /** The FiberRefs with which each attempt begins. */
   private refs!: FiberRefs.FiberRefs
   private isTouched = false
-  private readonly loop: Effect.Effect<void>
 
   constructor(
     private readonly yard: Yard,
@@ -123,7 +122,17 @@ export class Slot implements Host, Mortal {
     /** Slots share these. */
     private readonly options: SlotOptions
   ) {
-    this.loop = Effect.whileLoop({
+    yard.population.began()
+    this.run(this.loop)
+  }
+
+  get place(): Share {
+    return this.options.place
+  }
+
+  /** Runs the tasks one after the other. Each fiber makes its own: kept here it would be a part of each idle slot's memory. */
+  private get loop(): Effect.Effect<void> {
+    return Effect.whileLoop({
       while: () => !this.isStopped,
       body: (): Effect.Effect<void> => {
         if (this.isTouched) return this.renew
@@ -142,12 +151,6 @@ export class Slot implements Host, Mortal {
         this.done()
       }
     })
-    yard.population.began()
-    this.run(this.loop)
-  }
-
-  get place(): Share {
-    return this.options.place
   }
 
   /** How many tasks it has, the one in hand included. */

@@ -59,9 +59,9 @@ export class Turns implements Scheduler.Scheduler {
     return this.now
   }
 
-  /** Milliseconds since some point in time. Unlike the wall clock it is never set back. */
+  /** Whole milliseconds since some point in time. Unlike the wall clock it is never set back. */
   monotonic(): number {
-    return this.isLive ? performance.now() : Number(this.clock.unsafeCurrentTimeNanos() / 1_000_000n)
+    return this.isLive ? Math.trunc(performance.now()) : Number(this.clock.unsafeCurrentTimeNanos() / 1_000_000n)
   }
 
   /** A handler is about to start. `true`: the event loop has to have its turn before. */

@@ -19,21 +19,44 @@ import type { Lease, LeaseLost } from "./Lease.js"
 const minStep = 1_000
 const maxStep = 1_000_000
 
-/** Raised more often than this, in milliseconds, it is raised further; and less far when it lasts for so long. */
+/**
+ * Raised more often than this, in milliseconds, it is raised further. Each raise is a write to the bucket, so of many partitions each is
+ * raised less often, and further: all of an instance together so many times a second, as long as none lasts longer than 10 s.
+ */
 const often = 1_000
-const seldom = 4_000
+const most = 10_000
+const raisesPerSecond = 50
+
+/** It is raised less far when it has lasted for so many times as long. */
+const seldom = 4
 
 const retryDelay = "250 millis"
 
 /** How often it is tried to record a limit again after there was no room for one. */
 const roomInterval = "1 second"
 
+/** How far the limits of a subscription are raised. Sequences are the stream's, and so much the same for all of its partitions. */
+export class Pace {
+  /** How far the last one was raised; one that begins begins with that. */
+  step = minStep
+
+  constructor(
+    /** How many partitions the instance has. */
+    private readonly partitions: () => number
+  ) {}
+
+  /** For how long a limit is to last, in milliseconds. */
+  get lasts(): number {
+    return Math.min(most, Math.max(often, this.partitions() * 1_000 / raisesPerSecond))
+  }
+}
+
 export class OfferLimit {
   private readonly signal = Effect.runSync(Queue.sliding<void>(1))
   private readonly writer = randomUUID()
   private revision = 0
   private limit = 0
-  private step = minStep
+  private step: number
   private raisedAt = -Infinity
   private stream = ""
   /** The highest sequence that was to be handed over. */
@@ -44,8 +67,10 @@ export class OfferLimit {
   constructor(
     private readonly bucket: Bucket,
     prefix: string,
-    private readonly lease: Pick<Lease, "partition" | "renewEpoch">
+    private readonly lease: Pick<Lease, "partition" | "renewEpoch">,
+    private readonly pace = new Pace(() => 1)
   ) {
+    this.step = pace.step
     this.key = `=offered.${prefix}.${lease.partition}`
   }
 
@@ -103,8 +128,10 @@ export class OfferLimit {
   private readonly raise: Effect.Effect<void, NatsRequestFailed | LeaseLost> = Effect.suspend(() => {
     const now = performance.now()
     const since = now - this.raisedAt
-    if (since < often) this.step = Math.min(maxStep, this.step * 2)
-    else if (since > seldom) this.step = Math.max(minStep, this.step / 2)
+    const { lasts } = this.pace
+    if (since < lasts) this.step = Math.min(maxStep, this.step * 2)
+    else if (since > lasts * seldom) this.step = Math.max(minStep, this.step / 2)
+    this.pace.step = this.step
     const offered = this.highest + this.step
     const value = { owner: this.writer, offered, stream: this.stream }
     const { isWithdrawn } = this

@@ -19,6 +19,7 @@ import type { NatsRequestFailed } from "../NatsErrors.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
+import { Bodiless } from "./Bodiless.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import type { HeldBack } from "./HeldBack.js"
@@ -51,6 +52,8 @@ export interface Options {
   readonly settled: SettledRecord
   /** What the take-overs of all its partitions hold back. */
   readonly heldBack: HeldBack
+  /** So many of its partitions ask for what they need to begin, or get back what is outstanding, at once: renewals of leases go between. */
+  readonly opening: Effect.Semaphore
   /** How many partitions of the subscription share what may be fetched ahead. */
   readonly sharers: () => number
 }
@@ -65,6 +68,7 @@ export class Session {
   private stream: Stream | undefined
   private assignment: Assignment | undefined
   private readonly resumePoint = new ResumePoint()
+  private readonly bodiless = new Bodiless()
   /** Whether it was found out which messages others may have offered. */
   private isInformed = false
 
@@ -87,7 +91,7 @@ export class Session {
 
   /** Finds or makes stream and consumer, and gives the bus its assignment. */
   readonly open: Effect.Effect<Opened, StreamError | LeaseLost> = Effect.suspend(() => {
-    const { api, request, settings, streams } = this.options
+    const { api, opening, request, streams } = this.options
     return Effect.gen(this, function*() {
       this.intake.life.tell({ _tag: "Opens" })
       const stream = yield* streams.refresh(request.topic)
@@ -95,6 +99,13 @@ export class Session {
       const next = this.intake.life.tell({ _tag: "Found", changedFrom })
       if (next === "start-over") yield* this.startOver(stream)
       else if (next === "replace") yield* DurableConsumer.replaceUnanswering(api, stream, this.durable)
+      return yield* opening.withPermits(1)(this.openConsumer(stream))
+    })
+  })
+
+  private openConsumer(stream: Stream): Effect.Effect<Opened, StreamError | LeaseLost> {
+    const { api, request, settings } = this.options
+    return Effect.gen(this, function*() {
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
@@ -118,7 +129,7 @@ export class Session {
       if (this.assignment === undefined) this.assign()
       return { stream, info }
     })
-  })
+  }
 
   /** From which sequence on what is known of the stream is not true of this one; undefined where it is. */
   private changedFrom(stream: Stream, before: Stream): Effect.Effect<number | undefined, NatsRequestFailed> {
@@ -163,9 +174,10 @@ export class Session {
 
   /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
   readOn(opened: Opened, onHealthy: () => void): Effect.Effect<never, Broken | NatsRequestFailed> {
-    const { acks, intake, progress, resumePoint } = this
+    const { acks, bodiless, intake, progress, resumePoint } = this
     return Effect.suspend(() => {
-      const spell = new Spell(this.options, { acks, intake, progress, resumePoint, look: () => this.status() }, opened)
+      const shared = { acks, bodiless, intake, progress, resumePoint, look: () => this.status() }
+      const spell = new Spell(this.options, shared, opened)
       this.spell = spell
       return Effect.ensuring(
         spell.run(onHealthy),

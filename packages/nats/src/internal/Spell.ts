@@ -14,6 +14,7 @@ import type { NatsRequestFailed } from "../NatsErrors.js"
 import type { Stream } from "../NatsStreams.js"
 import type { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
+import type { Bodiless } from "./Bodiless.js"
 import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import * as ConsumerWatch from "./ConsumerWatch.js"
@@ -47,6 +48,7 @@ export interface Options {
   readonly limit: Pick<OfferLimit, "raising">
   /** What the take-overs of all its partitions hold back. */
   readonly heldBack: HeldBack
+  readonly opening: Effect.Semaphore
   /** How many partitions of the subscription share what may be fetched ahead. */
   readonly sharers: () => number
 }
@@ -54,6 +56,7 @@ export interface Options {
 /** What the spells of one partition have in common. */
 export interface Shared {
   readonly acks: Acks
+  readonly bodiless: Bodiless
   readonly intake: Intake
   readonly progress: Progress
   readonly resumePoint: ResumePoint
@@ -167,11 +170,12 @@ export class Spell {
 
   private readonly recover: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.suspend(() => {
     const { api, config, connection, heldBack, settings } = this.options
-    const { acks, intake, progress, resumePoint } = this.shared
+    const { acks, bodiless, intake, progress, resumePoint } = this.shared
     const { info, stream } = this.opened
     const expires = expiry(settings.leaseDuration)
     return Effect.gen(this, function*() {
       resumePoint.isComplete = false
+      bodiless.forget(intake.finished)
       acks.forgetAbove(info.delivered.stream_seq)
       intake.forgetAbove(info.delivered.stream_seq)
       yield* bounded(acks.confirmed, settings.requestTimeout)
@@ -193,6 +197,7 @@ export class Spell {
         onEnd,
         acks,
         room: heldBack.room(this),
+        turns: this.options.opening,
         onPaused: progress.paused
       }).pipe(Effect.ensuring(Effect.sync(() => heldBack.done(this))))
       if (result === "Alone") {
@@ -206,10 +211,13 @@ export class Spell {
 
   private pulling(expires: number, onEnd: TakeOver.Context["onEnd"]): Pull {
     const { connection, settings } = this.options
-    const { intake, resumePoint } = this.shared
+    const { bodiless, intake, resumePoint } = this.shared
     const subject = `${settings.apiPrefix}.CONSUMER.MSG.NEXT.${this.opened.stream.name}.${this.durable}`
     return new Pull(connection, subject, serial++, expires, {
       onMessage: (message, position, reply) => {
+        if (bodiless.isDoubtful(message, position.sequence)) {
+          return this.end({ reason: "ConsumerChanged", detail: "it leaves out the bodies (headers_only)" })
+        }
         if (!intake.receive(message, position, reply)) resumePoint.isComplete = false
         this.endIfBroken()
       },

@@ -63,6 +63,8 @@ export interface Context {
   readonly acks: Pick<Acks, "confirmed" | "size">
   /** Waits until more may be held back. */
   readonly room?: Effect.Effect<void> | undefined
+  /** Held while the server is asked for what is outstanding: so many partitions do that at once. */
+  readonly turns?: Effect.Semaphore | undefined
   /** Told until when the consumer is paused; undefined: it is not, or not any more. */
   readonly onPaused?: ((until: string | undefined) => void) | undefined
 }
@@ -203,8 +205,11 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
       const batch = Math.min(maxBatch, outstanding - intake.recovered)
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
-      pull.request({ batch, maxBytes: context.maxBytes, waits })
-      const answered = yield* untilSilent(pull, Deferred.await(ended))
+      const request = Effect.suspend(() => {
+        pull.request({ batch, maxBytes: context.maxBytes, waits })
+        return untilSilent(pull, Deferred.await(ended))
+      })
+      const answered = yield* context.turns === undefined ? request : context.turns.withPermits(1)(request)
       context.onEnd.current = undefined
       if (Option.isNone(answered) && waits === "Not" && pull.received === 0) {
         waits = shortWait
@@ -220,10 +225,14 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
 
 /** Where messages are large, or the way is slow, they may take as long as they come. */
 const untilSilent = (pull: Pull, ended: Effect.Effect<void>): Effect.Effect<Option.Option<void>> =>
-  Effect.flatMap(
-    bounded(ended, pull.heardAt + drainTimeout - performance.now()),
-    (answered) =>
-      Option.isSome(answered) || performance.now() >= pull.heardAt + drainTimeout
-        ? Effect.succeed(answered)
-        : untilSilent(pull, ended)
-  )
+  Effect.gen(function*() {
+    const answered = yield* bounded(ended, pull.heardAt + drainTimeout - performance.now())
+    if (Option.isSome(answered)) return answered
+    // Where the process stood still, more may be in the socket than nothing.
+    yield* afterInput
+    if (pull.open > 0 && performance.now() >= pull.heardAt + drainTimeout) return answered
+    return yield* untilSilent(pull, ended)
+  })
+
+/** Ends when what the socket has was read. */
+const afterInput = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
