@@ -1,18 +1,16 @@
-import * as Docker from "@effect-eventbus/brokers/Docker"
 import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
 import { Observer, Transport } from "@effect-eventbus/core"
 import { assert, describe, it } from "@effect/vitest"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { Duration, Effect, Either, Layer, Redacted, Stream } from "effect"
 import { nkeys } from "nats"
-import { readFileSync, writeFileSync } from "node:fs"
+import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { inject } from "vitest"
 import { NatsConnection, NatsTransport, Subject } from "../src/index.js"
 import * as T from "./fixture.js"
 
 const servers = inject("natsServers")
-const inDocker = await Effect.runPromise(Docker.available)
 const portOf = (address: string) => Number(address.split(":")[1])
 
 type KeyPair = ReturnType<typeof nkeys.createUser>
@@ -55,34 +53,29 @@ describe("The state of the connection", () => {
       )
     })))
 
-  // Within a container the process can't be told.
-  it.skipIf(inDocker)(
-    "a server in lame duck mode says so, and consumption goes on when it is back",
-    () =>
-      T.run(Effect.gen(function*() {
-        const folder = yield* T.folder
-        const pidFile = join(folder, "pid")
-        const server = yield* T.server("2.15", `pid_file: "${pidFile}"\nlame_duck_grace_period: "100ms"`)
-        const topic = T.topic()
-        const told: Array<string> = []
-        const service = yield* T.transport(server.servers, {
-          onConnectionState: ({ _tag }) => Effect.sync(() => told.push(_tag))
-        })
-        const consumer = new T.TestConsumer()
-        yield* service.subscribe(T.request(topic), consumer)
-        yield* T.publish(service, topic, T.messages(0, 100))
-        process.kill(Number(readFileSync(pidFile, "utf8")), "SIGUSR2")
-        yield* T.waitUntil("it is gone", () => told.includes("Disconnected"))
-        yield* server.nodes[0]!.stop
-        yield* server.nodes[0]!.start
-        yield* T.publish(service, topic, T.messages(100, 200))
-        yield* T.waitUntil("all came", () => consumer.taken.length >= 200)
-        T.assertNumbers(consumer.numbers, T.range(0, 200))
-        T.assertNoViolations(consumer)
-        assert.deepStrictEqual(told.slice(0, 2), ["LameDuck", "Disconnected"])
-        assert.strictEqual(told[told.length - 1], "Connected")
-      }))
-  )
+  it("a server in lame duck mode says so, and consumption goes on when it is back", () =>
+    T.run(Effect.gen(function*() {
+      const server = yield* T.server("2.15", `lame_duck_grace_period: "100ms"`)
+      const node = server.nodes[0]!
+      const topic = T.topic()
+      const told: Array<string> = []
+      const service = yield* T.transport(server.servers, {
+        onConnectionState: ({ _tag }) => Effect.sync(() => told.push(_tag))
+      })
+      const consumer = new T.TestConsumer()
+      yield* service.subscribe(T.request(topic), consumer)
+      yield* T.publish(service, topic, T.messages(0, 100))
+      yield* node.lameDuck
+      yield* T.waitUntil("it is gone", () => told.includes("Disconnected"))
+      yield* node.stop
+      yield* node.start
+      yield* T.publish(service, topic, T.messages(100, 200))
+      yield* T.waitUntil("all came", () => consumer.taken.length >= 200)
+      T.assertNumbers(consumer.numbers, T.range(0, 200))
+      T.assertNoViolations(consumer)
+      assert.deepStrictEqual(told.slice(0, 2), ["LameDuck", "Disconnected"])
+      assert.strictEqual(told[told.length - 1], "Connected")
+    })))
 })
 
 describe("Credentials and domains", () => {

@@ -88,10 +88,10 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       // A hundred every third of the ack wait: more than two of these.
       yield* T.waitUntil("signs of life were sent for long", () => signals >= 700)
       assert.strictEqual((yield* info).num_redelivered, 0)
-      while (consumer.taken.length < 300 || consumer.unfinished.size > 0) {
+      yield* T.waitUntil("all is finished", () => {
         for (const message of [...consumer.unfinished.values()]) consumer.finish(message)
-        yield* Effect.sleep(10)
-      }
+        return consumer.taken.length === 300 && consumer.unfinished.size === 0
+      })
       yield* T.waitUntil("all is acknowledged", async () => (await Effect.runPromise(info)).num_ack_pending === 0)
       T.assertNumbers(consumer.numbers, T.range(0, 300))
       T.assertNoViolations(consumer)
@@ -122,16 +122,19 @@ describe.each(T.versions)("Consuming on %s", (version) => {
       yield* hasStopped
       const outstanding = (yield* info).num_ack_pending
       assert.isAtMost(outstanding, 10 + 23)
-      while (consumer.taken.length < 205) {
-        for (const message of [...consumer.unfinished.values()]) consumer.finish(message)
-        yield* Effect.sleep(1)
-      }
+      const finishUntil = (count: number) =>
+        T.waitUntil(`${count} have come`, async () => {
+          // As soon as there are some.
+          for (const until = performance.now() + 1_000; performance.now() < until && consumer.taken.length < count;) {
+            for (const message of [...consumer.unfinished.values()]) consumer.finish(message)
+            await new Promise(setImmediate)
+          }
+          return consumer.taken.length >= count
+        })
+      yield* finishUntil(205)
       yield* hasStopped
       assert.isAtMost((yield* info).num_ack_pending, 10 + 60)
-      while (consumer.taken.length < 5_000) {
-        for (const message of [...consumer.unfinished.values()]) consumer.finish(message)
-        yield* Effect.sleep(1)
-      }
+      yield* finishUntil(5_000)
       T.assertNumbers(consumer.numbers.slice(200), T.range(200, 5_000))
       T.assertNoViolations(consumer)
     })))

@@ -1,11 +1,11 @@
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 import { Duration, Effect, Either, Exit, Fiber, TestClock } from "effect"
 import { encode } from "../src/internal/HeaderCodec.js"
+import * as NatsPublisher from "../src/internal/NatsPublisher.js"
+import type { NatsStreams, Stream } from "../src/internal/NatsStreams.js"
 import { Outbox } from "../src/internal/Outbox.js"
 import { Call, Entry, TopicQueue } from "../src/internal/Outgoing.js"
 import { resolve } from "../src/NatsConfig.js"
-import * as NatsPublisher from "../src/NatsPublisher.js"
-import type { NatsStreams, Stream } from "../src/NatsStreams.js"
 import { fakeConnection, reconnect } from "./fakeConnection.js"
 import * as T from "./fixture.js"
 

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
 import { Effect, HashMap, Logger, Option } from "effect"
 import { inject } from "vitest"
-import { bucketWarnings, consumerWarnings, streamWarnings } from "../src/NatsPreflight.js"
+import { bucketWarnings, consumerWarnings, streamWarnings } from "../src/internal/NatsPreflight.js"
 import * as T from "./fixture.js"
 
 const servers = inject("natsServers")

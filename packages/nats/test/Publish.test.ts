@@ -270,8 +270,13 @@ describe("Publishing", () => {
       yield* Effect.yieldNow()
       const behind = yield* Effect.fork(T.publish(service, topic, [T.message(2, "a")]))
       yield* Effect.yieldNow()
+      // It waits behind them, and its time is over later.
+      const later = yield* Effect.fork(
+        service.publish(topic, [T.message(3, "a")], { timeout: Duration.millis(300) })
+      )
       yield* Fiber.interrupt(forgotten)
-      yield* Effect.sleep("600 millis")
+      const [expired] = yield* Fiber.join(later)
+      assert.isTrue(Either.isLeft(expired!))
       yield* proxy.flow
       yield* Fiber.join(behind)
       const nc = yield* T.client(servers)

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Either } from "effect"
 import type { NatsConnection } from "nats"
 import { Subject } from "../src/index.js"
-import { streamWarnings } from "../src/NatsPreflight.js"
+import { streamWarnings } from "../src/internal/NatsPreflight.js"
 import * as T from "./fixture.js"
 import { sharedServer } from "./sharedServer.js"
 

@@ -34,6 +34,8 @@ export interface BrokerNode {
   readonly suspend: Effect.Effect<void, BrokerError>
   /** SIGCONT. */
   readonly resume: Effect.Effect<void, BrokerError>
+  /** SIGUSR2: a NATS server goes into lame duck mode, and ends after that. */
+  readonly lameDuck: Effect.Effect<void, BrokerError>
   /** Starts it again with the same data and port, and waits until it is ready; does nothing while it runs. */
   readonly start: Effect.Effect<void, BrokerError>
   /** The end of its log. */
@@ -67,7 +69,7 @@ interface Running {
   isEnding: boolean
 }
 
-type Signal = "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT"
+type Signal = "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT" | "SIGUSR2"
 
 /** How long a process may take to end by itself. */
 const stopPatience = "20 seconds"
@@ -79,7 +81,8 @@ const dockerSignal: Record<Signal, ReadonlyArray<string>> = {
   SIGTERM: ["kill", "--signal", "TERM"],
   SIGKILL: ["kill", "--signal", "KILL"],
   SIGSTOP: ["pause"],
-  SIGCONT: ["unpause"]
+  SIGCONT: ["unpause"],
+  SIGUSR2: ["kill", "--signal", "USR2"]
 }
 
 /** The signal is delivered a moment later, and until then its threads may answer. Where there is no /proc nobody can tell. */
@@ -211,6 +214,7 @@ export const make = (options: Options): Effect.Effect<BrokerNode, never, Scope.S
       stop: one.withPermits(1)(end("SIGTERM", stopPatience)),
       suspend: Effect.suspend(() => running?.signal("SIGSTOP") ?? Effect.void),
       resume: Effect.suspend(() => running?.signal("SIGCONT") ?? Effect.void),
+      lameDuck: Effect.suspend(() => running?.signal("SIGUSR2") ?? Effect.void),
       start: one.withPermits(1)(start)
     }
   })

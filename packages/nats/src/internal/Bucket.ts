@@ -8,9 +8,9 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
 import { codes, isStorageFull, type NatsRequestFailed } from "../NatsErrors.js"
-import { bucketProblems, bucketWarnings } from "../NatsPreflight.js"
 import * as Api from "./Api.js"
 import type { Connection } from "./Connection.js"
+import { bucketProblems, bucketWarnings } from "./NatsPreflight.js"
 
 /** Somebody else has changed the key. */
 export class Conflict extends Data.TaggedError("Conflict")<{ readonly key: string }> {}

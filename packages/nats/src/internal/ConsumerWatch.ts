@@ -3,10 +3,10 @@
  */
 import * as Effect from "effect/Effect"
 import { isNotFound } from "../NatsErrors.js"
-import type { Stream } from "../NatsStreams.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import type { Intake } from "./Intake.js"
+import type { Stream } from "./NatsStreams.js"
 import type { Broken } from "./ReaderState.js"
 
 /**

@@ -7,8 +7,8 @@ import type { SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import type { Settings } from "../NatsConfig.js"
 import { codes, isNotFound, isRefused, type NatsRequestFailed } from "../NatsErrors.js"
-import type { Stream } from "../NatsStreams.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
+import type { Stream } from "./NatsStreams.js"
 import { hasMetadata, toMetadata } from "./StreamSettings.js"
 
 /** The ack wait while a take-over makes the server deliver again what is outstanding; shorter ones don't work. */

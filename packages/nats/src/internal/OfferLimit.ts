@@ -11,9 +11,9 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import { randomUUID } from "node:crypto"
 import { isStorageFull, type NatsRequestFailed } from "../NatsErrors.js"
-import type { Stream } from "../NatsStreams.js"
 import type { Bucket } from "./Bucket.js"
 import type { Lease, LeaseLost } from "./Lease.js"
+import type { Stream } from "./NatsStreams.js"
 
 /** By how much it is raised at least, and at most. */
 const minStep = 1_000

@@ -1,4 +1,4 @@
-/** Reads a topic, finishes some of what it gets, notes that in a file, and waits to be killed. */
+/** Reads a topic, finishes some of what it gets, notes that and when in a file, and waits to be killed. */
 import { Effect } from "effect"
 import { openSync, writeSync } from "node:fs"
 import { NatsTransport } from "../../src/index.js"
@@ -16,7 +16,7 @@ Effect.runFork(Effect.scoped(Effect.gen(function*() {
       // Some stay unfinished, so that the outstanding ones have gaps.
       if (message.offset % 5 === 0) return
       setTimeout(() => {
-        writeSync(notes, `${message.offset}\n`)
+        writeSync(notes, `${message.offset} ${performance.now()}\n`)
         consumer.finish(message)
       }, Math.random() * 20)
     }

@@ -6,8 +6,6 @@
  * others stand by. Messages are acknowledged one by one when they are finished. Those in hand are kept alive with in-progress
  * signals, so a handler may take longer than the ack wait. Whenever reading begins, what is outstanding at the server and not in
  * hand here (after a crash, or lost with a connection) is got back first, in stream order; newer messages wait for it.
- *
- * @since 0.1.0
  */
 import { InvalidConfiguration, type SubscribeError, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
 import type * as Observer from "@effect-eventbus/core/Observer"
@@ -19,30 +17,27 @@ import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
-import type { Api, ConsumerConfig } from "./internal/Api.js"
-import type { Aside } from "./internal/Aside.js"
-import { bounded } from "./internal/Bounded.js"
-import * as Bucket from "./internal/Bucket.js"
-import type { Connection } from "./internal/Connection.js"
-import * as DurableConsumer from "./internal/DurableConsumer.js"
-import { HeldBack } from "./internal/HeldBack.js"
-import type { Lease } from "./internal/Lease.js"
-import * as Leases from "./internal/Leases.js"
-import { OfferLimit, Pace } from "./internal/OfferLimit.js"
-import * as Placement from "./internal/Placement.js"
-import { Reader } from "./internal/Reader.js"
-import { SettledRecord } from "./internal/SettledRecord.js"
-import type { Settings } from "./NatsConfig.js"
-import { toSubscribeError } from "./NatsErrors.js"
+import type { Settings } from "../NatsConfig.js"
+import { toSubscribeError } from "../NatsErrors.js"
+import * as Subject from "../Subject.js"
+import type { Api, ConsumerConfig } from "./Api.js"
+import type { Aside } from "./Aside.js"
+import { bounded } from "./Bounded.js"
+import * as Bucket from "./Bucket.js"
+import type { Connection } from "./Connection.js"
+import * as DurableConsumer from "./DurableConsumer.js"
+import { HeldBack } from "./HeldBack.js"
+import type { Lease } from "./Lease.js"
+import * as Leases from "./Leases.js"
 import { consumerWarnings } from "./NatsPreflight.js"
 import type { NatsStreams } from "./NatsStreams.js"
-import * as Subject from "./Subject.js"
+import { OfferLimit, Pace } from "./OfferLimit.js"
+import * as Placement from "./Placement.js"
+import { Reader } from "./Reader.js"
+import { SettledRecord } from "./SettledRecord.js"
 
 /**
  * Begins a subscription; the transport's `subscribe`.
- *
- * @since 0.1.0
- * @category models
  */
 export type Subscribe = (
   request: SubscribeRequest,
@@ -60,9 +55,6 @@ const shortestRenewal = 250
 
 /**
  * Subscriptions on a connection of the transport. For the transport itself: applications use `NatsTransport`.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const make = (
   connection: Connection,

@@ -6,8 +6,6 @@
  * the message after it. An attempt whose fate is not known (the connection broke, no acknowledgement came) is made
  * again with the same `Nats-Msg-Id`, which the stream's duplicate window makes harmless; where the stream can have forgotten the id, it
  * is not made again, and the publish ends as unknown.
- *
- * @since 0.1.0
  */
 import {
   BusClosed,
@@ -27,32 +25,26 @@ import * as Option from "effect/Option"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Api from "./internal/Api.js"
-import { bounded } from "./internal/Bounded.js"
-import type { Connection } from "./internal/Connection.js"
-import * as HeaderCodec from "./internal/HeaderCodec.js"
-import { Outbox } from "./internal/Outbox.js"
-import { Call, Entry, TopicQueue } from "./internal/Outgoing.js"
-import * as Placement from "./internal/Placement.js"
-import type { StoredMessage } from "./internal/StoredMessage.js"
-import type { Settings } from "./NatsConfig.js"
-import { isTransient, type NatsRequestFailed, toNotWritten } from "./NatsErrors.js"
+import type { Settings } from "../NatsConfig.js"
+import { isTransient, type NatsRequestFailed, toNotWritten } from "../NatsErrors.js"
+import * as Subject from "../Subject.js"
+import * as Api from "./Api.js"
+import { bounded } from "./Bounded.js"
+import type { Connection } from "./Connection.js"
+import * as HeaderCodec from "./HeaderCodec.js"
 import type { NatsStreams } from "./NatsStreams.js"
-import * as Subject from "./Subject.js"
+import { Outbox } from "./Outbox.js"
+import { Call, Entry, TopicQueue } from "./Outgoing.js"
+import * as Placement from "./Placement.js"
+import type { StoredMessage } from "./StoredMessage.js"
 
 /**
  * The transport's `publish`.
- *
- * @since 0.1.0
- * @category models
  */
 export type Publish = Service["publish"]
 
 /**
  * Ends with its scope: what is in flight then has `closeTimeout` to be acknowledged.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const make = (
   connection: Connection,

@@ -1,8 +1,6 @@
 /**
  * The streams behind the topics: made or checked on first use, with one request
  * however many ask at once, and remembered until somebody finds them missing.
- *
- * @since 0.1.0
  */
 import { InvalidConfiguration, UnknownTopic } from "@effect-eventbus/core/EventBusError"
 import type { TopicSpec } from "@effect-eventbus/core/Transport"
@@ -11,22 +9,19 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
-import type { Api, StreamConfig, StreamInfo } from "./internal/Api.js"
-import * as Bucket from "./internal/Bucket.js"
-import type { Connection } from "./internal/Connection.js"
-import * as PartitionCounts from "./internal/PartitionCounts.js"
-import * as Placement from "./internal/Placement.js"
-import * as StreamSettings from "./internal/StreamSettings.js"
-import type { Settings } from "./NatsConfig.js"
-import { codes, isRefused, type NatsRequestFailed } from "./NatsErrors.js"
+import type { Settings } from "../NatsConfig.js"
+import { codes, isRefused, type NatsRequestFailed } from "../NatsErrors.js"
+import * as Subject from "../Subject.js"
+import type { Api, StreamConfig, StreamInfo } from "./Api.js"
+import * as Bucket from "./Bucket.js"
+import type { Connection } from "./Connection.js"
 import { streamWarnings } from "./NatsPreflight.js"
-import * as Subject from "./Subject.js"
+import * as PartitionCounts from "./PartitionCounts.js"
+import * as Placement from "./Placement.js"
+import * as StreamSettings from "./StreamSettings.js"
 
 /**
  * A stream that holds a topic's subject.
- *
- * @since 0.1.0
- * @category models
  */
 export interface Stream {
   readonly name: string
@@ -52,17 +47,11 @@ export interface Stream {
 
 /**
  * Why there is no stream for a topic.
- *
- * @since 0.1.0
- * @category models
  */
 export type StreamError = UnknownTopic | InvalidConfiguration | NatsRequestFailed
 
 /**
  * What the transport knows of the streams of its topics.
- *
- * @since 0.1.0
- * @category models
  */
 export interface NatsStreams {
   /** The topic's stream, from the cache where it is known. */
@@ -75,9 +64,6 @@ export interface NatsStreams {
 
 /**
  * The scope is the transport's: a request that several wait for survives the one who asked first.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const make = (
   connection: Connection,

@@ -1,11 +1,9 @@
 /**
  * What a stream's and a consumer's settings on the server mean for the promises of the bus.
- *
- * @since 0.1.0
  */
 import type { SubscribeRequest, TopicSpec } from "@effect-eventbus/core/Transport"
-import type { AccountInfo, ConsumerConfig, StreamConfig } from "./internal/Api.js"
-import type { Settings } from "./NatsConfig.js"
+import type { Settings } from "../NatsConfig.js"
+import type { AccountInfo, ConsumerConfig, StreamConfig } from "./Api.js"
 
 /** An attempt to publish may be repeated for so long by default. */
 const publishTimeout = 10_000
@@ -21,9 +19,6 @@ const seconds = (nanos: number): string => `${nanos / 1e9} s`
 /**
  * Why envelopes are less safe in this stream than the bus promises, one line for each reason. Of plain messages,
  * which may get lost, nothing is said.
- *
- * @since 0.1.0
- * @category checks
  */
 export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): ReadonlyArray<string> => {
   if (kind === "plain") return []
@@ -68,9 +63,6 @@ export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): R
 
 /**
  * Why the bucket of the leases, as it was found, can't hold leases: two instances could have the same partition, or none could take one.
- *
- * @since 0.1.0
- * @category checks
  */
 export const bucketProblems = (config: StreamConfig): ReadonlyArray<string> => {
   const problems: Array<string> = []
@@ -96,9 +88,6 @@ export const bucketProblems = (config: StreamConfig): ReadonlyArray<string> => {
 
 /**
  * Why the bucket of the leases, as it was found, fails sooner than the topic's stream, which has so many replicas.
- *
- * @since 0.1.0
- * @category checks
  */
 export const bucketWarnings = (config: StreamConfig, replicas: number): ReadonlyArray<string> => {
   const warnings: Array<string> = []
@@ -119,9 +108,6 @@ export const bucketWarnings = (config: StreamConfig, replicas: number): Readonly
 
 /**
  * Why the account, as it was found, soon has no room for what is published, and for the leases.
- *
- * @since 0.1.0
- * @category checks
  */
 export const accountWarnings = ({ limits, memory = 0, storage = 0 }: AccountInfo): ReadonlyArray<string> => {
   const warnings: Array<string> = []
@@ -140,9 +126,6 @@ export const accountWarnings = ({ limits, memory = 0, storage = 0 }: AccountInfo
 /**
  * Why this consumer, as it was found, keeps less than the bus promises. Of the handlers' timeout nothing has to be known:
  * in-progress signals keep what is in hand alive for as long as the process runs.
- *
- * @since 0.1.0
- * @category checks
  */
 export const consumerWarnings = (
   semantics: SubscribeRequest["semantics"],

@@ -1,8 +1,6 @@
 /**
  * Bounded reads, outside of any group: the bounds are found out first, then an ephemeral consumer without
  * acknowledgements is pulled from as the stream is. Whatever breaks it, another one goes on behind the last message.
- *
- * @since 0.1.0
  */
 import {
   BrokerUnreachable,
@@ -17,21 +15,18 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import type { Api } from "./internal/Api.js"
-import type { Message } from "./internal/Client.js"
-import type { Connection } from "./internal/Connection.js"
-import * as Placement from "./internal/Placement.js"
-import { parsePosition, type Source, toIncoming } from "./internal/RawMessage.js"
-import type { Settings } from "./NatsConfig.js"
-import { isNotFound, isTransient, NatsRequestFailed } from "./NatsErrors.js"
+import type { Settings } from "../NatsConfig.js"
+import { isNotFound, isTransient, NatsRequestFailed } from "../NatsErrors.js"
+import * as Subject from "../Subject.js"
+import type { Api } from "./Api.js"
+import type { Message } from "./Client.js"
+import type { Connection } from "./Connection.js"
 import type * as NatsStreams from "./NatsStreams.js"
-import * as Subject from "./Subject.js"
+import * as Placement from "./Placement.js"
+import { parsePosition, type Source, toIncoming } from "./RawMessage.js"
 
 /**
  * Reads a bounded part of a topic; the transport's `read`.
- *
- * @since 0.1.0
- * @category models
  */
 export type Read = NonNullable<Service["read"]>
 
@@ -60,9 +55,6 @@ const isPassing = (failure: Failure): boolean =>
 
 /**
  * Reads on a connection of the transport. For the transport itself: applications use `EventBus.replay`.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const make =
   (connection: Connection, api: Api, streams: NatsStreams.NatsStreams, settings: Settings): Read => (request) =>
