@@ -2,11 +2,12 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import { headerNames as names } from "../DeadLetter.js"
-import type { PublishError } from "../EventBusError.js"
+import { type PublishError, PublishFailed } from "../EventBusError.js"
 import type { EnvelopeFailure } from "../Failure.js"
 import * as Headers from "../Headers.js"
 import type * as Transport from "../Transport.js"
 import { describeCause, nameOf } from "./describeCause.js"
+import type { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import * as Safely from "./safely.js"
 
@@ -56,7 +57,8 @@ const shortHeaders = (original: Original, failure: EnvelopeFailure): Headers.Hea
 export const publisher = (
   transport: Transport.Service,
   timeout: Duration.Duration,
-  retry: Schedule.Schedule<unknown, PublishError>
+  retry: Schedule.Schedule<unknown, PublishError>,
+  lasting: Lasting
 ) =>
 (topic: Transport.TopicSpec, original: Original, failure: EnvelopeFailure): Effect.Effect<void> => {
   const { aggregateId, group, message } = original
@@ -77,15 +79,17 @@ export const publisher = (
   return smallerAndSmaller(original, failure, publish).pipe(
     // An earlier try wrote the letter, and its answer was lost: in this process or before a crash.
     Effect.catchIf((error) => error._tag === "PublishFailed" && error.reason === "Duplicate", () => Effect.void),
-    Effect.tapError((error) =>
-      Logging.error(
-        `A dead letter could not be published and is tried again. ${Safely.cut(error.message, maxCauseLength)}`
-      )
+    // A defect of the transport would only run the actor round in a circle, and nobody would hear of it.
+    Effect.catchAllDefect((cause) =>
+      new PublishFailed({ topic: topic.name, reason: "Unreachable", outcome: "unknown", cause })
     ),
+    Effect.tapError((error) => lasting.failed(original, Safely.cut(error.message, maxCauseLength))),
     Effect.retry(retry),
-    Effect.asVoid,
     // The schedule has no end; were it given one, the message must stay unfinished.
-    Effect.orDie
+    Effect.orDie,
+    Effect.zipRight(lasting.worked(original)),
+    // The subscription closes, or the partition is taken away.
+    Effect.onError(() => Effect.sync(() => lasting.forget(original)))
   )
 }
 
