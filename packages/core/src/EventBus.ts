@@ -189,9 +189,15 @@ export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
   const observer = yield* Observer.provided
-  const mailboxes = new Mailboxes(yield* Supervisor.Supervisor, yield* Strategy, config.mailboxCapacity)
+  const strategy = yield* Strategy
+  const mailboxes = new Mailboxes(yield* Supervisor.Supervisor, strategy, config.mailboxCapacity)
   const codec = yield* EnvelopeCodec.EnvelopeCodec
-  const provided = Provided.make({ config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec }, config, codec)
+  const provided = Provided.make({
+    config: { tag: EventBusConfig, value: config },
+    codec: { tag: EnvelopeCodec.EnvelopeCodec, value: codec },
+    strategy: { tag: Strategy, value: strategy },
+    observer: { tag: Observer.Observer, value: observer }
+  })
   const clock = yield* Effect.clock
   const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()

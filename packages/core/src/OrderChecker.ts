@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as Metric from "effect/Metric"
 import type { EnvelopeDelivery } from "./Delivery.js"
+import * as Logging from "./internal/logging.js"
 import type * as Observer from "./Observer.js"
 import { fnv1a } from "./Partitioner.js"
 
@@ -133,7 +134,7 @@ export const observe = (checker: OrderChecker) =>
     violations.unsafeUpdate(1, labels)
     const { aggregateId, offset, partition, topic } = delivery
     return Effect.zipRight(
-      Effect.logError(`${topic}[${partition}]@${offset} of ${aggregateId} started out of order`),
+      Logging.error(`${topic}[${partition}]@${offset} of ${aggregateId} started out of order`),
       handler(event, delivery)
     )
   })

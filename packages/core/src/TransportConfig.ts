@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as ConfigSpec from "./ConfigSpec.js"
 import * as EventBusConfig from "./EventBusConfig.js"
 import { InvalidConfiguration } from "./EventBusError.js"
+import * as Logging from "./internal/logging.js"
 import * as Provided from "./internal/provided.js"
 import * as Settings from "./internal/settings.js"
 import type { Transport } from "./Transport.js"
@@ -69,7 +70,7 @@ export const layer = <const Drivers extends { readonly [name: string]: AnyDriver
       Effect.as(
         others.length === 0
           ? Effect.void
-          : Effect.logWarning(`These settings are not used, because another transport is chosen: ${others.join(", ")}`),
+          : Logging.warning(`These settings are not used, because another transport is chosen: ${others.join(", ")}`),
         { transport: pick(values, driver.spec), bus: pick(values, EventBusConfig.spec), driver }
       )
   )

@@ -2,6 +2,9 @@
 import * as Effect from "effect/Effect"
 
 /** @internal */
+export const info = (text: string): Effect.Effect<void> => unbroken(Effect.logInfo(text))
+
+/** @internal */
 export const warning = (text: string): Effect.Effect<void> => unbroken(Effect.logWarning(text))
 
 /** @internal */

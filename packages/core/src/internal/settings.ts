@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Root from "./configRoot.js"
 import * as Source from "./configSource.js"
+import * as Logging from "./logging.js"
 import type { Key, Spec } from "./setting.js"
 
 /**
@@ -61,7 +62,7 @@ const reading = Effect.fnUntraced(function*(spec: Spec, provider: Source.Flat) {
     isTelling: (path, text) => !path.includes(".") && spec[path]!.words?.includes(text) === true
   })
   if (ofKubernetes.length > 0) {
-    yield* Effect.logInfo(
+    yield* Logging.info(
       `These variables are ignored, Kubernetes sets them for a Service whose name begins with "eventbus": ${
         ofKubernetes.sort().join(", ")
       }`
