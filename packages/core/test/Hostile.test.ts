@@ -38,7 +38,7 @@ describe("an observer that throws", () => {
           : bus.subscribe(Orders, handler, { semantics, concurrency: 1 })
         for (let n = 0; n < 20; n++) yield* bus.publish(Orders, placed(`a${n % 5}`, n))
         yield* eventually("all are handled", () => started.length === 20)
-        expect(lines.filter((line) => line.includes("observer")).length).toBe(1)
+        expect(lines.filter((line) => line.startsWith("The observer threw"))).toHaveLength(1)
       }).pipe(
         provideBus({ maxActors: 2, mailboxCapacity: 2, maxUnfinished: 3, maxBytes: 500 }),
         Effect.provide(Observer.layer(observer)),
@@ -134,7 +134,7 @@ for (
         const waiterOf = () => new Waiter(() => {})
         expect([supervisor.admit(other, waiterOf()), supervisor.admit(other, waiterOf())]).toEqual([true, true])
         const home = yield* supervisor.home<never>("test")
-        const mailboxes = new Mailboxes(supervisor, strategy, 1_000)
+        const mailboxes = new Mailboxes(supervisor, strategy, 1_000, () => {})
         const book = mailboxes.open({ home } as Subscriber)
         yield* Effect.addFinalizer(() => Effect.zipRight(book.shutdown, mailboxes.shutdown))
         const task = (key: string) =>
@@ -160,7 +160,7 @@ for (
     Effect.gen(function*() {
       const supervisor = yield* Supervisor.make().pipe(Effect.provide(EventBusConfig.layer({ maxActors: 2 })))
       const home = yield* supervisor.home<never>("test")
-      const mailboxes = new Mailboxes(supervisor, { ...strategy, capacity: 1 }, 1_000)
+      const mailboxes = new Mailboxes(supervisor, { ...strategy, capacity: 1 }, 1_000, () => {})
       const book = mailboxes.open({ home } as Subscriber)
       yield* Effect.addFinalizer(() => Effect.zipRight(book.shutdown, mailboxes.shutdown))
       const running: Array<string> = []
@@ -195,6 +195,39 @@ for (
       expect([supervisor.live(), book.live()]).toEqual([1, 1])
     }))
 }
+
+describe("a strategy that names no slot of its own", () => {
+  const ways: ReadonlyArray<readonly [string, (key: string) => number]> = [
+    ["out of range", () => 2],
+    ["NaN", () => NaN],
+    ["a throw", () => {
+      throw new Error("the strategy broke")
+    }],
+    ["now and then", (key) => key === "a1" && Date.now() % 2 === 0 ? -1 : 1]
+  ]
+  for (const [name, slotOf] of ways) {
+    it.scoped(`loses nothing, keeps the order, and is said once: ${name}`, () => {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(String(message)))
+      return Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const { ended, handler } = recorder(() => Effect.yieldNow())
+        yield* bus.subscribe(Orders, handler, dropping)
+        for (let n = 0; n < 60; n++) yield* bus.publish(Orders, placed(`a${n % 3}`, n))
+        yield* eventually("all are handled", () => ended.length === 60)
+        for (const i of [0, 1, 2]) {
+          expect(ended.filter((n) => n % 3 === i)).toEqual(Array.from({ length: 20 }, (_, n) => n * 3 + i))
+        }
+        const said = lines.filter((line) => /^The strategy "broken" (answered|threw)/.test(line))
+        if (name !== "now and then") expect(said).toHaveLength(1)
+      }).pipe(
+        provideBus({ mailboxCapacity: 3 }),
+        Effect.provide(Strategy.layer({ name: "broken", slots: { count: 2, slotOf } })),
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+      )
+    })
+  }
+})
 
 describe("closing", () => {
   it.scoped("ends also when an uninterruptible handler closes its own subscription", () =>

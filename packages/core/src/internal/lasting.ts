@@ -1,59 +1,80 @@
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Schedule from "effect/Schedule"
 import type { Problem } from "../Transport.js"
 import * as Logging from "./logging.js"
+import * as Safely from "./safely.js"
 
-/** How long something fails before it is said, in milliseconds. */
-const untilSaid = 10_000
+/** How long something fails before it is said, and how often it is said again, in milliseconds. */
+const patience = 10_000
+const interval = 60_000
+
+const maxReason = 2_000
 
 /**
- * Dead letters that can't be published and are tried again without end. The log says so once one of them has failed for 10 s, and
- * again when none fails any more. Until then it is nobody's concern.
+ * What is tried again without end, and may last. The log has a line when it has failed for 10 seconds, one each minute after that,
+ * and one when it is over. All that fails at the same time is said together.
  *
  * @internal
  */
 export class Lasting {
-  /** The letters that fail now, by their messages, the oldest first. */
-  private readonly failing = new Map<object, { readonly since: number; readonly begunAt: bigint }>()
-  private issue = ""
-  private isSaid = false
+  private readonly failing = new Set<object>()
+  private begunAt = 0
+  private reason = ""
+  private saidAt: number | undefined
 
-  /** A try has failed. */
-  failed(letter: object, issue: string): Effect.Effect<void> {
-    return Effect.clockWith((clock) => {
-      this.issue = issue
-      const now = clock.unsafeCurrentTimeNanos()
-      let entry = this.failing.get(letter)
-      if (entry === undefined) {
-        this.failing.set(letter, entry = { since: clock.unsafeCurrentTimeMillis(), begunAt: now })
-      }
-      if (this.isSaid || now - entry.begunAt < BigInt(untilSaid) * 1_000_000n) return Effect.void
-      this.isSaid = true
-      return Logging.warning(this.message)
-    })
-  }
+  /** `meaning` says what fails, and what it means for the user. */
+  constructor(private readonly meaning: string) {}
 
-  /** A letter is published. */
-  worked(letter: object): Effect.Effect<void> {
+  /** Tries an effect until it succeeds, or until the schedule or `while` ends that. */
+  retry<A, E extends Error>(
+    effect: Effect.Effect<A, E>,
+    options: { readonly schedule: Schedule.Schedule<unknown, E>; readonly while?: (error: E) => boolean }
+  ): Effect.Effect<A, E> {
     return Effect.suspend(() => {
-      const { isSaid } = this
-      this.forget(letter)
-      return isSaid && this.failing.size === 0 ? Logging.warning("Dead letters are published again") : Effect.void
+      const one = {}
+      return effect.pipe(
+        Effect.tapError((error) => this.failed(one, error)),
+        Effect.retry({ while: () => true, ...options }),
+        Effect.onExit((exit) => this.over(one, Exit.isSuccess(exit)))
+      )
     })
-  }
-
-  /** Nobody tries it any more. */
-  forget(letter: object): void {
-    this.failing.delete(letter)
-    if (this.failing.size === 0) this.isSaid = false
   }
 
   /** What fails now, for the status of the subscription. */
   get problems(): ReadonlyArray<Problem> {
-    for (const { since } of this.failing.values()) return [{ message: this.message, since }]
-    return []
+    return this.failing.size === 0 ? [] : [{ message: `${this.meaning}. ${this.reason}`, since: this.begunAt }]
   }
 
-  private get message(): string {
-    return `Dead letters can't be published, are tried again, and their aggregates wait: ${this.issue}`
+  private failed(one: object, error: Error): Effect.Effect<void> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      if (this.failing.size === 0) this.begunAt = now
+      this.failing.add(one)
+      this.reason = Safely.cut(error.message, maxReason)
+      if (now - this.begunAt < patience || (this.saidAt !== undefined && now - this.saidAt < interval)) {
+        return Effect.void
+      }
+      this.saidAt = now
+      return Logging.warning(
+        `${this.meaning}; it has been so for ${this.lasted(now)} (${this.failing.size} now). ${this.reason}`
+      )
+    })
+  }
+
+  private over(one: object, isGood: boolean): Effect.Effect<void> {
+    if (!this.failing.delete(one) || this.failing.size > 0) return Effect.void
+    const wasSaid = this.saidAt !== undefined
+    this.saidAt = undefined
+    return wasSaid && isGood
+      ? Effect.flatMap(
+        Clock.currentTimeMillis,
+        (now) => Logging.warning(`It is over, after ${this.lasted(now)}: ${this.meaning}`)
+      )
+      : Effect.void
+  }
+
+  private lasted(now: number): string {
+    return `${Math.round((now - this.begunAt) / 1_000)} s`
   }
 }
