@@ -184,12 +184,12 @@ export const make = Effect.gen(function*() {
     config.mailboxCapacity
   )
   const codec = yield* EnvelopeCodec.EnvelopeCodec
-  const provided = Provided.make(
-    { config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec, strategy: Strategy },
-    config,
-    codec,
-    strategy
-  )
+  const provided = Provided.make({
+    config: { tag: EventBusConfig, value: config },
+    codec: { tag: EnvelopeCodec.EnvelopeCodec, value: codec },
+    strategy: { tag: Strategy, value: strategy },
+    observer: { tag: Observer.Observer, value: observer }
+  })
   const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
   /** Nothing more is subscribed or replayed. */

@@ -13,6 +13,7 @@ import type * as Scope from "effect/Scope"
 import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import * as Logging from "./internal/logging.js"
+import * as Provided from "./internal/provided.js"
 import * as Safely from "./internal/safely.js"
 import type { Semantics } from "./Transport.js"
 
@@ -190,8 +191,15 @@ export const none: Service = {}
 export const combine = (...observers: ReadonlyArray<Service>): Service => {
   const transitions = observers.flatMap((one) => transitionOf(one) ?? [])
   const events = observers.flatMap((one) => eventOf(one) ?? [])
-  return { transition: each(transitions), event: each(events) }
+  const combined: Service = { transition: each(transitions), event: each(events) }
+  parts.set(combined, observers)
+  return combined
 }
+
+/** What observers were combined of. */
+const parts = new WeakMap<Service, ReadonlyArray<Service>>()
+
+const allOf = (observer: Service): ReadonlyArray<Service> => [observer, ...(parts.get(observer) ?? []).flatMap(allOf)]
 
 /** What is thrown is thrown again when all have been told. */
 const each = <Args extends ReadonlyArray<unknown>>(
@@ -237,6 +245,7 @@ const guarded = new WeakMap<Service, Service>()
  */
 export const provided: Effect.Effect<Service> = Effect.gen(function*() {
   const observer = yield* Observer
+  Provided.use(none, ...allOf(observer))
   if (observer === none) return observer
   const found = guarded.get(observer)
   if (found !== undefined) return found

@@ -9,7 +9,7 @@ import {
   Transport
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Scope, TestClock } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Schedule, Scope, TestClock } from "effect"
 import { eventually, settle } from "./Eventually.js"
 import { Bad, Clicks, dropping, Orders, Placed, placed, provideBus, recorder, text } from "./Orders.js"
 
@@ -70,6 +70,46 @@ describe("closing", () => {
       yield* bus.subscribe(Clicks, (body) => Effect.sync(() => seen.push(text(body))))
       yield* eventually("the others are handled", () => seen.length === 50)
       expect(seen[0]).toBe("100")
+    }).pipe(provideBus()))
+
+  it.scoped("lets the attempt of a held message end that runs, and waits for no further one", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const gate = yield* Deferred.make<void>()
+      const seen = recorder((n, attempt) =>
+        attempt === 1 || n > 0 ? Effect.fail(new Bad({})) : Effect.zipRight(Deferred.await(gate), Effect.void)
+      )
+      const subscription = yield* bus.subscribe(Orders, seen.handler, {
+        onExhausted: FailurePolicy.hold({ undecodable: FailurePolicy.drop }),
+        retry: Schedule.stop
+      })
+      yield* bus.publish(Orders, placed("a", 0))
+      yield* settle
+      yield* TestClock.adjust("30 seconds")
+      yield* eventually("the second attempt runs", () => seen.started.length === 2)
+      const closing = yield* Effect.fork(subscription.close)
+      yield* settle
+      expect(seen.ended).toEqual([])
+      yield* Deferred.succeed(gate, undefined)
+      expect(yield* Fiber.join(closing)).toEqual({ unfinished: 0, lost: 0 })
+      expect(seen.ended).toEqual([0])
+      // The attempt of the next one fails while it closes: then it is held, and nothing is waited for.
+      const second = yield* Deferred.make<void>()
+      const next = recorder((_, attempt) =>
+        attempt === 1 ? Effect.fail(new Bad({})) : Effect.zipRight(Deferred.await(second), Effect.fail(new Bad({})))
+      )
+      const again = yield* bus.subscribe(Orders, next.handler, {
+        onExhausted: FailurePolicy.hold({ undecodable: FailurePolicy.drop }),
+        retry: Schedule.stop
+      })
+      yield* bus.publish(Orders, placed("a", 1))
+      yield* settle
+      yield* TestClock.adjust("30 seconds")
+      yield* eventually("the second attempt runs", () => next.started.length === 2)
+      const closed = yield* Effect.fork(again.close)
+      yield* settle
+      yield* Deferred.succeed(second, undefined)
+      expect(yield* Fiber.join(closed)).toEqual({ unfinished: 1, lost: 0 })
     }).pipe(provideBus()))
 
   it.scoped("ends also when a handler closes its own subscription", () =>

@@ -2,17 +2,21 @@ import type { Delivery, Transport } from "@effect-eventbus/core"
 import {
   DeadLetter as Letters,
   EventBus,
+  EventBusConfig,
   EventBusError,
   FailurePolicy,
   type Headers,
-  Topic
+  MemoryBroker,
+  MemoryTransport,
+  Topic,
+  Transport as TransportModule
 } from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Either, FastCheck, Fiber, Logger, Option, Schedule, TestClock } from "effect"
+import { Cause, Duration, Effect, Either, FastCheck, Fiber, Layer, Logger, Option, Schedule, TestClock } from "effect"
 import { EnvelopeFailure } from "../src/Failure.js"
 import * as DeadLetter from "../src/internal/deadLetter.js"
-import { eventually } from "./Eventually.js"
-import { Bad, Orders, provideBus, RawOrders } from "./Orders.js"
+import { eventually, settle } from "./Eventually.js"
+import { Bad, Dead, Orders, placed, provideBus, RawOrders } from "./Orders.js"
 
 const dead = { name: "dead", kind: "envelope" as const }
 
@@ -274,4 +278,63 @@ it.prop("no header makes reading throw", [
   )
 ], ([headers]) => {
   Letters.fromDelivery({ headers, key: null, value: null })
+})
+
+it.live("a letter is tried again also where the transport dies", () =>
+  Effect.gen(function*() {
+    let tries = 0
+    const letter = yield* written(workOf({}), () => {
+      if (++tries < 3) throw new Error("a broken transport")
+      return undefined
+    })
+    expect([tries, letter.id]).toEqual([3, "orders/1/2/group/5"])
+  }))
+
+it.scoped("letters that can't be published are said once they have lasted for 10 s, shown in the status, and said to be over", () => {
+  const lines: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel.label} ${String(message)}`))
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const broker = yield* MemoryBroker.MemoryBroker
+    yield* broker.createTopic("orders", 1)
+    const subscription = yield* bus.subscribe(Orders, () => new Bad({}), {
+      onExhausted: FailurePolicy.deadLetter(Dead),
+      retry: Schedule.stop
+    })
+    const said = () => lines.filter((line) => line.includes("ead letter"))
+    const problems = Effect.map(subscription.status, (status) => status?.problems)
+    yield* bus.publishAll(Orders, [placed("a", 0), placed("b", 1), placed("c", 2)])
+    yield* settle
+    yield* TestClock.adjust("5 seconds")
+    yield* settle
+    expect(said()).toEqual([])
+    expect(yield* problems).toMatchObject([{ message: expect.stringContaining("\"dead\""), since: 0 }])
+    yield* TestClock.adjust("2 minutes")
+    yield* settle
+    expect(said()[0]).toMatch(/^WARN Dead letters can't be published, .*"dead"/)
+    const before = said().length
+    yield* broker.createTopic("dead", 1)
+    yield* TestClock.adjust("1 minute")
+    yield* eventually("it is over", () => said().length > before)
+    expect(said().slice(before)).toEqual([expect.stringMatching(/^WARN It is over, after \d+ s: Dead letters/)])
+    expect(yield* problems).toEqual([])
+    expect(yield* subscription.stats).toMatchObject({ deadLettered: 3 })
+  }).pipe(
+    Effect.provide(EventBus.layer.pipe(
+      Layer.provideMerge(Layer.effect(
+        TransportModule.Transport,
+        Effect.map(MemoryTransport.make, (inner) => ({
+          ...inner,
+          subscribe: (request, consumer) =>
+            Effect.map(inner.subscribe(request, consumer), (source) => ({
+              ...source,
+              status: Effect.succeed({ isConnected: true, partitions: [], problems: [] })
+            }))
+        } satisfies Transport.Service))
+      )),
+      Layer.provideMerge(MemoryBroker.layer({ topics: "validate" })),
+      Layer.provideMerge(EventBusConfig.layer({}))
+    )),
+    Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+  )
 })

@@ -5,6 +5,7 @@ import {
   type EventBusError,
   FailurePolicy,
   MemoryTransport,
+  Observer,
   Presubscription,
   Strategy,
   Supervisor,
@@ -57,6 +58,20 @@ describe("What is provided beside the bus", () => {
       // The bus has this one, too, and a strategy that is the default changes nothing.
       yield* Effect.provide(subscribe, Layer.merge(BusLive, Strategy.layer(Strategy.actorPerAggregate)))
       yield* Effect.provide(subscribe, Layer.provideMerge(BusLive, besideStrategy))
+    }))
+
+  it.scoped("is an error also where it is a strategy or an observer", () =>
+    Effect.gen(function*() {
+      type Live = Layer.Layer<EventBus.EventBus, EventBusError.InvalidConfiguration>
+      const both: ReadonlyArray<readonly [string, Live]> = [
+        ["Strategy", Layer.merge(BusLive, Strategy.layer({ ...Strategy.actorPerAggregate, restart: "never" }))],
+        ["Observer", Layer.merge(BusLive, Observer.layer({ event: () => {} }))]
+      ]
+      for (const [name, live] of both) {
+        const issues = yield* issuesOf(Effect.provide(subscribe, live))
+        expect(issues).toEqual([expect.stringContaining(`EventBus.layer.pipe(Layer.provide(${name}.layer(`)])
+        expect(issues[0]).toMatch(new RegExp(`^${name}: `))
+      }
     }))
 
   it.scoped("is an error for whoever pre-subscribes or replays", () =>
@@ -119,6 +134,11 @@ describe("What is provided to the bus", () => {
           Layer.provideMerge(BusLive, besideCodec),
           Layer.merge(Layer.provide(BusLive, beside), Layer.fresh(EventBusConfig.layer({ retryTimes: 0 }))),
           Layer.merge(BusLive, Layer.succeed(EnvelopeCodec.EnvelopeCodec, EnvelopeCodec.json)),
+          Layer.merge(BusLive, Strategy.layer(Strategy.actorPerAggregate)),
+          Layer.merge(BusLive, Layer.succeed(Observer.Observer, Observer.none)),
+          Layer.provideMerge(BusLive, Strategy.layer({ ...Strategy.actorPerAggregate })),
+          // The bus has one more than the program.
+          Layer.provideMerge(Layer.provide(BusLive, Observer.layer({})), Observer.layer({ event: () => {} })),
           EventBus.layerSupervised.pipe(
             Layer.provide(MemoryTransport.layer()),
             Layer.provide(Layer.provide(Supervisor.layer(), EventBusConfig.layer({ restartTimes: 1 })))

@@ -2,7 +2,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import { headerNames as names } from "../DeadLetter.js"
-import type { PublishError, PublishFailed } from "../EventBusError.js"
+import { type PublishError, PublishFailed } from "../EventBusError.js"
 import type { EnvelopeFailure } from "../Failure.js"
 import * as Headers from "../Headers.js"
 import type * as Transport from "../Transport.js"
@@ -53,6 +53,14 @@ const shortHeaders = (original: Original, failure: EnvelopeFailure): Headers.Hea
 const maxIds = 8
 
 /**
+ * What is said while letters can't be published.
+ *
+ * @internal
+ */
+export const lasting = (): Lasting =>
+  new Lasting("Dead letters can't be published, so their messages stay unfinished and their aggregates wait")
+
+/**
  * Publishes the original message to the dead-letter topic, until the broker has confirmed it.
  *
  * @internal
@@ -60,30 +68,31 @@ const maxIds = 8
 export const publisher = (
   transport: Transport.Service,
   timeout: Duration.Duration,
-  schedule: Schedule.Schedule<unknown, PublishError>
-) => {
-  const lasting = new Lasting(
-    "Dead letters can't be published, so their messages stay unfinished and their aggregates wait"
-  )
-  return (topic: Transport.TopicSpec, original: Original, failure: EnvelopeFailure): Effect.Effect<void> => {
-    const { group, message: { offset, partition, timestamp, topic: of } } = original
-    // One message has one dead letter, however often its publishing is tried. The time tells it from a message that had its offset
-    // in a topic that was deleted and made again.
-    const id = `${of}/${partition}/${offset}/${group}/${timestamp}`
-    const write = (copy: number): Effect.Effect<unknown, PublishError> =>
-      smallerAndSmaller(
-        original,
-        failure,
-        (headers) => publishOnce(transport, timeout, topic, original, copy === 1 ? id : `${id}/${copy}`, headers)
-      ).pipe(
-        // Another message has the id, so nothing of this one was written.
-        Effect.catchIf((error) => copy < maxIds && isDuplicate(error, "not-written"), () => write(copy + 1)),
-        // An earlier try wrote the letter, and its answer was lost: in this process or before a crash.
-        Effect.catchIf((error) => isDuplicate(error, "unknown"), () => Effect.void)
+  schedule: Schedule.Schedule<unknown, PublishError>,
+  failing: Lasting = lasting()
+) =>
+(topic: Transport.TopicSpec, original: Original, failure: EnvelopeFailure): Effect.Effect<void> => {
+  const { group, message: { offset, partition, timestamp, topic: of } } = original
+  // One message has one dead letter, however often its publishing is tried. The time tells it from a message that had its offset
+  // in a topic that was deleted and made again.
+  const id = `${of}/${partition}/${offset}/${group}/${timestamp}`
+  const write = (copy: number): Effect.Effect<unknown, PublishError> =>
+    smallerAndSmaller(
+      original,
+      failure,
+      (headers) => publishOnce(transport, timeout, topic, original, copy === 1 ? id : `${id}/${copy}`, headers)
+    ).pipe(
+      // Another message has the id, so nothing of this one was written.
+      Effect.catchIf((error) => copy < maxIds && isDuplicate(error, "not-written"), () => write(copy + 1)),
+      // An earlier try wrote the letter, and its answer was lost: in this process or before a crash.
+      Effect.catchIf((error) => isDuplicate(error, "unknown"), () => Effect.void),
+      // A defect of the transport would only run the actor round in a circle, and nobody would hear of it.
+      Effect.catchAllDefect((cause) =>
+        new PublishFailed({ topic: topic.name, reason: "Unreachable", outcome: "unknown", cause })
       )
-    // The schedule has no end; were it given one, the message must stay unfinished.
-    return Effect.asVoid(Effect.orDie(lasting.retry(write(1), { schedule })))
-  }
+    )
+  // The schedule has no end; were it given one, the message must stay unfinished.
+  return Effect.asVoid(Effect.orDie(failing.retry(write(1), { schedule })))
 }
 
 const isDuplicate = (error: PublishError, outcome: PublishFailed["outcome"]): boolean =>

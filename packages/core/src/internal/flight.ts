@@ -70,7 +70,7 @@ export interface Carrier {
   readonly mayBegin: () => boolean
   /** A slot has taken the flight, which had been queued, in hand. */
   readonly begun: (flight: Flight) => void
-  /** The flight is held from now on. */
+  /** The flight is held, for the first time or once more. */
   readonly holds: (flight: Flight) => void
   /** The flight has ended. `from` is the state before. */
   readonly ended: (flight: Flight, from: Observer.State) => void
@@ -226,12 +226,12 @@ export class Flight implements Observer.FlightView, Task {
   willHold(): void {
     if (!this.isHeld) this.carrier.subscriber.counters.held++
     this.isHeld = true
-    this.carrier.holds(this)
   }
 
   /** The flight waits for its next attempt. */
   hold(): void {
     this.to("held")
+    this.carrier.holds(this)
   }
 
   /** The user's code runs again: it is told how the flight ends. */

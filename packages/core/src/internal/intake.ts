@@ -10,6 +10,7 @@ import type { AddressBook } from "./mailboxes.js"
 import { Pace } from "./pace.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
 import { sizeOf } from "./size.js"
+import type { Slot } from "./slot.js"
 
 /**
  * The state and the settings that the lanes of a subscription share.
@@ -285,7 +286,12 @@ export class Intake implements Lane, Carrier {
     // What waits to be settled is not begun any more: the stage has ended before this is asked.
     if (this.unfinished === (this.stage?.unsettled ?? 0)) return true
     if (this.held.size === 0) return false
-    const slots = new Set(Array.from(this.held, (flight) => flight.mailbox!.slot))
+    const slots = new Set<Slot>()
+    for (const { mailbox, state } of this.held) {
+      // Its attempt runs, and may succeed.
+      if (state === "running") return false
+      slots.add(mailbox!.slot)
+    }
     let blocked = 0
     for (const slot of slots) blocked += slot.count((task) => (task as Flight).carrier === this)
     return blocked === this.unfinished

@@ -2,6 +2,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
+import type { Problem } from "../Transport.js"
 import * as Logging from "./logging.js"
 import * as Safely from "./safely.js"
 
@@ -20,6 +21,7 @@ const maxReason = 2_000
 export class Lasting {
   private readonly failing = new Set<object>()
   private begunAt = 0
+  private reason = ""
   private saidAt: number | undefined
 
   /** `meaning` says what fails, and what it means for the user. */
@@ -40,17 +42,22 @@ export class Lasting {
     })
   }
 
+  /** What fails now, for the status of the subscription. */
+  get problems(): ReadonlyArray<Problem> {
+    return this.failing.size === 0 ? [] : [{ message: `${this.meaning}. ${this.reason}`, since: this.begunAt }]
+  }
+
   private failed(one: object, error: Error): Effect.Effect<void> {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (this.failing.size === 0) this.begunAt = now
       this.failing.add(one)
+      this.reason = Safely.cut(error.message, maxReason)
       if (now - this.begunAt < patience || (this.saidAt !== undefined && now - this.saidAt < interval)) {
         return Effect.void
       }
       this.saidAt = now
-      const reason = Safely.cut(error.message, maxReason)
       return Logging.warning(
-        `${this.meaning}; it has been so for ${this.lasted(now)} (${this.failing.size} now). ${reason}`
+        `${this.meaning}; it has been so for ${this.lasted(now)} (${this.failing.size} now). ${this.reason}`
       )
     })
   }

@@ -7,8 +7,8 @@ import { InvalidConfiguration } from "../EventBusError.js"
 import * as Logging from "./logging.js"
 
 /*
- * `EventBusConfig`, `EnvelopeCodec` and `Strategy` are references with a default. So a program compiles that provides them beside the bus, which
- * then does not see them. Such a setting must not be dropped in silence:
+ * `EventBusConfig`, `EnvelopeCodec`, `Strategy` and `Observer` are references with a default. So a program compiles that provides them
+ * beside the bus, which then does not see them. Such a setting must not be dropped in silence:
  * - subscribing, pre-subscribing or replaying with one in the caller's context is an error;
  * - the first publish with one logs a warning;
  * - `EventBusConfig.layer` warns when no bus has taken its settings for a while.
@@ -49,11 +49,21 @@ export const watch = (
   )
 }
 
+const howTo = (it: string, layer: string) =>
+  `Provide ${it} to the bus, not beside it: EventBus.layer.pipe(Layer.provide(${layer}))`
+
 const advice = {
-  config: "Provide them to the bus, not beside it: EventBus.layer.pipe(Layer.provide(EventBusConfig.layer({ ... })))",
-  codec:
-    "Provide it to the bus, not beside it: EventBus.layer.pipe(Layer.provide(Layer.succeed(EnvelopeCodec, codec)))",
-  strategy: "Provide it to the bus, not beside it: EventBus.layer.pipe(Layer.provide(Strategy.layer(strategy)))"
+  config: howTo("them", "EventBusConfig.layer({ ... })"),
+  codec: howTo("it", "Layer.succeed(EnvelopeCodec, codec)"),
+  strategy: howTo("it", "Strategy.layer(strategy)"),
+  observer: howTo("it", "Observer.layer(observer)")
+}
+
+const issueOf = {
+  config: `EventBusConfig: these settings are not those of the bus, which would ignore them. ${advice.config}`,
+  codec: `EnvelopeCodec: this codec is not that of the bus, which would ignore it. ${advice.codec}`,
+  strategy: `Strategy: this strategy is not that of the bus, which would ignore it. ${advice.strategy}`,
+  observer: `Observer: this observer is not that of the bus, which would tell it nothing. ${advice.observer}`
 }
 
 /**
@@ -62,7 +72,7 @@ const advice = {
  * @internal
  */
 export interface Provided {
-  /** Fails if the caller's context has settings, a codec or a strategy that no bus was built with. */
+  /** Fails if the caller's context has one that no bus was built with. */
   readonly check: (topic: string) => Effect.Effect<void, InvalidConfiguration>
   /** The same as a warning, for the first call only: `isChecked` is true after it. */
   readonly warn: Effect.Effect<void>
@@ -75,31 +85,19 @@ export interface Provided {
  * @internal
  */
 export const make = (
-  tags: {
-    readonly config: { readonly key: string }
-    readonly codec: { readonly key: string }
-    readonly strategy: { readonly key: string }
-  },
-  config: object,
-  codec: object,
-  strategy: object
+  built: {
+    readonly [Name in keyof typeof issueOf]: { readonly tag: { readonly key: string }; readonly value: object }
+  }
 ): Provided => {
-  use(config, codec, strategy)
-  const issues = Effect.contextWith((context: Context.Context<never>) => {
-    const found: Array<string> = []
-    const [otherConfig, otherCodec] = [entry(context, tags.config), entry(context, tags.codec)]
-    if (otherConfig !== undefined && !used.has(otherConfig) && !isSame(otherConfig, config)) {
-      found.push(`EventBusConfig: these settings are not those of the bus, which would ignore them. ${advice.config}`)
-    }
-    if (otherCodec !== undefined && !used.has(otherCodec)) {
-      found.push(`EnvelopeCodec: this codec is not that of the bus, which would ignore it. ${advice.codec}`)
-    }
-    const otherStrategy = entry(context, tags.strategy)
-    if (otherStrategy !== undefined && !used.has(otherStrategy)) {
-      found.push(`Strategy: this strategy is not that of the bus, which would ignore it. ${advice.strategy}`)
-    }
-    return found
-  })
+  const names = Object.keys(issueOf) as ReadonlyArray<keyof typeof issueOf>
+  for (const name of names) use(built[name].value)
+  const issues = Effect.contextWith((context: Context.Context<never>) =>
+    names.flatMap((name) => {
+      const { tag, value } = built[name]
+      const other = entry(context, tag)
+      return other === undefined || used.has(other) || name === "config" && isSame(other, value) ? [] : [issueOf[name]]
+    })
+  )
   const provided: Provided = {
     check: (topic) =>
       Effect.flatMap(

@@ -65,7 +65,8 @@ const behaviourOf = <E, R>(
   { config, observer, transport }: Environment,
   handler: Handler<E>,
   options: Options<E, R>,
-  failures: Reports<E>
+  failures: Reports<E>,
+  lasting: Lasting
 ): Behaviour => {
   const report = reporter(failures, observer)
   return options.semantics === "at-least-once"
@@ -76,7 +77,7 @@ const behaviourOf = <E, R>(
       onError: options.onError ?? (() => FailurePolicy.retry),
       retry: options.retry ?? backoff(config, config.retryTimes),
       holdInterval: config.holdInterval,
-      deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config)),
+      deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config), lasting),
       report: report(options.onFailure)
     })
     : AtMostOnce.behaviour<E>({ handler, onUnknownType: options.onUnknownType, report: report(options.onFailure) })
@@ -141,6 +142,7 @@ export const make = <E, R>(
         })
       }
       const counters = new Counters()
+      const lasting = DeadLetter.lasting()
       const failures: Reports<E> = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
       // The slots and the transport's subscription have a scope each, because closing needs an order.
       const slots = yield* Scope.make()
@@ -151,7 +153,7 @@ export const make = <E, R>(
         name,
         group,
         semantics: options.semantics,
-        behaviour: behaviourOf(environment, handler, options, failures),
+        behaviour: behaviourOf(environment, handler, options, failures, lasting),
         home: yield* mailboxes.supervisor.home<R>(name),
         counters,
         observer,
@@ -234,7 +236,9 @@ export const make = <E, R>(
         topic: topic.name,
         group,
         failures: Stream.fromPubSub(failures),
-        status: subscribed.status ?? Effect.succeed(undefined),
+        // What the transport can't know: its letters are this subscription's.
+        status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
+          status && { ...status, problems: [...status.problems, ...lasting.problems] }),
         stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
         close
       }
