@@ -233,7 +233,7 @@ export const layer = (observer: Service): Layer.Layer<Observer> =>
     Effect.map(Observer, (others) => others === none ? observer : combine(others, observer))
   )
 
-/** An observer has one warning, whoever asks it. */
+/** An observer has one warning, whichever bus or transport calls it. */
 const guarded = new WeakMap<Service, Service>()
 
 /**

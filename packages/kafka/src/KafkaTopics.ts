@@ -186,7 +186,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
           if (
             now() - known.at > settings.metadataMaxAge && !refreshing.has(spec.name)
           ) {
-            // What is known is good enough meanwhile; a failure is found out by whoever uses it.
+            // The old metadata is good enough meanwhile. If it is wrong, the request that uses it fails, and looks again.
             fork(Effect.catchAll(refresh(spec.name), (error) =>
               Effect.annotateLogs(Effect.logDebug("A topic can't be looked at again", error), { topic: spec.name })))
           }

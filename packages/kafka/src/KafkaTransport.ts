@@ -135,7 +135,7 @@ export const driver: {
   layer: (values) => Layer.unwrapEffect(Effect.map(KafkaConfigSpec.fromValues(values), layer))
 }
 
-/** States are told one after the other, without keeping whoever finds them out. */
+/** States are told one after the other. The code that finds a state out does not wait for that. */
 const reporter = (told: KafkaConfig.Options["onConnectionState"]) =>
   Effect.gen(function*() {
     if (told === undefined) return undefined

@@ -262,7 +262,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     const beginAgain = Effect.fnUntraced(function*(partition: Partition, startOf: () => Start) {
       const generation = membership.generation()
-      // Whoever gets it meanwhile, begins there: what is committed of the old log means other messages in the new one.
+      // A member that gets the partition meanwhile begins there: the old log's committed offset means another message in the new log.
       committer.notify()
       // A lane that was closed by half would be nobody's.
       yield* Effect.uninterruptible(

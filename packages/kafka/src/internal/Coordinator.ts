@@ -65,7 +65,7 @@ export const make = ({ driver, findWithinMs, now, onWanted }: CoordinatorOptions
   const refuse: Coordinator["refuse"] = (request, ticket) => (failure) => {
     const isAside = request === "DescribeGroups" || (request === "Heartbeat" && ticket.counted < 0)
     if (!isAside || failure.isUnreachable) lastFailure = failure
-    // Whoever answers that something else has to happen first is there, and it goes on.
+    // A coordinator that refuses a request is there, so joining makes progress.
     const isAnswer = !failure.isUnreachable && !failure.isOurs
     if (isAnswer && (request !== "Heartbeat" || isJoining())) progressAt = now()
     return new Refused(failure, dispatch({ _tag: "Refused", request, type: failure.type, ticket }))

@@ -72,7 +72,7 @@ interface Slot {
   readonly channels: Map<number, Channel>
 }
 
-/** How long the second connection waits: so long whoever has room again waits at most for its turn. */
+/** How long the broker waits on the second connection. A partition that has room again waits at most so long for its turn. */
 const SHORT_WAIT_MS = 20
 /** After so many short waits without anything its partitions go to the first one again. */
 const QUIET_WAITS = 5
@@ -145,7 +145,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
           while (stateOf(other) === "short") yield* line.signal.wait
         }
       }).pipe(
-        // Of a mistake of ours, which must not end the loop of all.
+        // A mistake of ours must not end the loop that all members share.
         Effect.catchAllDefect((defect) =>
           Effect.logError("Fetching broke down", defect).pipe(
             Effect.zipRight(Effect.sync(() => line.session.lost())),
@@ -228,11 +228,11 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
 
     const isMember = (member: Member): boolean => slots.some(({ members }) => members.has(member))
 
-    /** To its end, also where whoever leaves does not wait for it: nobody else knows of these connections any more. */
+    /** Runs to its end, even if the member that leaves does not wait for it: nobody else knows of these connections any more. */
     const close = (slot: Slot): Effect.Effect<void> =>
       Effect.suspend(() => {
         const channels = [...slot.channels.values()]
-        // Whoever joins meanwhile has connections of its own.
+        // A member that joins meanwhile gets new connections.
         slot.channels.clear()
         for (const channel of channels) channel.isClosed = true
         return Effect.forEach(

@@ -22,7 +22,7 @@ export class FetchSession {
   private epoch = 0
   private known = new Map<string, Map<number, Wanted>>()
 
-  /** The topics of the next request. Whoever sends it says then what came of it: `accepted` or `lost`. */
+  /** The topics of the next request. After sending it, the caller says how that ended: `accepted` or `lost`. */
   next(wanted: ReadonlyArray<Wanted>): Pick<FetchRequest, "sessionId" | "sessionEpoch" | "topics" | "forgottenTopics"> {
     const { known } = this
     const isFull = this.id === 0

@@ -34,7 +34,7 @@ interface Entry {
   isSaid: boolean
 }
 
-/** The logs have the annotations of whoever makes this. What has not been said ends with the scope. */
+/** The logs have the annotations of the fiber that makes this. What has not been said ends with the scope. */
 export const make: Effect.Effect<Lasting, never, Scope.Scope> = Effect.gen(function*() {
   const clock = yield* Effect.clock
   const now = monotonic(clock)

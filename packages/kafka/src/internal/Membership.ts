@@ -24,7 +24,7 @@ import { Signal } from "./Signal.js"
 
 export interface MembershipOptions extends Heartbeats.Staying {
   readonly topic: string
-  /** The group keeps its place when it ends, for whoever comes with its instance id. */
+  /** The group keeps the member's place when the member ends, for the next process with its instance id. */
   readonly isStatic: boolean
   /** Who gets what; asked of the leader only. */
   readonly plan: (members: ReadonlyArray<Member>) => Effect.Effect<Assignments, KafkaFailure>

@@ -108,7 +108,7 @@ export const noLeader = new KafkaFailure({
   cause: "The partition has no leader"
 })
 
-/** Looks who leads the partitions now. Where that fails, whoever needs it tries again. */
+/** Looks who leads the partitions now. If that fails, the next request that needs the leaders tries again. */
 export const refreshed = (topics: KafkaTopics, topic: string): Effect.Effect<void> =>
   topics.refresh(topic).pipe(
     Effect.catchAll((error) =>

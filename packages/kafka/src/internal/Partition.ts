@@ -319,7 +319,7 @@ export class Partition {
     }
   }
 
-  /** Not at once: whoever calls may be in the middle of something that an offer would disturb. */
+  /** Not at once: the caller may be in the middle of something that an offer would disturb. */
   private schedule(): void {
     if (this.isScheduled) return
     this.isScheduled = true

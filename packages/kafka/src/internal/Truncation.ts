@@ -25,7 +25,7 @@ export interface Answer {
   readonly cutAt: number | undefined
 }
 
-/** It is not known whether anything was cut: the leader, or whoever wrote the position, does not know of epochs. */
+/** It is not known whether anything was cut: the leader, or the client that wrote the position, does not know of epochs. */
 export const unknown = "unknown"
 
 /** One request, save where leaders changed often. It fails when the leader is another one than is known. */

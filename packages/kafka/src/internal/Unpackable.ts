@@ -21,7 +21,7 @@ export const said = (
 ): Effect.Effect<void> =>
   Effect.logError(
     topic.kind === "envelope"
-      ? "A record batch is not unpacked, and goes the way of what can't be read as one message"
+      ? "A record batch is not unpacked: the subscription gets it as one message that can't be decoded"
       : "A record batch is not unpacked, and is passed over",
     message
   ).pipe(Effect.annotateLogs({ topic: topic.name, partition, offset }))

@@ -1,6 +1,6 @@
 /**
  * The one connection of a transport: made with a deadline, kept for ever, and
- * closed with one. Whoever sends has to know whether it is up: the client drops
+ * closed with one. Code that sends has to know whether it is up: the client drops
  * what is written in between.
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
@@ -170,7 +170,7 @@ const borrowed = (settings: Settings, closing: Closing, client: Client.Client) =
   )
 }
 
-/** States are told one after the other, without keeping whoever finds them out; of many the last ones. */
+/** States are told one after the other, and the code that finds a state out does not wait for that. If many wait, only the last ones are told. */
 const reporter = (told: Settings["options"]["onConnectionState"]) =>
   Effect.gen(function*() {
     if (told === undefined) return (_: ConnectionState): void => undefined
@@ -206,7 +206,7 @@ const connectOnce = (
     let abandoned = false
     Client.connect(options).then(
       (client) => {
-        // It came too late for whoever wanted it.
+        // The connection came too late: nobody waits for it any more.
         if (abandoned) void client.close()
         else resume(Effect.succeed(client))
       },

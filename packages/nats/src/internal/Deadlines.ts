@@ -46,7 +46,7 @@ export class Deadlines<T extends Waiting<T>> {
   private readonly check = (): void => {
     const now = performance.now()
     this.timerAt = Infinity
-    // Whoever is told may take others out.
+    // A callback may remove other deadlines.
     for (const member of [...this.waiting]) if (member.deadline <= now) this.onDue(member)
     let next = Infinity
     for (const { deadline } of this.waiting) if (deadline < next) next = deadline

@@ -1,5 +1,5 @@
 /**
- * A partition that this instance has, as whoever works on it sees it.
+ * A partition that this instance has, as the code that reads the partition sees it.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"

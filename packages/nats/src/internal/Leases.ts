@@ -2,8 +2,8 @@
  * Which instance of a group reads which partition.
  *
  * Each instance has a key in the bucket and renews it; each partition has a key that names its owner and changes with the
- * owner only. An instance whose key did not change for the lease's duration, while somebody looked at it, is gone: whoever
- * notices deletes exactly that revision of its key, which fails if it was renewed in the meantime. The partitions of
+ * owner only. An instance whose key did not change for the lease's duration, while somebody looked at it, is gone: an
+ * instance that notices this deletes exactly that revision of the key, which fails if the key was renewed in the meantime. The partitions of
  * instances without a key are free; a partition is taken by replacing the revision that one has seen, and the new
  * revision is the epoch. Nobody compares wall clocks.
  */
@@ -49,7 +49,7 @@ export interface Options {
   readonly onTaken: (lease: Lease.Lease) => void
   /** The partition is wanted by others: ends with `Lease.giveBack`. Synchronous. */
   readonly onWanted: (lease: Lease.Lease) => void
-  /** The partition is not ours any more, or may be another's soon: whoever works on it has to stop at once. Synchronous. */
+  /** The partition is not ours any more, or may be another's soon: the code that reads it has to stop at once. Synchronous. */
   readonly onLost: (lease: Lease.Lease) => void
 }
 
@@ -106,7 +106,7 @@ export class Leases {
     return Deferred.await(this.ended)
   }
 
-  /** Can be ended also where whoever subscribes can't be interrupted, which a fork takes over. */
+  /** Can be ended even if the fiber that subscribes can't be interrupted, which a forked fiber inherits. */
   private forkLoop(loop: Effect.Effect<never>): Effect.Effect<unknown, never, Scope.Scope> {
     return Effect.raceFirst(loop, this.broken).pipe(
       Effect.catchAllCause((cause) =>

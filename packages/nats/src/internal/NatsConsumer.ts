@@ -201,7 +201,7 @@ const consumersOf = (
   }).pipe(Either.mapLeft((issue) => new InvalidConfiguration({ issues: [issue], topic })))
 }
 
-/** Finds or makes stream and consumers, of all partitions: what is published from now on is for whoever will own them. */
+/** Finds or makes stream and consumers, of all partitions: what is published from now on is kept for the partitions' future owners. */
 const prepare = (
   api: Api,
   streams: NatsStreams,

@@ -26,7 +26,7 @@ export class Call implements WaitsUntil<Call> {
   readonly entries: Array<Entry> = []
   /** Nobody wants its answer any more. */
   isAbandoned = false
-  /** Whoever waits for it. */
+  /** The callers that wait for it. */
   resume: (results: Effect.Effect<ReadonlyArray<Result>>) => void = ignore
   private readonly results: Array<Result>
   private remaining: number

@@ -1,6 +1,6 @@
 /**
  * How many partitions a topic has whose stream can't say it, because others made it or it holds other topics, too: a key of
- * the leases' bucket for each, written by whoever first uses the topic with partitions.
+ * the leases' bucket for each, written by the first process that uses the topic with partitions.
  */
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Effect from "effect/Effect"

@@ -51,7 +51,7 @@ export class Replies {
     })
   }
 
-  /** A token for one reply, which comes to its subject. Whoever gives up waiting has to have it forgotten. */
+  /** A token for one reply, which comes to its subject. A caller that gives up waiting has to have the token forgotten. */
   expect(waiting: Waiting): number {
     const token = this.next++
     if (this.canBegin()) this.subscribe()

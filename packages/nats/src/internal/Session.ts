@@ -142,7 +142,7 @@ export class Session {
     )
   }
 
-  /** What is settled stands in the bucket, and whoever had the partition before can record nothing any more, before anything is read. */
+  /** Before anything is read, the record of what is settled is ours: the former owner can record nothing any more. */
   private beginRecord(stream: Stream, info: ConsumerInfo): Effect.Effect<void, NatsRequestFailed | LeaseLost> {
     const { settled } = this.options
     const subject = { stream: stream.created, consumer: info.created ?? "" }
@@ -159,7 +159,7 @@ export class Session {
       : this.options.lease.offeredBefore
   }
 
-  /** Whoever had the partition has told it when giving it back; else it is what that one had reserved, or all that there is. */
+  /** The former owner told it when giving the partition back. Otherwise it is the limit that the former owner had reserved, or all that there is. */
   private offeredBefore(stream: Stream, info: ConsumerInfo): Effect.Effect<number, NatsRequestFailed> {
     const { api, lease, limit } = this.options
     const told = lease.offeredBefore

@@ -53,7 +53,7 @@ export const settle = (
         duration: deadline,
         onTimeout: () => failed("the server did not confirm it in time", true)
       }),
-      // Begun and confirmed while the partition was ours: whoever has it next passes over them.
+      // Begun and confirmed while the partition was ours: the next owner passes over these messages.
       Effect.zipRight(owned)
     )
     for (const message of open) intake.finish(message)

@@ -178,7 +178,7 @@ const refuse = (
 
 /**
  * The first check comes 100 ms after the change of the ack wait. Where it can't be put back reading begins again, which repairs
- * it; so does whoever reads next, where this is interrupted.
+ * it; so does the next reader, if this is interrupted.
  */
 const expire = (context: Context, info: ConsumerInfo): Effect.Effect<void, NatsRequestFailed> => {
   const put = (ackWait: number) => context.api.putConsumer(context.stream, { ...info.config, ack_wait: ackWait })
