@@ -131,7 +131,18 @@ const conformance = async (transport, env) => {
 }
 
 const chaos = async (transport, { seconds, seed }, env) => {
-  const args = ["--transport", transport, "--seconds", seconds, "--seed", seed, "--kill-every", "2s", "--json"]
+  const args = [
+    "--transport",
+    transport,
+    "--seconds",
+    seconds,
+    "--seed",
+    seed,
+    "--kill-every",
+    "4s",
+    "--relentless",
+    "--json"
+  ]
   const result = await run(program("tools/chaos/src/main.ts", ...args), env, TIMEOUT_MS.chaos)
   for (const line of result.stderr.split("\n").filter((line) => line.startsWith("! "))) say(line)
   try {

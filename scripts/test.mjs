@@ -7,6 +7,26 @@ if (args[0] === "--long") {
   process.env.TEST_LONG = "1"
 }
 
+// `--driver NAME`: of Kafka's tests those that tell its drivers apart, with this one; `--all` for all.
+if (args[0] === "--driver") {
+  process.env.TEST_KAFKA_DRIVER = args[1]
+  const isAll = args[2] === "--all"
+  args.splice(0, isAll ? 3 : 2, "--project=kafka")
+  const files = [
+    "Cluster",
+    "Conformance",
+    "Deadlines",
+    "Failures",
+    "Publish",
+    "Rebalance",
+    "Requests",
+    "Secure.long",
+    "Security",
+    "Truncated"
+  ]
+  if (!isAll) args.push(...files.map((name) => `packages/kafka/test/${name}.test.ts`))
+}
+
 // `--nats3`: what of NATS's tests is about the client, on the successors of the package `nats`.
 if (args[0] === "--nats3") {
   args[0] = "--project=nats"

@@ -55,6 +55,7 @@ export const goals: ReadonlyArray<Goal> = [
   atLeast(0.9, "kafka-hot", "hot ones alone"),
   atLeast(0.9, "kafka-hot-partition", "kafkajs eachMessage"),
   ofOwn("kafka-resting", "< 3 % of a core", (row) => row.cpuPercent, (percent) => percent < 3),
+  ofOwn("nats-resting", "< 3 % of a core", (row) => row.cpuPercent, (percent) => percent < 3),
   ofOwn("kafka-resting", "≤ 20 sockets", (row) => row.sockets, (sockets) => sockets <= 20),
   atLeast(4, "kafka-publish-flight", "kafkajs"),
   atLeast(0.9, "kafka-publish-batch", "kafkajs"),

@@ -16,7 +16,9 @@ export const run = (workload: Resting, job: Job): Effect.Effect<Measurement> => 
   const begin = job.system === "ours"
     ? Effect.forEach(topics, (topic) => Bus.consume("ours", topic, "none", meter), { concurrency: 10, discard: true })
     : Effect.forEach(topics, (topic) => others(job, topic, meter), { concurrency: 10, discard: true })
-  return Effect.scoped(Effect.zipRight(begin, rest(count, job))).pipe(Effect.provide(Bus.layer("kafka", job)))
+  return Effect.scoped(Effect.zipRight(begin, rest(count, job))).pipe(
+    Effect.provide(Bus.layer(workload.transport, job))
+  )
 }
 
 const others = (job: Job, topic: string, meter: Meter): Effect.Effect<unknown, never, Scope.Scope> =>

@@ -196,6 +196,15 @@ export const workloads: ReadonlyArray<Workload> = [
     systems: ["kafkajs", "ours"],
     raw: "kafkajs"
   },
+  {
+    kind: "resting",
+    name: "nats-resting",
+    title: "100 subscriptions without messages",
+    transport: "nats",
+    subscriptions: 100,
+    systems: ["ours"],
+    raw: "ours"
+  },
   publish("kafka", "single", "publishing one by one", 1, 1),
   publish("kafka", "flight", "publishing, 100 in flight", 100, 1),
   publish("kafka", "batch", "publishing in batches of 1,000", 1, 1_000),

@@ -74,10 +74,10 @@ eventbus:
 `)
       ).toEqual([
         `eventbus.gruop: unknown setting (did you mean "group"?)`,
-        `eventbus.closeDeadline: expected a duration such as "10 seconds", finite, got -1 seconds`,
-        `eventbus.kafka.linger: expected a duration such as "10 seconds", finite, got soon`,
+        `eventbus.closeDeadline: expected a duration such as "10 seconds", zero or above and finite, got -1 seconds`,
+        `eventbus.kafka.linger: expected a duration such as "10 seconds", zero or above and finite, got soon`,
         "kafka.sasl: mechanism, username and password belong together, and not all of them are set",
-        "kafka.brokers: has to be set, as host:port"
+        "kafka.brokers: has to be set, as host:port (EVENTBUS_KAFKA_BROKERS in the environment)"
       ])
       expect(
         yield* issuesOf("eventbus: { transport: kafka, kafka: { brokers: [nowhere], heartbeatInterval: 20 seconds } }")

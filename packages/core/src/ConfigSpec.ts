@@ -1,9 +1,9 @@
 /**
- * Settings as values: one list has each setting with its type, default, unit and meaning. From the list follow the
- * type of the options, the type of the values, the defaults, the keys in the environment, JSON and YAML, and
- * the tables of the docs. Reading is strict: a key that nobody knows is an error, so a setting is never dropped silently.
+ * Settings as values. One list has each setting with its type, default, unit and meaning. The types of the options and of the
+ * values, the defaults, the keys in the environment, JSON and YAML, and the tables of the docs are made from that list. Reading is
+ * strict: an unknown key is an error, so no setting is dropped silently.
  *
- * A key `kafka.clientId` is `EVENTBUS_KAFKA_CLIENT_ID` in the environment and
+ * The key `kafka.clientId` is `EVENTBUS_KAFKA_CLIENT_ID` in the environment and
  * `{ "eventbus": { "kafka": { "clientId": … } } }` in JSON or YAML.
  *
  * @since 0.1.0
@@ -31,7 +31,7 @@ export type {
 } from "./internal/setting.js"
 
 /**
- * What reading a spec gives: the settings that were set.
+ * The values of a spec's settings that were set.
  *
  * @since 0.1.0
  * @category models
@@ -41,7 +41,7 @@ export type Values<S extends Spec> = {
 }
 
 /**
- * The options in code that a spec stands for. All can be left out.
+ * A spec's settings as options in code. Each can be left out.
  *
  * @since 0.1.0
  * @category models
@@ -71,7 +71,7 @@ export type Below<Section extends string, S extends Spec> = {
 }
 
 /**
- * How a kind of setting is made. A default is a value, or words where it depends on something else.
+ * Makes a setting of one kind. The default is a value. It is a text for the docs where it depends on something else.
  *
  * @since 0.1.0
  * @category models
@@ -89,11 +89,11 @@ interface AnyDoc {
 interface Kind<A, I> {
   readonly type: string
   readonly wanted: string
-  /** The value that a text stands for; `undefined` where it stands for none. */
+  /** The value of a text; `undefined` if the text is not right. */
   readonly read: (text: string) => A | undefined
   readonly is: (value: unknown) => boolean
   readonly from: (value: I) => A
-  /** Texts may hold secrets: addresses with a password, for example. */
+  /** Error messages don't show the text: it may hold a secret, as an address with a password does. */
   readonly isHidden?: boolean
   readonly words?: ReadonlyArray<string>
 }
@@ -143,19 +143,11 @@ const text: Kind<string, string> = {
  */
 export const string: Make<string, string> = (doc: AnyDoc) => scalar(text, doc)
 
-const BOOLEANS: Readonly<Record<string, boolean>> = {
-  true: true,
-  yes: true,
-  on: true,
-  1: true,
-  false: false,
-  no: false,
-  off: false,
-  0: false
-}
+const YES = /^\s*(true|yes|on|1)\s*$/i
+const NO = /^\s*(false|no|off|0)\s*$/i
 
 /**
- * `true` or `false`; `yes`, `on`, `1` and their opposites are read as well.
+ * `true` or `false`. The configuration may also have `yes`, `on`, `1` and their opposites.
  *
  * @since 0.1.0
  * @category keys
@@ -164,13 +156,12 @@ export const boolean: Make<boolean, boolean> = (doc: AnyDoc) =>
   scalar({
     type: "`true` or `false`",
     wanted: "true or false",
-    read: (text) =>
-      Object.hasOwn(BOOLEANS, text.trim().toLowerCase()) ? BOOLEANS[text.trim().toLowerCase()] : undefined,
+    read: (text) => YES.test(text) ? true : NO.test(text) ? false : undefined,
     is: (value) => typeof value === "boolean",
     from: same
   }, doc)
 
-/** Effect takes a negative number for zero, so the sign is looked for in what was given. */
+/** `Duration.decode` takes a negative number for zero, so this looks at the input itself. */
 const isNegative = (value: unknown): boolean =>
   typeof value === "number" || typeof value === "bigint"
     ? !(value >= 0)
@@ -179,7 +170,8 @@ const isNegative = (value: unknown): boolean =>
     : Array.isArray(value) && value.some(isNegative)
 
 /**
- * A duration such as `10 seconds`, `500 millis`, `5 minutes`. It is above zero and finite, unless `zero` or `infinite` say otherwise.
+ * A duration such as `10 seconds`, `500 millis`, `5 minutes`. It has to be above zero unless `zero` is true, and finite unless `infinite` is
+ * true.
  *
  * @since 0.1.0
  * @category keys
@@ -196,8 +188,10 @@ export const duration: Make<
       ? undefined
       : found
   }
-  const bounds = [doc.zero === true ? "" : "above zero", doc.infinite === true ? "" : "finite"].filter(isText)
-  const wanted = `a duration such as "10 seconds"${bounds.length === 0 ? "" : `, ${bounds.join(" and ")}`}`
+  const bounds = [doc.zero === true ? "zero or above" : "above zero", doc.infinite === true ? "" : "finite"].filter((
+    bound
+  ) => bound !== "")
+  const wanted = `a duration such as "10 seconds", ${bounds.join(" and ")}`
   return scalar({
     type: "duration",
     wanted,
@@ -224,7 +218,7 @@ export const secret = (doc: { readonly description: string }): Key<Redacted.Reda
   }, doc)
 
 /**
- * Several texts: separated by commas in the environment, an array in JSON and YAML.
+ * Several texts. They are separated by commas in the environment, and are an array in JSON and YAML.
  *
  * @since 0.1.0
  * @category keys
@@ -322,8 +316,8 @@ export const defaults = <S extends Spec>(spec: S): Service<S> =>
   Object.fromEntries(Object.entries(spec).map(([path, key]) => [path, key.value])) as Service<S>
 
 /**
- * The defaults with the options that were given in code, or everything that is wrong with these. Errors name the settings
- * below `section` (`""` for the root).
+ * The defaults, with the options that were given in code in their places. It fails with everything that is wrong with the options. The
+ * error names the settings below `section` (`""` for the root).
  *
  * @since 0.1.0
  * @category constructors
@@ -345,10 +339,9 @@ export const make = <S extends Spec>(
   })
 
 /**
- * What is wrong with settings that are given in code, as properties below a `section` of the spec (`"kafka"`, or `""` for
- * the root): unknown ones, and values of another type or range. `others` have no key, or another form than in the
- * configuration, and aren't looked at; neither are sections within the section. The answer has what is wrong by the
- * property's name.
+ * What is wrong with options that were given in code, by the option's name: an unknown option, or a value of another type or range. The
+ * options are the settings of one `section` of the spec (`"kafka"`, or `""` for the root). Sections within the section are not checked, and
+ * neither are the options in `others`, which have no key or have another form in the configuration.
  *
  * @since 0.1.0
  * @category reading
@@ -375,8 +368,9 @@ export const problems = (
 }
 
 /**
- * Reads the settings of `spec` from the current `ConfigProvider`, below `eventbus`. Everything set there has to be in `spec`, and
- * what looks like a setting of it elsewhere is an error, too. Of two sources (`ConfigProvider.orElse`), the first goes first.
+ * Reads the settings of `spec` from the current `ConfigProvider`, below `eventbus`. A setting there that is not in `spec` is an error. A
+ * setting of `spec` that stands elsewhere is an error, too. With two sources (`ConfigProvider.orElse`) the first one overrides the
+ * second.
  *
  * @since 0.1.0
  * @category reading

@@ -49,7 +49,7 @@ export interface Delivery {
  * @category models
  */
 export interface EnvelopeDelivery extends Delivery {
-  /** The aggregate. A codec of your own may read ids that are no valid aggregate ids: they are in the envelope, and this field is then undefined. */
+  /** The aggregate: its valid id, else the id as a codec of your own has read it. */
   readonly aggregateId: string
   readonly envelope: Envelope
 }

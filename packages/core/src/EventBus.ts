@@ -5,30 +5,29 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import * as EnvelopeCodec from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
-import { AlreadySubscribed, BusClosed, InvalidConfiguration, PublishFailed, SubscribeFailed } from "./EventBusError.js"
+import { AlreadySubscribed, BusClosed, InvalidConfiguration, SubscribeFailed } from "./EventBusError.js"
 import type { PublishError, SubscribeError } from "./EventBusError.js"
 import * as Handler from "./internal/attempt.js"
 import * as Checks from "./internal/checks.js"
 import { Condition } from "./internal/condition.js"
 import * as Incoming from "./internal/incoming.js"
+import * as Logging from "./internal/logging.js"
 import { Mailboxes } from "./internal/mailboxes.js"
-import * as Outgoing from "./internal/outgoing.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import * as Provided from "./internal/provided.js"
+import type { PublishAllFailed } from "./internal/publishing.js"
+import * as Publishing from "./internal/publishing.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
-import * as Strategies from "./internal/strategies.js"
 import * as Internal from "./internal/subscription.js"
 import * as Observer from "./Observer.js"
 import type * as Replay from "./Replay.js"
@@ -54,31 +53,16 @@ import type {
   PlainHandler,
   PlainMessage
 } from "./TopicDefinition.js"
-import type { OutgoingMessage, Receipt, Semantics, TopicSpec } from "./Transport.js"
+import type { OutgoingMessage, Receipt, Semantics } from "./Transport.js"
 import { Transport } from "./Transport.js"
 
-/**
- * Some of several messages could not be published. `results` has an answer for each, at its index.
- *
- * @since 0.1.0
- * @category errors
- */
-export class PublishAllFailed extends Data.TaggedError("PublishAllFailed")<{
-  readonly topic: string
-  readonly results: ReadonlyArray<Either.Either<Receipt, PublishError>>
-}> {
-  get failed(): number {
-    return this.results.filter(Either.isLeft).length
-  }
-  /** Whether trying again can help: only if it can for each message that failed. */
-  get isRetryable(): boolean {
-    return this.results.every((result) => Either.isRight(result) || result.left.isRetryable)
-  }
-  override get message() {
-    const first = this.results.find(Either.isLeft)
-    return `${this.failed} of ${this.results.length} messages for topic "${this.topic}" were not published; the first: ${first?.left.message}`
-  }
-}
+export {
+  /**
+   * @since 0.1.0
+   * @category errors
+   */
+  PublishAllFailed
+} from "./internal/publishing.js"
 
 /**
  * What an application does with a bus: publish, subscribe, replay.
@@ -177,7 +161,6 @@ export interface Service {
 export class EventBus extends Context.Tag("@effect-eventbus/core/EventBus")<EventBus, Service>() {}
 
 type AnyTopic = EnvelopeDefinition<unknown, unknown> | PlainDefinition
-type AnyMessage = EnvelopeMessage<unknown> | PlainMessage
 type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown, E, R>
 
 /**
@@ -191,12 +174,15 @@ export const make = Effect.gen(function*() {
   const config = yield* EventBusConfig
   const observer = yield* Observer.provided
   const strategy = yield* Strategy
-  const strategyIssues = Strategies.issuesOf(strategy)
+  const runtime = yield* Effect.runtime<never>()
+  const warn = (text: string) => void Runtime.runSyncExit(runtime)(Logging.warning(text))
   const mailboxes = new Mailboxes(
     yield* Supervisor.Supervisor,
-    yield* Strategies.guarded(strategy),
-    config.mailboxCapacity
+    strategy,
+    config.mailboxCapacity,
+    warn
   )
+  const strategyIssues = Checks.strategyIssues(strategy)
   const codec = yield* EnvelopeCodec.EnvelopeCodec
   const provided = Provided.make(
     { config: EventBusConfig, codec: EnvelopeCodec.EnvelopeCodec, strategy: Strategy },
@@ -204,100 +190,46 @@ export const make = Effect.gen(function*() {
     codec,
     strategy
   )
-  const clock = yield* Effect.clock
   const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
-  const publishOptions = { timeout: config.publishTimeout }
   /** Nothing more is subscribed or replayed. */
   let isClosing = false
   /** Nothing is published any more: handlers publish until the mailboxes are worked off. */
   let isClosed = false
   const closing = yield* Effect.makeLatch(false)
+  let starting = 0
   let replays = 0
+  const noneStarts = new Condition(() => starting === 0)
   const noReplays = new Condition(() => replays === 0)
 
-  const prepare = (
-    topic: AnyTopic,
-    message: AnyMessage
-  ): Either.Either<OutgoingMessage, PublishError> | Effect.Effect<OutgoingMessage, PublishError> => {
-    if (isClosed) return Either.left(new BusClosed({ topic: topic.name }))
-    const outgoing = Outgoing.make(codec, topic, message, clock.unsafeCurrentTimeMillis())
-    return Either.isEither(outgoing) ? outgoing : inTime(topic, outgoing)
-  }
-
-  /** Encoding that needs an effect may take its time, and the bus may close meanwhile. */
-  const inTime = (topic: AnyTopic, encoding: Effect.Effect<OutgoingMessage, PublishError>) =>
-    Effect.timeoutFail(encoding, {
-      duration: config.publishTimeout,
-      onTimeout: () =>
-        new PublishFailed({
-          topic: topic.name,
-          reason: "Timeout",
-          outcome: "not-written",
-          cause: "the topic's schema did not end in time"
-        })
-    }).pipe(
-      Effect.filterOrFail(() => !isClosed, () => new BusClosed({ topic: topic.name }))
+  /** Closing ends what begins, which may wait for long, for a broker or a group. */
+  const unlessClosing = <A, E, R>(topic: string, run: Effect.Effect<A, E, R>) =>
+    Effect.raceFirst(
+      run,
+      // Also in a region that can't be interrupted: the race waits for its loser.
+      Effect.interruptible(Effect.zipRight(closing.await, new BusClosed({ topic })))
     )
 
-  const encode = (topic: AnyTopic, message: AnyMessage): Effect.Effect<OutgoingMessage, PublishError> =>
-    Effect.suspend(() => prepare(topic, message))
-
-  // The suspension is inside, so that a waiting caller does not keep the transport's effect, and with it the encoded message.
-  const publish = (topic: AnyTopic, message: AnyMessage): Effect.Effect<Receipt, PublishError> =>
-    Effect.flatMap(
-      Effect.suspend(() => {
-        const outgoing = prepare(topic, message)
-        if (!Either.isEither(outgoing)) return Effect.flatMap(outgoing, (encoded) => send(topic, encoded))
-        if (Either.isLeft(outgoing)) return Effect.fail(outgoing.left)
-        const sending = send(topic, outgoing.right)
-        return provided.isChecked ? sending : Effect.zipRight(provided.warn, sending)
-      }),
-      only
+  const begin = <A, E, R>(topic: string, run: Effect.Effect<A, E, R>) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => starting++),
+      () => unlessClosing(topic, run),
+      () =>
+        Effect.sync(() => {
+          starting--
+          noneStarts.changed()
+        })
     )
 
-  const send = (topic: AnyTopic, encoded: OutgoingMessage) => sendAll(topic.spec, [encoded])
-
-  const { event } = observer
-  const sendAll: (topic: TopicSpec, messages: ReadonlyArray<OutgoingMessage>) => ReturnType<typeof transport.publish> =
-    event === undefined
-      ? (topic, messages) => transport.publish(topic, messages, publishOptions)
-      : (topic, messages) =>
-        Effect.map(Effect.timed(transport.publish(topic, messages, publishOptions)), ([duration, results]) => {
-          const failed = results.filter(Either.isLeft).length
-          event({
-            _tag: "Published",
-            topic: topic.name,
-            succeeded: results.length - failed,
-            failed,
-            duration: Duration.toMillis(duration)
-          })
-          return results
-        })
-
-  const publishAll = (topic: AnyTopic, messages: ReadonlyArray<AnyMessage>) =>
-    Effect.suspend(() => {
-      const prepared = messages.map((message) => prepare(topic, message))
-      const all = prepared.every((one) => Either.isEither(one))
-        ? publishPrepared(topic.spec, prepared as ReadonlyArray<Either.Either<OutgoingMessage, PublishError>>)
-        : Effect.flatMap(Effect.forEach(prepared, Effect.either), (encoded) => publishPrepared(topic.spec, encoded))
-      return Effect.flatMap(provided.isChecked ? all : Effect.zipRight(provided.warn, all), (results) =>
-        results.some(Either.isLeft)
-          ? new PublishAllFailed({ topic: topic.name, results })
-          : Effect.succeed(results.map(Either.getOrThrow)))
-    })
-
-  const publishPrepared = (
-    topic: TopicSpec,
-    prepared: ReadonlyArray<Either.Either<OutgoingMessage, PublishError>>
-  ): Effect.Effect<ReadonlyArray<Either.Either<Receipt, PublishError>>> => {
-    const valid = prepared.flatMap((one) => Either.isRight(one) ? [one.right] : [])
-    if (valid.length === 0) return Effect.succeed(prepared as ReadonlyArray<Either.Either<never, PublishError>>)
-    return Effect.map(sendAll(topic, valid), (results) => {
-      let next = 0
-      return prepared.map((one) => Either.isRight(one) ? results[next++]! : Either.left(one.left))
-    })
-  }
+  const { encode, publish, publishAll } = Publishing.make({
+    transport,
+    codec,
+    observer,
+    provided,
+    timeout: config.publishTimeout,
+    clock: yield* Effect.clock,
+    isClosed: () => isClosed
+  })
 
   const register = (topic: string, group: string) =>
     Effect.suspend((): Effect.Effect<Entry, BusClosed | AlreadySubscribed> => {
@@ -324,9 +256,12 @@ export const make = Effect.gen(function*() {
       const group = options.group ?? config.group
       return yield* Effect.acquireUseRelease(
         register(topic.name, group),
-        (entry) => start(entry, topic, handlerOf(topic, codec, handler, options), options),
+        (entry) => begin(topic.name, start(entry, topic, handlerOf(topic, codec, handler, options), options)),
         // A subscription keeps its place until it is closed. One that could not be made gives it back.
-        (entry, exit) => Exit.isFailure(exit) ? Effect.sync(() => registry.remove(entry)) : Effect.void
+        (entry, exit) =>
+          Exit.isSuccess(exit)
+            ? Effect.void
+            : entry.subscription?.close ?? Effect.sync(() => registry.remove(entry))
       )
     })
 
@@ -340,14 +275,20 @@ export const make = Effect.gen(function*() {
       const onClosed = Effect.sync(() => registry.remove(entry))
       const former = yield* joined(topic, entry.group, options)
       const subscription = yield* Internal.make(
-        { transport: former?.transport ?? transport, mailboxes, observer, config, onClosed },
+        {
+          transport: former?.transport ?? transport,
+          mailboxes,
+          observer,
+          config,
+          onOpened: (subscription) => entry.subscription = subscription,
+          onClosed
+        },
         topic.spec,
         handler,
         options
       )
-      if (isClosing) return yield* Effect.zipRight(subscription.close, new BusClosed({ topic: topic.name }))
-      if (former?.isClosing === true) return yield* Effect.zipRight(subscription.close, gone(topic, entry.group))
-      entry.subscription = subscription
+      if (isClosing) return yield* new BusClosed({ topic: topic.name })
+      if (former?.isClosing === true) return yield* gone(topic, entry.group)
       return subscription
     })
 
@@ -384,6 +325,7 @@ export const make = Effect.gen(function*() {
       const former = new Presubscribed({
         transport,
         config,
+        warn,
         topic: topic.spec,
         group,
         semantics: options.semantics ?? Checks.semanticsOf(topic),
@@ -395,18 +337,22 @@ export const make = Effect.gen(function*() {
       return yield* Effect.acquireUseRelease(
         Effect.sync(() => presubscribed.set(key, former)),
         () =>
-          Effect.tap(former.join, ({ close }) =>
-            isClosing ? Effect.zipRight(close, new BusClosed({ topic: topic.name })) : Effect.void),
+          Effect.filterOrFail(
+            begin(topic.name, former.join),
+            () => !isClosing,
+            () => new BusClosed({ topic: topic.name })
+          ),
         // A pre-subscription keeps its place until it is closed. One that could not be made gives it back.
-        (_, exit) => {
-          if (Exit.isFailure(exit)) {
-            presubscribed.delete(key)
-          }
-          // Subscriptions that wait for it are not interrupted with it.
-          return Exit.isInterrupted(exit)
-            ? Deferred.fail(former.standing, gone(topic, group))
-            : Deferred.done(former.standing, Exit.asVoid(exit))
-        }
+        (_, exit) =>
+          Effect.zipRight(
+            Exit.isSuccess(exit)
+              ? Effect.void
+              : Effect.zipRight(former.close, Effect.sync(() => presubscribed.delete(key))),
+            // Subscriptions that wait for it are not interrupted with it.
+            Exit.isInterrupted(exit)
+              ? Deferred.fail(former.standing, gone(topic, group))
+              : Deferred.done(former.standing, Exit.asVoid(exit))
+          )
       )
     })
 
@@ -418,15 +364,15 @@ export const make = Effect.gen(function*() {
       const running = Effect.acquireUseRelease(
         Effect.sync(() => replays++),
         () =>
-          InternalReplay.run(
-            { transport, mailboxes, observer, config },
-            topic.spec,
-            handlerOf(topic, codec, handler, options),
-            options
-          ).pipe(
-            Effect.raceFirst(Effect.zipRight(closing.await, new BusClosed({ topic: topic.name }))),
-            Effect.scoped
-          ),
+          Effect.scoped(unlessClosing(
+            topic.name,
+            InternalReplay.run(
+              { transport, mailboxes, observer, config },
+              topic.spec,
+              handlerOf(topic, codec, handler, options),
+              options
+            )
+          )),
         () =>
           Effect.sync(() => {
             replays--
@@ -435,6 +381,10 @@ export const make = Effect.gen(function*() {
       )
       return Effect.zipRight(provided.check(topic.name), running)
     })
+
+  const closeAll = Effect.suspend(() =>
+    Effect.forEach(registry.all(), ({ close }) => close, { concurrency: "unbounded", discard: true })
+  )
 
   // Slots that subscriptions share end after all subscriptions.
   yield* Effect.addFinalizer(() => mailboxes.shutdown)
@@ -445,7 +395,9 @@ export const make = Effect.gen(function*() {
         closing.open,
         Effect.all([
           Effect.forEach(presubscribed.values(), ({ close }) => close, { concurrency: "unbounded" }),
-          Effect.forEach(registry.all(), (subscription) => subscription.close, { concurrency: "unbounded" }),
+          closeAll,
+          // One may have come to stand in the last moment.
+          Effect.zipRight(noneStarts.wait, closeAll),
           noReplays.wait
         ], { concurrency: "unbounded", discard: true })
       ).pipe(Effect.ensuring(Effect.sync(() => isClosed = true)))
@@ -484,12 +436,6 @@ export const layerSupervised: Layer.Layer<EventBus, never, Transport | Superviso
   EventBus,
   make
 )
-
-/** The answer for the only message. */
-const only = (results: ReadonlyArray<Either.Either<Receipt, PublishError>>): Effect.Effect<Receipt, PublishError> => {
-  const result = results[0]!
-  return Either.isRight(result) ? Effect.succeed(result.right) : Effect.fail(result.left)
-}
 
 const handlerOf = <E, R>(
   topic: AnyTopic,

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import type { YieldableError } from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
@@ -50,17 +51,31 @@ const at = (position: Position): string => `${position.topic}[${position.partiti
 const because = (cause: unknown): string =>
   cause === undefined ? "" : `: ${cause instanceof Error ? cause.message : String(cause)}`
 
+type ErrorClass<Tag extends string, More> = new<A extends Record<string, unknown>>(
+  fields: Readonly<A>
+) => YieldableError & { readonly _tag: Tag; readonly [TypeId]: TypeId } & More & Readonly<A>
+
+/** A tagged error that `isEventBusError` knows. `isRetryable` is given where all errors of the class have the same. */
+const error: {
+  <Tag extends string>(tag: Tag): ErrorClass<Tag, unknown>
+  <Tag extends string, R extends boolean>(tag: Tag, isRetryable: R): ErrorClass<Tag, { readonly isRetryable: R }>
+} = (tag: string, isRetryable?: boolean) => {
+  const known = { [TypeId]: TypeId, ...(isRetryable === undefined ? {} : { isRetryable }) }
+  return class extends Data.TaggedError(tag)<object> {
+    constructor(fields: object) {
+      super(fields as never)
+      Object.assign(this, known)
+    }
+  } as never
+}
+
 /**
  * The bus, or the scope it lives in, was closed before the call.
  *
  * @since 0.1.0
  * @category errors
  */
-export class BusClosed extends Data.TaggedError("BusClosed")<{ readonly topic: string }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = false
+export class BusClosed extends error("BusClosed", false)<{ readonly topic: string }> {
   override get message() {
     return `The event bus is closed; nothing was done for topic "${this.topic}". Publish and subscribe within the scope of EventBus.layer.`
   }
@@ -73,14 +88,10 @@ export class BusClosed extends Data.TaggedError("BusClosed")<{ readonly topic: s
  * @since 0.1.0
  * @category errors
  */
-export class AlreadySubscribed extends Data.TaggedError("AlreadySubscribed")<{
+export class AlreadySubscribed extends error("AlreadySubscribed", false)<{
   readonly topic: string
   readonly group: string
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = false
   override get message() {
     return `Topic "${this.topic}" is already subscribed to by group "${this.group}" in this bus. Close that subscription first, or give this one another group.`
   }
@@ -93,15 +104,11 @@ export class AlreadySubscribed extends Data.TaggedError("AlreadySubscribed")<{
  * @since 0.1.0
  * @category errors
  */
-export class UnknownTopic extends Data.TaggedError("UnknownTopic")<{
+export class UnknownTopic extends error("UnknownTopic", false)<{
   readonly topic: string
   readonly transport: string
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = false
   override get message() {
     return `Topic "${this.topic}" does not exist on the ${this.transport} transport${
       because(this.cause)
@@ -115,15 +122,11 @@ export class UnknownTopic extends Data.TaggedError("UnknownTopic")<{
  * @since 0.1.0
  * @category errors
  */
-export class InvalidMessage extends Data.TaggedError("InvalidMessage")<{
+export class InvalidMessage extends error("InvalidMessage", false)<{
   readonly topic: string
   readonly issue: string
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = false
   override get message() {
     return `The message for topic "${this.topic}" is not valid and was not sent: ${this.issue}`
   }
@@ -135,7 +138,7 @@ export class InvalidMessage extends Data.TaggedError("InvalidMessage")<{
  * @since 0.1.0
  * @category errors
  */
-export class MessageTooLarge extends Data.TaggedError("MessageTooLarge")<{
+export class MessageTooLarge extends error("MessageTooLarge", false)<{
   readonly topic: string
   /** Size of the message in bytes. */
   readonly size: number
@@ -143,10 +146,6 @@ export class MessageTooLarge extends Data.TaggedError("MessageTooLarge")<{
   readonly limit?: number | undefined
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = false
   override get message() {
     const limit = this.limit === undefined ? "the broker's limit" : `the limit of ${this.limit} bytes`
     return `A message of ${this.size} bytes for topic "${this.topic}" exceeds ${limit} and was not written.`
@@ -161,14 +160,12 @@ export class MessageTooLarge extends Data.TaggedError("MessageTooLarge")<{
  * @since 0.1.0
  * @category errors
  */
-export class PublishFailed extends Data.TaggedError("PublishFailed")<{
+export class PublishFailed extends error("PublishFailed")<{
   readonly topic: string
   readonly reason: "Timeout" | "Unreachable" | "Rejected" | "StorageFull" | "Duplicate" | "WrongLastSequence"
   readonly outcome: "not-written" | "unknown"
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
   get isRetryable() {
     return this.reason === "Timeout" || this.reason === "Unreachable" || this.reason === "StorageFull"
   }
@@ -192,15 +189,11 @@ export class PublishFailed extends Data.TaggedError("PublishFailed")<{
  * @since 0.1.0
  * @category errors
  */
-export class BrokerUnreachable extends Data.TaggedError("BrokerUnreachable")<{
+export class BrokerUnreachable extends error("BrokerUnreachable", true)<{
   readonly transport: string
   readonly addresses: ReadonlyArray<string>
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = true
   override get message() {
     return `No ${this.transport} broker answers at ${this.addresses.join(", ")}${because(this.cause)}`
   }
@@ -212,15 +205,11 @@ export class BrokerUnreachable extends Data.TaggedError("BrokerUnreachable")<{
  * @since 0.1.0
  * @category errors
  */
-export class InvalidConfiguration extends Data.TaggedError("InvalidConfiguration")<{
+export class InvalidConfiguration extends error("InvalidConfiguration", false)<{
   readonly issues: ReadonlyArray<string>
   readonly topic?: string | undefined
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = false
   override get message() {
     const where = this.topic === undefined ? "" : ` of topic "${this.topic}"`
     return `The configuration${where} is not valid:\n${this.issues.map((issue) => `  - ${issue}`).join("\n")}`
@@ -233,15 +222,11 @@ export class InvalidConfiguration extends Data.TaggedError("InvalidConfiguration
  * @since 0.1.0
  * @category errors
  */
-export class SubscribeFailed extends Data.TaggedError("SubscribeFailed")<{
+export class SubscribeFailed extends error("SubscribeFailed", true)<{
   readonly topic: string
   readonly group: string
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = true
   override get message() {
     return `Group "${this.group}" could not subscribe to topic "${this.topic}"${because(this.cause)}`
   }
@@ -254,15 +239,13 @@ export class SubscribeFailed extends Data.TaggedError("SubscribeFailed")<{
  * @since 0.1.0
  * @category errors
  */
-export class SettlementFailed extends Data.TaggedError("SettlementFailed")<{
+export class SettlementFailed extends error("SettlementFailed")<{
   readonly topic: string
   readonly partition: number
   /** Whether trying again can help: not when the partition was taken away. */
   readonly isRetryable: boolean
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
   override get message() {
     return `The settlement of ${this.topic}[${this.partition}] was not confirmed${because(this.cause)}`
   }
@@ -274,16 +257,12 @@ export class SettlementFailed extends Data.TaggedError("SettlementFailed")<{
  * @since 0.1.0
  * @category errors
  */
-export class ReadFailed extends Data.TaggedError("ReadFailed")<{
+export class ReadFailed extends error("ReadFailed", true)<{
   readonly topic: string
   /** Undefined where not even the bounds could be found out. */
   readonly partition?: number | undefined
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = true
   override get message() {
     const where = this.partition === undefined ? "" : `[${this.partition}]`
     return `Topic "${this.topic}"${where} could not be read${because(this.cause)}`
@@ -296,14 +275,10 @@ export class ReadFailed extends Data.TaggedError("ReadFailed")<{
  * @since 0.1.0
  * @category errors
  */
-export class ReplayUnsupported extends Data.TaggedError("ReplayUnsupported")<{
+export class ReplayUnsupported extends error("ReplayUnsupported", false)<{
   readonly topic: string
   readonly transport: string
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = false
   override get message() {
     return `The ${this.transport} transport can't replay topic "${this.topic}". Subscribe with a group of its own that begins at the earliest.`
   }
@@ -316,7 +291,7 @@ export class ReplayUnsupported extends Data.TaggedError("ReplayUnsupported")<{
  * @since 0.1.0
  * @category errors
  */
-export class DecodeError extends Data.TaggedError("DecodeError")<{
+export class DecodeError extends error("DecodeError", false)<{
   /**
    * `Empty`, `Utf8` and `Json`: the value has no bytes, is no text, or is no JSON object. `Field`: a field of the envelope is missing or wrong.
    * `Payload`: the payload does not fit the topic's schema. `Codec`: a codec of one's own threw, or answered no envelope.
@@ -328,10 +303,6 @@ export class DecodeError extends Data.TaggedError("DecodeError")<{
   /** For `Payload` the Schema's ParseError, whose `issue` has the values. For `Codec` what was thrown. No log of the bus shows it. */
   readonly cause?: unknown
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = false
   override get message() {
     const where = this.position === undefined ? "A message" : `The message ${at(this.position)}`
     return `${where} can't be decoded: ${this.issue}`
@@ -345,15 +316,11 @@ export class DecodeError extends Data.TaggedError("DecodeError")<{
  * @since 0.1.0
  * @category errors
  */
-export class UnknownEventType extends Data.TaggedError("UnknownEventType")<{
+export class UnknownEventType extends error("UnknownEventType", false)<{
   readonly position: Position
   readonly eventType: string
   readonly eventVersion: number
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = false
   override get message() {
     const type = this.eventType.length > 100 ? `${this.eventType.slice(0, 99)}…` : this.eventType
     return `The event ${
@@ -369,14 +336,10 @@ export class UnknownEventType extends Data.TaggedError("UnknownEventType")<{
  * @since 0.1.0
  * @category errors
  */
-export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{
+export class HandlerTimeout extends error("HandlerTimeout", true)<{
   readonly position: Position
   readonly timeout: Duration.Duration
 }> {
-  /** @since 0.1.0 */
-  readonly [TypeId]: TypeId = TypeId
-  /** @since 0.1.0 */
-  readonly isRetryable = true
   override get message() {
     return `The handler of ${at(this.position)} was interrupted after ${Duration.format(this.timeout)}`
   }

@@ -38,11 +38,9 @@ export class EnvelopeFailure<E = unknown> extends Data.TaggedError("EnvelopeFail
       Hold: () => "it is held, and tried again",
       Drop: () => "it was dropped"
     }[this.policy._tag](this.policy)
-    return `${
-      describe(this.position)
-    } was not handled after ${this.attempts} attempts and ${this.restarts} restarts; ${done}: ${
-      describeCause(this.cause)
-    }`
+    return `${describe(this.position)} was not handled after ${count(this.attempts, "attempt")} and ${
+      count(this.restarts, "restart")
+    }; ${done}: ${describeCause(this.cause)}`
   }
 }
 
@@ -64,6 +62,8 @@ export class PlainFailure<E = unknown> extends Data.TaggedError("PlainFailure")<
     return `${describe(this.position)} was not handled and will not come again: ${describeCause(this.cause)}`
   }
 }
+
+const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`
 
 const describe = (position: Position): string =>
   `The message ${position.topic}[${position.partition}]@${position.offset}`

@@ -182,7 +182,7 @@ export class Observer extends Context.Reference<Observer>()("@effect-eventbus/co
 export const none: Service = {}
 
 /**
- * Several observers as one. Each is told everything, in the order given.
+ * Several observers as one. Each is told everything, in the order given, also if one before it throws.
  *
  * @since 0.1.0
  * @category combinators
@@ -190,12 +190,21 @@ export const none: Service = {}
 export const combine = (...observers: ReadonlyArray<Service>): Service => {
   const transitions = observers.flatMap((one) => transitionOf(one) ?? [])
   const events = observers.flatMap((one) => eventOf(one) ?? [])
-  return {
-    transition: transitions.length === 0 ? undefined : (flight, from) => {
-      for (const transition of transitions) transition(flight, from)
-    },
-    event: events.length === 0 ? undefined : (one) => {
-      for (const event of events) event(one)
+  return { transition: each(transitions), event: each(events) }
+}
+
+/** What is thrown is thrown again when all have been told. */
+const each = <Args extends ReadonlyArray<unknown>>(
+  all: ReadonlyArray<(...args: Args) => void>
+): ((...args: Args) => void) | undefined => {
+  if (all.length < 2) return all[0]
+  const first = all[0]!
+  const rest = each(all.slice(1))!
+  return (...args) => {
+    try {
+      first(...args)
+    } finally {
+      rest(...args)
     }
   }
 }

@@ -83,8 +83,10 @@ describe("a codec of a topic", () => {
       const bus = yield* EventBus.EventBus
       const seen = new Map<string, Array<number>>()
       let handled = 0
-      yield* bus.subscribe(Foreign, (event, { envelope }) =>
+      yield* bus.subscribe(Foreign, (event, { aggregateId, envelope }) =>
         Effect.gen(function*() {
+          // The delivery has it as well: its type says that there is one.
+          expect(aggregateId).toBe(envelope.aggregateId)
           seen.set(envelope.aggregateId, [...seen.get(envelope.aggregateId) ?? [], event.n])
           for (let i = event.n; i < 6; i++) yield* Effect.yieldNow()
           handled++

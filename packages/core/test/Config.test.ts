@@ -142,7 +142,7 @@ describe("ConfigSpec", () => {
   it.effect("says an unknown key of the environment as the variable it is, with the key that was meant", () =>
     Effect.gen(function*() {
       const issues = yield* issuesOf(load(ConfigProvider.fromEnv()))
-      expect(issues).toEqual([`EVENTBUS_KAFKA_CLIENT: unknown setting (did you mean "kafka.clientId"?)`])
+      expect(issues).toEqual([`EVENTBUS_KAFKA_CLIENT: unknown setting (did you mean "EVENTBUS_KAFKA_CLIENT_ID"?)`])
     }).pipe(withEnv({ EVENTBUS_KAFKA_CLIENT: "x" })))
 
   it.effect("refuses a key that is set twice under two spellings", () =>
@@ -267,7 +267,7 @@ describe("EventBusConfig", () => {
         holdInterval: 0
       }))
       expect(issues).toEqual([
-        `closeDeadline: expected a duration such as "10 seconds", finite, got -1 seconds`,
+        `closeDeadline: expected a duration such as "10 seconds", zero or above and finite, got -1 seconds`,
         `publishTimeout: expected a duration such as "10 seconds", above zero and finite`,
         `holdInterval: expected a duration such as "10 seconds", above zero and finite, got 0`
       ])

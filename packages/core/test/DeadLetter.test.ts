@@ -8,7 +8,7 @@ import {
   Topic
 } from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Either, FastCheck, Option, Schedule } from "effect"
+import { Cause, Duration, Effect, Either, FastCheck, Fiber, Logger, Option, Schedule, TestClock } from "effect"
 import { EnvelopeFailure } from "../src/Failure.js"
 import * as DeadLetter from "../src/internal/deadLetter.js"
 import { eventually } from "./Eventually.js"
@@ -139,6 +139,66 @@ it.effect("whatever an error is called and says, what the bus adds has a bound, 
       expect(letter.value).toEqual(new Uint8Array([1]))
       if (limit === 10) expect(letter.headers).toEqual({})
     }
+  }))
+
+const duplicate = (outcome: "unknown" | "not-written") =>
+  new EventBusError.PublishFailed({ topic: "dead", reason: "Duplicate", outcome })
+
+it.effect("where another message has its id a letter gets another one; it is lost in no case", () =>
+  Effect.gen(function*() {
+    const refused = new Set<string>()
+    const first = yield* written(workOf({}), () => undefined)
+    const other = yield* written(workOf({}), ({ id }) => {
+      if (refused.size > 1) return undefined
+      refused.add(id!)
+      return duplicate("not-written")
+    })
+    expect(other.tries).toBe(3)
+    expect([...refused, other.id]).toEqual([first.id, `${first.id}/2`, `${first.id}/3`])
+    // Where all ids are taken, it is tried again, by the schedule.
+    const late = yield* Effect.exit(written(workOf({}), () => duplicate("not-written")))
+    expect(late._tag).toBe("Failure")
+    // A message that has the same offset later, in a topic that was made again, has another id from the start.
+    expect((yield* written(workOf({}, 6), () => undefined)).id).not.toBe(first.id)
+  }))
+
+it.effect("a letter that an earlier try has written, and that can't be compared, counts as written", () =>
+  Effect.gen(function*() {
+    expect(yield* written(workOf({}), () => duplicate("unknown"))).toEqual({ tries: 1 })
+  }))
+
+it.effect("letters that can't be published are said once it lasts, each minute, and when it is over", () =>
+  Effect.gen(function*() {
+    const lines: Array<string> = []
+    const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+    let isDown = true
+    const unreachable = new EventBusError.PublishFailed({
+      topic: "dead",
+      reason: "Unreachable",
+      outcome: "not-written"
+    })
+    const transport = {
+      publish: () =>
+        Effect.sync(
+          () => [isDown ? Either.left(unreachable) : Either.right({ topic: "dead", partition: 0, offset: 0 })]
+        )
+    } as unknown as Transport.Service
+    const publish = DeadLetter.publisher(transport, Duration.seconds(1), Schedule.spaced("1 second"))
+    const failure = { cause: Cause.fail("f"), attempts: 1, restarts: 0 } as EnvelopeFailure
+    const fibers = yield* Effect.forEach([1, 2, 3], () => Effect.fork(publish(dead, workOf({}), failure))).pipe(
+      Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+    )
+    yield* TestClock.adjust("9 seconds")
+    expect(lines).toEqual([])
+    yield* TestClock.adjust("2 minutes")
+    expect(lines).toHaveLength(2)
+    expect(lines[0]).toMatch(
+      /^Dead letters can't be published, .* for 10 s \(3 now\)\. A publish to topic "dead" could not reach/
+    )
+    isDown = false
+    yield* TestClock.adjust("1 second")
+    yield* Fiber.joinAll(fibers)
+    expect(lines.slice(2)).toEqual([expect.stringMatching(/^It is over, after 130 s: Dead letters/)])
   }))
 
 it.scoped("a dead letter is read again: where it stood, why, and the message as it was", () =>

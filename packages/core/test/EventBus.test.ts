@@ -1,4 +1,14 @@
-import { EventBus, FailurePolicy, Headers, MemoryBroker, MemoryTransport, Topic } from "@effect-eventbus/core"
+import type { EventBusError } from "@effect-eventbus/core"
+import {
+  EventBus,
+  FailurePolicy,
+  Headers,
+  MemoryBroker,
+  MemoryTransport,
+  Strategy,
+  Topic,
+  Transport
+} from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
 import {
   Context,
@@ -6,6 +16,7 @@ import {
   Effect,
   Either,
   Exit,
+  Fiber,
   FiberRef,
   HashMap,
   Layer,
@@ -231,6 +242,73 @@ describe("publishing and subscribing", () => {
       expect((error as { issues: ReadonlyArray<string> }).issues).toHaveLength(4)
       expect(bus.find("orders", " ")._tag).toBe("None")
     }).pipe(provideBus()))
+
+  it.scoped("refuses a policy that is none: giving up by it would never end", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const options = [
+        { onExhausted: { _tag: "Retry" } },
+        { onExhausted: "drop" },
+        { onExhausted: { _tag: "DeadLetter", topic: "dead" } },
+        { onExhausted: { _tag: "Hold" } },
+        { onExhausted: { _tag: "Hold", undecodable: { _tag: "Hold", undecodable: FailurePolicy.drop } } },
+        { onExhausted: FailurePolicy.drop, onUnknownType: { _tag: "Ignore" } }
+      ]
+      for (const one of options) {
+        const error = yield* Effect.flip(bus.subscribe(Orders, () => Effect.void, one as never))
+        expect(error).toMatchObject({ _tag: "InvalidConfiguration", issues: [expect.stringMatching(/FailurePolicy/)] })
+      }
+    }).pipe(provideBus()))
+
+  it.effect("refuses a strategy that has no slots", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const error = yield* Effect.flip(bus.subscribe(Orders, () => Effect.void, dropping))
+      expect(error).toMatchObject({ issues: ["the strategy's count: expected a whole number of at least 1, got 0"] })
+      expect(yield* Effect.flip(bus.replay(Orders, () => Effect.void))).toMatchObject({ _tag: "InvalidConfiguration" })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(EventBus.layer.pipe(
+        Layer.provide(MemoryTransport.layer()),
+        Layer.provide(Strategy.layer({ name: "none", slots: { count: 0, slotOf: () => 0 } }))
+      ))
+    ))
+
+  for (const presubscribes of [false, true]) {
+    it.effect(`ends a ${presubscribes ? "pre-subscription" : "subscription"} that is still beginning when the bus closes`, () =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const log: Array<string> = []
+        const slow = Layer.effect(
+          Transport.Transport,
+          Effect.map(Transport.Transport, (transport): Transport.Service => ({
+            ...transport,
+            // A group that settles, for as long as it takes.
+            subscribe: () =>
+              Effect.acquireRelease(
+                Effect.sync(() => log.push("begins")),
+                () => Effect.sync(() => log.push("gives up"))
+              )
+                .pipe(Effect.zipRight(Effect.never))
+          }))
+        )
+        const transport = Layer.scopedDiscard(
+          Effect.addFinalizer(() => Effect.sync(() => log.push("the transport ends")))
+        ).pipe(Layer.provideMerge(slow), Layer.provide(MemoryTransport.layer()))
+        const context = yield* Layer.buildWithScope(Layer.provide(EventBus.layer, transport), scope)
+        const bus = Context.get(context, EventBus.EventBus)
+        const outer = yield* Scope.make()
+        const begin: Effect.Effect<unknown, EventBusError.SubscribeError, Scope.Scope> = presubscribes
+          ? bus.presubscribe(Orders)
+          : bus.subscribe(Orders, () => Effect.void, dropping)
+        const beginning = yield* Effect.fork(Scope.extend(begin, outer))
+        yield* eventually("it begins", () => log.length === 1)
+        yield* Scope.close(scope, Exit.void)
+        expect(log).toEqual(["begins", "gives up", "the transport ends"])
+        expect(yield* Effect.flip(Fiber.join(beginning))).toMatchObject({ _tag: "BusClosed" })
+        expect(yield* bus.subscriptions).toEqual([])
+      }))
+  }
 
   it.scoped("refuses to read its own dead letters", () =>
     Effect.gen(function*() {

@@ -361,6 +361,26 @@ describe("a failing envelope handler", () => {
       expect(log).toEqual(["start 0", "failed 0", "start 1", "failed 1", "start 2", "failed 2", "start 3"])
     }).pipe(provideBus()))
 
+  it.scoped("is decided by onExhausted where onError answers no decision, and not without end", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      for (const [i, answer] of [undefined, { _tag: "Nothing" }, "drop"].entries()) {
+        const topic = Topic.envelope(`no-decision-${i}`, Placed)
+        let attempts = 0
+        const subscription = yield* bus.subscribe(
+          topic,
+          () => Effect.zipRight(Effect.sync(() => attempts++), new Bad({})),
+          {
+            ...dropping,
+            onError: () => answer as never
+          }
+        )
+        yield* bus.publish(topic, placed("a", 0))
+        yield* eventually("it is given up", () => Effect.runSync(subscription.stats).dropped === 1)
+        expect(attempts).toBe(1)
+      }
+    }).pipe(provideBus({ restartTimes: 0 })))
+
   it.scoped("shows in the stream of failures", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus

@@ -38,7 +38,7 @@ describe("an observer that throws", () => {
           : bus.subscribe(Orders, handler, { semantics, concurrency: 1 })
         for (let n = 0; n < 20; n++) yield* bus.publish(Orders, placed(`a${n % 5}`, n))
         yield* eventually("all are handled", () => started.length === 20)
-        expect(lines.filter((line) => line.includes("observer")).length).toBe(1)
+        expect(lines.filter((line) => line.startsWith("The observer threw"))).toHaveLength(1)
       }).pipe(
         provideBus({ maxActors: 2, mailboxCapacity: 2, maxUnfinished: 3, maxBytes: 500 }),
         Effect.provide(Observer.layer(observer)),
@@ -114,74 +114,21 @@ describe("a logger that throws", () => {
       }).pipe(provideBus(), Effect.provide(broken)), 10_000)
   }
 
-  it.scoped("does not run a message again whose retry schedule throws, too", () =>
+  it.scoped("does not run a message again whose retry schedule has died", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
-      const { handler, started } = recorder((n) => n === 0 ? Effect.fail(new Bad({})) : Effect.void)
-      const retry = Schedule.map(Schedule.recurs(1), () => {
-        throw new Error("the schedule broke")
+      const { handler, started } = recorder(() => Effect.fail(new Bad({})))
+      const subscription = yield* bus.subscribe(Orders, handler, {
+        ...dropping,
+        retry: Schedule.tapInput(Schedule.recurs(3), () => Effect.die("the schedule broke"))
       })
-      yield* bus.subscribe(Orders, handler, { ...dropping, retry })
-      for (let n = 0; n < 3; n++) yield* bus.publish(Orders, placed("a", n))
+      yield* bus.publish(Orders, placed("a", 0))
       yield* settle
       yield* TestClock.adjust("1 minute")
       yield* settle
-      expect(started).toEqual([0, 1, 2])
+      expect(started).toEqual([0])
+      expect(yield* subscription.stats).toMatchObject({ dropped: 1, restarted: 0 })
     }).pipe(provideBus(), Effect.provide(broken)), 10_000)
-})
-
-describe("a strategy", () => {
-  const hostile: ReadonlyArray<readonly [string, (key: string) => number]> = [
-    ["throws", () => {
-      throw new Error("slotOf broke")
-    }],
-    ["answers no number", () => Number.NaN],
-    ["answers a number beyond its count", (key) => 2 + key.length]
-  ]
-  for (const [what, slotOf] of hostile) {
-    it.scoped(`that ${what} loses nothing, has no more slots than it says, and it is said once`, () => {
-      const lines: Array<string> = []
-      const logger = Logger.make(({ message }) => void lines.push(String(message)))
-      const slots = { count: 2, slotOf: (key: string) => key === "a" ? 1 : slotOf(key) }
-      return Effect.gen(function*() {
-        const bus = yield* EventBus.EventBus
-        const supervisor = yield* Supervisor.Supervisor
-        const { ended, handler } = recorder()
-        yield* bus.subscribe(Orders, handler, dropping)
-        const keys = ["a", "b", "cc", "ddd"]
-        for (let n = 0; n < 20; n++) yield* bus.publish(Orders, placed(keys[n % 4]!, n))
-        yield* eventually("all are handled", () => ended.length === 20)
-        expect(supervisor.live()).toBe(2)
-        expect(lines.filter((line) => line.includes("\"hostile\""))).toHaveLength(1)
-      }).pipe(
-        provideSupervised({}),
-        Effect.provide(Strategy.layer({ name: "hostile", slots })),
-        Effect.provide(Logger.replace(Logger.defaultLogger, logger))
-      )
-    })
-  }
-
-  it.effect("with a wrong number is an error for whoever subscribes or replays", () =>
-    Effect.gen(function*() {
-      const one = { count: 1, slotOf: () => 0 }
-      const wrong: ReadonlyArray<Strategy.Service> = [
-        { name: "0", slots: "per-aggregate", capacity: 0 },
-        { name: "NaN", slots: one, capacity: Number.NaN },
-        { name: "half", slots: one, capacity: 1.5 },
-        { name: "none", slots: { ...one, count: 0 } }
-      ]
-      for (const strategy of wrong) {
-        const errors = yield* Effect.gen(function*() {
-          const bus = yield* EventBus.EventBus
-          const subscribing = Effect.scoped(bus.subscribe(Orders, () => Effect.void, dropping))
-          return [yield* Effect.flip(subscribing), yield* Effect.flip(bus.replay(Orders, () => Effect.void))]
-        }).pipe(provideBus(), Effect.provide(Strategy.layer(strategy)))
-        for (const error of errors) {
-          expect(error._tag).toBe("InvalidConfiguration")
-          expect(error.message).toContain("Strategy: ")
-        }
-      }
-    }))
 })
 
 describe("places of actors", () => {
@@ -246,7 +193,7 @@ for (
         const waiterOf = () => new Waiter(() => {})
         expect([supervisor.admit(other, waiterOf()), supervisor.admit(other, waiterOf())]).toEqual([true, true])
         const home = yield* supervisor.home<never>("test")
-        const mailboxes = new Mailboxes(supervisor, strategy, 1_000)
+        const mailboxes = new Mailboxes(supervisor, strategy, 1_000, () => {})
         const book = mailboxes.open({ home } as Subscriber)
         yield* Effect.addFinalizer(() => Effect.zipRight(book.shutdown, mailboxes.shutdown))
         const task = (key: string) =>
@@ -260,6 +207,85 @@ for (
         expect(book.offer(task("bb"), waiterOf())).toBe(true)
       }))
   })
+}
+
+describe("a strategy that names no slot of its own", () => {
+  const ways: ReadonlyArray<readonly [string, (key: string) => number]> = [
+    ["out of range", () => 2],
+    ["NaN", () => NaN],
+    ["a throw", () => {
+      throw new Error("the strategy broke")
+    }],
+    ["now and then", (key) => key === "a1" && Date.now() % 2 === 0 ? -1 : 1]
+  ]
+  for (const [name, slotOf] of ways) {
+    it.scoped(`loses nothing, keeps the order, and is said once: ${name}`, () => {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(String(message)))
+      return Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const { ended, handler } = recorder(() => Effect.yieldNow())
+        yield* bus.subscribe(Orders, handler, dropping)
+        for (let n = 0; n < 60; n++) yield* bus.publish(Orders, placed(`a${n % 3}`, n))
+        yield* eventually("all are handled", () => ended.length === 60)
+        for (const i of [0, 1, 2]) {
+          expect(ended.filter((n) => n % 3 === i)).toEqual(Array.from({ length: 20 }, (_, n) => n * 3 + i))
+        }
+        const said = lines.filter((line) => /^The strategy "broken" (answered|threw)/.test(line))
+        if (name !== "now and then") expect(said).toHaveLength(1)
+      }).pipe(
+        provideBus({ mailboxCapacity: 3 }),
+        Effect.provide(Strategy.layer({ name: "broken", slots: { count: 2, slotOf } })),
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+      )
+    })
+  }
+})
+
+for (
+  const strategy of [Strategy.actorPerAggregate, {
+    name: "four",
+    slots: { count: 4, slotOf: (key: string) => key.length }
+  }]
+) {
+  it.scoped(`a key has one slot, also where making room wakes a lane that offers the same key at once, ${strategy.name}`, () =>
+    Effect.gen(function*() {
+      const supervisor = yield* Supervisor.make().pipe(Effect.provide(EventBusConfig.layer({ maxActors: 2 })))
+      const home = yield* supervisor.home<never>("test")
+      const mailboxes = new Mailboxes(supervisor, { ...strategy, capacity: 1 }, 1_000, () => {})
+      const book = mailboxes.open({ home } as Subscriber)
+      yield* Effect.addFinalizer(() => Effect.zipRight(book.shutdown, mailboxes.shutdown))
+      const running: Array<string> = []
+      const gate = yield* Deferred.make<void>()
+      const task = (key: string, until: Effect.Effect<void> = Effect.never) => {
+        const flight = {
+          key,
+          home,
+          run: () => Effect.zipRight(Effect.sync(() => running.push(key)), until),
+          interrupted: () => {},
+          mailbox: undefined as Flight["mailbox"],
+          left: () => flight.mailbox?.left()
+        }
+        return flight as unknown as Flight
+      }
+      const quiet = () => new Waiter(() => {})
+      const offered: Array<boolean> = []
+      // Its transport offers from within `resume`.
+      const eager = new Waiter(() => void offered.push(book.offer(task("ccc"), new Waiter(() => {}))))
+      expect(book.offer(task("a", Deferred.await(gate)), quiet())).toBe(true)
+      expect([book.offer(task("a"), quiet()), book.offer(task("a"), eager)]).toEqual([false, false])
+      expect(book.offer(task("bb", Deferred.await(gate)), quiet())).toBe(true)
+      yield* settle
+      yield* Deferred.succeed(gate, undefined)
+      yield* settle
+      expect(running).toEqual(["a", "bb"])
+      // Both slots are idle, and end. The end of the first wakes the eager one.
+      const last = book.offer(task("ccc"), quiet())
+      yield* settle
+      expect(running).toEqual(["a", "bb", "ccc"])
+      expect([...offered, last]).toEqual([true, false])
+      expect([supervisor.live(), book.live()]).toEqual([1, 1])
+    }))
 }
 
 describe("closing", () => {

@@ -4,6 +4,7 @@ import { Counters } from "../src/internal/counters.js"
 import type { Flight, Subscriber } from "../src/internal/flight.js"
 import * as Incoming from "../src/internal/incoming.js"
 import { Intake } from "../src/internal/intake.js"
+import { Lasting } from "../src/internal/lasting.js"
 import { Mailboxes } from "../src/internal/mailboxes.js"
 import { Quota } from "../src/internal/quota.js"
 import { SettleFirst } from "../src/internal/settleFirst.js"
@@ -51,12 +52,13 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       observer: options.observer ?? Observer.none,
       time: () => supervisor.turns.time()
     }
-    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, options.mailboxCapacity ?? 1_000)
+    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, options.mailboxCapacity ?? 1_000, () => {})
     const mailboxes = book.open(subscriber)
     yield* Effect.addFinalizer(() => mailboxes.shutdown)
     const scope = yield* Effect.scope
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     const withheld: Array<() => void> = []
+    const lasting = new Lasting("It can't be settled")
     const settledAhead = new Quota(options.maxSettledAhead ?? 100)
     const fork = (effect: Effect.Effect<void>) => run(effect, { scope })
     const settings = {
@@ -71,7 +73,13 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       settleFirst: make === "at-least-once"
         ? undefined
         : (intake: Intake, assignment: ScriptedAssignment | object) =>
-          new SettleFirst(intake, assignment as ScriptedAssignment, { mailboxes, settledAhead, withheld, fork })
+          new SettleFirst(intake, assignment as ScriptedAssignment, {
+            mailboxes,
+            settledAhead,
+            withheld,
+            lasting,
+            fork
+          })
     }
     const assign = (partition = 0) => {
       const assignment = new ScriptedAssignment(partition)

@@ -56,3 +56,17 @@ it.live("an observer sees what is published, what is assigned, and each state of
     expect(checker.size()).toBe(1)
     expect(yield* bus.subscriptions).toEqual([])
   }).pipe(Effect.provide(BusLive)))
+
+it("one observer of several that throws keeps nothing from the others", () => {
+  const told: Array<string> = []
+  const broken = () => {
+    throw new Error("the observer broke")
+  }
+  const both = Observer.combine({ transition: broken, event: broken }, {
+    transition: () => void told.push("transition"),
+    event: ({ _tag }) => void told.push(_tag)
+  })
+  expect(() => both.event!({ _tag: "Connected", transport: "memory" })).toThrow("the observer broke")
+  expect(() => both.transition!({} as Observer.FlightView, undefined)).toThrow("the observer broke")
+  expect(told).toEqual(["Connected", "transition"])
+})

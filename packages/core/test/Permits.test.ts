@@ -5,6 +5,7 @@ import * as Attempt from "../src/internal/attempt.js"
 import type { Flight } from "../src/internal/flight.js"
 import * as Incoming from "../src/internal/incoming.js"
 import type { Intake } from "../src/internal/intake.js"
+import { Lasting } from "../src/internal/lasting.js"
 import type { AddressBook } from "../src/internal/mailboxes.js"
 import { Quota } from "../src/internal/quota.js"
 import { SettleFirst } from "../src/internal/settleFirst.js"
@@ -76,6 +77,7 @@ describe("an interruption between any two steps leaves nothing taken", () => {
           mailboxes,
           settledAhead: quota,
           withheld: [],
+          lasting: new Lasting("It can't be settled"),
           fork: (effect) => fiber = Effect.runFork(effect, { scheduler })
         })
         stage.add({ message: message("a"), settled: () => {} } as unknown as Flight)

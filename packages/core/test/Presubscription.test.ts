@@ -8,7 +8,7 @@ import {
   Transport
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Scope, TestClock } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Logger, Scope, TestClock } from "effect"
 import { eventually, settle } from "./Eventually.js"
 import { Clicks, dropping, Orders, placed, provideBus, RawOrders, recorder, text } from "./Orders.js"
 
@@ -105,6 +105,35 @@ describe("a pre-subscription", () => {
         expect(yield* position).toBe(6)
       }).pipe(provideBus()))
   }
+
+  it.scoped("skip: says that messages were left, and that the partition stands still behind them", () =>
+    Effect.gen(function*() {
+      const lines: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+      yield* Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const { stats } = yield* bus.presubscribe(Orders, { withoutHandler: "skip" })
+        const first = recorder(() => Effect.never)
+        const subscription = yield* bus.subscribe(Orders, first.handler, dropping)
+        yield* publish(0, 2)
+        yield* eventually("it hangs", () => first.started.length === 1)
+        const closing = yield* Effect.fork(subscription.close)
+        yield* settle
+        yield* TestClock.adjust("25 seconds")
+        yield* Fiber.join(closing)
+        yield* publish(2, 9)
+        yield* settle
+        expect(yield* stats).toMatchObject({ skipped: 3, waiting: 1 })
+        expect(lines.filter((line) => line.startsWith("orders[0]"))).toEqual([
+          expect.stringMatching(/^orders\[0\]: 2 messages that the former handler left unfinished are not skipped/),
+          expect.stringMatching(/^orders\[0\] stands still: messages were skipped up to 4, and 0 is left unfinished/)
+        ])
+        const second = recorder()
+        yield* bus.subscribe(Orders, second.handler, dropping)
+        yield* eventually("it goes on", () => second.ended.length === 6)
+        expect(second.ended).toEqual([0, 1, 5, 6, 7, 8])
+      }).pipe(provideBus({ maxAboveWatermark: 5 }), Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+    }))
 
   it.scoped("loses nothing and repeats nothing while handlers come and go under load, with all bounds tight", () =>
     Effect.gen(function*() {

@@ -59,7 +59,7 @@ class Probe {
 const openUnder = (supervisor: Supervisor.Service, probe: Probe, capacity = 1_000, name = "test") =>
   Effect.gen(function*() {
     const home = yield* supervisor.home<never>(name)
-    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, capacity).open({ home } as Subscriber)
+    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, capacity, () => {}).open({ home } as Subscriber)
     yield* Effect.addFinalizer(() => book.shutdown)
     const waiters = new Map<() => void, Waiter>()
     return {

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type { Codecs, Compression } from "./Compression.js"
 import { builtIn } from "./Compression.js"
-import { parseAddress } from "./internal/Client.js"
+import { parseAddress } from "./internal/Driver.js"
 import { spec } from "./KafkaConfigSpec.js"
 import type { ConnectionState } from "./KafkaConnection.js"
 import type { TopicSettings } from "./TopicSettings.js"
@@ -38,6 +38,14 @@ export type TopicStrategy = "create" | "create-or-update" | "validate" | "skip"
 export type GroupNaming = "per-topic" | "shared"
 
 /**
+ * The client of Kafka's protocol that carries requests and answers. All else is the same with each of them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type DriverName = "kafkajs" | "platformatic"
+
+/**
  * How a user proves who it is.
  *
  * @since 0.1.0
@@ -46,19 +54,55 @@ export type GroupNaming = "per-topic" | "shared"
 export type SaslMechanism = "plain" | "scram-sha-256" | "scram-sha-512"
 
 /**
+ * Who we are: a user with a password, or the bearer of a token.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Sasl = SaslPassword | SaslToken
+
+/**
+ * A token instead of a user (SASL/OAUTHBEARER). The provider is asked before the first connection, and again when four
+ * fifths of a token's lifetime are over, or the broker has refused it. Where it fails, connecting fails, and is tried again as
+ * when a broker is away.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SaslToken {
+  readonly mechanism: "oauthbearer"
+  readonly token: Effect.Effect<BearerToken, unknown>
+}
+
+/**
+ * What the provider of tokens gives.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface BearerToken {
+  readonly value: Redacted.Redacted<string>
+  /** When it is worth nothing any more, in milliseconds since 1970. Left out, each connection asks for a token of its own. */
+  readonly expiresAt?: number | undefined
+  /** SASL extensions that go along with it. */
+  readonly extensions?: Readonly<Record<string, string>> | undefined
+}
+
+/**
  * The user to authenticate as.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Sasl {
+export interface SaslPassword {
   readonly mechanism: SaslMechanism
   readonly username: string
   readonly password: Redacted.Redacted<string>
 }
 
 /**
- * TLS. Each of the certificates and the key is either PEM text or the path of a file with it.
+ * TLS. Each of the certificates and the key is either PEM text or the path of a file with it. Files are read again for each
+ * connection, so that what has been renewed is used without a restart.
  *
  * @since 0.1.0
  * @category models
@@ -70,6 +114,10 @@ export interface Tls {
   readonly cert?: string | undefined
   /** The key of our certificate. */
   readonly key?: Redacted.Redacted<string> | undefined
+  /** The passphrase of our key, where it is encrypted. */
+  readonly passphrase?: Redacted.Redacted<string> | undefined
+  /** The name that the brokers' certificates have to be for. Default: the host that is connected to. */
+  readonly servername?: string | undefined
 }
 
 /**
@@ -83,6 +131,8 @@ export interface Options {
   readonly brokers: ReadonlyArray<string>
   /** The name in the broker's logs and quotas. Default: `effect-eventbus`. */
   readonly clientId?: string | undefined
+  /** What connects to the brokers; `platformatic` needs the package `@platformatic/kafka`. Default: `kafkajs`. */
+  readonly driver?: DriverName | undefined
   /** Called at each change of whether the brokers can be reached, one after the other; `KafkaConnection` has them as a stream. */
   readonly onConnectionState?: ((state: ConnectionState) => Effect.Effect<void>) | undefined
   /** How long connecting to one broker may take. Default: 5 seconds. */
@@ -153,6 +203,11 @@ export interface Options {
    * takes about 1 ms per MiB; without it, only damage that leaves no readable records is noticed. Default: true.
    */
   readonly checkCrcs?: boolean | undefined
+  /**
+   * Where this process runs, as the brokers' `broker.rack` says it (`client.rack`): subscriptions read from replicas that are there,
+   * where the brokers allow it (`replica.selector.class`). Default: none, they read from the leaders.
+   */
+  readonly rack?: string | undefined
   /** How consumer groups are named on the broker, and whether topics share one. Default: `per-topic`. */
   readonly groups?: GroupNaming | undefined
   /**
@@ -166,8 +221,8 @@ export interface Options {
   /** After how many finished messages a commit does not wait for its time. Default: 1,000. */
   readonly commitMessages?: number | undefined
   /**
-   * How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, and says in the log
-   * every 10 seconds what for. Default: 30 seconds.
+   * How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, also for longer than a
+   * session or a rebalance takes, and says in the log every 10 seconds what for. At least `heartbeatInterval`. Default: 30 seconds.
    */
   readonly subscribeTimeout?: Duration.DurationInput | undefined
   /**
@@ -186,6 +241,7 @@ export interface Options {
 export interface Settings {
   readonly brokers: ReadonlyArray<string>
   readonly clientId: string
+  readonly driver: DriverName
   readonly connectionTimeout: number
   readonly requestTimeout: number
   readonly sasl: Sasl | undefined
@@ -214,6 +270,7 @@ export interface Settings {
   readonly fetchBytes: number
   readonly fetchMaxUnpackedBytes: number
   readonly checkCrcs: boolean
+  readonly rack: string | undefined
   readonly groups: GroupNaming
   readonly groupInstanceId: string | undefined
   readonly commitInterval: number
@@ -244,6 +301,7 @@ export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfigur
   const settings: Settings = {
     brokers: options.brokers ?? [],
     clientId: options.clientId ?? "effect-eventbus",
+    driver: options.driver ?? "kafkajs",
     connectionTimeout: millis(options.connectionTimeout, "5 seconds"),
     requestTimeout: millis(options.requestTimeout, "10 seconds"),
     sasl: options.sasl,
@@ -272,6 +330,7 @@ export const resolve = (given: Options): Effect.Effect<Settings, InvalidConfigur
     fetchBytes: options.fetchBytes ?? 8 * MIB,
     fetchMaxUnpackedBytes: options.fetchMaxUnpackedBytes ?? 64 * MIB,
     checkCrcs: options.checkCrcs ?? true,
+    rack: options.rack,
     groups: options.groups ?? "per-topic",
     groupInstanceId: options.groupInstanceId,
     commitInterval: millis(options.commitInterval, "1 second"),

@@ -7,7 +7,7 @@ import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import type { Partitioner } from "@effect-eventbus/core/Partitioner"
 import * as Effect from "effect/Effect"
-import type { Options, Sasl, Tls } from "./KafkaConfig.js"
+import type { Options, SaslPassword, Tls } from "./KafkaConfig.js"
 
 /**
  * The keys of the configuration, below `eventbus`.
@@ -17,6 +17,11 @@ import type { Options, Sasl, Tls } from "./KafkaConfig.js"
  */
 export const spec = {
   "kafka.brokers": ConfigSpec.list({ description: "Brokers to start from, as `host:port`. Needed for Kafka." }),
+  "kafka.driver": ConfigSpec.literal("kafkajs", "platformatic")({
+    default: "kafkajs",
+    description:
+      "The client that connects to the brokers; `platformatic` needs the package `@platformatic/kafka` of version 1."
+  }),
   "kafka.clientId": ConfigSpec.string({
     default: "effect-eventbus",
     description: "The name in the broker's logs and quotas."
@@ -44,6 +49,11 @@ export const spec = {
   }),
   "kafka.tls.cert": ConfigSpec.string({ description: "Our certificate: PEM text, or the path of a file with it." }),
   "kafka.tls.key": ConfigSpec.secret({ description: "The key of our certificate: PEM text, or the path of a file." }),
+  "kafka.tls.passphrase": ConfigSpec.secret({ description: "The passphrase of our key, where it is encrypted." }),
+  "kafka.tls.servername": ConfigSpec.string({
+    default: "the host that is connected to",
+    description: "The name that the brokers' certificates have to be for."
+  }),
   "kafka.topics": ConfigSpec.literal("create", "create-or-update", "validate", "skip")({
     default: "create",
     description:
@@ -167,6 +177,11 @@ export const spec = {
     default: "true",
     description: "Whether the checksum of each record batch is checked before it is read; about 1 ms per MiB."
   }),
+  "kafka.rack": ConfigSpec.string({
+    default: "none, leaders are read from",
+    description:
+      "Where this process runs, as the brokers' `broker.rack` says it (`client.rack`): subscriptions read from replicas that are there, where the brokers allow it."
+  }),
   "kafka.groups": ConfigSpec.literal("per-topic", "shared")({
     default: "per-topic",
     description:
@@ -187,7 +202,7 @@ export const spec = {
   "kafka.subscribeTimeout": ConfigSpec.duration({
     default: "30 seconds",
     description:
-      "How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, and says in the log what for."
+      "How long subscribing goes on without an answer of the group or of the brokers that it needs. While these answer, it waits, also for longer than a session or a rebalance takes, and says in the log what for. At least `heartbeatInterval`."
   }),
   "kafka.closeTimeout": ConfigSpec.duration({
     default: "5 seconds",
@@ -207,10 +222,13 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
   const sasl = saslOf(values, issues)
   const topicPartitioners = partitionersOf(values["kafka.topicPartitioners"] ?? [], issues)
   const config = settingsOf(values["kafka.topicDefaults.config"] ?? [], issues)
-  if (values["kafka.brokers"] === undefined) issues.push("kafka.brokers: has to be set, as host:port")
+  if (values["kafka.brokers"] === undefined) {
+    issues.push("kafka.brokers: has to be set, as host:port (EVENTBUS_KAFKA_BROKERS in the environment)")
+  }
   if (issues.length > 0) return Effect.fail(new InvalidConfiguration({ issues }))
   return Effect.succeed({
     brokers: values["kafka.brokers"] ?? [],
+    driver: values["kafka.driver"],
     clientId: values["kafka.clientId"],
     connectionTimeout: values["kafka.connectionTimeout"],
     requestTimeout: values["kafka.requestTimeout"],
@@ -247,6 +265,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
     fetchBytes: values["kafka.fetchBytes"],
     fetchMaxUnpackedBytes: values["kafka.fetchMaxUnpackedBytes"],
     checkCrcs: values["kafka.checkCrcs"],
+    rack: values["kafka.rack"],
     groups: values["kafka.groups"],
     groupInstanceId: values["kafka.groupInstanceId"],
     commitInterval: values["kafka.commitInterval"],
@@ -256,7 +275,7 @@ export const fromValues = (values: ConfigSpec.Values<typeof spec>): Effect.Effec
   })
 }
 
-const saslOf = (values: ConfigSpec.Values<typeof spec>, issues: Array<string>): Sasl | undefined => {
+const saslOf = (values: ConfigSpec.Values<typeof spec>, issues: Array<string>): SaslPassword | undefined => {
   const mechanism = values["kafka.sasl.mechanism"]
   const username = values["kafka.sasl.username"]
   const password = values["kafka.sasl.password"]
@@ -272,9 +291,12 @@ const tlsOf = (values: ConfigSpec.Values<typeof spec>): Tls | boolean => {
   const ca = values["kafka.tls.ca"]
   const cert = values["kafka.tls.cert"]
   const key = values["kafka.tls.key"]
-  return ca === undefined && cert === undefined && key === undefined
+  const passphrase = values["kafka.tls.passphrase"]
+  const servername = values["kafka.tls.servername"]
+  const given = [ca, cert, key, passphrase, servername]
+  return given.every((value) => value === undefined)
     ? values["kafka.tls.enabled"] ?? false
-    : { ca, cert, key }
+    : { ca, cert, key, passphrase, servername }
 }
 
 const partitionersOf = (

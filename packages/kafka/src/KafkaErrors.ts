@@ -12,10 +12,10 @@ import {
   UnknownTopic
 } from "@effect-eventbus/core/EventBusError"
 import type { PublishError, SubscribeError } from "@effect-eventbus/core/EventBusError"
-import type { KafkaFailure } from "./internal/Client.js"
+import type { FailureType, KafkaFailure } from "./internal/Failure.js"
 
 /** Errors of the broker that a change of the settings, and nothing else, can end. */
-const misconfigured: Readonly<Record<string, string>> = {
+const misconfigured: Readonly<Partial<Record<FailureType, string>>> = {
   INVALID_TOPIC_EXCEPTION: "the broker does not accept the topic's name: use up to 249 of A-Z a-z 0-9 . _ -",
   INVALID_PARTITIONS: "the broker does not accept the number of partitions (kafka.partitions)",
   INVALID_REPLICATION_FACTOR:

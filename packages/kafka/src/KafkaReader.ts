@@ -12,13 +12,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Client } from "./internal/Client.js"
-import { failure, KafkaFailure, reconnect, unreadable } from "./internal/Client.js"
+import { reconnect } from "./internal/Client.js"
+import * as ErrorCode from "./internal/ErrorCode.js"
+import { failure, KafkaFailure } from "./internal/Failure.js"
 import { upTo } from "./internal/monotonic.js"
 import * as Offsets from "./internal/Offsets.js"
-import type { FetchedPartition, FetchResponse } from "./internal/records.js"
-import { bytesOf, decodeRecords, MAX_FACTOR, tooLarge, UnreadableBatch } from "./internal/records.js"
+import { bytesOf, decodeRecords, MAX_FACTOR, tooLarge, unreadable, UnreadableBatch } from "./internal/records.js"
+import type { FetchedPartition } from "./internal/records.js"
 import * as Unpackable from "./internal/Unpackable.js"
-import { errorType } from "./internal/Wire.js"
 import type { Settings } from "./KafkaConfig.js"
 import { toInvalidConfiguration } from "./KafkaErrors.js"
 import type { KafkaTopics } from "./KafkaTopics.js"
@@ -143,7 +144,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
       const topic = spec.name
       const leader = topics.known(topic)?.leaders[partition] ?? -1
       if (leader < 0) return yield* unavailable("The partition has no leader")
-      const response = yield* client.call<FetchResponse>(leader, role, "Fetch", {
+      const response = yield* client.call(leader, role, "Fetch", {
         maxWaitTime: settings.fetchMaxWait,
         minBytes: 1,
         maxBytes: settings.fetchBytes,
@@ -166,7 +167,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
       const fetched = response.partitions[0]
       // A broker that holds us to a quota answers with nothing at all.
       if (fetched === undefined) return { messages: [], next: Option.some(cursor) }
-      if (errorType(fetched.errorCode) === "OFFSET_OUT_OF_RANGE") {
+      if (ErrorCode.nameOf(fetched.errorCode) === "OFFSET_OUT_OF_RANGE") {
         return yield* afterRetention(role, topic, fetched, cursor, to)
       }
       if (fetched.errorCode !== 0) {
@@ -184,16 +185,17 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
 
   const pageOf = (topic: TopicSpec, fetched: FetchedPartition, { factor, offset }: Cursor, to: number) =>
     Effect.tryPromise({
-      try: async () => {
-        try {
-          return await decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings)
-        } catch (error) {
-          if (!(error instanceof UnreadableBatch)) throw error
-          return Unpackable.instead(error, topic, fetched.partition, offset, Number.POSITIVE_INFINITY)
-        }
-      },
-      catch: unreadable
+      try: async () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings),
+      catch: (error) => error
     }).pipe(
+      Effect.catchAll((error) =>
+        error instanceof UnreadableBatch
+          ? Effect.as(
+            Unpackable.said(error, topic, fetched.partition, offset),
+            Unpackable.instead(error, topic, fetched.partition, offset, Number.POSITIVE_INFINITY)
+          )
+          : Effect.fail(unreadable(error))
+      ),
       Effect.filterOrFail(
         ({ next }) => next > offset || factor < MAX_FACTOR,
         () => unreadable(tooLarge(fetched.topic, fetched.partition, offset))

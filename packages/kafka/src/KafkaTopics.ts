@@ -12,8 +12,10 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { Client, TopicMetadata } from "./internal/Client.js"
-import { failure, KafkaFailure } from "./internal/Client.js"
+import type { Client } from "./internal/Client.js"
+import type { TopicMetadata } from "./internal/clusterApis.js"
+import * as ErrorCode from "./internal/ErrorCode.js"
+import { failure, KafkaFailure } from "./internal/Failure.js"
 import { monotonic, upTo } from "./internal/monotonic.js"
 import * as TopicAdmin from "./internal/TopicAdmin.js"
 import type { Settings } from "./KafkaConfig.js"
@@ -110,8 +112,8 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
 
     const describe = Effect.fnUntraced(function*(name: string) {
       const found = yield* client.metadata([name])
-      const topic = found.topicMetadata.find(({ topic }) => topic === name)
-      const code = topic?.topicErrorCode ?? 0
+      const topic = found.topics.find((topic) => topic.name === name)
+      const code = topic?.errorCode ?? 0
       if (topic === undefined || code !== 0) {
         topics.delete(name)
         checked.delete(name)
@@ -124,7 +126,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
 
     const look = Effect.fnUntraced(function*(name: string) {
       const topic = yield* describe(name)
-      const known: Topic = { name, id: topic.topicId, leaders: leadersOf(topic), epochs: epochsOf(topic), at: now() }
+      const known: Topic = { name, id: topic.id, leaders: leadersOf(topic), epochs: epochsOf(topic), at: now() }
       topics.set(name, known)
       return known
     })
@@ -205,15 +207,15 @@ const notYet = (error: KafkaFailure): KafkaFailure =>
 
 const epochsOf = (topic: TopicMetadata): ReadonlyArray<number> => {
   const epochs: Array<number> = []
-  for (const { leaderEpoch, partitionId } of topic.partitionMetadata) epochs[partitionId] = leaderEpoch ?? -1
+  for (const { id, leaderEpoch } of topic.partitions) epochs[id] = leaderEpoch ?? -1
   return Array.from(epochs, (epoch) => epoch ?? -1)
 }
 
 const leadersOf = (topic: TopicMetadata): ReadonlyArray<number> => {
   const leaders: Array<number> = []
-  for (const { leader, partitionErrorCode, partitionId } of topic.partitionMetadata) {
-    // Code 9: a replica is missing, which is no matter to the leader.
-    leaders[partitionId] = partitionErrorCode === 0 || partitionErrorCode === 9 ? leader : -1
+  for (const { errorCode, id, leader } of topic.partitions) {
+    // That a replica is missing is no matter to the leader.
+    leaders[id] = errorCode === 0 || ErrorCode.nameOf(errorCode) === "REPLICA_NOT_AVAILABLE" ? leader : -1
   }
   return Array.from(leaders, (leader) => leader ?? -1)
 }

@@ -4,7 +4,8 @@
  * @since 0.1.0
  */
 import type * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
-import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
+import { BrokerUnreachable } from "@effect-eventbus/core/EventBusError"
 import * as Observer from "@effect-eventbus/core/Observer"
 import * as Transport from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
@@ -12,15 +13,14 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
-import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { readFile } from "node:fs/promises"
-import type { ConnectionOptions } from "node:tls"
 import * as Client from "./internal/Client.js"
 import { Closing } from "./internal/Closing.js"
+import * as Drivers from "./internal/drivers.js"
 import { monotonic } from "./internal/monotonic.js"
+import * as Security from "./internal/Security.js"
 import * as KafkaConfig from "./KafkaConfig.js"
 import * as KafkaConfigSpec from "./KafkaConfigSpec.js"
 import type { ConnectionState } from "./KafkaConnection.js"
@@ -51,6 +51,7 @@ export const make = (
     const told = yield* reporter(options.onConnectionState)
     let isTold = false
     const client = yield* Client.make({
+      driver: yield* Drivers.load(settings.driver),
       brokers: settings.brokers,
       onState: (state) => {
         isTold = true
@@ -60,14 +61,7 @@ export const make = (
       clientId: settings.clientId,
       connectionTimeoutMs: settings.connectionTimeout,
       requestTimeoutMs: settings.requestTimeout,
-      tls: yield* tlsOf(settings.tls),
-      sasl: settings.sasl === undefined
-        ? undefined
-        : {
-          mechanism: settings.sasl.mechanism,
-          username: settings.sasl.username,
-          password: Redacted.value(settings.sasl.password)
-        }
+      ...yield* Security.make(settings)
     })
     yield* client.connect("any", "control").pipe(
       Effect.retry({ times: 2, while: (error) => error.isUnreachable, schedule: Schedule.spaced("200 millis") }),
@@ -156,24 +150,3 @@ const reporter = (told: KafkaConfig.Options["onConnectionState"]) =>
     )
     return (state: ConnectionState) => void states.unsafeOffer(state)
   })
-
-const tlsOf = (tls: KafkaConfig.Tls | undefined): Effect.Effect<ConnectionOptions | undefined, InvalidConfiguration> =>
-  tls === undefined
-    ? Effect.succeed(undefined)
-    : Effect.all({
-      ca: pem("kafka.tls.ca", tls.ca),
-      cert: pem("kafka.tls.cert", tls.cert),
-      key: pem("kafka.tls.key", tls.key === undefined ? undefined : Redacted.value(tls.key))
-    })
-
-const pem = (name: string, value: string | undefined): Effect.Effect<string | undefined, InvalidConfiguration> =>
-  value === undefined || value.includes("-----BEGIN")
-    ? Effect.succeed(value)
-    : Effect.tryPromise({
-      try: () => readFile(value, "utf8"),
-      catch: (cause) =>
-        new InvalidConfiguration({
-          issues: [`${name}: is neither PEM text nor the path of a file that can be read`],
-          cause
-        })
-    })

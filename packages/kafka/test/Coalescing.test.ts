@@ -14,8 +14,8 @@ const broker = () => {
       answers.push(() =>
         resume(Effect.succeed({
           topics: topicData.map(({ partitions, topic }) => ({
-            topicName: topic,
-            partitions: partitions.map(({ partition }) => ({ partition, errorCode: 0, baseOffset: "0" }))
+            topic,
+            partitions: partitions.map(({ partition }) => ({ partition, errorCode: 0, baseOffset: 0 }))
           }))
         }))
       )

@@ -1,6 +1,8 @@
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { vi } from "vitest"
 import * as Client from "../src/internal/Client.js"
+import { driver } from "./driver.js"
 import { API_VERSIONS, serve, versions } from "./fakeServer.js"
 import { eventually } from "./Harness.js"
 
@@ -10,6 +12,7 @@ const alive = Buffer.alloc(6)
 
 const clientOf = (brokers: ReadonlyArray<string>, more: Partial<Client.ClientOptions> = {}) =>
   Client.make({
+    driver,
     brokers,
     clientId: "test",
     connectionTimeoutMs: 5_000,
@@ -20,7 +23,7 @@ const clientOf = (brokers: ReadonlyArray<string>, more: Partial<Client.ClientOpt
   })
 
 const heartbeat = (client: Client.Client, timeoutMs?: number) =>
-  client.call<object>("any", "heartbeat", "Heartbeat", { groupId: "g", groupGenerationId: 1, memberId: "m" }, timeoutMs)
+  client.call("any", "heartbeat", "Heartbeat", { group: "g", generation: 1, memberId: "m" }, timeoutMs)
 
 const took = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
@@ -96,4 +99,40 @@ it.scopedLive("a broker that the cluster does not have any more is not away for 
     })
     yield* client.metadata(["orders"])
     expect(states).toEqual(["Disconnected 1", "Connected 0"])
+  }))
+
+it.scopedLive("what a broker wants held back waits its time, whoever sets the clock, and is not late for that", () =>
+  Effect.gen(function*() {
+    const asked: Array<number> = []
+    const server = yield* serve(({ apiKey }) => {
+      if (apiKey === API_VERSIONS) return versions({ [HEARTBEAT]: 1 })
+      asked.push(performance.now())
+      const answer = Buffer.alloc(6)
+      if (asked.length === 1) answer.writeInt32BE(600, 0)
+      return answer
+    })
+    const client = yield* clientOf([server.address])
+    yield* heartbeat(client)
+    yield* Effect.acquireRelease(
+      Effect.sync(() => vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 3_600_000 })),
+      () => Effect.sync(() => vi.useRealTimers())
+    )
+    // It has less time than it is held back.
+    yield* heartbeat(client, 400)
+    expect(asked[1]! - asked[0]!).toBeGreaterThan(590)
+  }))
+
+it.scopedLive("whoever ends while requests are held back waits for nothing", () =>
+  Effect.gen(function*() {
+    const throttled = Buffer.alloc(6)
+    throttled.writeInt32BE(60_000, 0)
+    const server = yield* serve(({ apiKey }) => apiKey === API_VERSIONS ? versions({ [HEARTBEAT]: 1 }) : throttled)
+    const [, millis] = yield* took(Effect.scoped(Effect.gen(function*() {
+      const client = yield* clientOf([server.address])
+      yield* heartbeat(client)
+      yield* Effect.fork(heartbeat(client))
+      yield* Effect.sleep(50)
+    })))
+    expect(millis).toBeLessThan(2_500)
+    yield* eventually("its connection is closed", () => server.open() === 0)
   }))

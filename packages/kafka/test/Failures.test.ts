@@ -4,6 +4,7 @@ import { KafkaConnection, KafkaTransport } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
 import { Context, Duration, Effect, Either, ExecutionStrategy, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { describe, expect } from "vitest"
+import { driverName } from "./driver.js"
 import type { Held } from "./Harness.js"
 import {
   committed,
@@ -161,6 +162,7 @@ describe("when the broker fails", () => {
       const observed: Array<Observer.Event> = []
       const context = yield* Layer.build(
         KafkaTransport.layer({
+          driver: driverName,
           brokers: cluster().bootstrap,
           onConnectionState: ({ _tag }) => Effect.sync(() => void told.push(_tag))
         }).pipe(Layer.provide(Observer.layer({ event: (event) => void observed.push(event) })))

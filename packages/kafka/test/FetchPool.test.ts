@@ -1,8 +1,8 @@
 import { expect, it } from "@effect/vitest"
 import { Duration, Effect, HashMap, Logger, TestClock } from "effect"
 import { describe } from "vitest"
-import type { FetchRequest } from "../src/internal/requests.js"
-import { errorType } from "../src/internal/Wire.js"
+import * as ErrorCode from "../src/internal/ErrorCode.js"
+import type { FetchRequest } from "../src/internal/logApis.js"
 import { batch, clientOf, fetched, poolOf, response, subscription, topicsOf } from "./fakeLog.js"
 
 const topicOf = (count: number, epoch = 0) => () => ({
@@ -157,7 +157,7 @@ it.scoped("a mistake in one subscription is said, and ends the fetching of no ot
 
 describe("what lasts is said, and when it is over", () => {
   for (const code of [-1, 2, 3, 5, 6, 9, 29, 56, 74, 75, 76, 78, 100, 103]) {
-    it.effect(`Fetch with ${errorType(code)}`, () => {
+    it.effect(`Fetch with ${ErrorCode.nameOf(code)}`, () => {
       const lines: Array<string> = []
       const logger = Logger.make<unknown, void>(({ annotations, logLevel, message }) => {
         if (logLevel._tag === "Warning" && HashMap.has(annotations, "what")) lines.push(String([message].flat()[0]))

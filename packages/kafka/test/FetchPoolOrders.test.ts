@@ -4,11 +4,11 @@
  */
 import { expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, FastCheck, Fiber, FiberId, Scope, TestClock } from "effect"
-import { KafkaFailure } from "../src/internal/Client.js"
+import { KafkaFailure } from "../src/internal/Failure.js"
 import type { FetchPool } from "../src/internal/FetchPool.js"
+import type { FetchRequest } from "../src/internal/logApis.js"
 import type { Partition } from "../src/internal/Partition.js"
 import type { FetchResponse } from "../src/internal/records.js"
-import type { FetchRequest } from "../src/internal/requests.js"
 import { batch, clientOf, fetched, poolOf, response, subscription, topicsOf } from "./fakeLog.js"
 
 const TOPICS = ["orders", "invoices"]

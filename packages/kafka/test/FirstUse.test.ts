@@ -4,6 +4,7 @@ import { Effect } from "effect"
 import * as Client from "../src/internal/Client.js"
 import * as KafkaConfig from "../src/KafkaConfig.js"
 import * as KafkaTopics from "../src/KafkaTopics.js"
+import { driver } from "./driver.js"
 import { API_VERSIONS, serve, versions } from "./fakeServer.js"
 
 const METADATA = 3
@@ -46,6 +47,7 @@ it.scopedLive("waits while there is no controller, and while all brokers are fen
     port = Number(server.address.split(":")[1])
     const settings = yield* KafkaConfig.resolve({ brokers: [server.address] })
     const client = yield* Client.make({
+      driver,
       brokers: [server.address],
       clientId: "test",
       connectionTimeoutMs: 5_000,
@@ -74,6 +76,7 @@ it.scopedLive("a number of replicas that no cluster of this size can have is an 
     port = Number(server.address.split(":")[1])
     const settings = yield* KafkaConfig.resolve({ brokers: [server.address] })
     const client = yield* Client.make({
+      driver,
       brokers: [server.address],
       clientId: "test",
       connectionTimeoutMs: 5_000,

@@ -7,6 +7,7 @@ import { eventually, throughout } from "@effect-eventbus/testing/Eventually"
 import { Duration, Effect, Either, Exit, Scope } from "effect"
 import kafkajs from "kafkajs"
 import { afterAll, beforeAll, inject } from "vitest"
+import { driverName } from "./driver.js"
 
 export const shared = (): ReadonlyArray<string> => inject("kafkaBrokers")
 
@@ -31,7 +32,7 @@ export const spec = (name = topicName(), partitions = 1): Transport.TopicSpec =>
 })
 
 export const transport = (options: Partial<KafkaConfig.Options> = {}) =>
-  KafkaTransport.make({ brokers: shared(), ...options })
+  KafkaTransport.make({ brokers: shared(), driver: driverName, ...options })
 
 export const message = (
   aggregateId: string | undefined,

@@ -7,6 +7,7 @@ import { Context, Effect, Layer, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { describe, expect } from "vitest"
 import { codecs } from "./codecs.js"
+import { driverName } from "./driver.js"
 import { eventually, finishing, message, published, request, shared, spec, topicName, transport } from "./Harness.js"
 import * as JavaClient from "./JavaClient.js"
 
@@ -62,7 +63,7 @@ describe("Java's client", () => {
           })
           const bus = Context.get(
             yield* Layer.build(
-              EventBus.layer.pipe(Layer.provide(KafkaTransport.layer({ brokers: shared() })))
+              EventBus.layer.pipe(Layer.provide(KafkaTransport.layer({ brokers: shared(), driver: driverName })))
             ),
             EventBus.EventBus
           )

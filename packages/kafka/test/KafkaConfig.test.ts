@@ -55,7 +55,8 @@ describe("KafkaConfig", () => {
       "min.insync.replicas": "2",
       "segment.ms": "60000"
     })
-    expect(Redacted.value(read.settings.sasl!.password)).toBe("hunter2")
+    const { password } = read.settings.sasl as KafkaConfig.SaslPassword
+    expect(Redacted.value(password)).toBe("hunter2")
     expect(JSON.stringify(read)).not.toContain("hunter2")
     expect(Object.keys(KafkaConfigSpec.spec).every((key) => key.startsWith("kafka."))).toBe(true)
   })
@@ -104,6 +105,10 @@ describe("KafkaConfig", () => {
       Effect.runPromise(Effect.flip(KafkaConfig.resolve(options as KafkaConfig.Options))).then(({ issues }) => issues)
     expect(await issuesOf({ brokers: "a:1" })).toEqual([expect.stringContaining("kafka.brokers: expected a list")])
     expect(await issuesOf({ brokers: [] })).toEqual(["kafka.brokers: at least one broker is needed, as host:port"])
+    // What it waits for may take sessions and rebalances; heartbeats say meanwhile that the coordinator is there.
+    expect(await issuesOf({ brokers: ["a:1"], subscribeTimeout: "1 second" })).toEqual([
+      expect.stringContaining("kafka.subscribeTimeout: has to be at least kafka.heartbeatInterval")
+    ])
     expect(await issuesOf({})).toEqual(["kafka.brokers: at least one broker is needed, as host:port"])
     expect(await issuesOf({ brokers: ["a:1"], sessionTimeout: "short", heartbeatInterval: "20 seconds" })).toEqual([
       expect.stringContaining("kafka.sessionTimeout: expected a duration")

@@ -5,6 +5,7 @@ import { it } from "@effect/vitest"
 import { Chunk, Context, Duration, Effect, Exit, Layer, Schema, Scope, Stream } from "effect"
 import kafkajs from "kafkajs"
 import { describe, expect } from "vitest"
+import { driverName } from "./driver.js"
 import {
   committed,
   eventually,
@@ -391,7 +392,7 @@ describe("what happens to a log", () => {
         })
         const layer = EventBus.layer.pipe(
           Layer.provide(EventBusConfig.layer({ maxAboveWatermark: 3_000 })),
-          Layer.provide(KafkaTransport.layer({ brokers: cluster().bootstrap }))
+          Layer.provide(KafkaTransport.layer({ brokers: cluster().bootstrap, driver: driverName }))
         )
         const bus = Context.get(yield* Layer.build(layer), EventBus.EventBus)
         const handled: Array<{ readonly aggregate: string; readonly n: number; readonly at: number }> = []

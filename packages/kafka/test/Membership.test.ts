@@ -2,8 +2,9 @@
 import { expect, it } from "@effect/vitest"
 import type { Duration } from "effect"
 import { Deferred, Effect, Fiber, Logger, TestClock } from "effect"
-import { KafkaFailure } from "../src/internal/Client.js"
-import type { GroupDriver, GroupRequest, Join, Joined } from "../src/internal/Driver.js"
+import type { FailureType } from "../src/internal/Failure.js"
+import { KafkaFailure } from "../src/internal/Failure.js"
+import type { GroupDriver, GroupRequest, Join, Joined } from "../src/internal/GroupDriver.js"
 import * as GroupProtocol from "../src/internal/groupProtocol.js"
 import * as Lasting from "../src/internal/Lasting.js"
 import type { MembershipOptions } from "../src/internal/Membership.js"
@@ -17,7 +18,7 @@ const settings = {
   requestTimeout: 10_000
 }
 
-const refusal = (type: string) => new KafkaFailure({ type, sent: true, cause: "the script says so" })
+const refusal = (type: FailureType) => new KafkaFailure({ type, sent: true, cause: "the script says so" })
 
 type Answer<A> = Effect.Effect<A, KafkaFailure>
 
@@ -179,46 +180,50 @@ it.scoped("joins, says that it is there, and leaves", () =>
     expect(losses).toEqual([])
   }))
 
-it.scoped("rule 15: it stands after minutes in which others died while they joined, and says what it waits for", () => {
-  const { layer, lines } = logged()
-  return Effect.gen(function*() {
-    const coordinator = coordinatorOf()
-    const whenTheOthersAreGone = (after: Duration.DurationInput) =>
-      Effect.delay(
-        Effect.suspend(() =>
-          Effect.succeed({ _tag: "Joined", memberId: "m1", generation: 7, leaderId: "dead", members: [] })
-        ),
-        after
+// By default, and the least that is allowed (twice and a half the heartbeats' interval): far less than a session and a rebalance take.
+it.scoped.each([30_000, 5_000])(
+  "rule 15: it stands after minutes in which others died while they joined, and says what it waits for (limit %d ms)",
+  (withinMs) => {
+    const { layer, lines } = logged()
+    return Effect.gen(function*() {
+      const coordinator = coordinatorOf()
+      const whenTheOthersAreGone = (after: Duration.DurationInput) =>
+        Effect.delay(
+          Effect.suspend(() =>
+            Effect.succeed({ _tag: "Joined", memberId: "m1", generation: 7, leaderId: "dead", members: [] })
+          ),
+          after
+        )
+      coordinator.then(
+        "JoinGroup",
+        Effect.succeed({ _tag: "Named", memberId: "m1" }),
+        whenTheOthersAreGone("55 seconds"),
+        Effect.fail(refusal("COORDINATOR_LOAD_IN_PROGRESS")),
+        whenTheOthersAreGone("40 seconds"),
+        Effect.fail(refusal("NOT_COORDINATOR")),
+        Effect.fail(refusal("GROUP_MAX_SIZE_REACHED"))
       )
-    coordinator.then(
-      "JoinGroup",
-      Effect.succeed({ _tag: "Named", memberId: "m1" }),
-      whenTheOthersAreGone("55 seconds"),
-      Effect.fail(refusal("GROUP_LOAD_IN_PROGRESS")),
-      whenTheOthersAreGone("40 seconds"),
-      Effect.fail(refusal("NOT_COORDINATOR_FOR_GROUP")),
-      Effect.fail(refusal("GROUP_MAX_SIZE_REACHED"))
-    )
-    // Its leader is dead, twice.
-    coordinator.then(
-      "SyncGroup",
-      Effect.delay(Effect.fail(refusal("REBALANCE_IN_PROGRESS")), "20 seconds"),
-      Effect.delay(Effect.fail(refusal("REBALANCE_IN_PROGRESS")), "20 seconds")
-    )
-    const { membership } = yield* memberOf(coordinator)
-    const standing = yield* Effect.fork(Standing.stands(membership, 30_000))
-    yield* TestClock.adjust("134 seconds")
-    expect(yield* Fiber.poll(standing)).toMatchObject({ _tag: "None" })
-    yield* TestClock.adjust("6 seconds")
-    expect(yield* Fiber.join(standing)).toBeUndefined()
-    const why = lines.filter((line) => line.startsWith("The subscription does not stand yet"))
-    expect(why).toHaveLength(13)
-    expect(why[0]).toContain("waits for members that have not joined again yet")
-    expect(why[0]).toContain("PreparingRebalance")
-    expect(why[0]).toContain("dead/10.0.0.7")
-    expect(why[6]).toContain("the leader of the group shares the partitions out")
-  }).pipe(Effect.provide(layer))
-})
+      // Its leader is dead, twice.
+      coordinator.then(
+        "SyncGroup",
+        Effect.delay(Effect.fail(refusal("REBALANCE_IN_PROGRESS")), "20 seconds"),
+        Effect.delay(Effect.fail(refusal("REBALANCE_IN_PROGRESS")), "20 seconds")
+      )
+      const { membership } = yield* memberOf(coordinator)
+      const standing = yield* Effect.fork(Standing.stands(membership, withinMs))
+      yield* TestClock.adjust("134 seconds")
+      expect(yield* Fiber.poll(standing)).toMatchObject({ _tag: "None" })
+      yield* TestClock.adjust("6 seconds")
+      expect(yield* Fiber.join(standing)).toBeUndefined()
+      const why = lines.filter((line) => line.startsWith("The subscription has not begun yet"))
+      expect(why).toHaveLength(13)
+      expect(why[0]).toContain("waits for members that have not joined again yet")
+      expect(why[0]).toContain("PreparingRebalance")
+      expect(why[0]).toContain("dead/10.0.0.7")
+      expect(why[6]).toContain("the leader of the group shares the partitions out")
+    }).pipe(Effect.provide(layer))
+  }
+)
 
 it.scoped("where nobody answers, subscribing ends at its limit, and says why", () =>
   Effect.gen(function*() {
@@ -239,7 +244,7 @@ for (
     "INVALID_SESSION_TIMEOUT",
     "INVALID_GROUP_ID",
     "FENCED_INSTANCE_ID"
-  ]
+  ] as const
 ) {
   it.scoped(`what waiting can't mend ends the start at once: ${type}`, () =>
     Effect.gen(function*() {

@@ -5,6 +5,7 @@ import { it } from "@effect/vitest"
 import { Chunk, Effect, Layer, Schema, Stream } from "effect"
 import kafkajs from "kafkajs"
 import { describe, expect } from "vitest"
+import { driverName } from "./driver.js"
 import {
   committed,
   eventually,
@@ -202,6 +203,10 @@ describe("bus.replay", () => {
       expect(groups.groups.some(({ groupId }) => groupId.startsWith("replay"))).toBe(false)
       const ends = yield* Effect.forEach([0, 1, 2], (partition) => committed(topic.name, partition, "group"))
       expect(ends.reduce((sum, { offset }) => sum + offset, 0)).toBe(770)
-    }).pipe(Effect.provide(EventBus.layer.pipe(Layer.provide(KafkaTransport.layer({ brokers: shared() })))))
+    }).pipe(
+      Effect.provide(
+        EventBus.layer.pipe(Layer.provide(KafkaTransport.layer({ brokers: shared(), driver: driverName })))
+      )
+    )
   }, 30_000)
 })

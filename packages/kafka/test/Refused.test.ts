@@ -1,7 +1,7 @@
 import type { Transport } from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
 import { Duration, Effect, Either } from "effect"
-import { KafkaFailure } from "../src/internal/Client.js"
+import { KafkaFailure } from "../src/internal/Failure.js"
 import type { ProduceAnswer } from "../src/internal/produce.js"
 import { producerOf } from "./fakeBroker.js"
 import { eventually, finishing, message, published, request, spec, transport } from "./Harness.js"
@@ -60,8 +60,8 @@ const producer = (answers: Array<Partial<ProduceAnswer> | KafkaFailure>) =>
       sequences.push(firstSequence)
       const answer = answers.shift()!
       if (answer instanceof KafkaFailure) return Effect.fail(answer)
-      const partitions = [{ partition, errorCode: 0, baseOffset: "0", ...answer }]
-      return Effect.succeed({ topics: [{ topicName: data!.topic, partitions }] })
+      const partitions = [{ partition, errorCode: 0, baseOffset: 0, ...answer }]
+      return Effect.succeed({ topics: [{ topic: data!.topic, partitions }] })
     })
     const publish = (values: ReadonlyArray<string>) => made.publish(topic, values.map(messageOf), { timeout })
     return { ids, publish, sent, sequences }
@@ -72,7 +72,7 @@ const named = { errorCode: INVALID_RECORD, recordErrors: [{ index: 1, message: "
 
 it.scopedLive("the others of a refused batch go with the numbers that it would have had", () =>
   Effect.gen(function*() {
-    const { ids, publish, sent, sequences } = yield* producer([{}, named, { baseOffset: "2" }, { baseOffset: "4" }])
+    const { ids, publish, sent, sequences } = yield* producer([{}, named, { baseOffset: 2 }, { baseOffset: 4 }])
     yield* publish(["a1", "a2"])
     expect(ends(yield* publish(["a3", "bad", "a4"]))).toMatchObject([2, refused, 3])
     expect(ends(yield* publish(["a5"]))).toEqual([4])

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import { describe, expect } from "vitest"
-import { eventually, finishing, numbered, published, request, spec, transport } from "./Harness.js"
+import { eventually, finishing, message, numbered, published, request, spec, transport } from "./Harness.js"
 
 describe("a broker that demands a password", () => {
   it.scopedLive("lets in who has it; who does not is told so, without the password", () =>
@@ -37,6 +37,63 @@ describe("a broker that demands a password", () => {
       expect(wrong._tag).toBe("InvalidConfiguration")
       expect(`${wrong.message} ${String(wrong.cause)}`).not.toContain("hunter3")
       expect((yield* Effect.flip(connect("scram-sha-512", "hunter2")))._tag).toBe("InvalidConfiguration")
+    }), 120_000)
+})
+
+const base64Url = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url")
+
+/** As Kafka's own handler for tests takes it: nobody has signed it. */
+const bearer = (subject: string, lifetimeMs: number): KafkaConfig.BearerToken => {
+  const now = Date.now()
+  const claims = { sub: subject, iat: Math.floor(now / 1_000), exp: (now + lifetimeMs) / 1_000 }
+  return {
+    value: Redacted.make(`${base64Url({ alg: "none" })}.${base64Url(claims)}.`),
+    expiresAt: now + lifetimeMs
+  }
+}
+
+describe("a broker that demands tokens, and ends sessions", () => {
+  it.scopedLive("is told who we are again and again, and nothing notices", () =>
+    Effect.gen(function*() {
+      const cluster = yield* Kafka.make({
+        config: {
+          "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+          "listener.name.client.sasl.enabled.mechanisms": "OAUTHBEARER",
+          "listener.name.client.oauthbearer.sasl.jaas.config":
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";",
+          "listener.name.client.connections.max.reauth.ms": "3000"
+        }
+      })
+      let asked = 0
+      let isExpired = false
+      const token = Effect.sync(() => {
+        asked++
+        return bearer("me", isExpired ? -60_000 : 4_000)
+      })
+      const states: Array<string> = []
+      const service = yield* transport({
+        brokers: cluster.bootstrap,
+        sasl: { mechanism: "oauthbearer", token },
+        onConnectionState: ({ _tag }) => Effect.sync(() => void states.push(_tag))
+      })
+      const topic = spec()
+      const { all, consumer, lanes, values } = finishing()
+      yield* service.subscribe(request(topic), consumer)
+      for (let i = 0; i < 45; i++) {
+        yield* published(service, topic, [message("a", String(i))])
+        yield* Effect.sleep("200 millis")
+      }
+      yield* eventually("they arrive", () => values().length >= 45)
+      expect(values()).toEqual(Array.from({ length: 45 }, (_, i) => String(i)))
+      expect(all().some(({ maybeDuplicate }) => maybeDuplicate)).toBe(false)
+      expect(lanes).toHaveLength(1)
+      expect(states).toEqual([])
+      expect(asked).toBeGreaterThanOrEqual(3)
+      isExpired = true
+      const refused = yield* Effect.flip(
+        transport({ brokers: cluster.bootstrap, sasl: { mechanism: "oauthbearer", token } })
+      )
+      expect(refused._tag).toBe("InvalidConfiguration")
     }), 120_000)
 })
 

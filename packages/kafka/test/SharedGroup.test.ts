@@ -4,6 +4,7 @@ import { KafkaTransport } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Schema, Scope } from "effect"
 import { describe, expect } from "vitest"
+import { driverName } from "./driver.js"
 import {
   eventually,
   finishing,
@@ -254,7 +255,7 @@ describe("subscribing and leaving while others run", () => {
         expect(duplicates).toBe(0)
         expect(epochs.size).toBe(3)
       }).pipe(Effect.provide(EventBus.layer.pipe(
-        Layer.provide(KafkaTransport.layer({ brokers: shared(), groups, ...timing })),
+        Layer.provide(KafkaTransport.layer({ brokers: shared(), driver: driverName, groups, ...timing })),
         Layer.provide(EventBusConfig.layer({ group: topicName() }))
       )))
     }, 40_000)

@@ -3,6 +3,7 @@ import { KafkaTransport } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
 import { describe, expect } from "vitest"
+import { driverName } from "./driver.js"
 import { eventually, shared, topicName } from "./Harness.js"
 
 const Step = Schema.Struct({ n: Schema.Int })
@@ -59,7 +60,12 @@ describe("a process that was suspended for longer than its session", () => {
       }).pipe(
         Effect.provide(EventBus.layer.pipe(
           Layer.provide(
-            KafkaTransport.layer({ brokers: shared(), sessionTimeout: "6 seconds", heartbeatInterval: "500 millis" })
+            KafkaTransport.layer({
+              brokers: shared(),
+              driver: driverName,
+              sessionTimeout: "6 seconds",
+              heartbeatInterval: "500 millis"
+            })
           ),
           Layer.provide(EventBusConfig.layer({ drainDeadline: "3 seconds" }))
         ))

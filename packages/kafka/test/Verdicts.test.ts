@@ -2,9 +2,9 @@
 import { it } from "@effect/vitest"
 import { Duration, Effect, Either, Fiber, TestClock } from "effect"
 import { describe, expect } from "vitest"
-import { KafkaFailure } from "../src/internal/Client.js"
+import * as ErrorCode from "../src/internal/ErrorCode.js"
+import { KafkaFailure } from "../src/internal/Failure.js"
 import type { ProduceAnswer, ProducePartition, ProduceRequest } from "../src/internal/produce.js"
-import { errorType } from "../src/internal/Wire.js"
 import { producerOf } from "./fakeBroker.js"
 import { message, spec } from "./Harness.js"
 
@@ -73,7 +73,7 @@ interface Sent extends ProducePartition {
 const sentOf = ({ producerId, topicData }: ProduceRequest): Sent => ({ producerId, ...topicData[0]!.partitions[0]! })
 const answered = (request: ProduceRequest, answer: Omit<ProduceAnswer, "partition">) => ({
   topics: request.topicData.map(({ partitions, topic }) => ({
-    topicName: topic,
+    topic,
     partitions: partitions.map(({ partition }) => ({ partition, ...answer }))
   }))
 })
@@ -86,7 +86,7 @@ const publishing = (topic: ReturnType<typeof spec>, answer: (sent: Sent, nth: nu
       Effect.sync(() => {
         sent.push(sentOf(request))
         const errorCode = answer(sentOf(request), sent.length)
-        return answered(request, { errorCode, baseOffset: "7" })
+        return answered(request, { errorCode, baseOffset: 7 })
       }))
     return {
       sent,
@@ -97,33 +97,37 @@ const publishing = (topic: ReturnType<typeof spec>, answer: (sent: Sent, nth: nu
 
 describe("what an answer to a batch means", () => {
   for (const [code, { goesOn, outcome, retried }] of table) {
-    it.scopedLive(`${code} ${errorType(code)}: ${outcome}${retried ? ", retried" : ""}`, () =>
-      Effect.gen(function*() {
-        const { publish, sent } = yield* publishing(spec(), (_, nth) => nth === 2 ? code : 0)
-        expect(yield* publish("0")).toMatchObject({ _tag: "Right" })
-        const result = yield* publish("1")
-        expect(
-          Either.isRight(result)
-            ? "written"
-            : result.left._tag === "PublishFailed"
-            ? result.left.outcome
-            : result.left._tag
-        ).toBe(outcome)
-        expect(yield* publish("2")).toMatchObject({ _tag: "Right" })
-        expect(sent).toHaveLength(retried ? 4 : 3)
-        const [first, second] = sent
-        const last = sent.at(-1)!
-        expect([first!.firstSequence, second!.firstSequence, second!.producerId]).toEqual([0, 1, first!.producerId])
-        const isWritten = outcome === "written"
-        if (goesOn) {
-          // A number is taken by what was written, and by nothing else.
-          expect([last.producerId, last.firstSequence]).toEqual([first!.producerId, isWritten ? 2 : 1])
-          if (retried) expect(sent[2]).toEqual(second)
-        } else {
-          expect(last.producerId).not.toBe(first!.producerId)
-          expect(last.firstSequence).toBe(isWritten ? 1 : 0)
-        }
-      }), 10_000)
+    it.scopedLive(
+      `${code} ${ErrorCode.nameOf(code)}: ${outcome}${retried ? ", retried" : ""}`,
+      () =>
+        Effect.gen(function*() {
+          const { publish, sent } = yield* publishing(spec(), (_, nth) => nth === 2 ? code : 0)
+          expect(yield* publish("0")).toMatchObject({ _tag: "Right" })
+          const result = yield* publish("1")
+          expect(
+            Either.isRight(result)
+              ? "written"
+              : result.left._tag === "PublishFailed"
+              ? result.left.outcome
+              : result.left._tag
+          ).toBe(outcome)
+          expect(yield* publish("2")).toMatchObject({ _tag: "Right" })
+          expect(sent).toHaveLength(retried ? 4 : 3)
+          const [first, second] = sent
+          const last = sent.at(-1)!
+          expect([first!.firstSequence, second!.firstSequence, second!.producerId]).toEqual([0, 1, first!.producerId])
+          const isWritten = outcome === "written"
+          if (goesOn) {
+            // A number is taken by what was written, and by nothing else.
+            expect([last.producerId, last.firstSequence]).toEqual([first!.producerId, isWritten ? 2 : 1])
+            if (retried) expect(sent[2]).toEqual(second)
+          } else {
+            expect(last.producerId).not.toBe(first!.producerId)
+            expect(last.firstSequence).toBe(isWritten ? 1 : 0)
+          }
+        }),
+      10_000
+    )
   }
 
   it.scoped("a batch that nobody answers is given up after its deadline, and what comes behind it is sent", () =>
@@ -149,13 +153,13 @@ describe("what an answer to a batch means", () => {
       let calls = 0
       const producer = yield* producerOf(topic, (request) => {
         if (calls++ === 0) throw new Error("a mistake")
-        return Effect.succeed(answered(request, { errorCode: 0, baseOffset: "7" }))
+        return Effect.succeed(answered(request, { errorCode: 0, baseOffset: 7 }))
       })
       const results = yield* producer.publish(topic, [message("a", "1")], { timeout })
       expect(results).toMatchObject([{ _tag: "Right" }])
       const failing = yield* producerOf(topic, (request) => {
         if (calls++ % 2 === 0) return Effect.die(new KafkaFailure({ type: "Client", sent: true, cause: "a mistake" }))
-        return Effect.succeed(answered(request, { errorCode: 0, baseOffset: "7" }))
+        return Effect.succeed(answered(request, { errorCode: 0, baseOffset: 7 }))
       })
       expect(yield* failing.publish(topic, [message("a", "1")], { timeout })).toMatchObject([{ _tag: "Right" }])
     }))
@@ -166,7 +170,7 @@ describe("what an answer to a batch means", () => {
       let calls = 0
       const producer = yield* producerOf(topic, (request) => {
         calls++
-        return Effect.succeed({ ...answered(request, { errorCode: 0, baseOffset: "7" }), throttleMs: 3_000 })
+        return Effect.succeed({ ...answered(request, { errorCode: 0, baseOffset: 7 }), throttleMs: 3_000 })
       })
       const publish = Effect.fork(producer.publish(topic, [message("a", "1")], { timeout }))
       yield* Fiber.join(yield* publish)

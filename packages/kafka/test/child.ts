@@ -2,12 +2,17 @@
 import type { Transport } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { Duration, Effect } from "effect"
+import { driverName } from "./driver.js"
 
 const { BROKERS, MODE, TOPIC } = process.env
 const topic: Transport.TopicSpec = { name: TOPIC!, kind: "envelope" }
 
 const program = Effect.gen(function*() {
-  const service = yield* KafkaTransport.make({ brokers: BROKERS!.split(","), sessionTimeout: Duration.seconds(2) })
+  const service = yield* KafkaTransport.make({
+    brokers: BROKERS!.split(","),
+    driver: driverName,
+    sessionTimeout: Duration.seconds(2)
+  })
   let handled = 0
   let last: { readonly assignment: Transport.Assignment } | undefined
   yield* service.subscribe({

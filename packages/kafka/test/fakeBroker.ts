@@ -1,8 +1,10 @@
 /** The producer before one broker that leads everything, and answers as the test says. */
 import type { Transport } from "@effect-eventbus/core"
 import { Effect } from "effect"
-import type { Client, KafkaFailure } from "../src/internal/Client.js"
+import type { Client } from "../src/internal/Client.js"
+import type { KafkaFailure } from "../src/internal/Failure.js"
 import type { ProduceRequest, ProduceResponse } from "../src/internal/produce.js"
+import type { ApiName, RequestOf, ResponseOf } from "../src/internal/requests.js"
 import * as KafkaConfig from "../src/KafkaConfig.js"
 import * as KafkaProducer from "../src/KafkaProducer.js"
 
@@ -18,11 +20,11 @@ const clientOf = (produce: Answer): Client => {
     metadata: never,
     coordinator: never,
     release: () => Effect.void,
-    call: <A>(_: unknown, __: unknown, api: string, payload: object) => {
-      const answer: Effect.Effect<object, KafkaFailure> = api === "InitProducerId"
+    call: <Name extends ApiName>(_: unknown, __: unknown, name: Name, request: RequestOf<Name>) => {
+      const answer: Effect.Effect<object, KafkaFailure> = name === "InitProducerId"
         ? Effect.sync(() => ({ errorCode: 0, producerId: String(producers++), producerEpoch: 0 }))
-        : produce(payload as ProduceRequest)
-      return answer as Effect.Effect<A, KafkaFailure>
+        : produce(request as ProduceRequest)
+      return answer as Effect.Effect<ResponseOf<Name>, KafkaFailure>
     }
   }
 }

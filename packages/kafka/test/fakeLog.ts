@@ -1,16 +1,24 @@
 /** Fetching before one broker that the test plays: what it has of each partition, under which leader, and what it answers. */
 import type { Transport } from "@effect-eventbus/core"
 import { Effect } from "effect"
-import type { Client, KafkaFailure } from "../src/internal/Client.js"
+import type { Client } from "../src/internal/Client.js"
 import { crc32c } from "../src/internal/crc32c.js"
+import type { KafkaFailure } from "../src/internal/Failure.js"
 import * as FetcherModule from "../src/internal/Fetcher.js"
 import * as FetchPool from "../src/internal/FetchPool.js"
 import { Lineage } from "../src/internal/Lineage.js"
+import type {
+  EpochRequest,
+  EpochResponse,
+  FetchRequest,
+  ListOffsetsRequest,
+  ListOffsetsResponse
+} from "../src/internal/logApis.js"
 import type { PartitionOptions } from "../src/internal/Partition.js"
 import { Partition } from "../src/internal/Partition.js"
 import * as Produce from "../src/internal/produce.js"
 import type { FetchedPartition, FetchResponse } from "../src/internal/records.js"
-import type { EpochRequest, EpochResponse, FetchRequest } from "../src/internal/requests.js"
+import type { ApiName, RequestOf, ResponseOf } from "../src/internal/requests.js"
 import * as KafkaConfig from "../src/KafkaConfig.js"
 import type { KafkaTopics, Topic } from "../src/KafkaTopics.js"
 
@@ -46,11 +54,17 @@ export const batch = async (
 
 const KafkaConfigCodecs = import("../src/Compression.js").then(({ builtIn }) => builtIn)
 
-export type FetchAnswer = (request: FetchRequest, role: string) => Effect.Effect<FetchResponse, KafkaFailure>
+export type FetchAnswer = (
+  request: FetchRequest,
+  role: string,
+  node: number | "any"
+) => Effect.Effect<FetchResponse, KafkaFailure>
 
 export const clientOf = (answers: {
   readonly fetch: FetchAnswer
   readonly epochs?: (request: EpochRequest) => EpochResponse
+  /** Where each partition ends; all begin at 0. */
+  readonly end?: number
 }): Client => ({
   addresses: [],
   connect: () => Effect.void,
@@ -58,14 +72,24 @@ export const clientOf = (answers: {
   coordinator: () => Effect.never,
   release: () => Effect.void,
   isConnected: () => true,
-  call: <A>(_: unknown, role: string, api: string, payload: object) => {
-    const answer: Effect.Effect<object, KafkaFailure> = api === "Fetch"
-      ? answers.fetch(payload as FetchRequest, role)
-      : api === "OffsetForLeaderEpoch" && answers.epochs !== undefined
-      ? Effect.sync(() => answers.epochs!(payload as EpochRequest))
-      : Effect.dieMessage(`nobody asks for ${api}`)
-    return answer as Effect.Effect<A, KafkaFailure>
+  call: <Name extends ApiName>(node: number | "any", role: string, name: Name, request: RequestOf<Name>) => {
+    const answer: Effect.Effect<object, KafkaFailure> = name === "Fetch"
+      ? answers.fetch(request as FetchRequest, role, node)
+      : name === "OffsetForLeaderEpoch" && answers.epochs !== undefined
+      ? Effect.sync(() => answers.epochs!(request as EpochRequest))
+      : name === "ListOffsets" && answers.end !== undefined
+      ? Effect.sync(() => listed(request as ListOffsetsRequest, answers.end!))
+      : Effect.dieMessage(`nobody asks for ${name}`)
+    return answer as Effect.Effect<ResponseOf<Name>, KafkaFailure>
   }
+})
+
+const listed = ({ partitions }: ListOffsetsRequest, end: number): ListOffsetsResponse => ({
+  partitions: partitions.map(({ partition, timestamp }) => ({
+    partition,
+    errorCode: 0,
+    offset: timestamp === -1 ? end : 0
+  }))
 })
 
 export const topicsOf = (known: () => Omit<Topic, "at">): KafkaTopics => {

@@ -28,7 +28,7 @@ import * as DurableConsumer from "./internal/DurableConsumer.js"
 import { HeldBack } from "./internal/HeldBack.js"
 import type { Lease } from "./internal/Lease.js"
 import * as Leases from "./internal/Leases.js"
-import { OfferLimit } from "./internal/OfferLimit.js"
+import { OfferLimit, Pace } from "./internal/OfferLimit.js"
 import * as Placement from "./internal/Placement.js"
 import { Reader } from "./internal/Reader.js"
 import { SettledRecord } from "./internal/SettledRecord.js"
@@ -87,6 +87,8 @@ export const make = (
       for (const { reader } of readers.values()) bytes += reader.bufferedBytes
       return bytes
     })
+    const pace = new Pace(() => readers.size)
+    const opening = Effect.unsafeMakeSemaphore(concurrency)
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     let isStopped = false
     let isSubscribed = false
@@ -122,9 +124,10 @@ export const make = (
           config: configs[lease.partition]!,
           isPartitioned: configs[lease.partition]!.filter_subject !== topic,
           lease,
-          limit: new OfferLimit(bucket, prefix, lease),
+          limit: new OfferLimit(bucket, prefix, lease, pace),
           settled: new SettledRecord(bucket, prefix, lease),
           heldBack,
+          opening,
           sharers: () => Math.max(1, readers.size)
         })
         if (isStopped) reader.end(isSubscribed ? "Closed" : "Wanted")

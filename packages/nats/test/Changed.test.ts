@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either } from "effect"
-import type { ConsumerConfig, NatsConnection } from "nats"
+import { type ConsumerConfig, headers, type NatsConnection } from "nats"
 import { Subject } from "../src/index.js"
 import * as T from "./fixture.js"
 import { sharedServer } from "./sharedServer.js"
@@ -28,6 +28,9 @@ const edit = (nc: NatsConnection, topic: string, change: Record<string, unknown>
       config: changed
     })
   })
+
+const sized = headers()
+sized.set("Nats-Msg-Size", "5")
 
 describe.each(T.versions)("A consumer that is changed while it is read, on %s", (version) => {
   const servers = sharedServer(version)
@@ -73,6 +76,32 @@ describe.each(T.versions)("A consumer that is changed while it is read, on %s", 
       })
     )
   }, 60_000)
+
+  it(
+    "messages that come without their bodies meanwhile are not handed over, and come again with them",
+    () =>
+      T.run(Effect.gen(function*() {
+        const nc = yield* T.client(servers())
+        const service = yield* T.transport(servers())
+        const topic = T.topic()
+        const consumer = new T.TestConsumer()
+        yield* service.subscribe(T.request(topic), consumer)
+        yield* T.publish(service, topic, T.messages(0, 10))
+        yield* T.waitUntil("the first came", () => consumer.taken.length === 10)
+        yield* edit(nc, topic.name, { headers_only: true })
+        yield* T.publish(service, topic, [
+          ...T.messages(10, 60),
+          // One that has none, and one that another client has published with the header that says how large it is.
+          { ...T.message(60), value: new Uint8Array(0) }
+        ])
+        nc.publish(topic.name, "", { headers: sized })
+        yield* T.publish(service, topic, T.messages(62, 100))
+        yield* T.waitUntil("the rest came", () => consumer.taken.length >= 100)
+        // The number of an empty body is 0.
+        T.assertNumbers(consumer.numbers, [...T.range(0, 60), 0, 0, ...T.range(62, 100)])
+      })),
+    60_000
+  )
 
   it("is refused where it may not be changed, and where its position is worth nothing any more", () => {
     return T.runRemembering((lines) =>

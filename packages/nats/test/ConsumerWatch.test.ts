@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Api, ConsumerConfig, ConsumerInfo } from "../src/internal/Api.js"
 import * as ConsumerWatch from "../src/internal/ConsumerWatch.js"
-import type { Broken } from "../src/internal/Pull.js"
+import type { Broken } from "../src/internal/ReaderState.js"
 import { codes, NatsRequestFailed } from "../src/NatsErrors.js"
 import * as T from "./fixture.js"
 

@@ -76,7 +76,8 @@ describe("What this process knows of a consumer", () => {
 
   it("is not that others' deliveries are nobody's, where they read from the same consumer", async () => {
     const { deliver, intake } = scene()
-    intake.isShared = true
+    intake.recover(0, true)
+    intake.flow()
     deliver(10)
     deliver(20)
     intake.complete(20)
@@ -91,7 +92,7 @@ describe("What this process knows of a consumer", () => {
       await turn()
       acked.length = 0
       deliver(sequence, { at: 31 })
-      assert.strictEqual(intake.rewrittenFrom, sequence)
+      assert.strictEqual(intake.life.state.changedFrom, sequence)
       deliver(30, { at: 32 })
       await turn()
       T.assertNumbers(taken, [10, 20, 30])
@@ -101,7 +102,7 @@ describe("What this process knows of a consumer", () => {
       // It would be the other message's acknowledgement.
       T.assertNumbers(acked, [])
       intake.reset(sequence)
-      assert.strictEqual(intake.rewrittenFrom, undefined)
+      assert.strictEqual(intake.life.state.changedFrom, undefined)
       assert.strictEqual(intake.finished.has(10), sequence > 10)
       assert.isFalse(intake.finished.has(30))
     }

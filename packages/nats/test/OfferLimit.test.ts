@@ -1,9 +1,9 @@
-import type { IncomingMessage, Lane } from "@effect-eventbus/core/Transport"
+import type { IncomingMessage } from "@effect-eventbus/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Fiber } from "effect"
 import { type Bucket, Conflict, type Entry, type Value } from "../src/internal/Bucket.js"
 import { LeaseLost } from "../src/internal/Lease.js"
-import { OfferLimit } from "../src/internal/OfferLimit.js"
+import { OfferLimit, Pace } from "../src/internal/OfferLimit.js"
 import { codes, NatsRequestFailed } from "../src/NatsErrors.js"
 import * as T from "./fixture.js"
 
@@ -30,8 +30,8 @@ const incoming = (offset: number): IncomingMessage => ({
   deliveryCount: 1
 })
 
-/** One key of a bucket, and a lane that takes so many at a time. */
-const scene = (room: number) => {
+/** One key of a bucket, and whoever hands over. */
+const scene = () => {
   let entry: Entry | undefined
   let isLosing = false
   let isFull = false
@@ -57,23 +57,23 @@ const scene = (room: number) => {
   const bucket = { get: () => Effect.sync(() => entry), put, withdraw } as unknown as Bucket
   const taken: Array<number> = []
   const recorded = () => entry?.value?.offered ?? 0
-  const lane: Lane = {
-    offer: (messages) => {
-      // Where nothing is recorded all may have been handed over.
-      const limit = entry === undefined ? Infinity : recorded()
-      for (const { offset } of messages) assert.isAtMost(offset, limit, "more than is recorded")
-      taken.push(...messages.slice(0, room).map(({ offset }) => offset))
-      return Math.min(room, messages.length)
-    },
-    close: () => Effect.succeed({ unfinished: 0, lost: 0 })
+  /** Hands over what may be, and answers how many that are. */
+  const handOver = (limit: OfferLimit, messages: ReadonlyArray<IncomingMessage>): number => {
+    const count = limit.allowed(messages)
+    const over = messages.slice(0, count).map(({ offset }) => offset)
+    // Where nothing is recorded all may have been handed over.
+    const most = entry === undefined ? Infinity : recorded()
+    for (const offset of over) assert.isAtMost(offset, most, "more than is recorded")
+    taken.push(...over)
+    return count
   }
   return {
     /** Whether the partition is still its owner's is what renewing the epoch finds out. */
-    limit: (isOwner = true) =>
+    limit: (isOwner = true, pace = new Pace(() => 1)) =>
       new OfferLimit(bucket, "group.t", {
         partition: 0,
         renewEpoch: Effect.suspend(() => isOwner ? Effect.succeed(1) : new LeaseLost({ partition: 0 }))
-      }),
+      }, pace),
     fill: (is: boolean) => {
       isFull = is
     },
@@ -81,7 +81,7 @@ const scene = (room: number) => {
     remove: () => {
       entry = undefined
     },
-    lane,
+    handOver,
     taken,
     recorded,
     loseAnswer: () => {
@@ -93,16 +93,15 @@ const scene = (room: number) => {
 describe("What may be handed over", () => {
   it("is recorded before, raised in time, and what waits for that goes on by itself", () =>
     T.run(Effect.gen(function*() {
-      const { lane, limit, recorded, taken } = scene(Infinity)
+      const { handOver, limit, recorded, taken } = scene()
       const own = limit()
       assert.isUndefined(yield* own.recorded(stream))
       yield* own.begin(stream, 40)
-      const guarded = own.guard(lane)
       const first = recorded()
       assert.isAbove(first, 40)
       let waiting = T.range(1, first + 100).map(incoming)
       const offer = () => {
-        waiting = waiting.slice(guarded.offer(waiting))
+        if (waiting.length > 0) waiting = waiting.slice(handOver(own, waiting))
       }
       offer()
       assert.lengthOf(taken, first)
@@ -120,42 +119,46 @@ describe("What may be handed over", () => {
       assert.isUndefined(yield* limit().recorded({ ...stream, created: "later" }))
     })))
 
-  it("is raised for what waited when reading broke off", () =>
+  it("of many partitions is raised seldom, and one that begins begins with what the others have found out", () =>
     T.run(Effect.gen(function*() {
-      const { lane, limit, recorded, taken } = scene(Infinity)
-      const own = limit()
+      assert.strictEqual(new Pace(() => 1).lasts, 1_000)
+      assert.strictEqual(new Pace(() => 100).lasts, 2_000)
+      assert.strictEqual(new Pace(() => 5_000).lasts, 10_000)
+      const { handOver, limit, recorded, remove } = scene()
+      const pace = new Pace(() => 100)
+      const own = limit(true, pace)
       yield* own.recorded(stream)
       yield* own.begin(stream, 0)
-      const guarded = own.guard(lane)
-      const beyond = [incoming(recorded() + 1)]
-      assert.strictEqual(guarded.offer(beyond), 0)
-      const signals = yield* Effect.fork(own.raising(() => {}))
-      yield* Fiber.interrupt(signals)
-      yield* Effect.forkScoped(own.raising(() => guarded.offer(beyond)))
-      yield* T.waitUntil("it is handed over", () => taken.length === 1)
+      yield* Effect.forkScoped(own.raising(() => {}))
+      for (let sequence = 500; pace.step < 64_000; sequence += pace.step / 2) {
+        const before = recorded()
+        handOver(own, [incoming(sequence)])
+        if (sequence > before - pace.step / 2) yield* T.waitUntil("it is raised", () => recorded() > before)
+      }
+      remove()
+      const other = limit(true, pace)
+      yield* other.recorded(stream)
+      yield* other.begin(stream, 0)
+      assert.strictEqual(recorded(), pace.step)
     })))
 
-  it("waits for the lane, too, which asks for more by itself", () =>
+  it("is raised for what waited when reading broke off", () =>
     T.run(Effect.gen(function*() {
-      const { lane, limit, recorded, taken } = scene(1)
+      const { handOver, limit, recorded, taken } = scene()
       const own = limit()
       yield* own.recorded(stream)
       yield* own.begin(stream, 0)
-      const guarded = own.guard(lane)
-      const first = recorded()
-      let raised = 0
-      yield* Effect.forkScoped(own.raising(() => raised++))
-      assert.strictEqual(guarded.offer([incoming(first - 1), incoming(first), incoming(first + 1)]), 1)
-      yield* T.waitUntil("it is raised", () => recorded() > first)
-      assert.strictEqual(raised, 0)
-      own.resumed()
-      assert.strictEqual(guarded.offer([incoming(first)]), 1)
-      assert.deepStrictEqual(taken, [first - 1, first])
+      const beyond = [incoming(recorded() + 1)]
+      assert.strictEqual(handOver(own, beyond), 0)
+      const signals = yield* Effect.fork(own.raising(() => {}))
+      yield* Fiber.interrupt(signals)
+      yield* Effect.forkScoped(own.raising(() => handOver(own, beyond)))
+      yield* T.waitUntil("it is handed over", () => taken.length === 1)
     })))
 
   it("is ours again where only an answer, or the key, got lost, and not where another one has written", () =>
     T.run(Effect.gen(function*() {
-      const { limit, loseAnswer, recorded, remove } = scene(Infinity)
+      const { limit, loseAnswer, recorded, remove } = scene()
       const [own, other] = [limit(false), limit()]
       yield* own.recorded(stream)
       loseAnswer()
@@ -174,15 +177,14 @@ describe("What may be handed over", () => {
 
   it("is withdrawn where there is no room to raise it, and recorded before it counts again", () =>
     T.run(Effect.gen(function*() {
-      const { fill, isRecorded, lane, limit, recorded, taken } = scene(Infinity)
+      const { fill, handOver, isRecorded, limit, recorded, taken } = scene()
       const own = limit()
       yield* own.begin(stream, 0)
-      const guarded = own.guard(lane)
       const first = recorded()
       fill(true)
       let waiting = [incoming(first + 1), incoming(9_000_000)]
       const offer = () => {
-        if (waiting.length > 0) waiting = waiting.slice(guarded.offer(waiting))
+        if (waiting.length > 0) waiting = waiting.slice(handOver(own, waiting))
       }
       offer()
       assert.lengthOf(taken, 0)
@@ -192,12 +194,12 @@ describe("What may be handed over", () => {
       fill(false)
       yield* T.waitUntil("it is recorded again", isRecorded)
       assert.isAbove(recorded(), 9_000_000)
-      assert.strictEqual(guarded.offer([incoming(recorded() + 1)]), 0)
+      assert.strictEqual(handOver(own, [incoming(recorded() + 1)]), 0)
     })))
 
   it("is not withdrawn by an owner before, which goes on with its own", () =>
     T.run(Effect.gen(function*() {
-      const { fill, isRecorded, limit, recorded } = scene(Infinity)
+      const { fill, isRecorded, limit, recorded } = scene()
       const [old, next] = [limit(false), limit()]
       yield* old.begin(stream, 0)
       yield* next.recorded(stream)

@@ -156,6 +156,8 @@ const make = (ledger: Ledger) =>
         const several = ledger.groupsOf(receipt.topic).map(({ name }) => `"${name}"`)
         const what = several.length > 1 && options?.group === undefined
           ? `several groups have subscribed, so one has to be named: ${several.join(", ")}`
+          : several.length > 0 && groupOf() === undefined
+          ? `group "${options?.group}" has not subscribed to "${receipt.topic}", only ${several.join(", ")}`
           : Describe.state(ledger, groupOf(), receipt)
         const cause = entry === undefined ? undefined : Describe.lastCause(entry)
         return yield* new ExpectationFailed({

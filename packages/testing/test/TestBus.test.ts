@@ -293,6 +293,9 @@ describe("an expectation that fails", () => {
       expect(yield* messageOf(TestBus.expectHandled(receipt))).toMatch(/one has to be named: "billing", "mail"$/)
       yield* TestBus.expectHandled(receipt, { group: "billing" })
       yield* TestBus.expectDropped(receipt, { group: "mail" })
+      expect(yield* messageOf(TestBus.expectHandled(receipt, { group: "bill" }))).toMatch(
+        /but group "bill" has not subscribed to "orders", only "billing", "mail"$/
+      )
     }).pipe(provideBus))
 
   it.scoped("says that the subscription has ended", () =>

@@ -147,16 +147,15 @@ const versionOf = (options: Options): string =>
 const heapOf = (options: Options) => options.heap ?? "512m"
 
 /**
- * The folder that `kafka-storage format` would make, without its JVM (over a second for each node): the checkpoint is
- * the formatter's own, and meta.properties says which node of which cluster this is.
+ * The folder that `kafka-storage format` would make, without its JVM (over a second for each node): what it
+ * has is the formatter's own, and meta.properties says which node of which cluster this is.
  */
 const inProcess = (kafka: KafkaPackage.KafkaPackage) => (cluster: Cluster, member: KafkaConfig.Member) =>
   Effect.as(
     file(async () => {
       const home = join(cluster.folder, `node-${member.id}`)
       const data = join(home, "data")
-      await mkdir(data, { recursive: true })
-      await cp(kafka.checkpoint, join(data, "bootstrap.checkpoint"))
+      await cp(kafka.formatted, data, { recursive: true })
       await writeFile(
         join(data, "meta.properties"),
         `version=1\nnode.id=${member.id}\ncluster.id=${cluster.clusterId}\ndirectory.id=${uuid()}\n`

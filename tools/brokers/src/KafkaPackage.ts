@@ -27,8 +27,8 @@ export const defaultVersion = "4.1.0"
 export interface KafkaPackage {
   readonly java: string
   readonly classpath: string
-  /** What `kafka-storage format` writes besides `meta.properties`; the same for every cluster without users. */
-  readonly checkpoint: string
+  /** The folder that `kafka-storage format` makes; save `meta.properties`, it is the same for every cluster without users. */
+  readonly formatted: string
 }
 
 const advice =
@@ -106,5 +106,5 @@ export const get = (version: string = defaultVersion): Effect.Effect<KafkaPackag
   Effect.gen(function*() {
     const java = yield* findJava
     const folder = yield* Cache.entry(`kafka-${version}-1`, build(java, version))
-    return { java, classpath: join(folder, "lib", "*"), checkpoint: join(folder, "formatted", "bootstrap.checkpoint") }
+    return { java, classpath: join(folder, "lib", "*"), formatted: join(folder, "formatted") }
   })

@@ -18,7 +18,7 @@ const filesBelow = async (folder: string): Promise<ReadonlyArray<string>> => {
 const programsOfGuides = async (): Promise<ReadonlyArray<string>> => {
   const documents = await Promise.all((await Consumer.guides()).map(Consumer.documentOf))
   return documents.flatMap((document) => codeOf(document)).filter((code) =>
-    /^ *import /m.test(code) && !/ from "(\.|@bokuweb\/)/.test(code)
+    /^ *import /m.test(code) && !/ from "(\.|@bokuweb\/|aws-)/.test(code)
   )
 }
 

@@ -156,6 +156,11 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
         }
         case "Drop":
           return Effect.map(reported, () => flight.end("dropped"))
+        default:
+          // `onExhausted` was checked. The actor is restarted for this, and then `onExhausted` decides.
+          return Effect.die(
+            new TypeError("onError answered no decision: expected FailurePolicy.retry, deadLetter or drop")
+          )
       }
     })
 

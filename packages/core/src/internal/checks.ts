@@ -1,7 +1,9 @@
+import * as Predicate from "effect/Predicate"
 import * as AggregateId from "../AggregateId.js"
 import * as ConfigSpec from "../ConfigSpec.js"
 import type { FailurePolicy } from "../FailurePolicy.js"
 import type * as Replay from "../Replay.js"
+import type { Service as Strategy } from "../Strategy.js"
 import type { CommonOptions } from "../Subscription.js"
 import type { Semantics, Service as Transport, TopicSpec } from "../Transport.js"
 import type { Presubscribed } from "./presubscription.js"
@@ -43,12 +45,39 @@ export const policyIssues = (
   option = "onExhausted"
 ): ReadonlyArray<string> => {
   if (policy === undefined) return ["onExhausted is missing: choose FailurePolicy.deadLetter, hold or drop"]
-  const chosen = policy._tag === "Hold" ? policy.undecodable : policy
+  // Without a compiler, and from configuration, anything may be here.
+  if (!isPolicy(policy)) return [`${option}: expected FailurePolicy.deadLetter, hold or drop`]
+  const chosen = (policy._tag === "Hold" ? policy.undecodable : policy) as FailurePolicy
+  if (!isPolicy(chosen) || chosen._tag === "Hold") {
+    return [`${option}: undecodable has to be FailurePolicy.deadLetter or drop`]
+  }
   if (chosen._tag !== "DeadLetter") return []
   return chosen.topic === topic.name || transport.covers?.(topic, chosen.spec) === true
-    ? [`${option}: "${topic.name}" covers "${chosen.topic}", so the subscription would read its own dead letters`]
+    ? [
+      `${option}: dead letters to "${chosen.topic}" would come back to this subscription of "${topic.name}": choose another topic`
+    ]
     : []
 }
+
+/**
+ * What is wrong with a bus's strategy.
+ *
+ * @internal
+ */
+export const strategyIssues = ({ capacity, slots }: Strategy): ReadonlyArray<string> => {
+  const numbers = { capacity: capacity ?? 1, count: slots === "per-aggregate" ? 1 : slots.count }
+  return Object.entries(numbers).flatMap(([name, value]) =>
+    Number.isSafeInteger(value) && value > 0
+      ? []
+      : [`the strategy's ${name}: expected a whole number of at least 1, got ${value}`]
+  )
+}
+
+const isPolicy = (value: unknown): value is FailurePolicy =>
+  Predicate.isTagged(value, "Hold") || Predicate.isTagged(value, "Drop") ||
+  (Predicate.isTagged(value, "DeadLetter") && Predicate.hasProperty(value, "topic") &&
+    typeof value.topic === "string" &&
+    Predicate.hasProperty(value, "spec") && Predicate.isRecord(value.spec))
 
 /**
  * What a pre-subscription is found by.

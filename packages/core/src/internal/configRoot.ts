@@ -3,30 +3,30 @@ import * as Effect from "effect/Effect"
 import * as Source from "./configSource.js"
 
 /**
- * The name that all settings are below.
+ * All settings stand below this name.
  *
  * @internal
  */
 export const ROOT = "eventbus"
 
 /**
- * What a stray setting is compared with.
+ * The settings that are known, and those that were found at their place.
  *
  * @internal
  */
 export interface Known {
   /** The paths of the settings, by their normalized form. */
   readonly paths: ReadonlyMap<string, string>
-  /** Whether a text is a value that only this setting can mean: the name of a transport. */
+  /** Whether only this setting can have the text as its value, as the setting `transport` has the name of a transport. */
   readonly isTelling: (path: string, text: string) => boolean
-  /** What is set below the right root. */
+  /** The settings below the right root. */
   readonly leaves: ReadonlyArray<Source.Leaf>
 }
 
 /**
- * Settings that stand beside the root `eventbus` and would be ignored: below a root of another spelling (`eventBus`,
- * `eventbsu`, `EVENT_BUS_…`), or at the top of a source that has no root. An application's own keys are left alone: a root is taken
- * for ours only if a setting of ours is below it.
+ * Finds settings that stand beside the root `eventbus` and would be ignored. They stand below a root of another spelling (`eventBus`,
+ * `eventbsu`, `EVENT_BUS_…`), or at the top of a source that has no root. The application's own keys are no strays: a root counts as a
+ * misspelt one only if one of our settings is below it.
  *
  * @internal
  */
@@ -52,11 +52,11 @@ const isRoot = (name: string): boolean => name === ROOT || name === ROOT.toUpper
 const belowOtherRoots = (found: ReadonlyArray<Source.Leaf>, { leaves, paths }: Known): ReadonlyArray<string> => {
   const byRoot = new Map<string, Array<string>>()
   const id = ({ source, text }: Source.Leaf, name: string) => [source, name, text].join("\u0000")
-  // A source that knows other namings (`ConfigProvider.pascalCase`) has them under its own one, too.
+  // A source with another naming (`ConfigProvider.pascalCase`) shows a setting that was read under that naming as well.
   const read = new Set(leaves.map((leaf) => id(leaf, nameOf(leaf.below))))
   for (const leaf of found) {
     const { below, path } = leaf
-    // The root may be one name, the first names together (`EVENT_BUS_…`), or the beginning of a name.
+    // The root may be the first name, the first names together (`EVENT_BUS_…`), or the beginning of a name.
     const whole = nameOf(below)
     const isOurs = whole.startsWith(ROOT)
     const rest = isOurs
@@ -79,7 +79,7 @@ const belowOtherRoots = (found: ReadonlyArray<Source.Leaf>, { leaves, paths }: K
   })
 }
 
-/** What a source wrote for the root: its first name, or several. */
+/** The root as the source spells it: its first name, or several names. */
 const beginning = (below: ReadonlyArray<string>): string => {
   for (let length = 1; length <= below.length; length++) {
     if (Source.normalize(below.slice(0, length).join(".")).length >= ROOT.length) {
@@ -98,8 +98,8 @@ const withoutRoot = (found: ReadonlyArray<Source.Leaf>, known: Known): ReadonlyA
     const setting = known.paths.get(nameOf(below))
     if (setting === undefined || sources.has(source)) continue
     const isTelling = known.isTelling(setting, text) && !ours.has(nameOf(below))
-    // Variables such as KAFKA_BROKERS, and words such as "group", may be the application's own. So may anything but
-    // the name of a transport, where our settings stand at their place in another source.
+    // Variables such as KAFKA_BROKERS and words such as "group" may be the application's own. If another source has our settings at
+    // their place, everything except the name of a transport may be the application's own.
     if (!isTelling && (Source.isVariable(below) || !/[A-Z.]/.test(setting) || sources.size > 0)) continue
     weight += isTelling || setting.includes(".") ? 2 : 1
     names.push(Source.show(path))
@@ -111,7 +111,15 @@ const withoutRoot = (found: ReadonlyArray<Source.Leaf>, known: Known): ReadonlyA
 }
 
 /**
- * The setting that a normalized name was meant to be: one that is nearly the same, or of which it is a part.
+ * The variable of the environment that a setting's path stands for: `EVENTBUS_KAFKA_CLIENT_ID`.
+ *
+ * @internal
+ */
+export const variable = (path: string): string =>
+  `${ROOT}.${path}`.replace(/([a-z0-9])([A-Z])/g, "$1_$2").replace(/[.-]/g, "_").toUpperCase()
+
+/**
+ * The setting that was probably meant by a normalized name. The two are nearly the same, or one is a part of the other.
  *
  * @internal
  */
@@ -125,7 +133,7 @@ export const closest = (name: string, paths: ReadonlyMap<string, string>): strin
 }
 
 /**
- * Whether two words differ by one mistake at most: a letter that is missing, too much, wrong, or in its neighbour's place.
+ * Whether two words differ by at most one mistake: one letter is missing, added or wrong, or two neighbours have changed places.
  *
  * @internal
  */

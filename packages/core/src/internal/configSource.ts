@@ -7,14 +7,14 @@ import * as Either from "effect/Either"
 import * as HashSet from "effect/HashSet"
 
 /**
- * A provider without its naming: paths are spelled as its sources have them.
+ * A provider that applies no naming. Paths are spelled as in its sources.
  *
  * @internal
  */
 export type Flat = ConfigProvider.ConfigProvider.Flat
 
 /**
- * Something that a provider has: a text or a list at a path.
+ * A text or a list that a provider has at a path.
  *
  * @internal
  */
@@ -23,14 +23,14 @@ export interface Leaf {
   /** The path without the root. */
   readonly below: ReadonlyArray<string>
   readonly kind: "text" | "list" | "unreadable"
-  /** The beginning of the text at least; empty for a list. An empty section looks like an empty text. */
+  /** The text, or at least its beginning. It is empty for a list. An empty section looks like an empty text. */
   readonly text: string
-  /** Which of the provider's sources has it; the one with the lower number goes first. */
+  /** The number of the provider's source that has it. A lower number overrides a higher one. */
   readonly source: number
 }
 
 /**
- * Where a path of the configuration stands in a provider with a naming of its own.
+ * A path of the configuration, as a provider with its own naming spells it.
  *
  * @internal
  */
@@ -52,7 +52,7 @@ export const patched = (path: ReadonlyArray<string>, patch: PathPatch.PathPatch)
 const INDEX = /^\[\d+\]$/
 
 /**
- * All that is set below a path. The walk follows the names for which `enter` says so.
+ * Everything that is set below a path. The walk goes below a name if `enter` answers `true`.
  *
  * @internal
  */
@@ -92,7 +92,7 @@ export const leaves = (
 }
 
 /**
- * The texts of a leaf: those of a list one by one, and of anything else one.
+ * The texts of a leaf: all texts of a list, or the one text of anything else.
  *
  * @internal
  */
@@ -104,14 +104,14 @@ export const textsOf = (
   Effect.gen(function*() {
     if (leaf.kind !== "list") {
       const parts = yield* flat.load(leaf.path, asIs, isList)
-      // Nested providers split whatever they are asked for.
+      // Nested providers split every text at commas.
       return isList ? parts : [parts.join(",")]
     }
     const texts: Array<string> = []
     for (const index of indices(yield* childrenOf(flat, leaf.path))) {
       const element = [...leaf.path, index]
       const found = yield* look(flat, element)
-      // An element of a source that goes second is no part of a list of the first one.
+      // The first source has the list. An element of the second source does not belong to it.
       if (found.length > 0 && found[0]!.source !== leaf.source) continue
       texts.push((yield* flat.load(element, asIs, false)).join(","))
     }
@@ -126,7 +126,7 @@ const indices = (children: ReadonlyArray<string>): ReadonlyArray<string> =>
     Number(one.slice(1, -1)) - Number(other.slice(1, -1))
   )
 
-/** The first source that has an element of the list; `Infinity` where there is none. */
+/** The first source that has an element of the list; `Infinity` if no source has one. */
 const firstOfList = (flat: Flat, path: ReadonlyArray<string>, children: ReadonlyArray<string>) =>
   Effect.map(
     Effect.forEach(indices(children), (index) => look(flat, [...path, index])),
@@ -141,8 +141,8 @@ const asIs = primitive<string>(Either.right)
 const FOUND = "found"
 
 /**
- * Which sources have a text at a path. A provider that falls back to another (`ConfigProvider.orElse`) asks the next source
- * when one fails. This probe fails everywhere, so every source is asked, and the error lists their answers in their order.
+ * The sources that have a text at a path. A provider with a fallback (`ConfigProvider.orElse`) asks the next source when one fails. The
+ * probe fails for each source. So every source is asked, and the error lists their answers in order.
  */
 const look = (
   flat: Flat,
@@ -182,7 +182,7 @@ export const show = (path: ReadonlyArray<string>): string => path.join(isVariabl
 export const isVariable = (path: ReadonlyArray<string>): boolean => path.every((name) => /^[A-Z0-9_]+$/.test(name))
 
 /**
- * `closeDeadline`, `CLOSE_DEADLINE` and `close-deadline` are one key.
+ * Makes `closeDeadline`, `CLOSE_DEADLINE` and `close-deadline` the same key.
  *
  * @internal
  */

@@ -2,11 +2,12 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import { headerNames as names } from "../DeadLetter.js"
-import type { PublishError } from "../EventBusError.js"
+import type { PublishError, PublishFailed } from "../EventBusError.js"
 import type { EnvelopeFailure } from "../Failure.js"
 import * as Headers from "../Headers.js"
 import type * as Transport from "../Transport.js"
 import { describeCause, nameOf } from "./describeCause.js"
+import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import * as Safely from "./safely.js"
 
@@ -48,6 +49,9 @@ const shortHeaders = (original: Original, failure: EnvelopeFailure): Headers.Hea
   [names.error]: oneLine(nameOf(failure.cause)).slice(0, maxNameLength)
 })
 
+/** How many ids a letter is tried with at a time, where other messages have the first ones. */
+const maxIds = 8
+
 /**
  * Publishes the original message to the dead-letter topic, until the broker has confirmed it.
  *
@@ -56,38 +60,55 @@ const shortHeaders = (original: Original, failure: EnvelopeFailure): Headers.Hea
 export const publisher = (
   transport: Transport.Service,
   timeout: Duration.Duration,
-  retry: Schedule.Schedule<unknown, PublishError>
-) =>
-(topic: Transport.TopicSpec, original: Original, failure: EnvelopeFailure): Effect.Effect<void> => {
-  const { aggregateId, group, message } = original
-  const publish = (headers: Headers.Headers) =>
-    Effect.flatMap(
-      transport.publish(topic, [{
-        // One message has one dead letter, however often its publishing is tried.
-        id: `${message.topic}/${message.partition}/${message.offset}/${group}`,
-        aggregateId,
-        key: message.key,
-        value: message.value,
-        headers,
-        // Its own time, as of publishing: retention goes by it, and would soon delete the dead letters of old events.
-        timestamp: undefined
-      }], { timeout }),
-      (results) => results[0]!
-    )
-  return smallerAndSmaller(original, failure, publish).pipe(
-    // An earlier try wrote the letter, and its answer was lost: in this process or before a crash.
-    Effect.catchIf((error) => error._tag === "PublishFailed" && error.reason === "Duplicate", () => Effect.void),
-    Effect.tapError((error) =>
-      Logging.error(
-        `A dead letter could not be published and is tried again. ${Safely.cut(error.message, maxCauseLength)}`
-      )
-    ),
-    Effect.retry(retry),
-    Effect.asVoid,
-    // The schedule has no end; were it given one, the message must stay unfinished.
-    Effect.orDie
+  schedule: Schedule.Schedule<unknown, PublishError>
+) => {
+  const lasting = new Lasting(
+    "Dead letters can't be published, so their messages stay unfinished and their aggregates wait"
   )
+  return (topic: Transport.TopicSpec, original: Original, failure: EnvelopeFailure): Effect.Effect<void> => {
+    const { group, message: { offset, partition, timestamp, topic: of } } = original
+    // One message has one dead letter, however often its publishing is tried. The time tells it from a message that had its offset
+    // in a topic that was deleted and made again.
+    const id = `${of}/${partition}/${offset}/${group}/${timestamp}`
+    const write = (copy: number): Effect.Effect<unknown, PublishError> =>
+      smallerAndSmaller(
+        original,
+        failure,
+        (headers) => publishOnce(transport, timeout, topic, original, copy === 1 ? id : `${id}/${copy}`, headers)
+      ).pipe(
+        // Another message has the id, so nothing of this one was written.
+        Effect.catchIf((error) => copy < maxIds && isDuplicate(error, "not-written"), () => write(copy + 1)),
+        // An earlier try wrote the letter, and its answer was lost: in this process or before a crash.
+        Effect.catchIf((error) => isDuplicate(error, "unknown"), () => Effect.void)
+      )
+    // The schedule has no end; were it given one, the message must stay unfinished.
+    return Effect.asVoid(Effect.orDie(lasting.retry(write(1), { schedule })))
+  }
 }
+
+const isDuplicate = (error: PublishError, outcome: PublishFailed["outcome"]): boolean =>
+  error._tag === "PublishFailed" && error.reason === "Duplicate" && error.outcome === outcome
+
+const publishOnce = (
+  transport: Transport.Service,
+  timeout: Duration.Duration,
+  topic: Transport.TopicSpec,
+  { aggregateId, message }: Original,
+  id: string,
+  headers: Headers.Headers
+): Effect.Effect<unknown, PublishError> =>
+  Effect.flatMap(
+    transport.publish(topic, [{
+      id,
+      aggregateId,
+      key: message.key,
+      value: message.value,
+      headers,
+      // Its own time, as of publishing: retention goes by it, and would soon delete the dead letters of old events.
+      timestamp: undefined
+    }], { timeout }),
+    (results) => results[0]!
+  )
 
 /** The headers that the bus adds must not cause a refusal. A refused letter is tried with fewer of them, down to the bare message. */
 const smallerAndSmaller = <A>(

@@ -165,7 +165,8 @@ export class Flight implements Observer.FlightView, Task {
       maybeDuplicate: message.maybeDuplicate,
       deliveryCount: message.deliveryCount,
       attempt,
-      aggregateId,
+      // A codec of the user's own may read an id that is no valid aggregate id.
+      aggregateId: aggregateId ?? envelope?.aggregateId,
       key: message.key,
       headers: message.headers,
       timestamp: message.timestamp,

@@ -1,10 +1,14 @@
 import * as Effect from "effect/Effect"
 import { ChurningMap } from "../ChurningMap.js"
+import { fnv1a } from "../Partitioner.js"
 import type * as Strategy from "../Strategy.js"
 import type * as Supervisor from "../Supervisor.js"
 import type { Flight, Subscriber } from "./flight.js"
 import type { Share, Waiter } from "./quota.js"
+import * as Safely from "./safely.js"
 import type { Slot, SlotOptions } from "./slot.js"
+
+const encoder = new TextEncoder()
 
 /** How many mailboxes the messages without a key share. */
 const keyless = 256
@@ -35,13 +39,15 @@ export class Mailbox {
  */
 export class Mailboxes {
   private readonly shared = new Map<number, Slot>()
+  private isWarned = false
   /** One that nobody uses would keep places for itself. */
   private readonly sharedPlaces: Share | undefined
 
   constructor(
     readonly supervisor: Supervisor.Service,
     readonly strategy: Strategy.Service,
-    private readonly defaultCapacity: number
+    private readonly defaultCapacity: number,
+    private readonly warn: (text: string) => void
   ) {
     this.sharedPlaces = strategy.slots === "per-aggregate" ? undefined : supervisor.places()
   }
@@ -66,18 +72,45 @@ export class Mailboxes {
     const { slots } = this.strategy
     const places = this.sharedPlaces
     if (slots === "per-aggregate" || places === undefined) return undefined
-    const index = slots.slotOf(key)
+    const index = this.indexOf(key, slots)
     // As in `offer`.
     if (waiter.share !== undefined && this.shared.has(index)) waiter.share.cancel(waiter)
     const found = this.shared.get(index)
     if (found !== undefined) return found
     if (!this.supervisor.admit(places, waiter)) return undefined
+    // As in `slotFor`.
+    const made = this.shared.get(index)
+    if (made !== undefined) {
+      places.give(1)
+      return made
+    }
     const options = this.optionsOf(places, (ended) => {
       if (this.shared.get(index) === ended) this.shared.delete(index)
     })
     const slot = this.supervisor.start(`${this.strategy.name}-${index}`, subscriber.home, options)
     this.shared.set(index, slot)
     return slot
+  }
+
+  /** The strategy is users' code. Where it names no slot of its own the key's hash does, so that no message is without one. */
+  private indexOf(key: string, { count, slotOf }: Exclude<Strategy.Service["slots"], "per-aggregate">): number {
+    let answer: string
+    try {
+      const index = slotOf(key)
+      if (Number.isInteger(index) && index >= 0 && index < count) return index
+      answer = `answered ${typeof index === "number" ? index : typeof index}`
+    } catch (thrown) {
+      answer = `threw (${Safely.nameOf(thrown)})`
+    }
+    if (!this.isWarned) {
+      this.isWarned = true
+      this.warn(
+        `The strategy "${this.strategy.name}" ${answer} for a key, and has the slots 0 to ${
+          count - 1
+        }. Such keys go to a slot by their hash. This is said once.`
+      )
+    }
+    return fnv1a(encoder.encode(key)) % count
   }
 
   /** Ends the shared slots. The bus has closed its subscriptions before. */
@@ -118,6 +151,7 @@ export class AddressBook {
     if (slot === undefined) return false
     if (waiter.room !== undefined && waiter.room !== slot) waiter.room.cancel(waiter)
     if (!slot.offer(flight, waiter)) return false
+    mailbox ??= this.mailboxes.get(key)
     if (mailbox === undefined) this.mailboxes.set(key, mailbox = new Mailbox(key, slot, this))
     mailbox.size++
     flight.mailbox = mailbox
@@ -175,9 +209,12 @@ export class AddressBook {
   private slotFor(key: string, waiter: Waiter): Slot | undefined {
     const { options, owner, subscriber } = this
     if (options === undefined) return owner.sharedSlot(key, subscriber, waiter)
-    return owner.supervisor.admit(options.place, waiter)
-      ? owner.supervisor.start(key, subscriber.home, options)
-      : undefined
+    if (!owner.supervisor.admit(options.place, waiter)) return undefined
+    // Making room wakes others. A transport may offer their messages at once, and one of them may have made this mailbox.
+    const made = this.mailboxes.get(key)
+    if (made === undefined) return owner.supervisor.start(key, subscriber.home, options)
+    options.place.give(1)
+    return made.slot
   }
 
   /** The mailbox's key for a message that has no key: one with an empty mailbox, else the next in turn. An aggregate id has no space, so the keys differ from all ids. */

@@ -7,7 +7,7 @@ import type * as EventBusConfig from "../EventBusConfig.js"
 import type { SubscribeError } from "../EventBusError.js"
 import type { Presubscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
-import { awaitFromAnywhere } from "./home.js"
+import * as Closing from "./closing.js"
 import { WaitingLane, type WaitingState } from "./waitingLane.js"
 
 /** @internal */
@@ -19,6 +19,7 @@ export interface Settings {
   readonly semantics: Transport.Semantics
   readonly startFrom: Transport.StartFrom
   readonly withoutHandler: "hold" | "skip"
+  readonly warn: (text: string) => void
   /** Closes the subscription that is attached, if there is one. */
   readonly closeAttached: Effect.Effect<unknown>
   /** Runs when it has been closed. */
@@ -43,7 +44,16 @@ export class Presubscribed implements WaitingState {
   /** Completes when the group is joined. */
   readonly standing: Deferred.Deferred<void, SubscribeError> = Deferred.unsafeMake(FiberId.none)
 
-  constructor(readonly settings: Settings) {}
+  readonly mostAhead: number
+
+  constructor(readonly settings: Settings) {
+    const { config, transport } = settings
+    this.mostAhead = transport.capabilities.settlement === "position" ? config.maxAboveWatermark : Infinity
+  }
+
+  get warn(): (text: string) => void {
+    return this.settings.warn
+  }
 
   get skips(): boolean {
     return this.settings.withoutHandler === "skip" && !this.isClosing
@@ -115,7 +125,6 @@ export class Presubscribed implements WaitingState {
         Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
       )
       this.source = source
-      const closed = yield* Deferred.make<void>()
       const closeOnce = source.stop.pipe(
         Effect.zipRight(closeAttached),
         Effect.zipRight(Effect.suspend(() =>
@@ -129,15 +138,9 @@ export class Presubscribed implements WaitingState {
         Effect.ensuring(onClosed),
         Effect.asVoid
       )
-      const beginClosing = Effect.suspend(() => {
-        if (this.isClosing) return Effect.void
+      const close = this.close = Closing.once(closeOnce, () => {
         this.isClosing = true
-        // In a fiber of its own: whoever closes may be a handler that closing waits for.
-        return Effect.forkDaemon(Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)))
       })
-      const close = this.close = Effect.uninterruptibleMask((restore) =>
-        Effect.zipRight(beginClosing, restore(awaitFromAnywhere(Deferred.await(closed))))
-      )
       yield* Effect.addFinalizer(() => close)
       return {
         topic: topic.name,

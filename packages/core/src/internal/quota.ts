@@ -87,7 +87,8 @@ export class Quota {
 
   /** Reserves room for the waiters, in their order, and wakes them. */
   serve(): void {
-    for (let i = 0; i < this.queue.length;) {
+    // Without room there is nobody to look for, and there may be hundreds of shares.
+    for (let i = 0; i < this.queue.length && this.used < this.max;) {
       const share = this.queue[i]!
       const isFirst = i === 0
       if (!this.fitsWaiting(share, isFirst)) {

@@ -39,7 +39,7 @@ interface State<E> {
  * @internal
  */
 export const run = <E, R>(
-  environment: Omit<Environment, "onClosed">,
+  environment: Omit<Environment, "onClosed" | "onOpened">,
   topic: Transport.TopicSpec,
   handler: Handler<E>,
   options: Options

@@ -6,13 +6,13 @@ import type * as Either from "effect/Either"
  * @internal
  */
 export interface Key<out A, in I = A, out D = A | undefined> {
-  /** The value of the texts that a source of the configuration has: several for a list, one otherwise. */
+  /** Makes the value from the texts of the configuration: several for a list, one for everything else. */
   readonly decode: (texts: ReadonlyArray<string>) => Either.Either<A, string>
-  /** What is wrong with a value that is given in code; `undefined` where nothing is. */
+  /** Says what is wrong with a value that was given in code; `undefined` if it is right. */
   readonly expected: (value: unknown) => string | undefined
-  /** The value of what was given in code and found right. */
+  /** Makes the value from a right one that was given in code. */
   readonly from: (value: I) => A
-  /** What a value has to be, in words. */
+  /** Says in words what a value has to be. */
   readonly wanted: string
   readonly type: string
   readonly isList: boolean
@@ -20,7 +20,7 @@ export interface Key<out A, in I = A, out D = A | undefined> {
   readonly words: ReadonlyArray<string> | undefined
   /** The default as the docs show it; `undefined` where there is none. */
   readonly default: string | undefined
-  /** The default as a value; `undefined` where the list has none, or says it only in words. */
+  /** The default as a value; `undefined` if there is none, or if it is described in words only. */
   readonly value: D
   readonly description: string
 }

@@ -7,14 +7,14 @@ import * as Logging from "./logging.js"
 import type { Key, Spec } from "./setting.js"
 
 /**
- * What a provider has for a spec.
+ * The settings of a spec that a provider has.
  *
  * @internal
  */
 export interface Reading {
-  /** The settings that were set and are right, by their path. */
+  /** The right values, by the path of their setting. */
   readonly values: Readonly<Record<string, unknown>>
-  /** The paths of settings that were set and are wrong. */
+  /** The paths of the settings with wrong values. */
   readonly wrong: ReadonlySet<string>
   readonly issues: ReadonlyArray<string>
 }
@@ -71,9 +71,9 @@ const reading = Effect.fnUntraced(function*(spec: Spec, provider: Source.Flat) {
   return { values, wrong, issues: [...issues, ...strays] }
 })
 
-const UNREADABLE = "is there, but can't be read; the name of a variable has capital letters only"
+const UNREADABLE = "it is set, but can't be read; the name of a variable has capital letters only"
 
-/** All that is set below the root, in whatever naming the provider has. */
+/** Everything that is set below the root, in the provider's naming. */
 const belowRoot = (provider: Source.Flat) =>
   Effect.gen(function*() {
     const roots = new Map<string, ReadonlyArray<string>>()
@@ -85,12 +85,12 @@ const belowRoot = (provider: Source.Flat) =>
     return found.flat()
   })
 
-/** One source says a setting once. Another one may say it, too: then the first source goes first. */
+/** One source may have a setting once. If several sources have it, the first one overrides the others. */
 const twice = (path: string, leaves: ReadonlyArray<Source.Leaf>): ReadonlyArray<string> =>
   leaves.flatMap((leaf, at) => {
     const other = leaves.slice(0, at).find((earlier) =>
       earlier.source === leaf.source &&
-      // A source that finds one setting under several names (`ConfigProvider.constantCase`) shows it under each of them.
+      // A source with another naming (`ConfigProvider.constantCase`) shows one setting under several names.
       !(earlier.kind === "text" && leaf.kind === "text" && earlier.text === leaf.text)
     )
     return other === undefined
@@ -112,17 +112,17 @@ const decode = (
     : Either.left(`expected ${key.wanted}, got a list (write a single value, without brackets)`)
 }
 
-/** What a path is below of, from the root on. */
+/** The sections that a path stands in, from the root on. */
 const sectionsOf = (path: string): ReadonlyArray<string> =>
   path.split(".").map((_, depth, names) => Source.normalize(names.slice(0, depth).join(".")))
 
-const hint = ({ below }: Source.Leaf, spec: Spec, known: ReadonlyMap<string, string>): string => {
+const hint = ({ below, path }: Source.Leaf, spec: Spec, known: ReadonlyMap<string, string>): string => {
   for (let length = below.length - 1; length > 0; length--) {
-    const path = known.get(Source.normalize(below.slice(0, length).join(".")))
-    if (path !== undefined) return ` ("${path}" is ${spec[path]!.wanted}, with nothing below it)`
+    const above = known.get(Source.normalize(below.slice(0, length).join(".")))
+    if (above !== undefined) return ` ("${above}" is ${spec[above]!.wanted}, with nothing below it)`
   }
   const meant = Root.closest(Source.normalize(below.join(".")), known)
-  return meant === undefined ? "" : ` (did you mean "${meant}"?)`
+  return meant === undefined ? "" : ` (did you mean "${Source.isVariable(path) ? Root.variable(meant) : meant}"?)`
 }
 
 const explain = (error: ConfigError.ConfigError): string =>

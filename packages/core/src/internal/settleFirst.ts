@@ -8,6 +8,7 @@ import type { Assignment } from "../Transport.js"
 import { describeCause } from "./describeCause.js"
 import type { Flight } from "./flight.js"
 import type { Intake, Stage } from "./intake.js"
+import type { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { AddressBook } from "./mailboxes.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
@@ -19,6 +20,7 @@ export interface Settings {
   readonly settledAhead: Quota
   /** Gives back the room of what closed lanes have lost. */
   readonly withheld: Array<() => void>
+  readonly lasting: Lasting
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
 }
 
@@ -168,8 +170,13 @@ export class SettleFirst implements Stage {
     return this.assignment.settle(flights.map((flight) => flight.message)).pipe(
       // A defect of the transport must not stop the lane in silence.
       Effect.catchAllDefect((cause) => new SettlementFailed({ topic, partition, isRetryable: true, cause })),
-      Effect.tapError((error) => Logging.warning(error.message)),
-      Effect.retry({ schedule: settleRetry, while: (error) => error.isRetryable && this.goesOn })
+      (settling) =>
+        this.settings.lasting.retry(settling, {
+          schedule: settleRetry,
+          while: (error) => error.isRetryable && this.goesOn
+        }),
+      // It is tried no more: the partition was taken away, as a rule.
+      Effect.tapError((error) => Logging.warning(error.message))
     )
   }
 

@@ -1,5 +1,4 @@
 import * as Cause from "effect/Cause"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -23,15 +22,17 @@ import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
+import * as Closing from "./closing.js"
 import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
 import { describeCause } from "./describeCause.js"
 import type { Behaviour, Subscriber } from "./flight.js"
-import { awaitFromAnywhere } from "./home.js"
 import { Intake, type IntakeSettings } from "./intake.js"
+import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
+import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
 import { afterEvents, isOfEventLoop } from "./turn.js"
 import * as UserCode from "./userCode.js"
@@ -45,6 +46,8 @@ export interface Environment {
   readonly mailboxes: Mailboxes
   readonly observer: Observer.Service
   readonly config: EventBusConfig.Service
+  /** Called when the subscription stands. */
+  readonly onOpened: (subscription: AnySubscription) => void
   /** Runs when the subscription has been closed. */
   readonly onClosed: Effect.Effect<void>
 }
@@ -94,6 +97,7 @@ const intakeOf = <E, R>(
   const book = mailboxes.open(subscriber)
   const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
   const withheld: Array<() => void> = []
+  const lasting = new Lasting("Messages can't be settled, so their handlers don't begin")
   return {
     subscriber,
     mailboxes: book,
@@ -108,7 +112,8 @@ const intakeOf = <E, R>(
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
-      : (intake, assignment) => new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, fork })
+      : (intake, assignment) =>
+        new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, lasting, fork })
   }
 }
 
@@ -198,8 +203,6 @@ export const make = <E, R>(
         })
         run(Effect.interruptible(broken), { scope: slots })
       }
-      const closed = yield* Deferred.make<CloseReport>()
-      let closing = false
       const closeOnce = Effect.gen(function*() {
         yield* subscribed.stop
         const reports = yield* Effect.forEach(
@@ -224,18 +227,10 @@ export const make = <E, R>(
         )
       )
 
-      const beginClosing = Effect.suspend(() => {
-        if (closing) return Effect.void
-        closing = true
-        // In a fiber of its own: whoever closes may be interrupted, and may be a handler that closing waits for. The scope waits.
-        return Effect.forkDaemon(Effect.uninterruptible(Effect.intoDeferred(closeOnce, closed)))
-      })
-      const close = Effect.uninterruptibleMask((restore) =>
-        Effect.zipRight(beginClosing, restore(awaitFromAnywhere(Deferred.await(closed))))
-      )
+      const close = Closing.once<CloseReport>(closeOnce)
       yield* Effect.addFinalizer(() => close)
 
-      return {
+      const subscription: Subscription<EnvelopeFailure<E> | PlainFailure<E>> = {
         topic: topic.name,
         group,
         failures: Stream.fromPubSub(failures),
@@ -243,6 +238,8 @@ export const make = <E, R>(
         stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
         close
       }
+      environment.onOpened(subscription)
+      return subscription
     })
   )
 

@@ -6,6 +6,9 @@ export interface WaitingState {
   /** Whether messages are settled and not held while there is no handler. */
   readonly skips: boolean
   skipped: number
+  /** How many offsets behind an unfinished message can be settled: the transport stops there. */
+  readonly mostAhead: number
+  readonly warn: (text: string) => void
 }
 
 /**
@@ -25,6 +28,8 @@ export class WaitingLane implements Lane {
   private readonly taken = new Map<number, IncomingMessage>()
   /** The messages among `taken` that a former handler has left and the present one has not taken. */
   private left: ReadonlyArray<IncomingMessage> = []
+  /** As many messages were skipped behind those that are left as the transport allows, and that was said. */
+  private isStuck = false
 
   constructor(
     private readonly assignment: Assignment,
@@ -93,8 +98,16 @@ export class WaitingLane implements Lane {
     this.inner = undefined
     this.isLeaving = false
     if (this.isClosed) return
+    this.isStuck = false
     this.left = Array.from(this.taken.values(), (message) => ({ ...message, maybeDuplicate: true }))
-    if (this.state.skips) this.resume()
+    if (!this.state.skips) return
+    if (this.left.length > 0) {
+      const { partition, topic } = this.assignment
+      this.state.warn(
+        `${topic}[${partition}]: ${this.left.length} messages that the former handler left unfinished are not skipped. They wait for the next handler.`
+      )
+    }
+    this.resume()
   }
 
   private pass(inner: Lane, messages: ReadonlyArray<IncomingMessage>): number {
@@ -109,7 +122,18 @@ export class WaitingLane implements Lane {
   private skip(messages: ReadonlyArray<IncomingMessage>): number {
     for (const message of messages) this.assignment.finish(message)
     this.state.skipped += messages.length
+    this.sayWhereStuck(messages[messages.length - 1]!.offset)
     return messages.length
+  }
+
+  private sayWhereStuck(offset: number): void {
+    const [oldest] = this.left
+    if (oldest === undefined || this.isStuck || offset - oldest.offset + 1 < this.state.mostAhead) return
+    this.isStuck = true
+    const { partition, topic } = this.assignment
+    this.state.warn(
+      `${topic}[${partition}] stands still: messages were skipped up to ${offset}, and ${oldest.offset} is left unfinished by the former handler (maxAboveWatermark). It goes on when a handler attaches.`
+    )
   }
 
   /** What was left first; then the transport may offer again. */

@@ -14,15 +14,16 @@ import type { Settings } from "../KafkaConfig.js"
 import { toInvalidConfiguration } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
-import { KafkaFailure, reconnect } from "./Client.js"
+import { reconnect } from "./Client.js"
 import type { Committer } from "./Committer.js"
 import * as CommitterModule from "./Committer.js"
-import type { CommitRequest } from "./Driver.js"
+import { KafkaFailure } from "./Failure.js"
 import type { Fetcher } from "./Fetcher.js"
 import * as FetcherModule from "./Fetcher.js"
 import type { FetchPool } from "./FetchPool.js"
+import type { CommitRequest } from "./GroupDriver.js"
+import * as GroupDriver from "./GroupDriver.js"
 import * as GroupPlan from "./GroupPlan.js"
-import * as KafkajsGroup from "./KafkajsGroup.js"
 import type { Lasting } from "./Lasting.js"
 import * as LogResets from "./LogResets.js"
 import type { Membership, MembershipOptions } from "./Membership.js"
@@ -250,7 +251,9 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
           partitions.delete(partition.id)
           if (!partition.beginsAnew) remembered.set(partition.id, partition)
         }
-        return Effect.logWarning("The group was lost; what is running is finished or interrupted").pipe(
+        return Effect.logWarning(
+          "The membership of the group was lost: handlers that run may end within the deadline, and no more begin until it is back"
+        ).pipe(
           Effect.annotateLogs({ why, partitions: gone.map(({ id }) => id).join(",") }),
           Effect.zipRight(close(gone, Math.min(leftMs, lastDrain))),
           Effect.zipRight(Effect.sync(() => forget(gone)))
@@ -302,7 +305,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     const instanceId = instanceOf(settings, topic)
     const membership: Membership = yield* MembershipModule.make({
-      driver: KafkajsGroup.make({ client, group, instanceId, joinRole }),
+      driver: GroupDriver.make({ client, group, instanceId, joinRole }),
       settings,
       lasting: options.lasting,
       topic,

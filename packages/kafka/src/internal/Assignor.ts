@@ -3,7 +3,7 @@
  * it subscribes to, and with as few moves as evenness allows. A partition that
  * moves is given to nobody until its owner has let go of it: the owner sees
  * that it isn't its any more, finishes what runs, commits and joins again, and only then the
- * next owner gets it (Kafka's cooperative protocol, which kafkajs lacks).
+ * next owner gets it (as in Kafka's cooperative protocol).
  */
 export interface Member {
   readonly memberId: string

@@ -4,82 +4,33 @@
  * brokers answer the requests of a connection one after the other, so a
  * heartbeat must not queue behind a fetch, a join or a large publish.
  */
-import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { ConnectionState } from "../KafkaConnection.js"
-import { DamagedRecords } from "./Fetched.js"
-import type { Address, Api, Link, WireOptions } from "./Wire.js"
-import * as Wire from "./Wire.js"
-
-/**
- * A request that has no good answer. `sent` says whether the broker may have
- * acted on it all the same; `type` is the protocol's name of the error, or
- * `Connection`, `Timeout`, `Authentication`, `Encoding` (what is to be sent can't be written),
- * `Client`.
- */
-export class KafkaFailure extends Data.TaggedError("KafkaFailure")<{
-  readonly type: string
-  readonly sent: boolean
-  readonly cause: unknown
-}> {
-  override get message() {
-    return `${this.type}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
-  }
-  get isUnreachable() {
-    return this.type === "Connection" || this.type === "Timeout"
-  }
-  /** It is not the broker's. */
-  get isOurs() {
-    return this.type === "Client" || this.type === "Encoding"
-  }
-}
-
-/** The failure for an error code in an otherwise good answer. */
-export const failure = (api: Api, code: number): KafkaFailure =>
-  new KafkaFailure({ type: Wire.errorType(code), sent: true, cause: `${api} was answered with error ${code}` })
-
-/** What was fetched can't be read. Damage may be of the way here, or of one replica: that is worth asking again. */
-export const unreadable = (cause: unknown): KafkaFailure =>
-  new KafkaFailure({ type: cause instanceof DamagedRecords ? "CORRUPT_MESSAGE" : "Client", sent: true, cause })
-
-export interface TopicMetadata {
-  readonly topicErrorCode: number
-  readonly topic: string
-  /** Brokers before 2.8 have none. */
-  readonly topicId?: string | undefined
-  readonly partitionMetadata: ReadonlyArray<{
-    readonly partitionErrorCode: number
-    readonly partitionId: number
-    readonly leader: number
-    /** Counts the leaders of the partition; brokers before 2.8 don't say. */
-    readonly leaderEpoch?: number | undefined
-    readonly replicas: ReadonlyArray<number>
-  }>
-}
-
-export interface Metadata {
-  readonly brokers: ReadonlyArray<{ readonly nodeId: number; readonly host: string; readonly port: number }>
-  readonly controllerId: number
-  readonly topicMetadata: ReadonlyArray<TopicMetadata>
-}
+import type { MetadataResponse } from "./clusterApis.js"
+import type { Address } from "./Driver.js"
+import { parseAddress } from "./Driver.js"
+import { disconnected, failure, KafkaFailure } from "./Failure.js"
+import type { ApiName, RequestOf, ResponseOf } from "./requests.js"
+import type { Wire, WireOptions } from "./Wire.js"
+import * as WireModule from "./Wire.js"
 
 export interface Client {
   readonly addresses: ReadonlyArray<string>
   /** Asks one broker; `"any"` asks one after the other until one answers. */
-  readonly call: <A>(
+  readonly call: <Name extends ApiName>(
     node: number | "any",
     role: string,
-    api: Api,
-    payload: object,
+    name: Name,
+    request: RequestOf<Name>,
     timeoutMs?: number
-  ) => Effect.Effect<A, KafkaFailure>
+  ) => Effect.Effect<ResponseOf<Name>, KafkaFailure>
   /** Connects to a broker, so that what is then sent is not kept waiting. */
   readonly connect: (node: number | "any", role: string) => Effect.Effect<void, KafkaFailure>
   /** Of these topics (at least one) and of the brokers. Nothing is created by asking. */
-  readonly metadata: (topics: ReadonlyArray<string>) => Effect.Effect<Metadata, KafkaFailure>
+  readonly metadata: (topics: ReadonlyArray<string>) => Effect.Effect<MetadataResponse, KafkaFailure>
   /** The broker that coordinates a group. */
   readonly coordinator: (
     group: string,
@@ -91,7 +42,7 @@ export interface Client {
   readonly isConnected: () => boolean
 }
 
-export interface ClientOptions extends Omit<WireOptions, "log" | "sockets"> {
+export interface ClientOptions extends Omit<WireOptions, "log" | "opening"> {
   readonly brokers: ReadonlyArray<string>
   /** Called at each change of it. Synchronous. */
   readonly onState?: ((state: ConnectionState) => void) | undefined
@@ -112,18 +63,18 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
 
     const wire: WireOptions = {
       ...options,
-      sockets: new Set(),
+      opening: new Set(),
       log: ({ details, message }) =>
         Effect.runSync(
           Effect.logDebug(message).pipe(
-            Effect.annotateLogs({ module: "kafkajs", ...logged(details) }),
+            Effect.annotateLogs({ module: options.driver.name, ...logged(details) }),
             Effect.provide(runtime)
           )
         )
     }
 
-    const linkTo = async (address: Address, role: string): Promise<Link> => {
-      if (isClosed) throw new Error("The client is closed")
+    const linkTo = async (address: Address, role: string): Promise<Wire> => {
+      if (isClosed) throw disconnected("The client is closed", false)
       const key = `${address.host}:${address.port}/${role}`
       const known = links.get(key)
       if (known !== undefined) {
@@ -133,7 +84,7 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
         await open?.dispose()
         if (links.get(key) !== known) return linkTo(address, role)
       }
-      const slot: Slot = { opening: Wire.open(address, wire), link: undefined }
+      const slot: Slot = { opening: WireModule.open(address, wire), link: undefined }
       links.set(key, slot)
       slot.opening.then((link) => {
         slot.link = link
@@ -144,7 +95,7 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
     }
 
     const link = (address: Address, role: string) =>
-      Effect.tryPromise({ try: () => linkTo(address, role), catch: (cause) => fromThrown(cause, false) }).pipe(
+      Effect.tryPromise({ try: () => linkTo(address, role), catch: (cause) => failureOf(cause, false) }).pipe(
         Effect.tapBoth({ onFailure: (error) => noteDown(address, error), onSuccess: () => noteUp(address) })
       )
 
@@ -163,7 +114,7 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
         down.add(broker)
         up.delete(broker)
         report()
-        return Effect.logWarning("A broker can't be reached", error.message).pipe(Effect.annotateLogs({ broker }))
+        return Effect.logWarning(`A broker can't be reached: ${error.message}`).pipe(Effect.annotateLogs({ broker }))
       })
     /** What the cluster does not have any more is not missing. */
     const noteGone = Effect.suspend(() => {
@@ -184,12 +135,18 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
       return Effect.logInfo("A broker is reachable again").pipe(Effect.annotateLogs({ broker }))
     }
 
-    const send = <A>(address: Address, role: string, api: Api, payload: object, timeoutMs?: number) =>
+    const send = <Name extends ApiName>(
+      address: Address,
+      role: string,
+      name: Name,
+      request: RequestOf<Name>,
+      timeoutMs?: number
+    ) =>
       link(address, role).pipe(
         Effect.flatMap((link) =>
           Effect.tryPromise({
-            try: () => link.send<A>(api, payload, timeoutMs),
-            catch: (cause) => fromThrown(cause, true)
+            try: () => link.send(name, request, timeoutMs),
+            catch: (cause) => failureOf(cause, true)
           })
         ),
         Effect.tapBoth({
@@ -227,40 +184,32 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
         }
         const address = nodes.get(node)
         return address === undefined
-          ? Effect.fail(new KafkaFailure({ type: "Connection", sent: false, cause: `Broker ${node} is not known` }))
+          ? Effect.fail(disconnected(`Broker ${node} is not known`, false))
           : ask(address)
       })
 
-    const call: Client["call"] = <A>(
-      node: number | "any",
-      role: string,
-      api: Api,
-      payload: object,
-      timeoutMs?: number
-    ) => at(node, role, (address) => send<A>(address, role, api, payload, timeoutMs))
+    const call: Client["call"] = (node, role, name, request, timeoutMs) =>
+      at(node, role, (address) => send(address, role, name, request, timeoutMs))
 
     const metadata: Client["metadata"] = (topics) =>
-      call<Metadata>("any", "control", "Metadata", { topics, allowAutoTopicCreation: false }).pipe(
+      call("any", "control", "Metadata", { topics }).pipe(
         Effect.tap((found) =>
           Effect.sync(() => {
             nodes.clear()
-            for (const { host, nodeId, port } of found.brokers) nodes.set(nodeId, { host, port })
+            for (const { host, node, port } of found.brokers) nodes.set(node, { host, port })
           })
         ),
         Effect.tap(noteGone)
       )
 
     const coordinator: Client["coordinator"] = (group, { role, timeoutMs }) =>
-      call<{ errorCode: number; coordinator: { nodeId: number } & Address }>("any", role, "GroupCoordinator", {
-        groupId: group,
-        coordinatorType: 0
-      }, timeoutMs).pipe(
-        Effect.flatMap(({ coordinator, errorCode }) =>
+      call("any", role, "FindCoordinator", { group }, timeoutMs).pipe(
+        Effect.flatMap(({ errorCode, host, node, port }) =>
           errorCode !== 0
-            ? Effect.fail(failure("GroupCoordinator", errorCode))
+            ? Effect.fail(failure("FindCoordinator", errorCode))
             : Effect.sync(() => {
-              nodes.set(coordinator.nodeId, { host: coordinator.host, port: coordinator.port })
-              return coordinator.nodeId
+              nodes.set(node, { host, port })
+              return node
             })
         )
       )
@@ -285,7 +234,7 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
           disposeAll([...links.keys()]),
           Effect.sync(() => {
             // Those that are still being connected.
-            for (const socket of wire.sockets) socket.destroy(new Error("The client is closed"))
+            for (const controller of wire.opening) controller.abort()
           })
         )
       })
@@ -307,8 +256,8 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
 
 /** A connection, from the moment it is asked for. */
 interface Slot {
-  readonly opening: Promise<Link>
-  link: Link | undefined
+  readonly opening: Promise<Wire>
+  link: Wire | undefined
 }
 
 const addressOf = ({ host, port }: Address): string => `${host}:${port}`
@@ -319,28 +268,9 @@ export const reconnect = Schedule.exponential("100 millis").pipe(
   Schedule.jittered
 )
 
-export const parseAddress = (address: string): Address => {
-  const colon = address.lastIndexOf(":")
-  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(address.slice(colon + 1)) }
-}
-
-const fromThrown = (cause: unknown, sent: boolean): KafkaFailure => {
-  if (cause instanceof KafkaFailure) return cause
-  if (cause instanceof Wire.NotEncoded) return new KafkaFailure({ type: "Encoding", sent: false, cause: cause.cause })
-  const name = cause instanceof Error ? cause.name : ""
-  if (cause instanceof Wire.NotSupported) return new KafkaFailure({ type: "UNSUPPORTED_VERSION", sent: false, cause })
-  if (cause instanceof Wire.NotAnswered) return new KafkaFailure({ type: "Timeout", sent, cause })
-  if (cause instanceof Wire.NotConnected) return new KafkaFailure({ type: "Connection", sent: false, cause })
-  if (name.startsWith("KafkaJSSASL") || Wire.typeOf(cause)?.includes("SASL")) {
-    return new KafkaFailure({ type: "Authentication", sent: false, cause })
-  }
-  if (name === "KafkaJSConnectionError" || name === "KafkaJSConnectionClosedError") {
-    // "Not connected" is found out before anything is written.
-    const written = sent && !(cause instanceof Error && cause.message === "Not connected")
-    return new KafkaFailure({ type: "Connection", sent: written, cause })
-  }
-  return new KafkaFailure({ type: "Client", sent, cause })
-}
+/** What is none is a mistake of ours. */
+const failureOf = (cause: unknown, sent: boolean): KafkaFailure =>
+  cause instanceof KafkaFailure ? cause : new KafkaFailure({ type: "Client", sent, cause })
 
 const logged = (details: Record<string, unknown>): Record<string, unknown> => {
   const { broker, error } = details

@@ -4,7 +4,7 @@
  * meanwhile comes again after a restart or a rebalance, so it can't go on without an end.
  */
 import { toInvalidConfiguration } from "../KafkaErrors.js"
-import type { KafkaFailure } from "./Client.js"
+import type { KafkaFailure } from "./Failure.js"
 import * as GroupState from "./GroupState.js"
 import type { Lasting } from "./Lasting.js"
 import { SAID_AFTER_MS } from "./Lasting.js"

@@ -8,10 +8,11 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type { Settings } from "../KafkaConfig.js"
-import type { KafkaFailure } from "./Client.js"
-import { failure } from "./Client.js"
+import { backoff } from "./backoff.js"
 import { CommitTroubles } from "./CommitTroubles.js"
-import type { CommitRequest } from "./Driver.js"
+import type { KafkaFailure } from "./Failure.js"
+import { failure } from "./Failure.js"
+import type { CommitRequest } from "./GroupDriver.js"
 import type { Lasting } from "./Lasting.js"
 import type { MetadataRoom } from "./MetadataRoom.js"
 import { isTooLarge } from "./MetadataRoom.js"
@@ -55,8 +56,8 @@ interface Waiter {
   readonly resume: (result: Effect.Effect<void, SettlementFailed>) => void
 }
 
-const BACKOFF_MS = 100
-const MAX_BACKOFF_MS = 1_000
+/** What is committed as the last thing is tried again so soon. */
+const BACKOFF_MS = backoff(1)
 
 export interface CommitterOptions {
   readonly send: Send
@@ -155,22 +156,21 @@ export const make = (
     )
 
     const commits = Effect.gen(function*() {
-      let backoff = 0
+      let failures = 0
       for (;;) {
-        if (backoff > 0) yield* Effect.sleep(backoff)
+        if (failures > 0) yield* Effect.sleep(backoff(failures))
         else if (waiters.size === 0) yield* signal.wait
         const before = new Set(waiters)
         const failed = yield* commit(pending, false)
         // What has changed meanwhile told nobody.
         if (pending().length > 0) changed.notify()
         if (failed === undefined) {
-          backoff = 0
+          failures = 0
           // Whoever waits since before is not covered: there is no room for it in the metadata until the watermark moves.
-          if (Array.from(waiters).some((waiter) => before.has(waiter))) backoff = BACKOFF_MS
+          if (Array.from(waiters).some((waiter) => before.has(waiter))) failures = 1
           continue
         }
-        if (backoff === 0) yield* Effect.logDebug("A commit failed and is tried again", failed)
-        backoff = Math.min(MAX_BACKOFF_MS, Math.max(BACKOFF_MS, backoff * 2))
+        if (failures++ === 0) yield* Effect.logDebug("A commit failed and is tried again", failed)
       }
     })
 

@@ -6,12 +6,13 @@ import type { PublishError } from "@effect-eventbus/core/EventBusError"
 import { MessageTooLarge, PublishFailed } from "@effect-eventbus/core/EventBusError"
 import * as Either from "effect/Either"
 import { toPublishError } from "../KafkaErrors.js"
-import { failure, KafkaFailure } from "./Client.js"
+import type { ErrorName } from "./ErrorCode.js"
+import * as ErrorCode from "./ErrorCode.js"
+import { failure, KafkaFailure } from "./Failure.js"
 import type { Outbox } from "./Outbox.js"
 import type { ProduceAnswer, RecordError } from "./produce.js"
 import type { Batch, Entry, PartitionQueue } from "./PublishQueue.js"
 import { verdictOf } from "./verdicts.js"
-import { errorType } from "./Wire.js"
 
 export interface ConclusionsOptions {
   readonly outbox: Outbox
@@ -39,7 +40,7 @@ export interface Conclusions {
 export const make = ({ outbox, rest, retire, schedule }: ConclusionsOptions): Conclusions => {
   const answered: Conclusions["answered"] = (batch, { baseOffset, errorCode, recordErrors }) => {
     const verdict = verdictOf(errorCode)
-    if (verdict === "written") return written(batch, errorCode === 0 ? Number(baseOffset) : undefined)
+    if (verdict === "written") return written(batch, errorCode === 0 ? baseOffset : undefined)
     const error = failure("Produce", errorCode)
     switch (verdict) {
       case "again":
@@ -50,7 +51,7 @@ export const make = ({ outbox, rest, retire, schedule }: ConclusionsOptions): Co
         return tooLarge(batch, error)
       case "refused":
         // Of an earlier attempt, whose answer was lost, nobody knows.
-        if (batch.sent === 1 && refuseNamed(batch, errorType(errorCode), recordErrors)) return
+        if (batch.sent === 1 && refuseNamed(batch, ErrorCode.nameOf(errorCode), recordErrors)) return
         return refuse(batch, () => toPublishError(batch.queue.topic, error))
       case "unknown":
         return refuse(batch, () => toPublishError(batch.queue.topic, error), true)
@@ -77,7 +78,7 @@ export const make = ({ outbox, rest, retire, schedule }: ConclusionsOptions): Co
   }
 
   /** The records for which the broker has written nothing of the batch: the others are sent without them, in their order. */
-  const refuseNamed = (batch: Batch, type: string, errors: ReadonlyArray<RecordError> = []): boolean => {
+  const refuseNamed = (batch: Batch, type: ErrorName, errors: ReadonlyArray<RecordError> = []): boolean => {
     const named = errors.filter(({ index }) => batch.entries[index] !== undefined)
     if (named.length === 0) return false
     for (const { index, message } of named) {

@@ -3,8 +3,8 @@
  * its answer makes of the state. All that a member asks goes through here.
  */
 import * as Effect from "effect/Effect"
-import type { KafkaFailure } from "./Client.js"
-import type { GroupDriver } from "./Driver.js"
+import type { KafkaFailure } from "./Failure.js"
+import type { GroupDriver } from "./GroupDriver.js"
 import * as GroupState from "./GroupState.js"
 
 /** A request that failed, and what follows from it. */

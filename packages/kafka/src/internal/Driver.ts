@@ -1,98 +1,96 @@
 /**
- * The border below which a client of Kafka's protocol may be exchanged: what this
- * package asks brokers for, with types of its own. A driver knows addresses, links,
- * versions and bytes; what is above it knows neither the client nor its errors.
+ * The border below which a client of Kafka's protocol may be exchanged. A driver opens
+ * links to addresses, says there who we are, and carries the bytes of requests and
+ * answers. What these say, and all deadlines, retries and loops are above it: that
+ * knows neither the client nor its errors.
  *
- * So far it has the requests of a group; the others go by `Client.call` still.
+ * Promises, because clients speak them; `Client` turns them into effects. They
+ * reject with a `KafkaFailure`, and with nothing else.
  */
-import type * as Effect from "effect/Effect"
-import type { KafkaFailure } from "./Client.js"
+import type { Socket } from "node:net"
+import type { ConnectionOptions } from "node:tls"
 
-/** The name of one of the requests of a group, as it stands in messages. */
-export type GroupRequest =
-  | "FindCoordinator"
-  | "JoinGroup"
-  | "SyncGroup"
-  | "Heartbeat"
-  | "LeaveGroup"
-  | "OffsetCommit"
-  | "OffsetFetch"
-  | "DescribeGroups"
-
-export interface Join {
-  /** Empty where the group has not given one yet. */
-  readonly memberId: string
-  readonly sessionTimeoutMs: number
-  readonly rebalanceTimeoutMs: number
-  readonly protocol: string
-  readonly metadata: Buffer
+export interface Address {
+  readonly host: string
+  readonly port: number
 }
 
-/** The group has given an id to join with; or it is complete, and its leader gets to know all members. */
-export type Joined =
-  | { readonly _tag: "Named"; readonly memberId: string }
+/** Of `host:port`, where the host may be in brackets. */
+export const parseAddress = (address: string): Address => {
+  const colon = address.lastIndexOf(":")
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(address.slice(colon + 1)) }
+}
+
+export interface Driver {
+  /** As it stands in the configuration. */
+  readonly name: string
+  /**
+   * Connects, and authenticates where that is wanted. It has no deadline of its own: when the signal is aborted, it gives up
+   * at once, and leaves no socket and no timer.
+   */
+  readonly open: (address: Address, options: LinkOptions, signal: AbortSignal) => Promise<Link>
+}
+
+export interface LinkOptions {
+  readonly clientId: string
+  /** With the server's name; left out for a link without TLS. */
+  readonly tls: ConnectionOptions | undefined
+  readonly sasl: Credentials | undefined
+  /** What the client says that nobody needs to know, save whoever looks for a fault in it. */
+  readonly log: (entry: LogEntry) => void
+}
+
+export type Credentials =
   | {
-    readonly _tag: "Joined"
-    readonly memberId: string
-    readonly generation: number
-    readonly leaderId: string
-    readonly members: ReadonlyArray<{ readonly memberId: string; readonly metadata: Buffer }>
+    readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512"
+    readonly username: string
+    readonly password: string
+  }
+  | {
+    readonly mechanism: "oauthbearer"
+    /** Asked for each time the link says who we are. It rejects with a `KafkaFailure`. */
+    readonly token: () => Promise<Token>
+    /** The broker has refused the last one. */
+    readonly renew: () => void
   }
 
-export interface Identity {
-  readonly memberId: string
-  readonly generation: number
+export interface Token {
+  readonly value: string
+  readonly extensions: Readonly<Record<string, string>>
 }
 
-export interface Sync extends Identity {
-  readonly assignments: ReadonlyArray<{ readonly memberId: string; readonly assignment: Buffer }>
+/** A broker that does not accept a token answers with why, and not with an error. */
+export const refusalOf = (answer: Buffer): string | undefined =>
+  answer.length === 0 || answer.toString("latin1") === "\u0001" ? undefined : answer.toString("utf8")
+
+export interface LogEntry {
+  readonly message: string
+  readonly details: Record<string, unknown>
 }
 
-export interface CommitRequest {
-  readonly partition: number
-  readonly offset: number
-  readonly metadata: string
+export interface Frame {
+  /** As it stands in messages. */
+  readonly name: string
+  readonly key: number
+  readonly version: number
+  /** All after the header, which is of version 1: without fields of later versions. */
+  readonly body: Buffer
 }
 
-export interface CommittedOffset {
-  readonly partition: number
-  /** Negative where nothing is committed. */
-  readonly offset: number
-  readonly metadata: string | null
+/** An open, authenticated link to a broker, which is authenticated again before the broker demands it. */
+export interface Link {
+  readonly isOpen: () => boolean
+  /** The answer, without its header of version 0. It rejects when the link is lost, and waits for ever otherwise. */
+  readonly send: (frame: Frame) => Promise<Buffer>
+  /** Ends it at once: what waits for an answer is rejected, and no timer or socket is left. */
+  readonly dispose: () => Promise<void>
 }
 
-export interface Description {
-  /** `PreparingRebalance` while members are waited for, `CompletingRebalance` while the leader shares out. */
-  readonly state: string
-  readonly members: ReadonlyArray<
-    { readonly memberId: string; readonly clientId: string; readonly clientHost: string }
-  >
-}
+const KEEP_ALIVE_MS = 30_000
 
-/**
- * The requests of one group, to the broker that coordinates it. An error code in an answer is a failure of that type; only the
- * answers to commits have one code for each partition. A request that has no answer by its deadline ends its link.
- */
-export interface GroupDriver {
-  readonly findCoordinator: (timeoutMs: number) => Effect.Effect<number, KafkaFailure>
-  readonly join: (node: number, join: Join, timeoutMs: number) => Effect.Effect<Joined, KafkaFailure>
-  readonly sync: (node: number, sync: Sync, timeoutMs: number) => Effect.Effect<Buffer | null, KafkaFailure>
-  readonly heartbeat: (node: number, member: Identity, timeoutMs: number) => Effect.Effect<void, KafkaFailure>
-  readonly leave: (node: number, memberId: string) => Effect.Effect<void, KafkaFailure>
-  /** By partition the code of the answer; 0 is good. */
-  readonly commit: (
-    node: number,
-    member: Identity,
-    topic: string,
-    commits: ReadonlyArray<CommitRequest>
-  ) => Effect.Effect<ReadonlyMap<number, number>, KafkaFailure>
-  readonly committed: (
-    node: number,
-    topic: string,
-    partitions: ReadonlyArray<number>
-  ) => Effect.Effect<ReadonlyArray<CommittedOffset>, KafkaFailure>
-  /** What the coordinator says of the group. */
-  readonly describe: (node: number, timeoutMs: number) => Effect.Effect<Description, KafkaFailure>
-  /** Ends the link on which joins and syncs wait for their answers: they fail at once. */
-  readonly abandonJoin: Effect.Effect<void>
+/** As all links are, whichever driver opens them. */
+export const tuned = <S extends Socket>(socket: S): S => {
+  socket.setNoDelay(true)
+  socket.setKeepAlive(true, KEEP_ALIVE_MS)
+  return socket
 }

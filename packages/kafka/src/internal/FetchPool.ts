@@ -13,8 +13,9 @@ import * as FiberMap from "effect/FiberMap"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import { backoff } from "./backoff.js"
-import type { Client, KafkaFailure } from "./Client.js"
-import { failure } from "./Client.js"
+import type { Client } from "./Client.js"
+import type { KafkaFailure } from "./Failure.js"
+import { failure } from "./Failure.js"
 import { FetchSession } from "./FetchSession.js"
 import type { Partition } from "./Partition.js"
 import type { FetchedPartition, FetchResponse } from "./records.js"
@@ -164,10 +165,11 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
     ): Effect.Effect<boolean> =>
       Effect.suspend(() => {
         for (const { partition } of wanted) partition.isAsked = true
-        return client.call<FetchResponse>(node, role, "Fetch", {
+        return client.call(node, role, "Fetch", {
           maxWaitTime,
           minBytes: 1,
           maxBytes: settings.fetchBytes,
+          rack: settings.rack,
           ...session.next(
             rotated(wanted, turn++).map(({ partition }) => ({
               topic: partition.options.topic,

@@ -3,8 +3,8 @@
  * the broker remembers it, so that a request says only what has changed, and an
  * answer has only what is new. Hundreds of partitions that have nothing cost nothing.
  */
+import type { FetchRequest } from "./logApis.js"
 import type { FetchResponse } from "./records.js"
-import type { FetchRequest } from "./requests.js"
 
 /** A partition as it is wanted now. */
 export interface Wanted {

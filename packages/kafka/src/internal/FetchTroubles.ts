@@ -3,7 +3,7 @@ import type { Problem } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { toInvalidConfiguration } from "../KafkaErrors.js"
-import type { KafkaFailure } from "./Client.js"
+import type { KafkaFailure } from "./Failure.js"
 import * as Lasting from "./Lasting.js"
 
 export interface FetchTroubles {

@@ -9,17 +9,19 @@ import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import { backoff } from "./backoff.js"
-import type { KafkaFailure } from "./Client.js"
-import { failure, unreadable } from "./Client.js"
+import * as ErrorCode from "./ErrorCode.js"
+import type { KafkaFailure } from "./Failure.js"
+import { failure } from "./Failure.js"
 import type { Fetched } from "./Fetched.js"
 import type { FetchPool, Member } from "./FetchPool.js"
 import * as FetchTroubles from "./FetchTroubles.js"
+import { monotonic } from "./monotonic.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
+import { ReadReplicas } from "./ReadReplicas.js"
+import { decodeRecords, MAX_FACTOR, tooLarge, unreadable, UnreadableBatch } from "./records.js"
 import type { FetchedPartition } from "./records.js"
-import { decodeRecords, MAX_FACTOR, tooLarge, UnreadableBatch } from "./records.js"
 import * as Unpackable from "./Unpackable.js"
-import { errorType } from "./Wire.js"
 
 export interface FetcherOptions {
   readonly pool: FetchPool
@@ -48,6 +50,7 @@ export interface Fetcher {
 
 /** So many times `fetchBytes` are held in all, also where partitions stand still. */
 const MAX_HELD = 8
+const REDIRECT_TICK = "5 millis"
 
 export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -58,18 +61,21 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
     const troubles = yield* FetchTroubles.make(topic)
     let isStopped = false
 
-    const leaderOf = (partition: Partition): number => topics.known(topic)?.leaders[partition.id] ?? -1
+    const replicas = new ReadReplicas(monotonic(yield* Effect.clock), settings.metadataMaxAge)
+
+    const nodeOf = (partition: Partition): number =>
+      replicas.nodeOf(partition, topics.known(topic)?.leaders[partition.id] ?? -1)
 
     const wake = (): void => {
       if (isStopped) return
-      const leaders = new Set<number>()
+      const nodes = new Set<number>()
       for (const partition of partitions.values()) {
         if (!partition.canFetch) continue
-        const leader = leaderOf(partition)
-        if (leader < 0) rest(partition, Offsets.noLeader)
-        else leaders.add(leader)
+        const node = nodeOf(partition)
+        if (node < 0) rest(partition, Offsets.noLeader)
+        else nodes.add(node)
       }
-      for (const leader of leaders) membership.wake(leader)
+      for (const node of nodes) membership.wake(node)
     }
 
     const ready = (node: number): ReadonlyArray<Partition> => {
@@ -77,7 +83,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       const found: Array<Partition> = []
       const known = topics.known(topic)
       for (const partition of partitions.values()) {
-        if (!partition.canFetch || known?.leaders[partition.id] !== node) continue
+        if (!partition.canFetch || known === undefined || nodeOf(partition) !== node) continue
         if (isOfTheFormer(partition)) aside(partition, options.onRemade(partition))
         else if (known.epochs[partition.id] !== partition.leaderEpoch) aside(partition, options.onNewLeader(partition))
         else found.push(partition)
@@ -120,9 +126,15 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
     const received = (partition: Partition, fetched: FetchedPartition): void => {
       if (isStopped || partitions.get(partition.id) !== partition) return
       if (fetched.errorCode !== 0) {
-        return errorType(fetched.errorCode) === "OFFSET_OUT_OF_RANGE"
+        // A replica may not have it yet, or still; its leader knows.
+        return ErrorCode.nameOf(fetched.errorCode) === "OFFSET_OUT_OF_RANGE" && !replicas.has(partition)
           ? aside(partition, options.onOutOfRange(partition))
           : rest(partition, failure("Fetch", fetched.errorCode))
+      }
+      const { readReplica = -1 } = fetched
+      if (readReplica >= 0) {
+        replicas.name(partition, readReplica)
+        return elsewhere(partition)
       }
       partition.logEnd = fetched.highWatermark
       if (fetched.records.length === 0) return
@@ -134,6 +146,14 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       } catch (error) {
         failed(partition, from, error)
       }
+    }
+
+    /** Another broker is to be asked, as soon as this request is over. */
+    const elsewhere = (partition: Partition): void => {
+      const free: Effect.Effect<void> = Effect.suspend(() =>
+        partition.isAsked ? Effect.delay(free, REDIRECT_TICK) : Effect.sync(wake)
+      )
+      fork(free)
     }
 
     /** Beside the loop, which goes on with the other partitions. */
@@ -167,16 +187,8 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
     }
 
     const failed = (partition: Partition, from: number, error: unknown): void => {
-      const where = { topic, partition: partition.id, offset: from }
       if (error instanceof UnreadableBatch) {
-        fork(
-          Effect.logError(
-            options.topic.kind === "envelope"
-              ? "A record batch is not unpacked, and goes the way of what can't be read as one message"
-              : "A record batch is not unpacked, and is passed over",
-            error.message
-          ).pipe(Effect.annotateLogs(where))
-        )
+        fork(Unpackable.said(error, options.topic, partition.id, from))
         const { duplicatesBelow } = partition.options
         return accept(partition, from, Unpackable.instead(error, options.topic, partition.id, from, duplicatesBelow))
       }
@@ -185,7 +197,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
         // It may be that nothing that is tried again will help: somebody has to see it.
         fork(
           Effect.logError("Records can't be read, and the partition stands still", cause.message).pipe(
-            Effect.annotateLogs(where)
+            Effect.annotateLogs({ topic, partition: partition.id, offset: from })
           )
         )
       }
@@ -197,6 +209,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       if (partition.resting || isStopped) return
       partition.resting = true
       partition.failures++
+      replicas.forget(partition)
       if (partitions.get(partition.id) === partition) troubles.failed(partition.id, error)
       fork(
         Effect.logDebug("Fetching is tried again", error).pipe(
@@ -221,6 +234,10 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
           // What can't be read was fetched all right.
           if (partition.resting || partition.isUnpacking) continue
           partition.failures = 0
+          if (replicas.isOver(partition)) {
+            replicas.forget(partition)
+            elsewhere(partition)
+          }
           troubles.over(partition.id)
         }
       },

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Assignments, Member } from "./Assignor.js"
 import * as Assignor from "./Assignor.js"
-import type { KafkaFailure } from "./Client.js"
+import type { KafkaFailure } from "./Failure.js"
 
 export interface GroupPlan {
   readonly assign: (members: ReadonlyArray<Member>) => Effect.Effect<Assignments, KafkaFailure>

@@ -3,7 +3,8 @@
  * Plain values, without a clock and a broker. `Membership` asks the coordinator, tells
  * this what came of it, and does what the answer says.
  */
-import type { GroupRequest } from "./Driver.js"
+import type { FailureType } from "./Failure.js"
+import type { GroupRequest } from "./GroupDriver.js"
 
 export type Phase =
   /** The group does not count on it: it has not joined yet, or was thrown out, or may have been. */
@@ -16,7 +17,7 @@ export type Phase =
   /** It has left, and comes back no more. */
   | { readonly _tag: "Left" }
   /** Waiting can't mend it. */
-  | { readonly _tag: "Broken"; readonly type: string }
+  | { readonly _tag: "Broken"; readonly type: FailureType }
 
 export interface GroupState {
   readonly phase: Phase
@@ -75,7 +76,7 @@ export type Event =
   | { readonly _tag: "Synced"; readonly generation: number; readonly sentAt: number }
   | { readonly _tag: "Stands" }
   | { readonly _tag: "Beaten"; readonly ticket: Ticket }
-  | { readonly _tag: "Refused"; readonly request: Request; readonly type: string; readonly ticket: Ticket }
+  | { readonly _tag: "Refused"; readonly request: Request; readonly type: FailureType; readonly ticket: Ticket }
   /** No heartbeat was answered for so long that the partitions may be given to others soon. */
   | { readonly _tag: "Silent" }
   /** Something asks for a new generation. */
@@ -105,11 +106,11 @@ export type Outcome =
   /** Another process has taken its place: it ends, whenever that happens. */
   | "replaced"
 
-const outcomes: Readonly<Record<string, Outcome>> = {
+const outcomes: Readonly<Partial<Record<FailureType, Outcome>>> = {
   Connection: "find-coordinator",
   Timeout: "find-coordinator",
-  GROUP_COORDINATOR_NOT_AVAILABLE: "find-coordinator",
-  NOT_COORDINATOR_FOR_GROUP: "find-coordinator",
+  COORDINATOR_NOT_AVAILABLE: "find-coordinator",
+  NOT_COORDINATOR: "find-coordinator",
   REBALANCE_IN_PROGRESS: "rejoin",
   ILLEGAL_GENERATION: "rejoin-lost",
   UNKNOWN_MEMBER_ID: "rejoin-anew",
@@ -127,7 +128,7 @@ const outcomes: Readonly<Record<string, Outcome>> = {
 }
 
 /** Whatever is not known may pass by itself. */
-export const outcomeOf = (type: string): Outcome => outcomes[type] ?? "retry"
+export const outcomeOf = (type: FailureType): Outcome => outcomes[type] ?? "retry"
 
 export const step = (state: GroupState, event: Event): readonly [GroupState, Next] => {
   const { _tag } = state.phase
@@ -182,7 +183,12 @@ const outside = (state: GroupState): GroupState => ({
 /** Those that wait for the group in turn; all others go on beside them. */
 const ofJoining = new Set<Request>(["FindCoordinator", "JoinGroup", "SyncGroup", "Plan", "Begin"])
 
-const refused = (state: GroupState, request: Request, type: string, ticket: Ticket): readonly [GroupState, Next] => {
+const refused = (
+  state: GroupState,
+  request: Request,
+  type: FailureType,
+  ticket: Ticket
+): readonly [GroupState, Next] => {
   const outcome = outcomeOf(type)
   switch (outcome) {
     case "retry":

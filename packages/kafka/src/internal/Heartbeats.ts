@@ -5,9 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import type { Settings } from "../KafkaConfig.js"
-import type { KafkaFailure } from "./Client.js"
 import type { Coordinator, Refused } from "./Coordinator.js"
-import type { GroupDriver } from "./Driver.js"
+import type { KafkaFailure } from "./Failure.js"
+import type { GroupDriver } from "./GroupDriver.js"
 import type { Lasting } from "./Lasting.js"
 
 /** What staying in the group needs. */

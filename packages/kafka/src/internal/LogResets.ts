@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
-import { KafkaFailure } from "./Client.js"
+import { KafkaFailure } from "./Failure.js"
 import { Lineage } from "./Lineage.js"
 import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"

@@ -3,26 +3,24 @@
  * leaving. It asks the coordinator, and does what `GroupState` makes of the answers.
  * Heartbeats have a link of their own and don't stop, whatever handlers, lanes,
  * drains and joins are doing.
- *
- * kafkajs's own group loop is not used: it sends heartbeats only between fetches,
- * joins again without waiting for anybody, and forgets what it owned.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import type { Assignments, Member } from "./Assignor.js"
-import { KafkaFailure } from "./Client.js"
+import { rest } from "./backoff.js"
 import type { Refused } from "./Coordinator.js"
 import * as Coordinator from "./Coordinator.js"
-import type { CommitRequest, CommittedOffset, Description } from "./Driver.js"
+import * as ErrorCode from "./ErrorCode.js"
+import { KafkaFailure } from "./Failure.js"
+import type { CommitRequest, CommittedOffset, Description } from "./GroupDriver.js"
 import * as GroupProtocol from "./groupProtocol.js"
 import * as GroupState from "./GroupState.js"
 import * as Heartbeats from "./Heartbeats.js"
 import { meaningOf } from "./Heartbeats.js"
 import { monotonic } from "./monotonic.js"
 import { Signal } from "./Signal.js"
-import { errorType } from "./Wire.js"
 
 export interface MembershipOptions extends Heartbeats.Staying {
   readonly topic: string
@@ -75,8 +73,6 @@ export interface Membership {
 
 /** Nobody was in the group before, or it was deleted. */
 const FIRST_GENERATION = 1
-const BACKOFF_MS = 100
-const MAX_BACKOFF_MS = 1_000
 /** What somebody has to change is not asked for more often. */
 const REFUSED_BACKOFF_MS = 5_000
 
@@ -197,19 +193,16 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
 
     /** Until it is done, or a new assignment makes it useless. */
     const begin = Effect.fnUntraced(function*(partitions: ReadonlyArray<number>, generation: number) {
-      for (let failures = 0;; failures++) {
+      for (let failures = 1;; failures++) {
         const ticket = coordinator.ticket()
         const result = yield* Effect.either(options.apply(partitions, generation))
         if (Either.isRight(result)) return result.right
         const refused = refuse("Begin", ticket)(result.left)
         if (refused.next === "fail") return yield* Effect.fail(refused)
         if (state().wantsJoin) return true
-        yield* Effect.sleep(backoff(failures))
+        yield* rest(failures)
       }
     })
-
-    const backoff = (failures: number): number =>
-      Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** Math.min(failures, 8)) * (0.8 + 0.4 * Math.random())
 
     /** It is over: whoever subscribes hears of it, or whoever asks how the subscription is. */
     const fail = (failure: KafkaFailure) =>
@@ -226,7 +219,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
             failures = 0
           }),
         onFailure: ({ failure, next }) => {
-          const wait = Effect.suspend(() => Effect.sleep(backoff(failures++)))
+          const wait = Effect.suspend(() => rest(++failures))
           switch (next) {
             case "fail":
               return Effect.zipRight(fail(failure), Effect.never)
@@ -264,7 +257,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
               if (code === undefined) return Effect.void
               const cause = `OffsetCommit was answered with error ${code}`
               return obey(
-                refuse("OffsetCommit", ticket)(new KafkaFailure({ type: errorType(code), sent: true, cause }))
+                refuse("OffsetCommit", ticket)(new KafkaFailure({ type: ErrorCode.nameOf(code), sent: true, cause }))
               )
             })
           )

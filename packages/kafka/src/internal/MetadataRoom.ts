@@ -1,5 +1,6 @@
 /** How much text the broker takes beside a commit: `offset.metadata.max.bytes`, which nobody can ask for. */
 import * as Effect from "effect/Effect"
+import type { FailureType } from "./Failure.js"
 
 const SIZES = [4_096, 512, 64, 0]
 
@@ -24,5 +25,5 @@ export class MetadataRoom {
 }
 
 /** Errors that say that the text is too large. */
-export const isTooLarge = (type: string): boolean =>
+export const isTooLarge = (type: FailureType): boolean =>
   type === "OFFSET_METADATA_TOO_LARGE" || type === "INVALID_COMMIT_OFFSET_SIZE"

@@ -4,22 +4,14 @@ import type * as Option from "effect/Option"
 import * as CommitMetadata from "../CommitMetadata.js"
 import type { KafkaTopics, Topic } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
-import { failure, KafkaFailure } from "./Client.js"
-import type { CommittedOffset } from "./Driver.js"
+import { failure, KafkaFailure } from "./Failure.js"
+import type { CommittedOffset } from "./GroupDriver.js"
 
 /** The connections for questions that are answered at once. */
 export const ROLE = "offsets"
 
 /** One of the ends, or the first message that is not older than a time. */
 export type Edge = "earliest" | "latest" | { readonly time: Date }
-
-interface ListOffsetsResponse {
-  readonly responses: ReadonlyArray<{
-    readonly partitions: ReadonlyArray<
-      { readonly partition: number; readonly errorCode: number; readonly offset: string }
-    >
-  }>
-}
 
 /** Kafka's special timestamps. */
 const timestamps = { earliest: -2, latest: -1 } as const
@@ -65,21 +57,19 @@ export const list = (
     yield* Effect.forEach(byLeader(known, partitions), ([leader, own]) =>
       leader < 0
         ? Effect.sync(() => own.forEach((partition) => failures.set(partition, noLeader)))
-        : client.call<ListOffsetsResponse>(leader, role, "ListOffsets", {
-          topics: [{
-            topic,
-            partitions: own.map((partition) => ({
-              partition,
-              currentLeaderEpoch: epochOf(partition),
-              timestamp: timestampOf(edge)
-            }))
-          }]
+        : client.call(leader, role, "ListOffsets", {
+          topic,
+          partitions: own.map((partition) => ({
+            partition,
+            currentLeaderEpoch: epochOf(partition),
+            timestamp: timestampOf(edge)
+          }))
         }).pipe(Effect.match({
           onFailure: (error) => own.forEach((partition) => failures.set(partition, error)),
-          onSuccess: ({ responses }) => {
-            for (const { errorCode, offset, partition } of responses.flatMap(({ partitions }) => partitions)) {
+          onSuccess: ({ partitions }) => {
+            for (const { errorCode, offset, partition } of partitions) {
               if (errorCode === 0) {
-                offsets.set(partition, Number(offset))
+                offsets.set(partition, offset)
                 epochs.set(partition, epochOf(partition))
               } else failures.set(partition, failure("ListOffsets", errorCode))
             }

@@ -6,7 +6,7 @@
 import type { PublishError } from "@effect-eventbus/core/EventBusError"
 import type { Receipt } from "@effect-eventbus/core/Transport"
 import type * as Either from "effect/Either"
-import type { KafkaFailure } from "./Client.js"
+import type { KafkaFailure } from "./Failure.js"
 
 /** A record as it is written. */
 export interface WireRecord {

@@ -15,6 +15,9 @@ export class Reader {
   int64(): number {
     return int64(this.buffer, (this.at += 8) - 8)
   }
+  bigint(): bigint {
+    return this.buffer.readBigInt64BE((this.at += 8) - 8)
+  }
   skip(bytes: number): void {
     this.at += bytes
   }
@@ -30,6 +33,10 @@ export class Reader {
   nullableString(): string | null {
     const length = this.int16()
     return length < 0 ? null : this.text(length)
+  }
+  /** With a length of four bytes; none where it is null. */
+  block(): Buffer {
+    return this.bytes(Math.max(0, this.int32()))
   }
   array<A>(one: () => A): Array<A> {
     const found: Array<A> = []

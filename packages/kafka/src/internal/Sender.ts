@@ -12,8 +12,8 @@ import { toInvalidConfiguration } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import { backoff } from "./backoff.js"
 import type { Client } from "./Client.js"
-import { failure, KafkaFailure } from "./Client.js"
 import * as Conclusions from "./Conclusions.js"
+import { failure, KafkaFailure } from "./Failure.js"
 import { monotonic } from "./monotonic.js"
 import { Outbox } from "./Outbox.js"
 import type { ProducePartition, ProduceRequest, ProduceResponse } from "./produce.js"
@@ -159,7 +159,7 @@ export const make = (
           ...batches[0]!.producer,
           topicData: topicData(batches)
         }
-        return client.call<ProduceResponse>(leader.id, "produce", "Produce", request)
+        return client.call(leader.id, "produce", "Produce", request)
       }).pipe(
         Effect.matchEffect({
           onFailure: (error) => {
@@ -246,9 +246,7 @@ const broken = (cause: unknown) => new KafkaFailure({ type: "Client", sent: true
 const noAnswer = new KafkaFailure({ type: "Client", sent: true, cause: "no answer for a partition" })
 
 const initProducerId = (client: Client): Effect.Effect<ProducerId, KafkaFailure> =>
-  client.call<ProducerId & { readonly errorCode: number }>("any", "produce", "InitProducerId", {
-    transactionTimeout: 60_000
-  }).pipe(
+  client.call("any", "produce", "InitProducerId", {}).pipe(
     Effect.flatMap(({ errorCode, producerEpoch, producerId }) =>
       errorCode === 0
         ? Effect.succeed({ producerId, producerEpoch })
@@ -268,7 +266,7 @@ const topicData = (batches: ReadonlyArray<Batch>): ProduceRequest["topicData"] =
 
 const answersOf = (response: ProduceResponse) =>
   new Map(
-    response.topics.flatMap(({ partitions, topicName }) =>
-      partitions.map((answer) => [`${topicName}/${answer.partition}`, answer] as const)
+    response.topics.flatMap(({ partitions, topic }) =>
+      partitions.map((answer) => [`${topic}/${answer.partition}`, answer] as const)
     )
   )

@@ -7,7 +7,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { KafkaFailure } from "./Client.js"
+import type { KafkaFailure } from "./Failure.js"
 import type { Membership } from "./Membership.js"
 import { monotonic } from "./monotonic.js"
 
@@ -46,7 +46,7 @@ const sayWhy = (membership: Membership): Effect.Effect<void> =>
   Effect.gen(function*() {
     const group = yield* Effect.either(membership.describe)
     const failure = membership.lastFailure()
-    yield* Effect.logWarning(`The subscription does not stand yet: ${whyOf(membership)}`).pipe(
+    yield* Effect.logWarning(`The subscription has not begun yet: ${whyOf(membership)}`).pipe(
       Effect.annotateLogs({
         ...(Either.isLeft(group)
           ? { group: `can't be asked: ${group.left.message}` }
@@ -68,7 +68,7 @@ const whyOf = (membership: Membership): string => {
     case "Syncing":
       return "the leader of the group shares the partitions out; if it died, it is waited for until its session is over"
     case "Member":
-      return "it has its share of the group, and finds out where the partitions begin"
+      return "it has its share of the partitions, and finds out where to begin in each"
     default:
       return "the group's coordinator does not let it in yet"
   }

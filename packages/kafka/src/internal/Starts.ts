@@ -10,8 +10,9 @@ import * as Option from "effect/Option"
 import * as CommitMetadata from "../CommitMetadata.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
-import { failure, KafkaFailure } from "./Client.js"
-import type { CommitRequest } from "./Driver.js"
+import * as ErrorCode from "./ErrorCode.js"
+import { failure, KafkaFailure } from "./Failure.js"
+import type { CommitRequest } from "./GroupDriver.js"
 import { Lineage } from "./Lineage.js"
 import type { Membership } from "./Membership.js"
 import type { MetadataRoom } from "./MetadataRoom.js"
@@ -20,7 +21,6 @@ import * as Offsets from "./Offsets.js"
 import type { Partition } from "./Partition.js"
 import { below, topOf } from "./ranges.js"
 import * as Truncation from "./Truncation.js"
-import { errorType } from "./Wire.js"
 
 /** Where a partition begins, and what is known of it. */
 export interface Start {
@@ -304,7 +304,9 @@ export const make = (options: StartsOptions): Starts => {
         // One that is still on its way would undo what is committed later: a new generation fences it off.
         ? Effect.tapError(
           Effect.tap(membership.commit(marks), (codes) =>
-            [...codes.values()].some((code) => isTooLarge(errorType(code)))
+            [...codes.values()].some((code) =>
+                isTooLarge(ErrorCode.nameOf(code))
+              )
               ? options.room.refused()
               : Effect.void),
           (error) => error.sent && error.isUnreachable ? membership.renew : Effect.void

@@ -4,12 +4,12 @@ import type { TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import type { Settings } from "../KafkaConfig.js"
 import * as TopicSettings from "../TopicSettings.js"
-import type { Client, TopicMetadata } from "./Client.js"
-import { failure, KafkaFailure } from "./Client.js"
-import { errorType } from "./Wire.js"
+import type { Client } from "./Client.js"
+import type { TopicMetadata, TopicResults } from "./clusterApis.js"
+import * as ErrorCode from "./ErrorCode.js"
+import { failure, KafkaFailure } from "./Failure.js"
 
 const WITHIN = 10_000
-const TOPIC = 2
 
 /** What is asked for explicitly. */
 interface Wanted {
@@ -29,19 +29,15 @@ const wantedOf = (spec: TopicSpec, settings: Settings): Wanted => {
   }
 }
 
-interface Answers {
-  readonly topicErrors: ReadonlyArray<{ readonly errorCode: number; readonly errorMessage?: string | null }>
-}
-
-const accepted = (api: string, { topicErrors }: Answers, except: string) =>
+const accepted = (request: string, { topics }: TopicResults, except: ErrorCode.ErrorName) =>
   Effect.forEach(
-    topicErrors,
+    topics,
     ({ errorCode, errorMessage }) =>
-      errorCode === 0 || errorType(errorCode) === except ? Effect.void : Effect.fail(
+      errorCode === 0 || ErrorCode.nameOf(errorCode) === except ? Effect.void : Effect.fail(
         new KafkaFailure({
-          type: isFenced(errorType(errorCode), errorMessage) ? "NOT_CONTROLLER" : errorType(errorCode),
+          type: isFenced(ErrorCode.nameOf(errorCode), errorMessage) ? "NOT_CONTROLLER" : ErrorCode.nameOf(errorCode),
           sent: true,
-          cause: errorMessage ?? `${api} was answered with error ${errorCode}`
+          cause: errorMessage ?? `${request} was answered with error ${errorCode}`
         })
       ),
     { discard: true }
@@ -50,16 +46,16 @@ const accepted = (api: string, { topicErrors }: Answers, except: string) =>
 /** A cluster that has just come back may not know its controller yet, or not have it among its brokers. */
 const controllerOf = (client: Client, topic: string) =>
   Effect.filterOrFail(
-    Effect.map(client.metadata([topic]), ({ brokers, controllerId }) =>
-      brokers.some(({ nodeId }) => nodeId === controllerId) ? controllerId : undefined),
-    (controllerId) =>
-      controllerId !== undefined,
+    Effect.map(client.metadata([topic]), ({ brokers, controller }) =>
+      brokers.some(({ node }) => node === controller) ? controller : undefined),
+    (controller) =>
+      controller !== undefined,
     () =>
       new KafkaFailure({ type: "NOT_CONTROLLER", sent: false, cause: "The cluster has no controller at the moment" })
   )
 
 /** As long as all brokers are fenced, because they stood still, no number of replicas is small enough. */
-const isFenced = (type: string, message: string | null | undefined): boolean =>
+const isFenced = (type: ErrorCode.ErrorName, message: string | null | undefined): boolean =>
   type === "INVALID_REPLICATION_FACTOR" && message?.includes("fenced") === true
 
 export const create = Effect.fnUntraced(function*(client: Client, spec: TopicSpec, settings: Settings) {
@@ -67,42 +63,29 @@ export const create = Effect.fnUntraced(function*(client: Client, spec: TopicSpe
     spec,
     settings
   )
-  const controllerId = yield* controllerOf(client, spec.name)
-  const answer = yield* client.call<Answers>(controllerId, "admin", "CreateTopics", {
-    topics: [{
-      topic: spec.name,
-      numPartitions: partitions,
-      replicationFactor,
-      configEntries: Object.entries(config).map(([name, value]) => ({ name, value }))
-    }],
-    validateOnly: false,
-    timeout: WITHIN
+  const controller = yield* controllerOf(client, spec.name)
+  const answer = yield* client.call(controller, "admin", "CreateTopics", {
+    name: spec.name,
+    partitions,
+    replicationFactor,
+    config,
+    timeoutMs: WITHIN
   }, WITHIN + settings.requestTimeout)
   yield* accepted("CreateTopics", answer, "TOPIC_ALREADY_EXISTS")
   yield* Effect.logDebug("Created a topic").pipe(Effect.annotateLogs({ topic: spec.name, partitions }))
 })
 
-interface Described {
-  readonly resources: ReadonlyArray<{
-    readonly errorCode: number
-    readonly configEntries: ReadonlyArray<{ readonly configName: string; readonly configValue: string | null }>
-  }>
-}
-
 /** The settings that are not as they are wanted. */
 const changed = Effect.fnUntraced(function*(client: Client, name: string, { config }: Wanted) {
-  const configNames = Object.keys(config)
-  if (configNames.length === 0) return []
-  const { resources } = yield* client.call<Described>("any", "admin", "DescribeConfigs", {
-    resources: [{ type: TOPIC, name, configNames }],
-    includeSynonyms: false
-  })
+  const names = Object.keys(config)
+  if (names.length === 0) return []
+  const { resources } = yield* client.call("any", "admin", "DescribeConfigs", { topic: name, names })
   const found = new Map<string, string | null>()
-  for (const { configEntries, errorCode } of resources) {
+  for (const { entries, errorCode } of resources) {
     if (errorCode !== 0) return yield* failure("DescribeConfigs", errorCode)
-    for (const { configName, configValue } of configEntries) found.set(configName, configValue)
+    for (const { name, value } of entries) found.set(name, value)
   }
-  return configNames.filter((key) => !isSame(found.get(key), config[key]!)).map((key) => ({
+  return names.filter((key) => !isSame(found.get(key), config[key]!)).map((key) => ({
     key,
     is: found.get(key),
     wanted: config[key]!
@@ -118,14 +101,14 @@ const sorted = (list: string): string => list.split(",").map((part) => part.trim
 /** What can't be changed, or must not be: in words, for the error. */
 const differences = (topic: TopicMetadata, wanted: Wanted, mayGrow: boolean): ReadonlyArray<string> => {
   const issues: Array<string> = []
-  const count = topic.partitionMetadata.length
+  const count = topic.partitions.length
   if (wanted.partitions !== undefined && (mayGrow ? count > wanted.partitions : count !== wanted.partitions)) {
     issues.push(
       `it has ${count} partitions, and ${wanted.partitions} are demanded` +
         (mayGrow ? "; Kafka can't take partitions away" : "")
     )
   }
-  const replicas = topic.partitionMetadata[0]?.replicas.length
+  const replicas = topic.partitions[0]?.replicas.length
   if (wanted.replicationFactor !== undefined && wanted.replicationFactor > 0 && replicas !== wanted.replicationFactor) {
     issues.push(`it has ${replicas} replicas, and ${wanted.replicationFactor} are demanded`)
   }
@@ -162,30 +145,32 @@ export const update = Effect.fnUntraced(function*(
   const issues = differences(topic, wanted, true)
   if (issues.length > 0) return yield* new InvalidConfiguration({ topic: spec.name, issues })
   const changes = yield* changed(client, spec.name, wanted)
-  const { controllerId } = yield* client.metadata([spec.name])
+  const { controller } = yield* client.metadata([spec.name])
   if (changes.length > 0) {
-    const { errorCode, errorMessage } = yield* client.call<
-      { readonly errorCode: number; readonly errorMessage: string | null }
-    >(controllerId, "admin", "IncrementalAlterConfigs", {
-      name: spec.name,
+    const { errorCode, errorMessage } = yield* client.call(controller, "admin", "IncrementalAlterConfigs", {
+      topic: spec.name,
       settings: Object.fromEntries(changes.map(({ key, wanted }) => [key, wanted]))
     })
     if (errorCode !== 0) {
-      return yield* new KafkaFailure({ type: errorType(errorCode), sent: true, cause: errorMessage ?? "refused" })
+      return yield* new KafkaFailure({
+        type: ErrorCode.nameOf(errorCode),
+        sent: true,
+        cause: errorMessage ?? "refused"
+      })
     }
     yield* Effect.logInfo("Changed the settings of a topic").pipe(
       Effect.annotateLogs({ topic: spec.name, ...Object.fromEntries(changes.map(({ key, wanted }) => [key, wanted])) })
     )
   }
-  if (wanted.partitions === undefined || wanted.partitions === topic.partitionMetadata.length) return
-  const answer = yield* client.call<Answers>(controllerId, "admin", "CreatePartitions", {
-    topicPartitions: [{ topic: spec.name, count: wanted.partitions }],
-    timeout: WITHIN,
-    validateOnly: false
+  if (wanted.partitions === undefined || wanted.partitions === topic.partitions.length) return
+  const answer = yield* client.call(controller, "admin", "CreatePartitions", {
+    name: spec.name,
+    count: wanted.partitions,
+    timeoutMs: WITHIN
   }, WITHIN + settings.requestTimeout)
   // Another instance may have been quicker.
   yield* accepted("CreatePartitions", answer, "INVALID_PARTITIONS")
   yield* Effect.logInfo("Added partitions to a topic").pipe(
-    Effect.annotateLogs({ topic: spec.name, from: topic.partitionMetadata.length, to: wanted.partitions })
+    Effect.annotateLogs({ topic: spec.name, from: topic.partitions.length, to: wanted.partitions })
   )
 })

@@ -7,10 +7,9 @@
 import * as Effect from "effect/Effect"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
-import { failure, KafkaFailure } from "./Client.js"
+import { failure, KafkaFailure } from "./Failure.js"
 import type { Lineage } from "./Lineage.js"
 import * as Offsets from "./Offsets.js"
-import type { EpochResponse } from "./requests.js"
 
 /** What is asked about a partition: whether all that was read below a position is still there. */
 export interface Question {
@@ -71,7 +70,7 @@ const ask = (
     readonly leaderEpoch: number
   }
 ) =>
-  client.call<EpochResponse>(leader, role, "OffsetForLeaderEpoch", { topic, partitions: [question] }).pipe(
+  client.call(leader, role, "OffsetForLeaderEpoch", { topic, partitions: [question] }).pipe(
     Effect.flatMap(({ partitions: [answer] }) =>
       answer === undefined
         ? new KafkaFailure({ type: "Client", sent: true, cause: "no answer for a partition" })

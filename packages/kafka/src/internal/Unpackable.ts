@@ -5,11 +5,26 @@
  * in a dead letter. Plain messages have no such way: there it is passed over.
  */
 import type { TopicSpec } from "@effect-eventbus/core/Transport"
+import * as Effect from "effect/Effect"
 import type { Fetched } from "./Fetched.js"
 import type { UnreadableBatch } from "./records.js"
 
 /** Says why a message is not what was published. */
 export const HEADER = "X-Unreadable-Batch"
+
+/** Nobody can see otherwise why something is missing, or is not what was published. */
+export const said = (
+  { message }: UnreadableBatch,
+  topic: Pick<TopicSpec, "kind" | "name">,
+  partition: number,
+  offset: number
+): Effect.Effect<void> =>
+  Effect.logError(
+    topic.kind === "envelope"
+      ? "A record batch is not unpacked, and goes the way of what can't be read as one message"
+      : "A record batch is not unpacked, and is passed over",
+    message
+  ).pipe(Effect.annotateLogs({ topic: topic.name, partition, offset }))
 
 /** What is read in the batch's place. */
 export const instead = (

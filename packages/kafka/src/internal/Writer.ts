@@ -5,6 +5,7 @@ export class Writer {
 
   /** What was written so far. */
   get written(): Buffer {
+    if (this.at > this.buffer.length) throw new RangeError(`${this.at} bytes have no room in ${this.buffer.length}`)
     return this.buffer.subarray(0, this.at)
   }
 
@@ -50,16 +51,34 @@ export class Writer {
   /** With a length of two bytes. */
   string(text: string | null): void {
     if (text === null) return this.int16(-1)
-    this.int16(Buffer.byteLength(text))
-    this.at += this.buffer.write(text, this.at)
+    const size = Buffer.byteLength(text)
+    this.int16(size)
+    this.utf8(text, size)
+  }
+  /** With a length of four bytes. */
+  block(bytes: Uint8Array): void {
+    this.int32(bytes.length)
+    this.bytes(bytes)
+  }
+  /** After how many there are. */
+  array<A>(all: ReadonlyArray<A>, one: (value: A) => void): void {
+    this.int32(all.length)
+    for (const value of all) one(value)
   }
   /** With a length of variable length, one more than there is. */
   compact(text: string): void {
-    this.unsigned(Buffer.byteLength(text) + 1)
-    this.at += this.buffer.write(text, this.at)
+    const size = Buffer.byteLength(text)
+    this.unsigned(size + 1)
+    this.utf8(text, size)
   }
   private text(text: string): void {
-    this.varint(Buffer.byteLength(text))
-    this.at += this.buffer.write(text, this.at)
+    const size = Buffer.byteLength(text)
+    this.varint(size)
+    this.utf8(text, size)
+  }
+  /** What has no room is written in part: `at` says so then. */
+  private utf8(text: string, size: number): void {
+    this.buffer.write(text, this.at)
+    this.at += size
   }
 }

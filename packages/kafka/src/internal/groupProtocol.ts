@@ -2,42 +2,45 @@
  * What the members of a group tell its leader, and the leader them, as bytes.
  * What a member owns goes along, so that the leader leaves it there.
  */
-import "./commonJs.js"
-
-import assignerProtocol from "kafkajs/src/consumer/assignerProtocol.js"
+import { writerFor } from "./Api.js"
 import type { Assignments, Member } from "./Assignor.js"
+import { Reader } from "./Reader.js"
 
 /** The name under which Kafka finds out that all members of a group understand each other. */
 export const PROTOCOL = "effect-eventbus-cooperative-1"
 
-/** Later versions have fields that kafkajs does not write: brokers that look into it would find it damaged. */
+/** Later versions have more fields, of which nothing here is of use. */
 const VERSION = 0
 
 const NEW = "new"
 
-export const encodeMember = (member: Omit<Member, "memberId">, nonce: number): Buffer =>
-  assignerProtocol.MemberMetadata.encode({
-    version: VERSION,
-    topics: [...member.topics],
-    userData: Buffer.from(
-      JSON.stringify({
-        generation: member.generation,
-        owned: Object.fromEntries(member.owned),
-        isNew: member.isNew,
-        nonce
-      })
-    )
-  })
+export const encodeMember = (member: Omit<Member, "memberId">, nonce: number): Buffer => {
+  const userData = Buffer.from(
+    JSON.stringify({
+      generation: member.generation,
+      owned: Object.fromEntries(member.owned),
+      isNew: member.isNew,
+      nonce
+    })
+  )
+  const writer = writerFor(16 + userData.length, member.topics)
+  writer.int16(VERSION)
+  writer.array(member.topics, (topic) => writer.string(topic))
+  writer.block(userData)
+  return writer.written
+}
 
 export const decodeMember = (memberId: string, metadata: Buffer): Member => {
-  const { topics, userData } = assignerProtocol.MemberMetadata.decode(metadata)
-  return { memberId, topics, ...ownedOf(userData) }
+  const reader = new Reader(metadata)
+  reader.int16() // version
+  const topics = reader.array(() => reader.string())
+  return { memberId, topics, ...ownedOf(reader.block()) }
 }
 
 /** A member that says nothing readable owns nothing. */
-const ownedOf = (userData: Buffer | null): Pick<Member, "generation" | "owned" | "isNew"> => {
+const ownedOf = (userData: Buffer): Pick<Member, "generation" | "owned" | "isNew"> => {
   const nothing = { generation: -1, owned: new Map<string, ReadonlyArray<number>>(), isNew: false }
-  if (userData === null || userData.length === 0) return nothing
+  if (userData.length === 0) return nothing
   let parsed: unknown
   try {
     parsed = JSON.parse(userData.toString("utf8"))
@@ -61,18 +64,32 @@ export const encodeAssignments = (
 ): ReadonlyArray<{ readonly memberId: string; readonly assignment: Buffer }> =>
   Array.from(assignments, ([memberId, topics]) => ({
     memberId,
-    assignment: assignerProtocol.MemberAssignment.encode({
-      version: VERSION,
-      assignment: Object.fromEntries(Array.from(topics, ([topic, partitions]) => [topic, [...partitions]])),
-      userData: Buffer.from(isNew ? NEW : "")
-    })
+    assignment: assignmentOf([...topics], Buffer.from(isNew ? NEW : ""))
   }))
+
+const assignmentOf = (
+  topics: ReadonlyArray<readonly [topic: string, partitions: ReadonlyArray<number>]>,
+  userData: Buffer
+): Buffer => {
+  const count = topics.reduce((sum, [, partitions]) => sum + partitions.length + 1, 0)
+  const writer = writerFor(16 + userData.length, topics.map(([topic]) => topic), 4, count)
+  writer.int16(VERSION)
+  writer.array(topics, ([topic, partitions]) => {
+    writer.string(topic)
+    writer.array(partitions, (partition) => writer.int32(partition))
+  })
+  writer.block(userData)
+  return writer.written
+}
 
 /** The partitions of a topic that this member was given, and whether the group is new to all members. */
 export const decodeAssignment = (
   bytes: Buffer | null,
   topic: string
 ): { readonly partitions: ReadonlyArray<number>; readonly isNew: boolean } => {
-  const decoded = bytes === null || bytes.length === 0 ? null : assignerProtocol.MemberAssignment.decode(bytes)
-  return { partitions: decoded?.assignment[topic] ?? [], isNew: decoded?.userData?.toString("utf8") === NEW }
+  if (bytes === null || bytes.length === 0) return { partitions: [], isNew: false }
+  const reader = new Reader(bytes)
+  reader.int16() // version
+  const topics = new Map(reader.array(() => [reader.string(), reader.array(() => reader.int32())]))
+  return { partitions: topics.get(topic) ?? [], isNew: reader.block().toString("utf8") === NEW }
 }

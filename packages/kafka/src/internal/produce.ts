@@ -1,6 +1,6 @@
 /**
- * Writes the request that publishes, and reads its answer. The request's size is known before, so that it is written once. kafkajs's encoder makes
- * several buffers for each record, which took more time than all the rest of publishing.
+ * Writes the request that publishes, and reads its answer. The request's size is known before, so that it is written once:
+ * several buffers for each record took more time than all the rest of publishing.
  */
 import type { Codec, Compression } from "../Compression.js"
 import { typeOf } from "../Compression.js"
@@ -25,8 +25,8 @@ export interface ProducePartition {
 }
 
 export interface ProduceResponse {
-  readonly topics: ReadonlyArray<{ readonly topicName: string; readonly partitions: ReadonlyArray<ProduceAnswer> }>
-  /** For so long the broker wants no other request; where kafkajs has read the answer, its connection waits instead. */
+  readonly topics: ReadonlyArray<{ readonly topic: string; readonly partitions: ReadonlyArray<ProduceAnswer> }>
+  /** For so long the broker wants no other request. */
   readonly throttleMs?: number | undefined
 }
 
@@ -34,7 +34,7 @@ export interface ProduceResponse {
 export interface ProduceAnswer {
   readonly partition: number
   readonly errorCode: number
-  readonly baseOffset: string
+  readonly baseOffset: number
   /** The records for which it is refused as a whole, by their index in it; brokers before 2.4 don't say. */
   readonly recordErrors?: ReadonlyArray<RecordError> | undefined
 }
@@ -90,16 +90,17 @@ export const encode = async (request: ProduceRequest): Promise<Buffer> => {
   return writer.buffer
 }
 
-/** The answer in version 8. */
-export const decode = (raw: Buffer): ProduceResponse => {
+/** The answer, in the same versions. */
+export const decode = (raw: Buffer, version: number): ProduceResponse => {
   const reader = new Reader(raw)
   const topics = reader.array(() => ({
-    topicName: reader.string(),
+    topic: reader.string(),
     partitions: reader.array((): ProduceAnswer => {
       const partition = reader.int32()
       const errorCode = reader.int16()
-      const baseOffset = String(reader.int64())
-      reader.skip(16) // append time, log start
+      const baseOffset = reader.int64()
+      reader.skip(version >= 5 ? 16 : 8) // append time, log start
+      if (version < VERSION) return { partition, errorCode, baseOffset }
       const recordErrors = reader.array(() => ({ index: reader.int32(), message: reader.nullableString() }))
       const message = reader.nullableString()
       return {

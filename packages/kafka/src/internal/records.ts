@@ -2,14 +2,14 @@
  * Reads what a fetch brings: the partitions of the response and, of each, the
  * record batches (format 2, the only one since Kafka 0.11).
  *
- * Written here and not taken from kafkajs because its decoder forgets the last
- * offset of a batch. After compaction a batch can be empty, or end before its
+ * The last offset of a batch is kept. After compaction a batch can be empty, or end before its
  * last offset, and whoever does not know where it ended fetches it for ever.
  */
 import type { Codecs } from "../Compression.js"
 import * as Compression from "../Compression.js"
 import type { Settings } from "../KafkaConfig.js"
 import { crc32c } from "./crc32c.js"
+import { KafkaFailure } from "./Failure.js"
 import * as Fetched from "./Fetched.js"
 import { int64, Reader } from "./Reader.js"
 
@@ -21,6 +21,8 @@ export interface FetchedPartition {
   /** Where the first open transaction begins, else the high watermark. */
   readonly lastStableOffset: number
   readonly aborted: ReadonlyArray<AbortedTransaction>
+  /** The replica that it is to be fetched from, for there is nothing here; left out or −1 where there is none. */
+  readonly readReplica?: number | undefined
   readonly records: Buffer
 }
 
@@ -61,9 +63,9 @@ const fetchedPartition = (reader: Reader, topic: string, version: number): Fetch
   for (let count = reader.int32(); count > 0; count--) {
     aborted.push({ producerId: reader.int64(), firstOffset: reader.int64() })
   }
-  if (version >= 11) reader.int32() // preferred replica
+  const readReplica = version >= 11 ? reader.int32() : -1
   const records = reader.bytes(Math.max(0, reader.int32()))
-  return { topic, partition, errorCode, highWatermark, lastStableOffset, aborted, records }
+  return { topic, partition, errorCode, highWatermark, lastStableOffset, aborted, readReplica, records }
 }
 
 const HEADER = 61
@@ -89,6 +91,14 @@ export const tooLarge = (topic: string, partition: number, offset: number): Fetc
   new Fetched.DamagedRecords(
     `The record batch of ${topic}[${partition}] at offset ${offset} says that it is larger than can be fetched`
   )
+
+/** What was fetched can't be read. Damage may be of the way here, or of one replica: that is worth asking again. */
+export const unreadable = (cause: unknown): KafkaFailure =>
+  new KafkaFailure({
+    type: cause instanceof Fetched.DamagedRecords ? "CORRUPT_MESSAGE" : "Client",
+    sent: true,
+    cause
+  })
 
 /** A compressed batch whose records are larger than they may be, or a batch in a format that is not read: it is not damaged. */
 export class UnreadableBatch extends Error {

@@ -1,5 +1,5 @@
 /** What a broker's answer to a batch means for it. */
-import { errorType } from "./Wire.js"
+import * as ErrorCode from "./ErrorCode.js"
 
 /**
  * - `written`: it is in the log.
@@ -11,8 +11,8 @@ import { errorType } from "./Wire.js"
  */
 export type Verdict = "written" | "again" | "uncounted" | "too-large" | "refused" | "unknown"
 
-const verdicts = new Map<string, Verdict>()
-const all = (verdict: Verdict, ...types: ReadonlyArray<string>): void => {
+const verdicts = new Map<ErrorCode.ErrorName, Verdict>()
+const all = (verdict: Verdict, ...types: ReadonlyArray<ErrorCode.ErrorName>): void => {
   for (const type of types) verdicts.set(type, verdict)
 }
 
@@ -29,7 +29,7 @@ all(
   "NETWORK_EXCEPTION",
   "NOT_ENOUGH_REPLICAS",
   "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
-  "NOT_LEADER_FOR_PARTITION",
+  "NOT_LEADER_OR_FOLLOWER",
   "REPLICA_NOT_AVAILABLE",
   "REQUEST_TIMED_OUT",
   "THROTTLING_QUOTA_EXCEEDED",
@@ -63,4 +63,4 @@ all(
 
 /** Of an error code; whatever is not known here may have been written. */
 export const verdictOf = (errorCode: number): Verdict =>
-  errorCode === 0 ? "written" : verdicts.get(errorType(errorCode)) ?? "unknown"
+  errorCode === 0 ? "written" : verdicts.get(ErrorCode.nameOf(errorCode)) ?? "unknown"

@@ -208,12 +208,17 @@ export const request = (
         else resume(Effect.succeed(message))
       }
     })
+    let last: NodeJS.Immediate | undefined
     const timer = setTimeout(() => {
-      forget()
-      failed("Timeout")
+      // After what the socket has: where the process stood still, the answer may be there.
+      last = setImmediate(() => {
+        forget()
+        failed("Timeout")
+      })
     }, timeout)
     const forget = () => {
       clearTimeout(timer)
+      clearImmediate(last)
       connection.listeners.delete(listener)
       connection.replies.forget(token)
     }

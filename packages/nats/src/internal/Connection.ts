@@ -61,7 +61,8 @@ export const make = (
       : borrowed(settings, closing, Client.of(given))
     const pulse = new Set<() => void>()
     yield* Effect.acquireRelease(
-      Effect.sync(() => setInterval(() => pulse.forEach((look) => look()), pulseInterval)),
+      // After what the socket has: where the process stood still, that is more than nothing.
+      Effect.sync(() => setInterval(() => setImmediate(() => pulse.forEach((look) => look())), pulseInterval)),
       (timer) => Effect.sync(() => clearInterval(timer))
     )
     const inbox = Client.createInbox(settings.inboxPrefix)

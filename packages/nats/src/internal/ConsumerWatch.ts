@@ -7,7 +7,7 @@ import type { Stream } from "../NatsStreams.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import type { Intake } from "./Intake.js"
-import type { Broken } from "./Pull.js"
+import type { Broken } from "./ReaderState.js"
 
 /**
  * In milliseconds. A request for each partition: often enough for people, and seldom enough for a thousand partitions. All subscriptions of

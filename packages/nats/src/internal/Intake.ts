@@ -9,6 +9,7 @@ import type { Acks } from "./Acks.js"
 import type { Message } from "./Client.js"
 import type { Connection } from "./Connection.js"
 import { type Position, type Source, toIncoming } from "./RawMessage.js"
+import { isOpen, ReaderLife } from "./ReaderState.js"
 import { SequenceSet } from "./SequenceSet.js"
 
 /** A message that is neither finished nor settled. */
@@ -29,19 +30,10 @@ export class Intake {
   readonly finished = new SequenceSet(10_000)
   /** No message that came, or that is finished, was stored later: one that comes at such a sequence and was is another message. */
   latest = 0
-  /** The lowest sequence at which another message came than before: the stream has lost its end, and others have it now. */
-  rewrittenFrom: number | undefined
   /** What waits for the lane, in stream order as soon as it flows. */
   private buffer: Array<Held> = []
   bufferedBytes = 0
   private isScheduled = false
-  /** The lane refused messages and has not asked for more. */
-  private isBlocked = false
-  /** Messages are handed to the lane; while outstanding ones are recovered they are not. */
-  private isFlowing = false
-  isStopped = false
-  /** Others read from the same consumer: gaps are what they got. */
-  isShared = false
   /** The delivery that has to come next. */
   expected = 0
   /** The highest sequence that came. */
@@ -74,7 +66,10 @@ export class Intake {
     /** Whether nobody else can have what comes here in hand. */
     private readonly isOwner: () => boolean,
     /** There is room again for what a pull request may bring. */
-    private readonly onRoom: () => void
+    private readonly onRoom: () => void,
+    /** How many of these, from the first one on, may be handed over. */
+    private readonly allowed: (messages: ReadonlyArray<IncomingMessage>) => number = ({ length }) => length,
+    readonly life = new ReaderLife()
   ) {}
 
   get buffered(): number {
@@ -99,29 +94,30 @@ export class Intake {
 
   /** The message that the lane has to take next; undefined where none waits for it. */
   get next(): number | undefined {
-    return this.isBlocked ? this.buffer[0]?.message.offset : undefined
+    return this.life.state.waitsFor === "Nobody" ? undefined : this.buffer[0]?.message.offset
   }
 
   get isOpen(): boolean {
-    return this.isFlowing && !this.isBlocked && !this.isStopped
+    return isOpen(this.life.state)
   }
 
   /** Takes a delivery; `false` when deliveries before it are missing. */
   receive(message: Message, position: Position, reply: string): boolean {
-    const isNext = this.isShared || position.delivery === this.expected
+    const { life } = this
+    const { isShared } = life.state
+    const isNext = isShared || position.delivery === this.expected
     this.expected = position.delivery + 1
     // What came after a gap waits until what is missing has come.
-    if (!isNext) this.isFlowing = false
-    if (!isNext || this.isShared) this.completeUpTo = undefined
-    if (this.isStopped) return isNext
+    if (!isNext) life.tell({ _tag: "Gap" })
+    if (!isNext || isShared) this.completeUpTo = undefined
+    if (life.state.phase._tag === "Stopped") return isNext
     const { sequence, timestamp } = position
     const known = this.held.get(sequence)
     const isFinished = this.finished.has(sequence)
     if (known === undefined ? isFinished && timestamp > this.latest : known.storedAt !== timestamp) {
-      this.isFlowing = false
-      this.rewrittenFrom = Math.min(sequence, this.rewrittenFrom ?? sequence)
+      life.tell({ _tag: "Rewritten", sequence })
     }
-    if (this.rewrittenFrom !== undefined) return isNext
+    if (life.state.changedFrom !== undefined) return isNext
     const isAgain = sequence <= Math.max(this.offeredBefore, this.highest)
     if (sequence > this.highest) this.highest = sequence
     if (timestamp > this.latest) this.latest = timestamp
@@ -165,7 +161,7 @@ export class Intake {
 
   /** All that was delivered up to this sequence, to whomever, is in hand, or need not come. */
   complete(upTo: number): void {
-    if (this.isShared) return
+    if (this.life.state.isShared) return
     let from = 0
     for (const sequence of Array.from(this.held.keys()).sort((a, b) => a - b)) {
       if (sequence > upTo) break
@@ -182,8 +178,8 @@ export class Intake {
   }
 
   /** Nothing is offered from now on: what is outstanding up to a sequence comes first. */
-  recover(upTo: number): void {
-    this.isFlowing = false
+  recover(upTo: number, isShared?: boolean): void {
+    this.life.tell({ _tag: "Recovers", isShared })
     this.completeUpTo = undefined
     this.pending = NaN
     this.recoverUpTo = upTo
@@ -194,22 +190,19 @@ export class Intake {
   /** All that was outstanding has come: it goes to the lane, in stream order, before anything newer. */
   flow(): void {
     this.buffer.sort((a, b) => a.message.offset - b.message.offset)
-    this.isFlowing = true
-    this.schedule()
+    if (this.life.tell({ _tag: "Recovered" }) === "offer") this.schedule()
   }
 
-  /** The lane has room again. What finishes in one turn of the event loop makes room for one offer, not for one each. */
-  resume(): void {
-    this.isBlocked = false
-    if (this.isScheduled) return
+  /** There is room again. What finishes in one turn of the event loop makes room for one offer, not for one each. */
+  resume(by: "Lane" | "Limit" = "Lane"): void {
+    if (this.life.tell({ _tag: "Resumed", by }) === "nothing" || this.isScheduled) return
     this.isScheduled = true
     setImmediate(this.offer)
   }
 
   /** Offers nothing more; what the lane has not taken is left to come again. */
   stop(): void {
-    this.isStopped = true
-    this.isFlowing = false
+    this.life.tell({ _tag: "Stopped" })
     for (const held of this.buffer) this.held.delete(held.message.offset)
     this.buffer = []
     this.bufferedBytes = 0
@@ -221,7 +214,7 @@ export class Intake {
     this.held.delete(message.offset)
     this.finished.add(message.offset)
     // Of another message that has its sequence now nothing is known.
-    if (held.reply !== undefined && this.rewrittenFrom === undefined) this.acks.add(message.offset, held.reply)
+    if (held.reply !== undefined && this.life.state.changedFrom === undefined) this.acks.add(message.offset, held.reply)
   }
 
   /** Tells the server that all messages in hand are being worked on. */
@@ -240,13 +233,11 @@ export class Intake {
     this.held.clear()
     this.finished.removeFrom(from)
     if (from === 0) this.latest = 0
-    this.rewrittenFrom = undefined
     this.completeUpTo = undefined
     this.buffer = []
     this.bufferedBytes = 0
     this.highest = Math.min(this.highest, Math.max(0, from - 1))
-    this.isBlocked = false
-    this.isFlowing = false
+    this.life.tell({ _tag: "StartedOver" })
   }
 
   /** The sequences above the floor that can be outstanding, and are not in hand here. What is finished here the server may have forgotten. */
@@ -268,15 +259,19 @@ export class Intake {
     this.isScheduled = false
     if (!this.isOpen || this.lane === undefined || !this.isOwner()) return
     if (this.buffer.length > 0) {
-      const taken = this.lane.offer(this.buffer.map((held) => held.message))
+      const waiting = this.buffer.map((held) => held.message)
+      const count = this.allowed(waiting)
+      const taken = count === 0 ? 0 : this.lane.offer(count === waiting.length ? waiting : waiting.slice(0, count))
       for (let i = 0; i < taken; i++) {
         const held = this.buffer[i]!
         held.isOffered = true
         this.bufferedBytes -= held.size
       }
-      this.isBlocked = taken < this.buffer.length
-      this.buffer = this.isBlocked ? this.buffer.slice(taken) : []
+      const isRefused = taken < this.buffer.length
+      if (isRefused) this.life.tell({ _tag: "Refused", by: taken < count ? "Lane" : "Limit" })
+      this.buffer = isRefused ? this.buffer.slice(taken) : []
+      if (isRefused) return
     }
-    if (!this.isBlocked) this.onRoom()
+    this.onRoom()
   }
 }

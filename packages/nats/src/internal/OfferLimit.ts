@@ -6,7 +6,7 @@
  * Where there is no room to raise it, it is withdrawn, which needs none: who reads next finds no limit, and takes all that there is then for
  * what may have been handed over.
  */
-import type { Lane } from "@effect-eventbus/core/Transport"
+import type { IncomingMessage } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import { randomUUID } from "node:crypto"
@@ -19,37 +19,58 @@ import type { Lease, LeaseLost } from "./Lease.js"
 const minStep = 1_000
 const maxStep = 1_000_000
 
-/** Raised more often than this, in milliseconds, it is raised further; and less far when it lasts for so long. */
+/**
+ * Raised more often than this, in milliseconds, it is raised further. Each raise is a write to the bucket, so of many partitions each is
+ * raised less often, and further: all of an instance together so many times a second, as long as none lasts longer than 10 s.
+ */
 const often = 1_000
-const seldom = 4_000
+const most = 10_000
+const raisesPerSecond = 50
+
+/** It is raised less far when it has lasted for so many times as long. */
+const seldom = 4
 
 const retryDelay = "250 millis"
 
 /** How often it is tried to record a limit again after there was no room for one. */
 const roomInterval = "1 second"
 
+/** How far the limits of a subscription are raised. Sequences are the stream's, and so much the same for all of its partitions. */
+export class Pace {
+  /** How far the last one was raised; one that begins begins with that. */
+  step = minStep
+
+  constructor(
+    /** How many partitions the instance has. */
+    private readonly partitions: () => number
+  ) {}
+
+  /** For how long a limit is to last, in milliseconds. */
+  get lasts(): number {
+    return Math.min(most, Math.max(often, this.partitions() * 1_000 / raisesPerSecond))
+  }
+}
+
 export class OfferLimit {
   private readonly signal = Effect.runSync(Queue.sliding<void>(1))
   private readonly writer = randomUUID()
   private revision = 0
   private limit = 0
-  private step = minStep
+  private step: number
   private raisedAt = -Infinity
   private stream = ""
   /** The highest sequence that was to be handed over. */
   private highest = 0
-  /** Something waits until it is raised. */
-  private isReached = false
-  /** The lane refused messages and has not asked for more. */
-  private isRefused = false
   /** There is no limit, for there was no room for it, and no record of one. */
   private isWithdrawn = false
 
   constructor(
     private readonly bucket: Bucket,
     prefix: string,
-    private readonly lease: Pick<Lease, "partition" | "renewEpoch">
+    private readonly lease: Pick<Lease, "partition" | "renewEpoch">,
+    private readonly pace = new Pace(() => 1)
   ) {
+    this.step = pace.step
     this.key = `=offered.${prefix}.${lease.partition}`
   }
 
@@ -73,32 +94,18 @@ export class OfferLimit {
     })
   }
 
-  /** The lane, which gets nothing beyond the limit. */
-  guard(lane: Lane): Lane {
-    this.isRefused = false
-    return {
-      close: (options) => lane.close(options),
-      offer: (messages) => {
-        const last = messages[messages.length - 1]!.offset
-        if (last > this.highest) this.highest = last
-        if (last > this.limit - this.step / 2) Queue.unsafeOffer(this.signal, undefined)
-        if (last <= this.limit) return this.handOver(lane, messages)
-        this.isReached = true
-        const count = messages.findIndex(({ offset }) => offset > this.limit)
-        return count === 0 ? 0 : this.handOver(lane, messages.slice(0, count))
-      }
-    }
+  /** How many of these, from the first one on, may be handed over. */
+  allowed(messages: ReadonlyArray<IncomingMessage>): number {
+    const last = messages[messages.length - 1]!.offset
+    if (last > this.highest) this.highest = last
+    if (last > this.limit - this.step / 2) Queue.unsafeOffer(this.signal, undefined)
+    return last <= this.limit ? messages.length : messages.findIndex(({ offset }) => offset > this.limit)
   }
 
-  /** The lane asks for more. */
-  resumed(): void {
-    this.isRefused = false
-  }
-
-  /** Raises it as long as it runs; `onRaised` when what waited for it, and not for the lane, can be handed over. */
+  /** Raises it as long as it runs; `onRaised` when more can be handed over. */
   raising(onRaised: () => void): Effect.Effect<never> {
     // What waited when reading broke off waits still.
-    if (this.isReached) Queue.unsafeOffer(this.signal, undefined)
+    if (this.highest > this.limit) Queue.unsafeOffer(this.signal, undefined)
     const next = Effect.suspend(() =>
       this.isWithdrawn ? Effect.sleep(roomInterval) : Effect.asVoid(Queue.take(this.signal))
     )
@@ -106,11 +113,7 @@ export class OfferLimit {
       Effect.zipRight(
         Effect.suspend(() => this.isWithdrawn || this.highest > this.limit - this.step / 2 ? this.raise : Effect.void)
       ),
-      Effect.zipRight(Effect.sync(() => {
-        if (!this.isReached) return
-        this.isReached = false
-        if (!this.isRefused) onRaised()
-      })),
+      Effect.zipRight(Effect.sync(onRaised)),
       // Where the bucket can't be written the lease ends soon.
       Effect.catchAll((failure) =>
         Effect.logDebug("The limit of what may be handed over could not be raised", failure.message).pipe(
@@ -122,17 +125,13 @@ export class OfferLimit {
     )
   }
 
-  private handOver(lane: Lane, messages: Parameters<Lane["offer"]>[0]): number {
-    const taken = lane.offer(messages)
-    this.isRefused = taken < messages.length
-    return taken
-  }
-
   private readonly raise: Effect.Effect<void, NatsRequestFailed | LeaseLost> = Effect.suspend(() => {
     const now = performance.now()
     const since = now - this.raisedAt
-    if (since < often) this.step = Math.min(maxStep, this.step * 2)
-    else if (since > seldom) this.step = Math.max(minStep, this.step / 2)
+    const { lasts } = this.pace
+    if (since < lasts) this.step = Math.min(maxStep, this.step * 2)
+    else if (since > lasts * seldom) this.step = Math.max(minStep, this.step / 2)
+    this.pace.step = this.step
     const offered = this.highest + this.step
     const value = { owner: this.writer, offered, stream: this.stream }
     const { isWithdrawn } = this
@@ -177,7 +176,7 @@ export class OfferLimit {
         this.limit = Infinity
         return isWithdrawn ? Effect.void : Effect.logWarning(
           "The bucket has no room for the limit of what may be handed over, and none is recorded now: " +
-            "who reads this partition next gets all that there is then as possible duplicates"
+            "the next owner of this partition marks all messages that it finds then as possible duplicates"
         )
       })
     )

@@ -5,16 +5,10 @@
 import { type Message, statusOf, type Subscription } from "./Client.js"
 import type { Connection } from "./Connection.js"
 import { parsePosition, type Position } from "./RawMessage.js"
+import type { Broken } from "./ReaderState.js"
 
 /** How long a request waits for messages. Short, so that requests of a dead process don't outlive its lease. */
 export const expiry = (leaseDuration: number): number => Math.min(6_000, Math.max(1_000, leaseDuration / 2))
-
-export type Broken =
-  | {
-    readonly reason: "ConsumerDeleted" | "ConsumerChanged" | "LeaderChanged" | "Silence" | "Refused"
-    readonly detail: string
-  }
-  | { readonly reason: "Disconnected" | "Gap" | "Alone" | "Rewritten" }
 
 export interface Handler {
   readonly onMessage: (message: Message, position: Position, reply: string) => void

@@ -77,6 +77,10 @@ const copyOf = (bytes: Uint8Array): Uint8Array => {
   return copy
 }
 
+/** Whether the consumer has left out the body (`headers_only`): then a header says how large it is. */
+export const isBodiless = (message: Message): boolean =>
+  message.data.length === 0 && /\r\nNats-Msg-Size: *[1-9]/i.test(Buffer.from(headerBlock(message)).toString("latin1"))
+
 /** Copies what the message needs out of the socket's buffer. `isAgain`: it may have come before, whatever the server says. */
 export const toIncoming = (
   message: Message,

@@ -128,7 +128,7 @@ const supervise = (
       const exit: Cause.Cause<unknown> = yield* session.open.pipe(
         Effect.ensuring(Deferred.succeed(opened, undefined)),
         Effect.flatMap((opened) =>
-          session.epoch(opened, () => {
+          session.readOn(opened, () => {
             healthyAt = performance.now()
           })
         ),

@@ -11,46 +11,30 @@ import type {
   PartitionStatus,
   SubscribeRequest
 } from "@effect-eventbus/core/Transport"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Queue from "effect/Queue"
-import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
 import type { NatsRequestFailed } from "../NatsErrors.js"
 import type { NatsStreams, Stream, StreamError } from "../NatsStreams.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
-import { bounded } from "./Bounded.js"
+import { Bodiless } from "./Bodiless.js"
 import type { Connection } from "./Connection.js"
-import * as ConsumerWatch from "./ConsumerWatch.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import type { HeldBack } from "./HeldBack.js"
 import { Intake } from "./Intake.js"
 import type { Lease, LeaseLost } from "./Lease.js"
 import type { OfferLimit } from "./OfferLimit.js"
 import { Progress } from "./Progress.js"
-import { type Broken, expiry, Pull } from "./Pull.js"
+import type { Broken } from "./ReaderState.js"
 import { ResumePoint } from "./ResumePoint.js"
 import type { SettledRecord } from "./SettledRecord.js"
 import { settle } from "./Settlement.js"
-import * as TakeOver from "./TakeOver.js"
-
-/** How often it is looked at whether another reader of the same consumer is still there. */
-const sharedCheck = "5 seconds"
+import { type Opened, Spell } from "./Spell.js"
 
 /** How long the server may take to answer acknowledgements, in milliseconds; then they are sent again. */
 const answerTimeout = 2_000
-
-/** After so many requests in a row that nothing at all has answered, not even a heartbeat, something is done about the consumer. */
-const maxUnanswered = 2
-
-/** How often it is told that messages are gone. */
-const vanishedInterval = "10 seconds"
-
-/** Beside a message's body the server counts its subjects and headers towards the bytes of a request. */
-const overhead = 70_000
 
 export interface Options {
   readonly connection: Connection
@@ -68,14 +52,10 @@ export interface Options {
   readonly settled: SettledRecord
   /** What the take-overs of all its partitions hold back. */
   readonly heldBack: HeldBack
+  /** So many of its partitions ask for what they need to begin, or get back what is outstanding, at once: renewals of leases go between. */
+  readonly opening: Effect.Semaphore
   /** How many partitions of the subscription share what may be fetched ahead. */
   readonly sharers: () => number
-}
-
-/** What was found when an epoch begins. */
-export interface Opened {
-  readonly stream: Stream
-  readonly info: ConsumerInfo
 }
 
 export class Session {
@@ -84,36 +64,48 @@ export class Session {
   readonly progress = new Progress()
   isClosed = false
   private readonly durable: string
-  private pull: Pull | undefined
+  private spell: Spell | undefined
   private stream: Stream | undefined
   private assignment: Assignment | undefined
   private readonly resumePoint = new ResumePoint()
-  /** How many requests in a row nothing has answered. */
-  private unanswered = 0
+  private readonly bodiless = new Bodiless()
   /** Whether it was found out which messages others may have offered. */
   private isInformed = false
-  private readonly vanished = Effect.runSync(Queue.sliding<void>(1))
-  /** From which sequence on the stream is another one, until all has begun anew. */
-  private changedFrom: number | undefined
 
   constructor(private readonly options: Options) {
-    const { connection, isPartitioned, lease, request } = options
+    const { connection, isPartitioned, lease, limit, request } = options
     this.durable = options.config.durable_name!
     // What is settled before it is handled is recorded, and acknowledged only to be forgotten by the server.
     const onConfirmed = request.semantics === "at-least-once" ? (count: number) => this.tellSettled(count) : undefined
     this.acks = new Acks(connection, answerTimeout, onConfirmed)
     const source = isPartitioned ? { topic: request.topic.name, partition: lease.partition } : undefined
-    this.intake = new Intake(connection, this.acks, source, lease.isValid, () => this.pullMore())
+    this.intake = new Intake(
+      connection,
+      this.acks,
+      source,
+      lease.isValid,
+      () => this.spell?.pullMore(),
+      (messages) => limit.allowed(messages)
+    )
   }
 
   /** Finds or makes stream and consumer, and gives the bus its assignment. */
   readonly open: Effect.Effect<Opened, StreamError | LeaseLost> = Effect.suspend(() => {
-    const { api, request, settings, streams } = this.options
+    const { api, opening, request, streams } = this.options
     return Effect.gen(this, function*() {
+      this.intake.life.tell({ _tag: "Opens" })
       const stream = yield* streams.refresh(request.topic)
-      if (this.stream !== undefined) yield* this.noticeChange(stream, this.stream)
-      if (this.changedFrom !== undefined) yield* this.startOver(stream, this.changedFrom)
-      else if (this.unanswered >= maxUnanswered) yield* this.unanswering(stream)
+      const changedFrom = this.stream === undefined ? undefined : yield* this.changedFrom(stream, this.stream)
+      const next = this.intake.life.tell({ _tag: "Found", changedFrom })
+      if (next === "start-over") yield* this.startOver(stream)
+      else if (next === "replace") yield* DurableConsumer.replaceUnanswering(api, stream, this.durable)
+      return yield* opening.withPermits(1)(this.openConsumer(stream))
+    })
+  })
+
+  private openConsumer(stream: Stream): Effect.Effect<Opened, StreamError | LeaseLost> {
+    const { api, request, settings } = this.options
+    return Effect.gen(this, function*() {
       const info = yield* DurableConsumer.ensure(
         api,
         settings,
@@ -137,22 +129,17 @@ export class Session {
       if (this.assignment === undefined) this.assign()
       return { stream, info }
     })
-  })
+  }
 
-  /** Whether what is known of the stream's sequences is true of this one. Once it is not, all begins anew, however often that fails. */
-  private noticeChange(stream: Stream, before: Stream): Effect.Effect<void, NatsRequestFailed> {
-    const { intake } = this
-    const from = (sequence: number) => {
-      this.changedFrom = Math.min(sequence, this.changedFrom ?? sequence)
-    }
-    return Effect.gen(this, function*() {
-      if (stream.created !== before.created) from(0)
-      else if (intake.rewrittenFrom !== undefined) from(intake.rewrittenFrom)
-      else if (stream.last < intake.highest) {
-        const last = yield* lastOf(this.options.api, stream.name, intake.highest)
-        if (last < intake.highest) from(last + 1)
-      }
-    })
+  /** From which sequence on what is known of the stream is not true of this one; undefined where it is. */
+  private changedFrom(stream: Stream, before: Stream): Effect.Effect<number | undefined, NatsRequestFailed> {
+    const { highest, life } = this.intake
+    if (stream.created !== before.created) return Effect.succeed(0)
+    if (life.state.changedFrom !== undefined || stream.last >= highest) return Effect.succeed(undefined)
+    return Effect.map(
+      lastOf(this.options.api, stream.name, highest),
+      (last) => last < highest ? last + 1 : undefined
+    )
   }
 
   /** What is settled stands in the bucket, and whoever had the partition before can record nothing any more, before anything is read. */
@@ -185,6 +172,22 @@ export class Session {
     })
   }
 
+  /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
+  readOn(opened: Opened, onHealthy: () => void): Effect.Effect<never, Broken | NatsRequestFailed> {
+    const { acks, bodiless, intake, progress, resumePoint } = this
+    return Effect.suspend(() => {
+      const shared = { acks, bodiless, intake, progress, resumePoint, look: () => this.status() }
+      const spell = new Spell(this.options, shared, opened)
+      this.spell = spell
+      return Effect.ensuring(
+        spell.run(onHealthy),
+        Effect.sync(() => {
+          if (this.spell === spell) this.spell = undefined
+        })
+      )
+    })
+  }
+
   /** How the partition stands; undefined while it is not assigned. */
   status(): PartitionStatus | undefined {
     const { assignment, intake, stream } = this
@@ -195,180 +198,8 @@ export class Session {
     return { topic, partition, epoch, end, ...this.progress.see(position, watermark) }
   }
 
-  /** Reads until something breaks it. `onHealthy` is called when it gets so far. */
-  epoch(opened: Opened, onHealthy: () => void): Effect.Effect<never, Broken | NatsRequestFailed> {
-    const { connection, settings } = this.options
-    return Effect.scoped(Effect.gen(this, function*() {
-      const broken = yield* Deferred.make<never, Broken>()
-      const breakWith = (reason: Broken) => Deferred.unsafeDone(broken, Effect.fail(reason))
-      if (!connection.isUp()) return yield* Effect.fail<Broken>({ reason: "Disconnected" })
-      const listener = { onDisconnect: () => breakWith({ reason: "Disconnected" }) }
-      connection.listeners.add(listener)
-      yield* Effect.addFinalizer(() => Effect.sync(() => connection.listeners.delete(listener)))
-      yield* Effect.raceFirst(Deferred.await(broken), this.recover(opened, breakWith))
-      onHealthy()
-      this.progress.healthy()
-      yield* Effect.forkScoped(this.options.limit.raising(() => this.intake.resume()))
-      const { api, config: wanted } = this.options
-      yield* Effect.forkScoped(
-        ConsumerWatch.run({
-          api,
-          stream: opened.stream,
-          wanted,
-          onBroken: breakWith,
-          onPaused: this.progress.paused,
-          intake: this.intake
-        })
-      )
-      yield* Effect.forkScoped(this.tellVanished)
-      this.intake.flow()
-      const watch = () => this.watch(breakWith)
-      connection.pulse.add(watch)
-      yield* Effect.addFinalizer(() => Effect.sync(() => connection.pulse.delete(watch)))
-      if (this.intake.isShared) {
-        yield* Effect.logWarning("Another process reads from the same consumer: order per aggregate is not kept").pipe(
-          Effect.annotateLogs("ackWait", settings.ackWait)
-        )
-        yield* Effect.forkScoped(this.untilAlone(opened, breakWith))
-      }
-      return yield* Deferred.await(broken)
-    }))
-  }
-
-  /** What the lane's finished messages and the server's silence need from time to time. */
-  private watch(breakWith: (reason: Broken) => void): void {
-    const now = performance.now()
-    this.acks.retry(now)
-    this.status()
-    if (this.pull?.isSilent(now) === true) breakWith({ reason: "Silence", detail: "no heartbeats" })
-    else this.pullMore()
-    if (this.intake.vanished > 0) Queue.unsafeOffer(this.vanished, undefined)
-  }
-
-  /** Says that messages are gone, once in a while. */
-  private readonly tellVanished: Effect.Effect<never> = Effect.suspend(() =>
-    Queue.take(this.vanished).pipe(
-      Effect.zipRight(Effect.suspend(() => {
-        const { isWhole, vanished } = this.intake
-        this.intake.vanished = 0
-        return vanished === 0 ? Effect.void : Effect.logWarning(
-          "Messages are gone that nobody had read: they were purged or deleted, expired (max_age), or were dropped at a limit of the stream"
-        ).pipe(
-          Effect.annotateLogs({ consumer: this.durable, [isWhole ? "count" : "atLeast"]: vanished }),
-          Effect.zipRight(Effect.sleep(vanishedInterval))
-        )
-      })),
-      Effect.forever
-    )
-  )
-
-  private recover(
-    opened: Opened,
-    breakWith: (reason: Broken) => void
-  ): Effect.Effect<void, NatsRequestFailed, Scope.Scope> {
-    const { api, connection, settings } = this.options
-    const { durable } = this
-    const expires = expiry(settings.leaseDuration)
-    return Effect.gen(this, function*() {
-      this.resumePoint.isComplete = false
-      this.acks.forgetAbove(opened.info.delivered.stream_seq)
-      this.intake.forgetAbove(opened.info.delivered.stream_seq)
-      yield* bounded(this.acks.confirmed, settings.requestTimeout)
-      const gap = { seen: false }
-      const onEnd: TakeOver.Context["onEnd"] = { current: undefined }
-      let isRecovering = true
-      const pull = yield* Effect.acquireRelease(
-        Effect.sync(() =>
-          this.pull = new Pull(
-            connection,
-            `${settings.apiPrefix}.CONSUMER.MSG.NEXT.${opened.stream.name}.${durable}`,
-            serial++,
-            expires,
-            {
-              onMessage: (message, position, reply) => {
-                const isNext = this.intake.receive(message, position, reply)
-                if (this.intake.rewrittenFrom !== undefined) return breakWith({ reason: "Rewritten" })
-                if (isNext) return
-                gap.seen = true
-                this.resumePoint.isComplete = false
-                if (!isRecovering) breakWith({ reason: "Gap" })
-              },
-              onEnd: () => isRecovering ? onEnd.current?.() : this.pullMore(),
-              onBroken: breakWith
-            }
-          )
-        ),
-        (pull) =>
-          Effect.sync(() => {
-            if (pull.hasHeard) this.unanswered = 0
-            else if (pull.isUnanswered(performance.now())) this.unanswered++
-            pull.close()
-            if (this.pull === pull) this.pull = undefined
-          })
-      )
-      const result = yield* TakeOver.run({
-        api,
-        connection,
-        intake: this.intake,
-        pull,
-        stream: opened.stream.name,
-        durable,
-        maxBytes: this.maxBytes,
-        expires,
-        config: this.options.config,
-        onEnd,
-        acks: this.acks,
-        room: this.options.heldBack.room(this),
-        onPaused: this.progress.paused,
-        gap
-      }).pipe(Effect.ensuring(Effect.sync(() => this.options.heldBack.done(this))))
-      isRecovering = false
-      if (result !== "Alone") return
-      if (gap.seen) return breakWith({ reason: "Gap" })
-      this.resumePoint.recovered(opened.info.delivered.stream_seq)
-    })
-  }
-
-  private untilAlone(opened: Opened, breakWith: (reason: Broken) => void): Effect.Effect<void> {
-    const { api } = this.options
-    return Effect.suspend(() => api.consumerInfo(opened.stream.name, this.durable)).pipe(
-      Effect.map((info) => info.num_waiting <= (this.pull !== undefined && this.pull.open > 0 ? 1 : 0)),
-      // Nobody else would ask again.
-      Effect.catchAll((failure) =>
-        Effect.as(Effect.logDebug("The readers of the consumer could not be counted", failure.message), false)
-      ),
-      Effect.delay(sharedCheck),
-      Effect.repeat({ until: (isAlone) => isAlone }),
-      Effect.map(() => breakWith({ reason: "Alone" }))
-    )
-  }
-
-  /** Asks for as many messages as there is room for, one request at a time. */
-  private pullMore(): void {
-    const { connection } = this.options
-    const { intake, pull } = this
-    if (pull === undefined || pull.open > 0 || !intake.isOpen || !connection.isUp()) return
-    // Of what is pulled when others may own it already, they would have to wait for the end.
-    if (!this.options.lease.isValid()) return
-    const batch = this.prefetch - intake.buffered
-    if (batch <= 0) return
-    pull.request({ batch, maxBytes: this.maxBytes })
-  }
-
-  /** What there is room for, and one message of the largest. */
-  private get maxBytes(): number {
-    const { connection, settings, sharers } = this.options
-    const room = settings.prefetchBytes / sharers() - this.intake.bufferedBytes
-    return Math.max(Math.floor(room), connection.maxPayload() + overhead)
-  }
-
-  private get prefetch(): number {
-    const { request, settings, sharers } = this.options
-    return Math.max(1, Math.min(Math.ceil(settings.prefetchMessages / sharers()), request.maxUnfinished))
-  }
-
   private assign(): void {
-    const { consumer, lease, limit, request, settled } = this.options
+    const { consumer, lease, request, settled } = this.options
     const topic = request.topic.name
     const { partition } = lease
     const owned = Effect.suspend(() =>
@@ -398,14 +229,12 @@ export class Session {
           () => this.tellSettled(messages.length)
         ),
       resume: () => {
-        if (this.assignment !== assignment) return
-        limit.resumed()
-        this.intake.resume()
+        if (this.assignment === assignment) this.intake.resume()
       },
       isOwned: lease.isValid
     }
     this.assignment = assignment
-    this.intake.lane = limit.guard(consumer.assigned(assignment))
+    this.intake.lane = consumer.assigned(assignment)
   }
 
   private tellSettled(count: number): void {
@@ -467,20 +296,15 @@ export class Session {
     )
   }
 
-  /** The server knows the consumer, and nothing answers its requests. */
-  private unanswering(stream: Stream): Effect.Effect<void, NatsRequestFailed> {
-    this.unanswered = 0
-    return DurableConsumer.replaceUnanswering(this.options.api, stream, this.durable)
-  }
-
   /**
    * The stream was deleted and made again, or has lost its end and got another one: what is in hand belongs to none, and the sequences
-   * from this one on mean nothing.
+   * from a certain one on mean nothing.
    */
-  private startOver(stream: Stream, from: number): Effect.Effect<void, NatsRequestFailed | LeaseLost> {
+  private startOver(stream: Stream): Effect.Effect<void, NatsRequestFailed | LeaseLost> {
     const { intake } = this
     const { lease, limit, request } = this.options
     return Effect.gen(this, function*() {
+      const from = intake.life.state.changedFrom ?? 0
       const { lane } = intake
       if (lane !== undefined) {
         yield* Effect.logWarning(
@@ -501,8 +325,6 @@ export class Session {
       this.acks.clear()
       intake.offeredBefore = handled
       this.resumePoint.startOver()
-      this.unanswered = 0
-      this.changedFrom = undefined
     })
   }
 }
@@ -521,6 +343,3 @@ const lastOf = (api: Api, stream: string, had: number): Effect.Effect<number, Na
     Effect.delay(betweenLooks),
     Effect.repeat({ times: looks - 1, until: (last) => last >= had })
   )
-
-/** Each spell of the process has an inbox of its own. */
-let serial = 0

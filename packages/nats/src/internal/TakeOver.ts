@@ -18,6 +18,7 @@ import * as ConsumerWatch from "./ConsumerWatch.js"
 import { shortAckWait } from "./DurableConsumer.js"
 import type { Intake } from "./Intake.js"
 import type { Pull } from "./Pull.js"
+import { hasGap } from "./ReaderState.js"
 import { isNoResponders } from "./Replies.js"
 
 /** More sequences than this are not refused one by one. */
@@ -62,10 +63,10 @@ export interface Context {
   readonly acks: Pick<Acks, "confirmed" | "size">
   /** Waits until more may be held back. */
   readonly room?: Effect.Effect<void> | undefined
+  /** Held while the server is asked for what is outstanding: so many partitions do that at once. */
+  readonly turns?: Effect.Semaphore | undefined
   /** Told until when the consumer is paused; undefined: it is not, or not any more. */
   readonly onPaused?: ((until: string | undefined) => void) | undefined
-  /** Whether deliveries were missing since it was last looked at. */
-  readonly gap: { seen: boolean }
 }
 
 /** How it ended: alone and complete, without some that will come later, or with another reader of the same consumer. */
@@ -73,10 +74,10 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
   Effect.gen(function*() {
     const { intake } = context
     let info = yield* aloneOrNot(context)
-    intake.isShared = info.num_waiting > 0
-    intake.recover(info.delivered.stream_seq)
+    const isShared = info.num_waiting > 0
+    intake.recover(info.delivered.stream_seq, isShared)
     intake.expected = info.delivered.consumer_seq + 1
-    if (intake.isShared) return "Shared"
+    if (isShared) return "Shared"
     if (info.num_ack_pending > 0 && intake.held.size > 0) {
       const looked = yield* look(context)
       info = looked.info
@@ -95,7 +96,6 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
       const missing = intake.missing(info.ack_floor.stream_seq, info.delivered.stream_seq, maxAnswered + 1)
       if (missing.length === 0) break
       intake.recover(info.delivered.stream_seq)
-      context.gap.seen = false
       const refused = missing.length <= maxAnswered && (yield* refuse(context, info, missing))
       if (!refused) yield* expire(context, info)
       yield* drain(context, info.num_ack_pending)
@@ -103,8 +103,8 @@ export const run = (context: Context): Effect.Effect<"Alone" | "Incomplete" | "S
       info = looked.info
       intake.expected = info.delivered.consumer_seq + 1
       // What a dead reader's request has swallowed, or the server did not give back, is refused again.
-      if (!context.gap.seen && looked.isInHand) break
-      fruitless = context.gap.seen || intake.recovered > 0 ? 0 : fruitless + 1
+      if (!hasGap(intake.life.state) && looked.isInHand) break
+      fruitless = hasGap(intake.life.state) || intake.recovered > 0 ? 0 : fruitless + 1
     }
     intake.complete(info.delivered.stream_seq)
     return "Alone"
@@ -200,13 +200,16 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
   Effect.gen(function*() {
     const { intake, pull } = context
     let waits: "Not" | number = "Not"
-    while (intake.recovered < outstanding && intake.newer === 0 && !context.gap.seen) {
+    while (intake.recovered < outstanding && intake.newer === 0 && !hasGap(intake.life.state)) {
       if (context.room !== undefined) yield* context.room
       const batch = Math.min(maxBatch, outstanding - intake.recovered)
       const ended = yield* Deferred.make<void>()
       context.onEnd.current = () => Deferred.unsafeDone(ended, Effect.void)
-      pull.request({ batch, maxBytes: context.maxBytes, waits })
-      const answered = yield* untilSilent(pull, Deferred.await(ended))
+      const request = Effect.suspend(() => {
+        pull.request({ batch, maxBytes: context.maxBytes, waits })
+        return untilSilent(pull, Deferred.await(ended))
+      })
+      const answered = yield* context.turns === undefined ? request : context.turns.withPermits(1)(request)
       context.onEnd.current = undefined
       if (Option.isNone(answered) && waits === "Not" && pull.received === 0) {
         waits = shortWait
@@ -222,10 +225,14 @@ const drain = (context: Context, outstanding: number): Effect.Effect<void, NatsR
 
 /** Where messages are large, or the way is slow, they may take as long as they come. */
 const untilSilent = (pull: Pull, ended: Effect.Effect<void>): Effect.Effect<Option.Option<void>> =>
-  Effect.flatMap(
-    bounded(ended, pull.heardAt + drainTimeout - performance.now()),
-    (answered) =>
-      Option.isSome(answered) || performance.now() >= pull.heardAt + drainTimeout
-        ? Effect.succeed(answered)
-        : untilSilent(pull, ended)
-  )
+  Effect.gen(function*() {
+    const answered = yield* bounded(ended, pull.heardAt + drainTimeout - performance.now())
+    if (Option.isSome(answered)) return answered
+    // Where the process stood still, more may be in the socket than nothing.
+    yield* afterInput
+    if (pull.open > 0 && performance.now() >= pull.heardAt + drainTimeout) return answered
+    return yield* untilSilent(pull, ended)
+  })
+
+/** Ends when what the socket has was read. */
+const afterInput = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
