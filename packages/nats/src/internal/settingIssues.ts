@@ -1,7 +1,11 @@
 /** What can be wrong with several settings together, in words; empty where nothing is. */
-import type { Options } from "../NatsConfig.js"
 
-export const metadataIssues = (options: Options): ReadonlyArray<string> =>
+interface Metadata {
+  readonly streamMetadata?: ReadonlyArray<string> | undefined
+  readonly consumerMetadata?: ReadonlyArray<string> | undefined
+}
+
+export const metadataIssues = (options: Metadata): ReadonlyArray<string> =>
   (["streamMetadata", "consumerMetadata"] as const).flatMap((key) =>
     (options[key] ?? []).flatMap((entry) =>
       !/^[^=]+=/.test(entry)
@@ -31,10 +35,19 @@ const connecting = [
   "connectAttempts",
   "reconnectWait",
   "pingInterval"
-] as const satisfies ReadonlyArray<keyof Options>
+] as const
+
+type Address =
+  & { readonly [Name in Exclude<typeof connecting[number], "servers">]?: unknown }
+  & {
+    readonly servers?: ReadonlyArray<string> | undefined
+    readonly apiPrefix?: string | undefined
+    readonly connection?: unknown
+    readonly domain?: string | undefined
+  }
 
 /** Where JetStream is asked, and by which way. */
-export const addressIssues = (options: Options): ReadonlyArray<string> => {
+export const addressIssues = (options: Address): ReadonlyArray<string> => {
   const { apiPrefix, connection, domain, servers = [] } = options
   const issues: Array<string> = []
   const given = connection === undefined ? [] : connecting.filter((name) => options[name] !== undefined)
