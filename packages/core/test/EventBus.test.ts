@@ -264,7 +264,7 @@ describe("publishing and subscribing", () => {
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
       const error = yield* Effect.flip(bus.subscribe(Orders, () => Effect.void, dropping))
-      expect(error).toMatchObject({ issues: ["the strategy's count: expected a whole number of at least 1, got 0"] })
+      expect(error).toMatchObject({ issues: ["Strategy: slots.count: expected a whole number of at least 1, got 0"] })
       expect(yield* Effect.flip(bus.replay(Orders, () => Effect.void))).toMatchObject({ _tag: "InvalidConfiguration" })
     }).pipe(
       Effect.scoped,
