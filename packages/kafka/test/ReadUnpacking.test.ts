@@ -64,7 +64,9 @@ describe("a batch that unpacks to more than is allowed", () => {
       expect(Buffer.compare(Buffer.from(read[1]!.value!), log[1]!)).toBe(0)
       expect(read[1]).toMatchObject({ key: null, partition: 0, maybeDuplicate: true })
       expect(read[1]!.headers["X-Unreadable-Batch"]).toContain("kafka.fetchMaxUnpackedBytes")
-      expect(lines).toEqual([expect.stringMatching(/^A record batch is not unpacked, .* as one message.* \(1\)$/)])
+      expect(lines).toEqual([
+        expect.stringMatching(/^A record batch is not unpacked: .* as one message that can.t be decoded \(1\)$/)
+      ])
     }).pipe(Effect.provide(layer))
   })
 

@@ -36,7 +36,7 @@ export class Turns implements Scheduler.Scheduler {
   private waiting: Array<() => void> = []
   /** What was scheduled, by priority. */
   private readonly scheduled = new Scheduler.PriorityBuckets()
-  /** What is being run, from `next` on. A turn that is over leaves the rest to the next one. */
+  /** What is being run, from `at` on. A turn that is over leaves the rest to the next one. */
   private running: ReadonlyArray<Scheduler.Task> = []
   private at = 0
   /** `drain` is going to be called. */
@@ -130,6 +130,8 @@ export class Turns implements Scheduler.Scheduler {
   private arm(): void {
     this.isArmed = true
     this.starts = 0
+    // The first handler may be one that takes long.
+    this.every = 1
     this.now = this.since = this.present()
     afterEvents(this.ended)
   }
