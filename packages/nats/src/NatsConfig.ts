@@ -11,7 +11,6 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Redacted from "effect/Redacted"
-import type { Given } from "./internal/Client.js"
 import { addressIssues, metadataIssues } from "./internal/settingIssues.js"
 import { defaults, spec } from "./NatsConfigSpec.js"
 import type { ConnectionState } from "./NatsConnection.js"
@@ -52,6 +51,20 @@ export type ConsumerStrategy = "update" | "validate"
  * @category models
  */
 export type Storage = "file" | "memory"
+
+/**
+ * A connection of the package `nats`, or of its successor `@nats-io/nats-core`. Only what tells one from other values is named here, so that the
+ * types of these packages are no part of ours.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface GivenConnection {
+  readonly getServer: () => string
+  readonly isClosed: () => boolean
+  readonly closed: () => Promise<unknown>
+  readonly flush: () => Promise<void>
+}
 
 /**
  * The options of `NatsTransport.layer`, all with defaults.
@@ -107,7 +120,7 @@ export interface Options {
    * It has to be connected; how it connects again is its own affair, and with `maxReconnectAttempts: -1` it never gives up. The
    * settings of connecting and of logging in can't be given as well. Not a key of the configuration. Default: none.
    */
-  readonly connection?: Given | undefined
+  readonly connection?: GivenConnection | undefined
   /** Called with the state of the connection whenever it changes. Not a key of the configuration. Default: none. */
   readonly onConnectionState?: ((state: ConnectionState) => Effect.Effect<void>) | undefined
   /** How long a request to JetStream may take. Default: 5 seconds. */

@@ -6,6 +6,7 @@
 import "./commonJs.js"
 
 import * as Nats from "nats"
+import type { GivenConnection } from "../NatsConfig.js"
 import type { Denied } from "../NatsErrors.js"
 
 /** A received message, whose bytes are a part of what the socket brought. */
@@ -63,8 +64,9 @@ export interface Client {
   readonly close: () => Promise<void>
 }
 
-/** A connection that somebody else has made. */
-export type Given = Nats.NatsConnection
+/** The client over a connection that somebody else has made. */
+export const ofGiven = (connection: GivenConnection): Client => of(connection as Nats.NatsConnection)
+
 export type ConnectOptions = Nats.ConnectionOptions
 export type Authenticator = Nats.Authenticator
 export type TlsOptions = Nats.TlsOptions

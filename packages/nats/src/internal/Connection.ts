@@ -58,7 +58,7 @@ export const make = (
     const given = settings.options.connection
     const client = yield* given === undefined
       ? opened(settings, closing)
-      : borrowed(settings, closing, Client.of(given))
+      : borrowed(settings, closing, Client.ofGiven(given))
     const pulse = new Set<() => void>()
     yield* Effect.acquireRelease(
       // After what the socket has: where the process stood still, that is more than nothing.
