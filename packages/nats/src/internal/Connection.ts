@@ -166,7 +166,7 @@ const borrowed = (settings: Settings, closing: Closing, client: Client.Client) =
         }),
         Effect.as(client)
       ),
-    () => client.isClosed() ? Effect.void : Effect.asVoid(closing.within(Effect.ignore(answered)))
+    () => client.isClosed() ? Effect.void : Effect.asVoid(closing.within(Effect.ignoreLogged(answered)))
   )
 }
 

@@ -83,7 +83,7 @@ export const make = (partition: number, offeredBefore: number | undefined, holde
         const told = write({ offered }).pipe(
           Effect.catchIf(
             (failure) => failure._tag === "NatsRequestFailed" && isStorageFull(failure),
-            () => Effect.zipRight(Effect.ignore(makeRoom), write({ offered }))
+            () => Effect.zipRight(Effect.ignoreLogged(makeRoom), write({ offered }))
           )
         )
         return (mine.isLost ? Effect.void : Effect.ignoreLogged(told)).pipe(

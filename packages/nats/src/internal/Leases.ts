@@ -172,7 +172,7 @@ export class Leases {
   /** When all was given back: others need not wait for the lease's end. */
   readonly forget: Effect.Effect<void> = Effect.suspend(() => {
     const { membership, options: { bucket, prefix }, view } = this
-    const aside = view.isAside ? Effect.ignore(bucket.purge(asideKey(prefix, membership.id))) : Effect.void
+    const aside = view.isAside ? Effect.ignoreLogged(bucket.purge(asideKey(prefix, membership.id))) : Effect.void
     return Effect.zipRight(membership.forget, aside)
   })
 
@@ -309,7 +309,7 @@ export class Leases {
     return this.options.bucket.remove(memberKey(this.options.prefix, id), member.revision).pipe(
       Effect.zipRight(Effect.logWarning("An instance did not renew its lease: its partitions are taken over")),
       Effect.tap(() => this.view.members.delete(id)),
-      Effect.zipLeft(Effect.ignore(this.options.bucket.purge(asideKey(this.options.prefix, id)))),
+      Effect.zipLeft(Effect.ignoreLogged(this.options.bucket.purge(asideKey(this.options.prefix, id)))),
       // It has renewed at the last moment, or another instance was quicker.
       Effect.catchTag("Conflict", () => this.view.read(memberKey(this.options.prefix, id))),
       Effect.annotateLogs("instance", id)

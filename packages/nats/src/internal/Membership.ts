@@ -111,7 +111,7 @@ export class Membership {
       Effect.flatMap((entry) =>
         entry === undefined ? Effect.void : this.options.bucket.remove(this.key, entry.revision)
       ),
-      Effect.ignore
+      Effect.ignoreLogged
     )
   )
 
