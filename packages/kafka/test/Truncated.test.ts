@@ -52,6 +52,24 @@ describe("a log that was cut at its end while its broker was away", () => {
   const lost = Array.from({ length: 10 }, (_, i) => `old ${i}`)
   const named = (from: string, count: number) => Array.from({ length: count }, (_, i) => `${from} ${i}`)
 
+  /** Everything is read by a consumer that then stops. The log is cut to 6 messages meanwhile, and so many new ones follow. */
+  const cutWhileStopped = (first: ReturnType<typeof makeConsumer>, grown: number) =>
+    Effect.gen(function*() {
+      const [node] = cluster().nodes
+      const topic = spec()
+      const service = yield* connect()
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* service.subscribe(request(topic), first.consumer)
+        yield* publishEach(service, topic, lost)
+        yield* eventually("all arrive", () => first.values().length === 10)
+      }))
+      yield* node!.kill
+      yield* cutTo(topic.name, 6)
+      yield* node!.start
+      yield* publishNew(topic, named("new", grown))
+      return { service, topic }
+    })
+
   for (const semantics of ["at-least-once", "at-most-once"] as const) {
     it.scopedLive(
       `${semantics}: whoever goes on reads from where it was cut, and what comes is marked`,
@@ -146,19 +164,7 @@ describe("a log that was cut at its end while its broker was away", () => {
       `nor does whoever was stopped meanwhile: ${grown} messages are new`,
       () =>
         Effect.gen(function*() {
-          const [node] = cluster().nodes
-          const topic = spec()
-          const service = yield* connect()
-          const first = allButTheFirst()
-          yield* Effect.scoped(Effect.gen(function*() {
-            yield* service.subscribe(request(topic), first.consumer)
-            yield* publishEach(service, topic, lost)
-            yield* eventually("all arrive", () => first.values().length === 10)
-          }))
-          yield* node!.kill
-          yield* cutTo(topic.name, 6)
-          yield* node!.start
-          yield* publishNew(topic, named("new", grown))
+          const { service, topic } = yield* cutWhileStopped(allButTheFirst(), grown)
           const second = allButTheFirst()
           yield* service.subscribe(request(topic), second.consumer)
           yield* eventually("all that is new arrives", () => second.values().at(-1) === `new ${grown - 1}`)
@@ -173,19 +179,10 @@ describe("a log that was cut at its end while its broker was away", () => {
       `whoever was stopped meanwhile finds out when it begins: ${grown} messages are new`,
       () =>
         Effect.gen(function*() {
-          const [node] = cluster().nodes
-          const topic = spec()
-          const service = yield* connect()
-          const first = makeConsumer({ onTake: ({ assignment }, one) => assignment.finish(one) })
-          yield* Effect.scoped(Effect.gen(function*() {
-            yield* service.subscribe(request(topic), first.consumer)
-            yield* publishEach(service, topic, lost)
-            yield* eventually("all arrive", () => first.values().length === 10)
-          }))
-          yield* node!.kill
-          yield* cutTo(topic.name, 6)
-          yield* node!.start
-          yield* publishNew(topic, named("new", grown))
+          const { service, topic } = yield* cutWhileStopped(
+            makeConsumer({ onTake: ({ assignment }, one) => assignment.finish(one) }),
+            grown
+          )
           const second = makeConsumer({ onTake: ({ assignment }, one) => assignment.finish(one) })
           yield* service.subscribe(request(topic), second.consumer)
           yield* eventually("all that is new arrives", () => second.values().at(-1) === `new ${grown - 1}`)
