@@ -104,7 +104,7 @@ export const make = ({ clock, codec, isClosed, observer: { event }, provided, ti
       ? (topic, messages) => transport.publish(topic, messages, options)
       : (topic, messages) =>
         // `Effect.timed` would die at a fraction of a `TestClock`'s nanosecond, which a wait with jitter makes.
-        Effect.clockWith((clock) => {
+        Effect.suspend(() => {
           const since = clock.unsafeCurrentTimeNanos()
           return Effect.map(transport.publish(topic, messages, options), (results) => {
             const failed = results.filter(Either.isLeft).length
