@@ -8,28 +8,28 @@ type Entry = History.Entry
 const kinds = (history: ReadonlyArray<Entry>, options: Oracles.Options = {}) =>
   new Set(Oracles.judge(history, options).findings.map(({ kind, oracle }) => `${oracle} ${kind}`))
 
-/** Changes a legal history at a place that fits, in every way that `mutate` finds, and asks for the finding. */
+/**
+ * Changes a legal history at a place that fits, in every way that `mutate` finds, and asks for the finding. A history
+ * without such a place does not count: fast-check draws another, so that each oracle sees as many changed histories.
+ */
 const caught = (
   expected: string,
   mutate: (entry: Entry, history: ReadonlyArray<Entry>) => ReadonlyArray<Entry> | undefined,
   options: Oracles.Options = {},
   histories: fc.Arbitrary<ReadonlyArray<Entry>> = legal
-) => {
-  let mutations = 0
+) =>
   fc.assert(
     fc.property(histories, fc.nat(), (history, place) => {
       for (let i = 0; i < history.length; i++) {
         const mutated = mutate(history[(place + i) % history.length]!, history)
         if (mutated === undefined) continue
-        mutations++
         expect(kinds(mutated, options)).toContain(expected)
         return
       }
+      fc.pre(false)
     }),
-    { numRuns: 300 }
+    { numRuns: 60, maxSkipsPerRun: 200 }
   )
-  expect(mutations).toBeGreaterThan(20)
-}
 
 const isEnded = (entry: Entry): entry is History.Ended => entry.kind === "ended" && entry.outcome === "finished"
 const same = (a: Entry, b: Entry) =>
