@@ -256,6 +256,8 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       }),
       forget: (partition) => {
         if (!partitions.has(partition.id)) troubles.over(partition.id)
+        // Others may have waited for its room.
+        wake()
       },
       problems: troubles.problems
     }
