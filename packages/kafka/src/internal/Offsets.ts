@@ -77,6 +77,9 @@ export const list = (
                 epochs.set(partition, epochOf(partition))
               } else failures.set(partition, failure("ListOffsets", errorCode))
             }
+            for (const partition of own) {
+              if (!offsets.has(partition) && !failures.has(partition)) failures.set(partition, noAnswer)
+            }
           }
         })), { concurrency: "unbounded", discard: true })
     // Leaders that are not known, or not any more, are asked for before this is tried again.
@@ -117,6 +120,8 @@ export const noLeader = new KafkaFailure({
   sent: false,
   cause: "The partition has no leader"
 })
+
+const noAnswer = failure("ListOffsets", -1)
 
 /** Looks who leads the partitions now. If that fails, the next request that needs the leaders tries again. */
 export const refreshed = (topics: KafkaTopics, topic: string): Effect.Effect<void> =>
