@@ -191,6 +191,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
       try: async () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings),
       catch: (error) => error
     }).pipe(
+      Unpackable.inTime,
       Effect.catchAll((error) =>
         error instanceof UnreadableBatch
           ? Effect.as(

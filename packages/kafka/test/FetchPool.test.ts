@@ -1,6 +1,8 @@
 import { expect, it } from "@effect/vitest"
 import { Duration, Effect, HashMap, Logger, TestClock } from "effect"
+import { gunzipSync } from "node:zlib"
 import { describe } from "vitest"
+import * as Compression from "../src/Compression.js"
 import * as ErrorCode from "../src/internal/ErrorCode.js"
 import type { FetchRequest } from "../src/internal/logApis.js"
 import type { PartitionOptions } from "../src/internal/Partition.js"
@@ -335,6 +337,46 @@ it.scopedLive("many batches that unpack to more than is allowed together are rea
       log.map((_, i) => [i, i, mib])
     )
   }))
+
+it.scoped("a codec that never answers is asked again, which is said, and the partition goes on when it answers", () => {
+  const errors: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+    if (logLevel._tag === "Error") errors.push([message].flat().join(" "))
+  })
+  return Effect.gen(function*() {
+    const records = yield* Effect.promise(() => batch(0, ["0", "1"], { gzip: true }))
+    const pool = yield* poolOf(clientOf({
+      fetch: (request) =>
+        Effect.suspend(() =>
+          request.topics[0]?.partitions[0]?.fetchOffset === 0
+            ? Effect.succeed(response([fetched(0, { records })], { sessionId: 0 }))
+            : Effect.delay(Effect.succeed(response([], { sessionId: 0 })), request.maxWaitTime)
+        )
+    }))
+    let asked = 0
+    const gzip = Compression.builtIn.gzip!
+    const { fetcher, taken } = yield* subscription(pool, topicsOf(topicOf(1)), 1, {
+      options: {
+        codecs: {
+          gzip: {
+            ...gzip,
+            decompress: (bytes) => asked++ === 0 ? new Promise(() => {}) : gunzipSync(bytes)
+          }
+        }
+      }
+    })
+    fetcher.wake()
+    yield* TestClock.adjust("50 seconds")
+    expect(errors).toEqual([])
+    for (let i = 0; i < 5; i++) {
+      yield* TestClock.adjust("10 seconds")
+      yield* settled
+    }
+    expect(errors.join()).toContain("Records can't be read, and the partition stands still")
+    expect(errors.join()).toContain("codec")
+    expect(taken.map(({ offset }) => offset)).toEqual([0, 1])
+  }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+})
 
 it.scopedLive("a record format of before Kafka 0.11 is called what it is", () =>
   Effect.gen(function*() {
