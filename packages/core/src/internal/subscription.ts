@@ -17,6 +17,7 @@ import type { SubscribeError } from "../EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
 import type * as Observer from "../Observer.js"
+import * as RateLimit from "../RateLimit.js"
 import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
@@ -105,6 +106,7 @@ const intakeOf = <E, R>(
     incoming: handler.incoming,
     bytes: new Quota(config.maxBytes, told("bytes")),
     concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency, told("concurrency")),
+    rate: options.rate?.[RateLimit.TypeId],
     maxUnfinished: config.maxUnfinished,
     // At-most-once messages wait for their settlement anyway. And with a scheduler of the user's own, the event loop's turns mean nothing.
     nextTurn: options.semantics === "at-least-once" && isOfEventLoop(scheduler)
