@@ -204,6 +204,12 @@ export class Share {
     return reserved + more
   }
 
+  /** Whether `takeUpTo` would take the whole amount. */
+  hasRoom(amount: number, waiter: Waiter): boolean {
+    const more = amount - waiter.granted
+    return more <= 0 || this.waiters.length === 0 && this.quota.room(this, more) === more
+  }
+
   give(amount: number): void {
     if (amount === 0) return
     this.quota.changed(this, -amount)

@@ -35,6 +35,7 @@ import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
+import { SettleTurns } from "./settleTurns.js"
 import { afterEvents, isOfEventLoop } from "./turn.js"
 import * as UserCode from "./userCode.js"
 
@@ -98,6 +99,7 @@ const intakeOf = <E, R>(
     observer.event?.({ _tag: "Bound", bound, subscription: name, isReached })
   const book = mailboxes.open(subscriber)
   const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
+  const turns = new SettleTurns()
   const withheld: Array<() => void> = []
   const lasting = new Lasting("Messages can't be settled, so their handlers don't begin")
   return {
@@ -116,7 +118,7 @@ const intakeOf = <E, R>(
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
-        new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, lasting, fork })
+        new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, turns, withheld, lasting, fork })
   }
 }
 
