@@ -50,7 +50,9 @@ export class Pull {
     epoch: number,
     /** How long a request waits, in milliseconds. */
     private readonly expires: number,
-    private readonly handler: Handler
+    private readonly handler: Handler,
+    /** How many messages a request may bring at most, by the word of the server. */
+    private readonly maxBatch = Infinity
   ) {
     this.inbox = `${connection.inbox}.p${epoch}`
     this.subscription = connection.client.subscribe(`${this.inbox}.*`, (refused, message) => {
@@ -72,7 +74,7 @@ export class Pull {
     readonly waits?: "Not" | number
   }): void {
     this.isLimited = !this.isTooSmall
-    this.open = this.batch = this.isLimited ? options.batch : 1
+    this.open = this.batch = this.isLimited ? Math.min(options.batch, this.maxBatch) : 1
     this.received = 0
     this.isFull = false
     this.heardAt = performance.now()

@@ -98,6 +98,7 @@ export class Spell {
           api,
           stream: this.opened.stream,
           wanted,
+          found: this.opened.info.config,
           onBroken: (broken) => this.end(broken),
           onPaused: progress.paused,
           intake
@@ -224,7 +225,7 @@ export class Spell {
       // While what is outstanding is got back, whoever does that asks for more.
       onEnd: () => intake.life.state.phase._tag === "Recovering" ? onEnd.current?.() : this.pullMore(),
       onBroken: (broken) => this.end(broken)
-    })
+    }, this.opened.info.config.max_batch || undefined)
   }
 
   private ended(pull: Pull): void {
