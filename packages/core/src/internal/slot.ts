@@ -5,12 +5,13 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import type * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { endScope, type Home, type Host } from "./home.js"
 import type { Ends, Mortal, Population } from "./population.js"
 import type { Share, Waiter } from "./quota.js"
-import { refsOf } from "./refs.js"
+import { flagsOf, refsOf } from "./refs.js"
 import type { Turns } from "./turn.js"
 
 /**
@@ -147,7 +148,7 @@ export class Slot implements Host, Mortal {
       step: () => {
         if (!this.hasRun) return
         this.hasRun = false
-        if (refsOf(this.fiber) !== this.refs) this.isTouched = true
+        if (this.isChanged) this.isTouched = true
         this.done()
       }
     })
@@ -225,6 +226,16 @@ export class Slot implements Host, Mortal {
     return this.stopped
   }
 
+  /** Waits until the task, which was interrupted, runs no more. */
+  freed(task: Task): Effect.Effect<void> {
+    const { fiber } = this
+    return this.taskInHand !== task ? Effect.void : Effect.flatMap(
+      Fiber.await(fiber),
+      // Another fiber may have followed, as in `stopped`.
+      () => this.fiber === fiber ? Effect.void : this.freed(task)
+    )
+  }
+
   private get stopped(): Effect.Effect<void> {
     const { fiber } = this
     return Effect.flatMap(Fiber.await(fiber), () => {
@@ -270,15 +281,22 @@ export class Slot implements Host, Mortal {
 
   /** An attempt has ended, and what it has set must not be seen by what follows. */
   renewed(): Effect.Effect<void> | undefined {
-    return refsOf(this.fiber) === this.refs ? undefined : this.renew
+    return this.isChanged ? this.renew : undefined
+  }
+
+  private get isChanged(): boolean {
+    return refsOf(this.fiber) !== this.refs || flagsOf(this.fiber, this.home.flags) !== this.home.flags
   }
 
   /** What an attempt has set is not seen by the next one. */
   private get renew(): Effect.Effect<void> {
-    return Effect.updateFiberRefs(() => {
+    const refs = Effect.updateFiberRefs(() => {
       this.isTouched = false
       return this.refs
     })
+    const { flags } = this.home
+    const now = flagsOf(this.fiber, flags)
+    return now === flags ? refs : Effect.zipRight(Effect.patchRuntimeFlags(RuntimeFlags.diff(now, flags)), refs)
   }
 
   /** The next task belongs to another subscription. */
