@@ -84,7 +84,7 @@ describe("a handler that can't be interrupted", () => {
     })
   }
 
-  it.scoped("does not keep its bus from closing, and a rebalance waits for it", () => {
+  it.scoped("does not keep its bus from closing", () => {
     const { layer, lines } = logging()
     return Effect.gen(function*() {
       const scope = yield* Scope.make()

@@ -214,7 +214,7 @@ const stopAll = (what: string, slots: Iterable<Slot>): Effect.Effect<void> => {
   const remaining = new Set(slots)
   const stopping = Array.from(remaining, (slot) => {
     const stopped = Effect.map(slot.stop(), () => remaining.delete(slot))
-    return slot.taskInHand === undefined ? stopped : Effect.forkDaemon(stopped)
+    return slot.taskInHand === undefined ? Effect.asVoid(stopped) : Effect.asVoid(Effect.forkDaemon(stopped))
   })
   return Closing.patiently(Effect.forEach(stopping, (stopped) => stopped, { discard: true }), () => {
     const names = Array.from(remaining).filter((slot) => slot.taskInHand === undefined).map(({ name }) => name)
