@@ -98,9 +98,11 @@ export const run = <E, R>(
         partition.messages,
         (chunk) => reading.takeAll(Chunk.toReadonlyArray(chunk).filter(isWanted))
       ).pipe(
-        Effect.zipRight(lane.close({ deadline: config.closeDeadline, finishQueued: true, untilDone: true })),
+        Effect.zipRight(
+          lane.close({ deadline: config.closeDeadline, finishQueued: true, untilDone: true, goesOn: true })
+        ),
         // The room that it waits for is for others.
-        Effect.onError(() => lane.close({ deadline: Duration.zero, finishQueued: false }))
+        Effect.onError(() => lane.close({ deadline: Duration.zero, finishQueued: false, goesOn: true }))
       )
     }
     const all = Effect.forEach(partitions, readOne, { concurrency: partitionsAtOnce, discard: true }).pipe(

@@ -172,16 +172,15 @@ export const make = <E, R>(
         (effect) => run(Effect.interruptible(effect), { scope: slots })
       )
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
-      const lanes = new Set<Transport.Lane>()
+      const lanes = new Set<Intake>()
       const consumer: Transport.Consumer = {
         assigned: (assignment) => {
           const lane = new Intake(assignment, settings)
-          const tracked: Transport.Lane = {
+          lanes.add(lane)
+          return {
             offer: (messages) => lane.offer(messages),
-            close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(tracked)))
+            close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(lane)))
           }
-          lanes.add(tracked)
-          return tracked
         }
       }
       const subscribed = yield* restore(transport.subscribe({
@@ -213,7 +212,7 @@ export const make = <E, R>(
         yield* subscribed.stop
         const reports = yield* Effect.forEach(
           Array.from(lanes),
-          (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true }),
+          (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true, goesOn: true }),
           { concurrency: "unbounded" }
         )
         return reports.reduce(
@@ -225,7 +224,15 @@ export const make = <E, R>(
         Effect.ensuring(Effect.suspend(() => Scope.close(source, Exit.void))),
         Effect.ensuring(Effect.suspend(() => Scope.close(slots, Exit.void))),
         Effect.ensuring(PubSub.shutdown(failures)),
-        Effect.ensuring(environment.onClosed),
+        Effect.ensuring(Effect.suspend(() => {
+          const stuck = Array.from(lanes).filter(({ isStuck }) => isStuck)
+          // Nothing of the topic and group begins again in this bus before the handlers that go on have ended.
+          return stuck.length === 0
+            ? environment.onClosed
+            : Effect.forkDaemon(
+              Effect.zipRight(Effect.forEach(stuck, ({ freed }) => freed, { discard: true }), environment.onClosed)
+            )
+        })),
         Effect.tap(({ lost, unfinished }) =>
           unfinished === 0 && lost === 0 ? Effect.void : Logging.warning(
             `Subscription ${name} closed with ${unfinished} unfinished messages, which come again, and ${lost} lost ones.`

@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import { toInvalidConfiguration } from "../KafkaErrors.js"
@@ -57,6 +58,8 @@ export interface Assignments {
   readonly stop: Effect.Effect<void>
   /** What comes from now on does nothing. */
   readonly end: () => void
+  /** Whether no handler runs any more. The bus closes its lanes before, and goes on without handlers that can't be interrupted. */
+  readonly areQuiet: Effect.Effect<boolean>
   /** Looks for partitions that were added to the topic. */
   readonly watch: Effect.Effect<never>
   /** The connections of its own. */
@@ -387,10 +390,24 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         )
       }),
       end: () => forget([...partitions.values()]),
+      areQuiet: Effect.suspend(() =>
+        Effect.forEach(lanes.values(), ({ lane }) => lane.close({ deadline: Duration.zero, finishQueued: false }), {
+          concurrency: "unbounded",
+          discard: true
+        })
+      ).pipe(
+        Effect.disconnect,
+        Effect.interruptible,
+        Effect.timeoutOption(QUIET_WITHIN_MS),
+        Effect.map(Option.isSome)
+      ),
       watch,
       roles: [joinRole]
     }
   })
+
+/** A lane in which no handler runs is closed at once. */
+const QUIET_WITHIN_MS = 50
 
 /** A group that all topics share has a member of this process for each of them. */
 const instanceOf = ({ groupInstanceId, groups }: Settings, topic: string): string | undefined =>

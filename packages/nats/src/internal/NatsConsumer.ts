@@ -87,6 +87,7 @@ export const make = (
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     let isStopped = false
     let isSubscribed = false
+    let isStuck = false
     const bucketTimeout = Math.min(settings.requestTimeout, settings.leaseDuration / 2)
     const replicas = Math.max(settings.options.replicas ?? 1, stream.replicas)
     const bucket = Bucket.make(connection, settings, bucketTimeout, replicas)
@@ -141,7 +142,7 @@ export const make = (
         ? Effect.ignoreLogged(connection.closing.within(deleteUnused(api, streams, leases, request, configs)))
         : Effect.void
     )
-    yield* Effect.addFinalizer(() => connection.closing.within(leases.forget))
+    yield* Effect.addFinalizer(() => isStuck ? Effect.void : connection.closing.within(leases.forget))
     yield* Effect.mapError(leases.join, (failure) => toSubscribeError(topic, group, failure))
     const stop = Effect.suspend(() => {
       isStopped = true
@@ -158,7 +159,9 @@ export const make = (
         const all = Array.from(readers.values())
         // A subscription that did not come about closes its lanes itself.
         for (const { reader } of all) reader.end(isSubscribed ? "Closed" : "Wanted")
-        return Fiber.awaitAll(all.map(({ fiber }) => fiber))
+        return Effect.map(Fiber.awaitAll(all.map(({ fiber }) => fiber)), () => {
+          isStuck = all.some(({ reader }) => reader.isStuck)
+        })
       })))
     )
     yield* aside.join(leases)

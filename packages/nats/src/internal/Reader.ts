@@ -58,6 +58,9 @@ export class Reader {
     Deferred.unsafeDone(this.lost, Effect.succeed("Lost"))
   }
 
+  /** A handler goes on that can't be interrupted. Others get the partition as after a kill, when the lease has ended. */
+  isStuck = false
+
   /** When it has returned nothing more is offered; what was taken can be finished. */
   readonly stop: Effect.Effect<void> = Effect.suspend(() => {
     this.isStopped = true
@@ -71,7 +74,11 @@ export class Reader {
     return this.reading.pipe(
       Effect.catchAllCause((cause) => Effect.logError("Giving back a partition failed", cause)),
       Effect.ensuring(Deferred.succeed(this.opened, undefined)),
-      Effect.ensuring(Effect.suspend(() => closing.within(lease.giveBack(this.session.offered, limit.withdraw)))),
+      Effect.ensuring(
+        Effect.suspend(() =>
+          this.isStuck ? Effect.void : closing.within(lease.giveBack(this.session.offered, limit.withdraw))
+        )
+      ),
       Effect.annotateLogs({ partition: lease.partition, epoch: lease.epoch() })
     )
   })
@@ -99,6 +106,7 @@ export class Reader {
         yield* this.stop
         const closing = end === "Wanted" ? session.drain : end === "Closed" ? session.confirm : Effect.void
         yield* Effect.raceFirst(closing, lost)
+        if (end === "Closed") this.isStuck = !(yield* session.isQuiet)
       }
       if (yield* Deferred.isDone(this.lost)) {
         yield* Effect.logWarning("The lease of the partition has ended: its handlers are interrupted")

@@ -19,6 +19,7 @@ import type { NatsRequestFailed } from "../NatsErrors.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { Bodiless } from "./Bodiless.js"
+import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import type { HeldBack } from "./HeldBack.js"
@@ -288,6 +289,11 @@ export class Session {
     return this.closeLane(Duration.zero)
   })
 
+  /** Whether no handler runs any more. The bus has closed the lane before, and goes on without handlers that can't be interrupted. */
+  readonly isQuiet: Effect.Effect<boolean> = Effect.suspend(() =>
+    Effect.map(bounded(this.closeLane(Duration.zero), quietWithin), Option.isSome)
+  )
+
   private closeLane(deadline: Duration.Duration): Effect.Effect<void> {
     return Effect.suspend(() =>
       this.intake.lane === undefined
@@ -328,6 +334,9 @@ export class Session {
     })
   }
 }
+
+/** A lane in which no handler runs is closed at once. In milliseconds. */
+const quietWithin = 50
 
 /** Whether what loses a consumer's state has lost the stream's messages as well. */
 const isVolatile = (stream: Stream | undefined): boolean => stream?.storage === "memory" && stream.replicas === 1
