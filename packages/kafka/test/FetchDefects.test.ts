@@ -1,8 +1,11 @@
 /** A mistake of ours beside the fetch loop: the partition that it concerns goes on, and it is said. */
 import { expect, it } from "@effect/vitest"
-import { Effect, Logger, TestClock } from "effect"
+import { Duration, Effect, Either, Fiber, Logger, TestClock } from "effect"
 import { describe } from "vitest"
+import { disconnected } from "../src/internal/Failure.js"
+import { producerOf } from "./fakeBroker.js"
 import { batch, clientOf, fetched, poolOf, response, subscription, topicsOf } from "./fakeLog.js"
+import { message } from "./Harness.js"
 
 const OFFSET_OUT_OF_RANGE = 1
 
@@ -123,5 +126,31 @@ it.scoped("also where who leads the partitions can't be asked because of it", ()
       yield* settled
       yield* TestClock.adjust("1 second")
       expect(taken.length).toBeGreaterThanOrEqual(2)
+    })
+  ))
+
+it.scoped("also where publishing is what waits for it", () =>
+  withLog(() =>
+    Effect.gen(function*() {
+      const topic = { name: "orders", kind: "plain", partitions: 1 } as const
+      let sent = 0
+      let asked = 0
+      const known = { name: "orders", id: undefined, leaders: [1], epochs: [0], at: 0 }
+      const service = yield* producerOf(topic, () =>
+        Effect.suspend(() =>
+          sent++ === 0
+            ? Effect.fail(disconnected("it is gone", false))
+            : Effect.succeed({
+              topics: [{ topic: "orders", partitions: [{ partition: 0, errorCode: 0, baseOffset: 0 }] }]
+            })
+        ), { refresh: () => Effect.sync(() => asked++ === 0 ? thrown() : known) })
+      const published = yield* Effect.forkScoped(
+        service.publish(topic, [message(undefined, "0")], { timeout: Duration.seconds(5) })
+      )
+      for (let i = 0; i < 6; i++) {
+        yield* TestClock.adjust("1 second")
+        yield* settled
+      }
+      expect((yield* Fiber.join(published)).map(Either.isRight)).toEqual([true])
     })
   ))
