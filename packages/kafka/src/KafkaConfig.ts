@@ -14,6 +14,7 @@ import type { Codecs, Compression } from "./Compression.js"
 import { builtIn } from "./Compression.js"
 import { parseAddress } from "./internal/Driver.js"
 import { RESERVED_BYTES } from "./internal/outgoing.js"
+import * as TopicNumbers from "./internal/topicNumbers.js"
 import { spec } from "./KafkaConfigSpec.js"
 import type { ConnectionState } from "./KafkaConnection.js"
 import type { TopicSettings } from "./TopicSettings.js"
@@ -416,5 +417,9 @@ function* problems(
   ] as const
   for (const name of positive) {
     if (!(settings[name] > 0 && Number.isFinite(settings[name]))) yield `kafka.${name}: has to be more than 0`
+  }
+  for (const issue of TopicNumbers.problems(settings.topicDefaults)) yield `kafka.topicDefaults.${issue}`
+  for (const [topic, own] of Object.entries(settings.topicSettings)) {
+    for (const issue of TopicNumbers.problems(own)) yield `kafka.topicSettings.${topic}.${issue}`
   }
 }

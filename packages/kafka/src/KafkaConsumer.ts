@@ -17,7 +17,9 @@ import type { Client } from "./internal/Client.js"
 import type { Closing } from "./internal/Closing.js"
 import type { KafkaFailure } from "./internal/Failure.js"
 import * as FetchPool from "./internal/FetchPool.js"
+import { GroupLinks } from "./internal/GroupLinks.js"
 import * as Lasting from "./internal/Lasting.js"
+import { monotonic } from "./internal/monotonic.js"
 import * as Standing from "./internal/Standing.js"
 import type { GroupNaming, Settings } from "./KafkaConfig.js"
 import { toSubscribeError } from "./KafkaErrors.js"
@@ -54,7 +56,10 @@ export const make = (
   settings: Settings,
   closing: Closing
 ): Effect.Effect<KafkaConsumer, never, Scope.Scope> =>
-  Effect.zipWith(FetchPool.make(client, settings), Observer.provided, (pool, observer) => {
+  Effect.gen(function*() {
+    const pool = yield* FetchPool.make(client, settings)
+    const observer = yield* Observer.provided
+    const links = new GroupLinks(monotonic(yield* Effect.clock))
     let subscriptions = 0
     return {
       subscribe: (request, consumer) =>
@@ -62,6 +67,7 @@ export const make = (
           subscribe({
             client,
             pool,
+            links,
             topics,
             settings,
             closing,
@@ -83,6 +89,7 @@ export const make = (
 interface Subscribing {
   readonly client: Client
   readonly pool: FetchPool.FetchPool
+  readonly links: GroupLinks
   readonly topics: KafkaTopics
   readonly settings: Settings
   readonly closing: Closing
@@ -93,7 +100,7 @@ interface Subscribing {
 }
 
 const subscribe = (
-  { client, closing, consumer, id, observer, pool, request, settings, topics }: Subscribing
+  { client, closing, consumer, id, links, observer, pool, request, settings, topics }: Subscribing
 ): Effect.Effect<Source, SubscribeError, Scope.Scope> =>
   Effect.gen(function*() {
     const topic = request.topic.name
@@ -106,7 +113,7 @@ const subscribe = (
     const scope = yield* Scope.make()
     const lasting = yield* Scope.extend(Lasting.make, scope)
     const assignments = yield* Scope.extend(
-      Assignments.make({ client, pool, topics, settings, observer, request, consumer, group, id, lasting }),
+      Assignments.make({ client, pool, links, topics, settings, observer, request, consumer, group, id, lasting }),
       scope
     )
     const { committer, membership } = assignments

@@ -10,7 +10,7 @@
  * @since 0.1.0
  */
 import type { PublishError } from "@effect-eventbus/core/EventBusError"
-import { BusClosed, InvalidMessage, MessageTooLarge } from "@effect-eventbus/core/EventBusError"
+import { BusClosed, InvalidConfiguration, InvalidMessage, MessageTooLarge } from "@effect-eventbus/core/EventBusError"
 import * as Partitioner from "@effect-eventbus/core/Partitioner"
 import type { OutgoingMessage, Service, TopicSpec } from "@effect-eventbus/core/Transport"
 import * as Duration from "effect/Duration"
@@ -96,7 +96,8 @@ export const make = (
         records.forEach((record, index) => {
           if (results[index] !== undefined) return
           const queue = outbox.queueOf(topic.name, partitionOf(record.key, topic))
-          call.entries.push({ call, index, queue, record, size: sizes[index]!, stage: "admission", abandoned: false })
+          const size = sizes[index]!
+          call.entries.push({ call, index, queue, record, size, stage: "admission", isOwn: false, abandoned: false })
         })
         outbox.add(call)
         if (!isExpiring) {
@@ -118,6 +119,7 @@ export const make = (
       Effect.suspend(() => {
         const all = (error: PublishError) => messages.map((): Result => Either.left(error))
         if (phase !== "open") return Effect.succeed(all(new BusClosed({ topic: spec.name })))
+        if (Duration.toMillis(timeout) <= settings.linger) return Effect.succeed(all(tooLong(spec.name, timeout)))
         const deadline = now() + Duration.toMillis(timeout)
         publishing++
         return topicOf(spec, timeout).pipe(
@@ -148,6 +150,12 @@ export const make = (
     )
     return { publish }
   })
+
+const tooLong = (topic: string, timeout: Duration.Duration) => {
+  const publishTimeout = Duration.format(timeout)
+  const issue = `kafka.linger: has to be less than publishTimeout (${publishTimeout}), or nothing is sent in time`
+  return new InvalidConfiguration({ topic, issues: [issue] })
+}
 
 const EXPIRY_TICK = "25 millis"
 

@@ -18,6 +18,7 @@ import * as ErrorCode from "./internal/ErrorCode.js"
 import { failure, KafkaFailure } from "./internal/Failure.js"
 import { monotonic, upTo } from "./internal/monotonic.js"
 import * as TopicAdmin from "./internal/TopicAdmin.js"
+import * as TopicNumbers from "./internal/topicNumbers.js"
 import type { Settings } from "./KafkaConfig.js"
 
 /**
@@ -155,6 +156,8 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
 
     /** The first time: afterwards somebody else may have good reasons for a change. */
     const check = Effect.fnUntraced(function*(spec: TopicSpec) {
+      const issues = TopicNumbers.problems({ partitions: spec.partitions })
+      if (issues.length > 0) return yield* new InvalidConfiguration({ topic: spec.name, issues })
       const topic = yield* createMissing(spec)
       if (checked.has(spec.name) || settings.topics === "create" || settings.topics === "skip") return topic
       const found = yield* describe(spec.name)

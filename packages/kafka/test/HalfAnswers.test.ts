@@ -5,6 +5,7 @@ import { describe } from "vitest"
 import type { Client } from "../src/internal/Client.js"
 import { failure } from "../src/internal/Failure.js"
 import * as GroupDriver from "../src/internal/GroupDriver.js"
+import { GroupLink, GroupLinks } from "../src/internal/GroupLinks.js"
 import type { ListOffsetsRequest } from "../src/internal/logApis.js"
 import * as Offsets from "../src/internal/Offsets.js"
 import type { ApiName, RequestOf, ResponseOf } from "../src/internal/requests.js"
@@ -13,6 +14,7 @@ import * as KafkaReader from "../src/KafkaReader.js"
 import type { KafkaTopics } from "../src/KafkaTopics.js"
 import { batch, clientOf, fetched, response, topicsOf } from "./fakeLog.js"
 
+const link = new GroupLink(new GroupLinks(() => 0), "group-0")
 const orders = { name: "orders", id: "1", leaders: [1, 1], epochs: [0, 0] }
 const topics = topicsOf(() => orders)
 const settings = KafkaConfig.resolve({ brokers: ["none:1"] })
@@ -38,7 +40,7 @@ describe("what a broker leaves out", () => {
     Effect.gen(function*() {
       const known = { partition: 0, errorCode: 0, offset: 5, metadata: null }
       const client = answering(() => Effect.succeed({ errorCode: 0, partitions: [known] }))
-      const driver = GroupDriver.make({ client, group: "tests", instanceId: undefined, joinRole: "join" })
+      const driver = GroupDriver.make({ client, group: "tests", instanceId: undefined, joinRole: "join", link })
       expect(Either.isLeft(yield* Effect.either(driver.committed(1, "orders", [0, 1])))).toBe(true)
       expect(yield* driver.committed(1, "orders", [0])).toMatchObject([{ partition: 0, offset: 5 }])
     }))

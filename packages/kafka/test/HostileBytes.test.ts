@@ -6,6 +6,7 @@ import * as Compression from "../src/Compression.js"
 import * as Client from "../src/internal/Client.js"
 import * as ErrorCode from "../src/internal/ErrorCode.js"
 import * as GroupDriver from "../src/internal/GroupDriver.js"
+import { GroupLink, GroupLinks } from "../src/internal/GroupLinks.js"
 import { Lineage } from "../src/internal/Lineage.js"
 import type { EpochRequest } from "../src/internal/logApis.js"
 import { Reader } from "../src/internal/Reader.js"
@@ -97,6 +98,20 @@ describe("lengths", () => {
     }))
 })
 
+it.scoped("a topic that is to have more partitions than there can be is bad configuration, of which no broker is told", () =>
+  Effect.gen(function*() {
+    const client = clientOf({ fetch: () => Effect.never })
+    const topics = yield* KafkaTopics.make(client, yield* KafkaConfig.resolve({ brokers: ["none:1"] }))
+    for (const partitions of [3e9, 0, 1.5, NaN]) {
+      const error = yield* Effect.flip(topics.ensure({ name: "orders", kind: "plain", partitions }))
+      expect(error).toMatchObject({
+        _tag: "InvalidConfiguration",
+        topic: "orders",
+        issues: [expect.stringContaining("partitions")]
+      })
+    }
+  }))
+
 describe("answers", () => {
   const settled = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
@@ -173,7 +188,8 @@ describe("answers", () => {
           },
           group: "tests",
           instanceId: undefined,
-          joinRole: "join"
+          joinRole: "join",
+          link: new GroupLink(new GroupLinks(() => 0), "group-0")
         })
       const join = (memberId: string, named: string) =>
         driverOf(named).join(1, {

@@ -109,6 +109,20 @@ describe("KafkaConfig", () => {
     expect(await issuesOf({ brokers: ["a:1"], subscribeTimeout: "1 second" })).toEqual([
       expect.stringContaining("kafka.subscribeTimeout: has to be at least kafka.heartbeatInterval")
     ])
+    for (const value of [3e9, 0, 1.5, NaN, "3"]) {
+      const own = { partitions: value, replicationFactor: value }
+      const issues = await issuesOf({ brokers: ["a:1"], topicSettings: { orders: own } })
+      expect(issues, String(value)).toEqual([
+        expect.stringContaining("kafka.topicSettings.orders.partitions: expected"),
+        expect.stringContaining("kafka.topicSettings.orders.replicationFactor: expected")
+      ])
+    }
+    expect(await issuesOf({ brokers: ["a:1"], topicDefaults: { partitions: 3e9, replicationFactor: 40_000 } })).toEqual(
+      [
+        expect.stringContaining("kafka.topicDefaults.partitions: expected"),
+        expect.stringContaining("kafka.topicDefaults.replicationFactor: expected")
+      ]
+    )
     expect(await issuesOf({})).toEqual(["kafka.brokers: at least one broker is needed, as host:port"])
     expect(await issuesOf({ brokers: ["a:1"], sessionTimeout: "short", heartbeatInterval: "20 seconds" })).toEqual([
       expect.stringContaining("kafka.sessionTimeout: expected a duration")

@@ -13,7 +13,7 @@ import { message, spec } from "./Harness.js"
 const DEAD = 1
 const ALIVE = 2
 
-const producer = (maxQueuedBytes: number) =>
+const producer = (maxQueuedBytes: number, more: Partial<KafkaConfig.Options> = {}) =>
   Effect.gen(function*() {
     const never = () => Effect.never
     const client: Client = {
@@ -44,7 +44,7 @@ const producer = (maxQueuedBytes: number) =>
       refresh: (name) => Effect.succeed(topicOf(name)),
       known: topicOf,
       isReady: () => true
-    }, yield* KafkaConfig.resolve({ brokers: ["none:1"], maxQueuedBytes }))
+    }, yield* KafkaConfig.resolve({ brokers: ["none:1"], maxQueuedBytes, ...more }))
   })
 
 const publish = (service: KafkaProducer.KafkaProducer, topic: string, count: number, bytes = 1_000) =>
@@ -79,4 +79,39 @@ it.scoped("a large message gets its turn, also beside many small ones that came 
     yield* TestClock.adjust("1 second")
     expect((yield* Fiber.poll(large))._tag).toBe("Some")
     expect((yield* Fiber.join(large)).every(Either.isRight)).toBe(true)
+  }))
+
+it.scoped("several brokers that are gone do not keep all the room together, nor does a large message that waits for it", () =>
+  Effect.gen(function*() {
+    const service = yield* producer(1_000_000)
+    const names = Array.from({ length: 12 }, (_, i) => `dead-${i}`)
+    // All were published to before they were gone, or are published to in vain.
+    for (const topic of names) {
+      yield* Effect.forkScoped(publish(service, topic, 1_000))
+      yield* Effect.yieldNow()
+    }
+    yield* TestClock.adjust("1 second")
+    const large = yield* Effect.forkScoped(publish(service, "alive-large", 1, 600_000))
+    yield* TestClock.adjust("100 millis")
+    const small = yield* Effect.forEach([1, 2, 3], (i) => Effect.forkScoped(publish(service, `alive-small-${i}`, 20)))
+    yield* TestClock.adjust("1 second")
+    for (const one of small) {
+      expect((yield* Fiber.poll(one))._tag).toBe("Some")
+      expect((yield* Fiber.join(one)).every(Either.isRight)).toBe(true)
+    }
+    // It has the next room that there is.
+    expect((yield* Fiber.poll(large))._tag).toBe("None")
+    yield* TestClock.adjust("8 seconds")
+    expect((yield* Fiber.join(large)).every(Either.isRight)).toBe(true)
+  }))
+
+it.scoped("where messages wait for company as long as publishing may take, that is said instead of tried", () =>
+  Effect.gen(function*() {
+    const service = yield* producer(1_000_000, { linger: "10 seconds" })
+    const published = yield* Effect.forkScoped(publish(service, "alive", 1))
+    yield* TestClock.adjust("1 second")
+    const [result] = yield* Fiber.join(published)
+    expect(result).toMatchObject({
+      left: { _tag: "InvalidConfiguration", issues: [expect.stringContaining("linger")] }
+    })
   }))

@@ -24,6 +24,8 @@ import * as FetcherModule from "./Fetcher.js"
 import type { FetchPool } from "./FetchPool.js"
 import type { CommitRequest } from "./GroupDriver.js"
 import * as GroupDriver from "./GroupDriver.js"
+import type { GroupLinks } from "./GroupLinks.js"
+import { GroupLink } from "./GroupLinks.js"
 import * as GroupPlan from "./GroupPlan.js"
 import type { Lasting } from "./Lasting.js"
 import * as LogResets from "./LogResets.js"
@@ -39,6 +41,8 @@ export interface AssignmentsOptions {
   readonly client: Client
   /** Fetches for all subscriptions of the transport. */
   readonly pool: FetchPool
+  /** The connections on which all groups of the transport commit. */
+  readonly links: GroupLinks
   readonly topics: KafkaTopics
   readonly settings: Settings
   readonly observer: Observer.Service
@@ -84,6 +88,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     const topic = request.topic.name
     const clock = yield* Effect.clock
     const joinRole = `join-${options.id}`
+    const link = new GroupLink(options.links, `group-${options.id}`)
     const partitions = new Map<number, Partition>()
     /** Until they are closed. */
     const lanes = new Map<Partition, { readonly lane: Lane; readonly closed: Deferred.Deferred<void> }>()
@@ -343,7 +348,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     const instanceId = instanceOf(settings, topic)
     const membership: Membership = yield* MembershipModule.make({
-      driver: GroupDriver.make({ client, group, instanceId, joinRole }),
+      driver: GroupDriver.make({ client, group, instanceId, joinRole, link }),
       settings,
       lasting,
       topic,
@@ -415,7 +420,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         Effect.map(Option.isSome)
       ),
       watch,
-      roles: [joinRole]
+      roles: [joinRole, link.own]
     }
   })
 

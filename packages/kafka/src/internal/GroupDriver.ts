@@ -1,12 +1,14 @@
 /**
  * The requests of one group, as its members make them. Heartbeats have links of
  * their own, which all groups of a client share: a join waits for all members, and a
- * commit for replicas, and neither must hold up a heartbeat.
+ * commit for replicas, and neither must hold up a heartbeat; nor must the commits of
+ * one group hold up those of others.
  */
 import * as Effect from "effect/Effect"
 import type { Answer } from "./Api.js"
 import type { Client } from "./Client.js"
 import { failure, KafkaFailure } from "./Failure.js"
+import type { GroupLink } from "./GroupLinks.js"
 
 /** The name of one of the requests of a group, as it stands in messages. */
 export type GroupRequest =
@@ -98,7 +100,6 @@ export interface GroupDriver {
 }
 
 const HEARTBEATS = "heartbeat"
-const GROUPS = "group"
 
 export interface GroupDriverOptions {
   readonly client: Client
@@ -107,6 +108,8 @@ export interface GroupDriverOptions {
   readonly instanceId: string | undefined
   /** Of the links on which this member joins. */
   readonly joinRole: string
+  /** For what it asks beside joining and heartbeats. */
+  readonly link: GroupLink
 }
 
 const accepted = (request: GroupRequest) => <A extends Coded>(answer: A) =>
@@ -126,7 +129,14 @@ const within =
         new KafkaFailure({ type: "Timeout", sent: true, cause: `${request} was not answered in ${millis} ms` })
     })
 
-export const make = ({ client, group, instanceId, joinRole }: GroupDriverOptions): GroupDriver => ({
+/** On the connection of all groups, or on one of its own while that is slow. */
+const on = <A>(client: Client, link: GroupLink, ask: (role: string) => Effect.Effect<A, KafkaFailure>) =>
+  Effect.suspend(() => {
+    const { over, role } = link.ask()
+    return Effect.ensuring(ask(role), Effect.suspend(() => over() ? client.release(role) : Effect.void))
+  })
+
+export const make = ({ client, group, instanceId, joinRole, link }: GroupDriverOptions): GroupDriver => ({
   findCoordinator: (timeoutMs) =>
     within("FindCoordinator", timeoutMs * 2)(client.coordinator(group, { role: HEARTBEATS, timeoutMs })),
   join: (node, join, timeoutMs) =>
@@ -154,16 +164,20 @@ export const make = ({ client, group, instanceId, joinRole }: GroupDriverOptions
       Effect.asVoid
     ),
   leave: (node, memberId) =>
-    client.call(node, GROUPS, "LeaveGroup", { group, memberId }).pipe(
+    on(client, link, (role) => client.call(node, role, "LeaveGroup", { group, memberId })).pipe(
       Effect.flatMap(accepted("LeaveGroup")),
       Effect.asVoid
     ),
   commit: (node, member, topic, commits) =>
-    client.call(node, GROUPS, "OffsetCommit", { ...member, group, instanceId, topic, partitions: commits }).pipe(
+    on(
+      client,
+      link,
+      (role) => client.call(node, role, "OffsetCommit", { ...member, group, instanceId, topic, partitions: commits })
+    ).pipe(
       Effect.map(({ partitions }) => new Map(partitions.map(({ errorCode, partition }) => [partition, errorCode])))
     ),
   committed: (node, topic, partitions) =>
-    client.call(node, GROUPS, "OffsetFetch", { group, topic, partitions }).pipe(
+    on(client, link, (role) => client.call(node, role, "OffsetFetch", { group, topic, partitions })).pipe(
       Effect.flatMap(accepted("OffsetFetch")),
       Effect.flatMap((answer) => {
         const answered = new Map(answer.partitions.map((one) => [one.partition, one]))
@@ -177,7 +191,7 @@ export const make = ({ client, group, instanceId, joinRole }: GroupDriverOptions
       })
     ),
   describe: (node, timeoutMs) =>
-    client.call(node, GROUPS, "DescribeGroups", { groups: [group] }, timeoutMs).pipe(
+    on(client, link, (role) => client.call(node, role, "DescribeGroups", { groups: [group] }, timeoutMs)).pipe(
       within("DescribeGroups", timeoutMs * 2),
       Effect.flatMap(({ groups: [found] }) =>
         found === undefined ? Effect.fail(failure("DescribeGroups", -1)) : accepted("DescribeGroups")(found)

@@ -4,7 +4,8 @@
  * deadline without one.
  *
  * Where there is too little room, partitions get it in turn. None that has some gets more than what is left for all others
- * then: one whose broker is gone has half of it at most, and the others publish on.
+ * then. A quarter is divided among all partitions as their own: however many of them have brokers that are gone, and however
+ * large a message is that waits for room, each of the others publishes on in its part.
  */
 import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import { PublishFailed } from "@effect-eventbus/core/EventBusError"
@@ -13,18 +14,29 @@ import * as Either from "effect/Either"
 import type { Call, Entry, Result } from "./PublishQueue.js"
 import { PartitionQueue } from "./PublishQueue.js"
 
+/** Into so many parts it is divided before there are more partitions. */
+const MIN_PARTS = 64
+
 export class Outbox {
   private readonly queues = new Map<string, PartitionQueue>()
   private readonly calls = new ChurningMap<Call, true>()
   /** Those before which messages wait for room, whose turn is next first. */
   private readonly waiting = new Set<PartitionQueue>()
-  private bytes = 0
+  /** What is divided, and the part of it that is used. */
+  private readonly maxOwn: number
+  private own = 0
+  /** What is for those who come first, and the part of it that is used. */
+  private readonly maxShared: number
+  private shared = 0
 
   constructor(
-    private readonly maxBytes: number,
+    maxBytes: number,
     /** There is something to send to a partition. */
     private readonly schedule: (queue: PartitionQueue) => void
-  ) {}
+  ) {
+    this.maxOwn = Math.floor(maxBytes / 4)
+    this.maxShared = maxBytes - this.maxOwn
+  }
 
   get isEmpty(): boolean {
     return this.calls.size === 0
@@ -41,7 +53,7 @@ export class Outbox {
   add(call: Call): void {
     this.calls.set(call, true)
     for (const entry of call.entries) {
-      if (this.waiting.size === 0 && this.fits(entry)) this.take(entry)
+      if (!this.waiting.has(entry.queue) && this.fits(entry, this.waiting.size > 0)) this.take(entry)
       else {
         entry.queue.wait(entry)
         this.waiting.add(entry.queue)
@@ -52,15 +64,16 @@ export class Outbox {
 
   /** As many as there is room for, one of each partition in turn. */
   admit(): void {
+    let isWaitedFor = false
     for (const queue of this.waiting) {
       const entry = queue.waits
       if (entry === undefined) {
         this.waiting.delete(queue)
         continue
       }
-      if (!this.fits(entry)) {
+      if (!this.fits(entry, isWaitedFor)) {
         // Whoever has nothing yet is waited for: it may be larger than what others want.
-        if (queue.held === 0) return
+        if (queue.held === 0) isWaitedFor = true
         continue
       }
       queue.admitted()
@@ -71,15 +84,31 @@ export class Outbox {
     }
   }
 
-  private fits({ queue: { held }, size }: Entry): boolean {
-    return this.bytes === 0 || held + size <= this.maxBytes - this.bytes
+  /** Where others are waited for, it has what is its own only. */
+  private fits(entry: Entry, isOthersTurn: boolean): boolean {
+    const { queue: { held, own }, size } = entry
+    const left = this.maxOwn - this.own
+    // Those that come later find room, too. Where the parts are smaller than the messages, there is one at a time of each partition.
+    const part = this.maxOwn / 2 / Math.max(MIN_PARTS, this.queues.size)
+    const isWithin = own + size <= part || (own === 0 && size * 2 <= left)
+    entry.isOwn = isWithin && size <= left
+    return entry.isOwn || (!isOthersTurn && (this.shared === 0 || held + size <= this.maxShared - this.shared))
   }
 
   private take(entry: Entry): void {
-    this.bytes += entry.size
-    entry.queue.held += entry.size
+    this.count(entry, entry.size)
     entry.queue.push(entry)
     this.schedule(entry.queue)
+  }
+
+  private count({ isOwn, queue }: Entry, bytes: number): void {
+    if (isOwn) {
+      this.own += bytes
+      queue.own += bytes
+    } else {
+      this.shared += bytes
+      queue.held += bytes
+    }
   }
 
   /** An entry has left its queue or its batch. */
@@ -94,8 +123,7 @@ export class Outbox {
 
   drop(entry: Entry): void {
     if (entry.stage === "done") return
-    this.bytes -= entry.size
-    entry.queue.held -= entry.size
+    this.count(entry, -entry.size)
     entry.stage = "done"
   }
 

@@ -44,6 +44,8 @@ export interface Entry {
   readonly record: WireRecord
   readonly size: number
   stage: Stage
+  /** It has room in its partition's own part, and not in what all share. */
+  isOwn: boolean
   /** Nobody waits for it any more; it is not sent if that can still be helped. */
   abandoned: boolean
 }
@@ -72,8 +74,10 @@ export class PartitionQueue {
   /** Those for which there is no room yet, in order; the ones before `taken` have got it. */
   private admission: Array<Entry> = []
   private taken = 0
-  /** Bytes of those for which there is. */
+  /** Bytes of those for which there is, of what all partitions share. */
   held = 0
+  /** And of its own part. */
+  own = 0
   /** How many of the next entries are sent alone, because the broker found them too large together. */
   private alone = 0
   private sequence = 0
