@@ -9,10 +9,11 @@ import * as FiberRef from "effect/FiberRef"
 import * as HashMap from "effect/HashMap"
 import * as List from "effect/List"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { expect } from "vitest"
 import { eventually } from "../Eventually.js"
-import { inBus, newName, newTopic, Step, type Subject, test } from "./Bench.js"
+import { inBus, newName, newTopic, orDrop, Step, type Subject, test } from "./Bench.js"
 
 const step = (sequence: number) => new Step({ sequence, fails: 0, dies: 0, takes: 0 })
 
@@ -45,11 +46,80 @@ class Traces {
   })
 }
 
+/** Changes all that it can reach of an object. */
+const spoil = (value: unknown): void => {
+  if (value instanceof Uint8Array) return void value.fill(0x20)
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return
+  for (const key of Object.keys(value)) Reflect.set(value, key, "spoiled")
+}
+
+const spoiling = (subject: Subject): void => {
+  test("rule 13: what an attempt does to its event and envelope is not seen by the next one, nor by the dead letter", () =>
+    inBus(
+      subject.layer,
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const topic = newTopic("spoiled", 1)
+        const dead = newTopic("spoiled-dead", 1)
+        const seen: Array<string> = []
+        const letters: Array<string> = []
+        yield* bus.subscribe(topic, (event, { attempt, envelope }) =>
+          Effect.suspend(() => {
+            seen.push(JSON.stringify([event, envelope.payload, envelope.aggregateId]))
+            spoil(event)
+            spoil(envelope.payload)
+            spoil(envelope)
+            return attempt === 2 ? Effect.die("died") : Effect.fail("failed")
+          }), { onExhausted: FailurePolicy.deadLetter(dead), retry: Schedule.recurs(2) })
+        yield* bus.subscribe(
+          dead,
+          (event, { aggregateId }) => Effect.sync(() => letters.push(JSON.stringify([event, aggregateId]))),
+          orDrop
+        )
+        yield* bus.publish(topic, { aggregateId: "order-1", payload: step(1) })
+        yield* eventually("it is dead", () => letters.length === 1)
+        expect(seen.length).toBeGreaterThan(2)
+        expect(new Set(seen).size).toBe(1)
+        expect(JSON.parse(letters[0]!)).toEqual([JSON.parse(seen[0]!)[0], "order-1"])
+      })
+    ))
+
+  test("rule 13: each attempt of an at-least-once plain message has bytes of its own", () =>
+    inBus(
+      subject.layer,
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const topic = Topic.plain(newName("spoiled-bytes"), { partitions: 1 })
+        const dead = Topic.plain(newName("spoiled-bytes-dead"), { partitions: 1 })
+        const seen: Array<string> = []
+        const letters: Array<string> = []
+        const text = (bytes: Uint8Array | null) => new TextDecoder().decode(bytes ?? new Uint8Array(0))
+        yield* bus.subscribe(topic, (body, { value }) =>
+          Effect.suspend(() => {
+            seen.push(`${text(body)} ${text(value)}`)
+            spoil(body)
+            spoil(value)
+            return Effect.fail("failed")
+          }), {
+          semantics: "at-least-once",
+          onExhausted: FailurePolicy.deadLetter(dead),
+          retry: Schedule.recurs(2)
+        })
+        yield* bus.subscribe(dead, (body) => Effect.sync(() => letters.push(text(body))))
+        yield* bus.publish(topic, { body: "precious", key: "k" })
+        yield* eventually("it is dead", () => letters.length === 1)
+        expect(seen).toEqual(["precious precious", "precious precious", "precious precious"])
+        expect(letters).toEqual(["precious"])
+      })
+    ))
+}
+
 /**
  * @since 0.1.0
  * @category rules
  */
 export const isolation = (subject: Subject): void => {
+  spoiling(subject)
   // With a timeout the handler runs in a fiber of its own, which hides what it sets.
   for (const handlerTimeout of ["200 millis", undefined] as const) {
     test(`rule 13: what an attempt opens, sets or begins is not seen by the next one, ${handlerTimeout === undefined ? "without" : "with"} a timeout`, () =>
