@@ -19,13 +19,13 @@ const step = (sequence: number) => new Step({ sequence, fails: 0, dies: 0, takes
 
 const mark = FiberRef.unsafeMake("untouched")
 
-/** What attempts see of each other. */
+/** Records what attempts see of each other. */
 class Traces {
   open = 0
   opened = 0
   readonly seen: Array<string> = []
 
-  /** An attempt begins: it tells what others have left, and leaves all that it can. */
+  /** An attempt begins. It records what others have left, and leaves all that it can. */
   readonly attempt: Effect.Effect<void, never, Scope.Scope> = Effect.gen(this, function*() {
     if (this.open > 0) this.seen.push(`${this.open} open resources`)
     const value = yield* FiberRef.get(mark)
@@ -120,7 +120,7 @@ const spoiling = (subject: Subject): void => {
  */
 export const isolation = (subject: Subject): void => {
   spoiling(subject)
-  // With a timeout the handler runs in a fiber of its own, which hides what it sets.
+  // A handler with a timeout runs in a fiber of its own, which hides what the handler sets.
   for (const handlerTimeout of ["200 millis", undefined] as const) {
     test(`rule 13: what an attempt opens, sets or begins is not seen by the next one, ${handlerTimeout === undefined ? "without" : "with"} a timeout`, () =>
       Effect.gen(function*() {
@@ -132,12 +132,12 @@ export const isolation = (subject: Subject): void => {
             const topic = newTopic("isolated", 1)
             let ended = 0
             let hangs = false
-            // The subscription is made under a span, as a program's start is.
+            // The test subscribes within a span, as the start of a program does.
             yield* bus.subscribe(topic, ({ sequence }, { attempt }) =>
               Effect.gen(function*() {
                 yield* traces.attempt
                 if (sequence === 5) hangs = true
-                // A typed failure, a defect, a timeout, an interruption by itself, and a success.
+                // The attempts end by a typed failure, a defect, a timeout, an interruption by the handler itself, and a success.
                 if (attempt === 1 && sequence === 1) return yield* Effect.fail("failed")
                 if (attempt === 1 && sequence === 2) return yield* Effect.die("died")
                 if (attempt === 1 && sequence === 3 && handlerTimeout !== undefined) return yield* Effect.never
@@ -154,7 +154,7 @@ export const isolation = (subject: Subject): void => {
             yield* eventually("what the last one opened is released", () => traces.open === 0, "2 seconds")
             expect(traces.seen).toEqual([])
             expect(traces.opened).toBe(handlerTimeout === undefined ? 8 : 9)
-            // One is in hand when the bus closes.
+            // One message is in hand when the bus closes.
             yield* bus.publish(topic, { aggregateId: "order-1", payload: step(5) })
             yield* eventually("the last one hangs", () => hangs)
           }),
@@ -172,7 +172,7 @@ export const isolation = (subject: Subject): void => {
         const topic = Topic.plain(newName("isolated-plain"), { partitions: 1 })
         const traces = new Traces()
         let started = 0
-        // One at a time, so that what is open belongs to an attempt that should have ended.
+        // Handlers run one at a time, so whatever is open belongs to an attempt that should have ended.
         yield* bus.subscribe(topic, () =>
           Effect.gen(function*() {
             yield* traces.attempt
@@ -214,7 +214,7 @@ export const isolation = (subject: Subject): void => {
         expect(structuredClone(delivery).envelope).toMatchObject({ aggregateId: "order-1", traceId: "trace" })
         const written = JSON.parse(JSON.stringify(delivery)) as Delivery.EnvelopeDelivery
         expect(written).toMatchObject(known)
-        // What an envelope is made of, and nothing else.
+        // The envelope has these fields and no others.
         expect(Object.keys(written.envelope).sort()).toEqual([
           "aggregateId",
           "eventId",
