@@ -12,6 +12,7 @@ import * as Logging from "./logging.js"
 import type { AddressBook } from "./mailboxes.js"
 import { Pace } from "./pace.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
+import type { Rate } from "./rate.js"
 import * as Safely from "./safely.js"
 import { sizeOf } from "./size.js"
 import type { Slot } from "./slot.js"
@@ -28,6 +29,8 @@ export interface IntakeSettings {
   readonly bytes: Quota
   /** How many handlers run at once. Undefined: every message in hand may run. */
   readonly concurrency: Quota | undefined
+  /** How many messages are taken in a second. Undefined: as many as there is room for. */
+  readonly rate: Rate | undefined
   /** Unfinished messages of one partition. */
   readonly maxUnfinished: number
   /** Runs something when the event loop has had its turn. Undefined: the lane takes all messages at once. */
@@ -87,6 +90,10 @@ export class Intake implements Lane, Carrier {
   /** A flight that found no room in its mailbox. It is offered again before all others. */
   private head: Flight | undefined
   private isFull = false
+  private readonly forRate: { readonly share: Share; readonly waiter: Waiter } | undefined
+  /** The message that comes next is within the rate: its flight was forgotten, because its mailbox had no room. */
+  private isAllowed = false
+  private isSlowed = false
   private readonly held = new Set<Flight>()
   private readonly bytes: Share
   private readonly stage: Stage | undefined
@@ -100,6 +107,7 @@ export class Intake implements Lane, Carrier {
   constructor(private readonly assignment: Assignment, private readonly settings: IntakeSettings) {
     this.bytes = settings.bytes.share()
     this.permits = settings.concurrency?.share()
+    this.forRate = settings.rate && { share: settings.rate.quota.share(), waiter: new Waiter(() => this.resume()) }
     this.pace = new Pace({
       unfinished: () => this.unfinished,
       most: settings.maxUnfinished,
@@ -158,8 +166,25 @@ export class Intake implements Lane, Carrier {
     }
     const size = sizeOf(message)
     if (!this.bytes.take(size, this.forBytes)) return undefined
+    if (!this.isInRate()) {
+      this.bytes.give(size)
+      return undefined
+    }
     this.unfinished++
     return new Flight(message, this, incoming.read(message), size, this.stage === undefined ? "queued" : "settling")
+  }
+
+  private isInRate(): boolean {
+    const { forRate } = this
+    const { rate } = this.settings
+    if (forRate === undefined || rate === undefined) return true
+    const isAllowed = this.isAllowed || rate.take(forRate.share, 1, forRate.waiter)
+    this.isAllowed = false
+    if (this.isSlowed === isAllowed) {
+      this.isSlowed = !isAllowed
+      this.reached("rate", this.isSlowed)
+    }
+    return isAllowed
   }
 
   /** Forgets the flight that had no room. The transport still has its message. */
@@ -167,6 +192,7 @@ export class Intake implements Lane, Carrier {
     const { head } = this
     if (head === undefined) return
     this.head = undefined
+    this.isAllowed = true
     this.settings.mailboxes.cancel(this.forMailbox)
     this.unfinished--
     this.bytes.give(head.size)
@@ -249,6 +275,7 @@ export class Intake implements Lane, Carrier {
       this.forgetHead()
       this.settings.mailboxes.cancel(this.forMailbox)
       this.bytes.cancel(this.forBytes)
+      this.forRate?.share.end()
       this.stage?.close(options.finishQueued)
       // What was settled before its handler would be lost: it is worked off as long as the partition is certainly ours.
       if (options.finishQueued || this.stage !== undefined) {
@@ -365,9 +392,13 @@ export class Intake implements Lane, Carrier {
   private full(isReached: boolean): void {
     if (this.isFull === isReached) return
     this.isFull = isReached
+    this.reached("unfinished", isReached)
+  }
+
+  private reached(bound: "unfinished" | "rate", isReached: boolean): void {
     const { name, observer } = this.subscriber
     const { partition } = this.assignment
-    observer.event?.({ _tag: "Bound", bound: "unfinished", subscription: name, partition, isReached })
+    observer.event?.({ _tag: "Bound", bound, subscription: name, partition, isReached })
   }
 
   private tell(_tag: "Assigned" | "Revoked"): void {

@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { InvalidConfiguration, ReplayUnsupported } from "../EventBusError.js"
 import type { DecodeError, HandlerTimeout, ReadError, UnknownEventType } from "../EventBusError.js"
+import * as RateLimit from "../RateLimit.js"
 import type { Options, Report } from "../Replay.js"
 import { ReplayFailed } from "../Replay.js"
 import type * as Transport from "../Transport.js"
@@ -78,6 +79,7 @@ export const run = <E, R>(
       incoming: handler.incoming,
       bytes: new Quota(config.maxBytes),
       concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency),
+      rate: options.rate?.[RateLimit.TypeId],
       // The bound holds for all partitions that are read at once.
       maxUnfinished: Math.max(1, Math.floor(config.maxUnfinished / Math.min(partitionsAtOnce, partitions.length || 1))),
       nextTurn: undefined,

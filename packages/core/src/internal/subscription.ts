@@ -17,6 +17,7 @@ import type { SubscribeError } from "../EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
 import type * as Observer from "../Observer.js"
+import * as RateLimit from "../RateLimit.js"
 import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
@@ -34,6 +35,7 @@ import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
+import { SettleTurns } from "./settleTurns.js"
 import { afterEvents, isOfEventLoop } from "./turn.js"
 import * as UserCode from "./userCode.js"
 
@@ -98,6 +100,7 @@ const intakeOf = <E, R>(
     observer.event?.({ _tag: "Bound", bound, subscription: name, isReached })
   const book = mailboxes.open(subscriber)
   const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
+  const turns = new SettleTurns()
   const withheld: Array<() => void> = []
   return {
     subscriber,
@@ -105,6 +108,7 @@ const intakeOf = <E, R>(
     incoming: handler.incoming,
     bytes: new Quota(config.maxBytes, told("bytes")),
     concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency, told("concurrency")),
+    rate: options.rate?.[RateLimit.TypeId],
     maxUnfinished: config.maxUnfinished,
     // At-most-once messages wait for their settlement anyway. And with a scheduler of the user's own, the event loop's turns mean nothing.
     nextTurn: options.semantics === "at-least-once" && isOfEventLoop(scheduler)
@@ -115,7 +119,7 @@ const intakeOf = <E, R>(
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
-        new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, lasting, fork })
+        new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, turns, withheld, lasting, fork })
   }
 }
 

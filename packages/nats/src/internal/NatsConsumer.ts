@@ -16,9 +16,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
-import { toSubscribeError } from "../NatsErrors.js"
+import { isTransient, type NatsRequestFailed, toSubscribeError } from "../NatsErrors.js"
 import * as Subject from "../Subject.js"
 import type { Api, ConsumerConfig } from "./Api.js"
 import type { Aside } from "./Aside.js"
@@ -27,10 +28,11 @@ import * as Bucket from "./Bucket.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import { HeldBack } from "./HeldBack.js"
+import { Lasting } from "./Lasting.js"
 import type { Lease } from "./Lease.js"
 import * as Leases from "./Leases.js"
 import { consumerWarnings } from "./NatsPreflight.js"
-import type { NatsStreams } from "./NatsStreams.js"
+import type { NatsStreams, StreamError } from "./NatsStreams.js"
 import { OfferLimit, Pace } from "./OfferLimit.js"
 import * as Placement from "./Placement.js"
 import { Reader } from "./Reader.js"
@@ -70,6 +72,7 @@ export const make = (
     const { group } = request
     const configs = yield* consumersOf(settings, request)
     const stream = yield* prepare(api, streams, settings, request, configs).pipe(
+      (prepared) => patiently(connection, settings, prepared),
       Effect.mapError((failure) => toSubscribeError(topic, group, failure))
     )
 
@@ -205,6 +208,32 @@ const consumersOf = (
     }
     return configs
   }).pipe(Either.mapLeft((issue) => new InvalidConfiguration({ issues: [issue], topic })))
+}
+
+/** A server that is away at the moment, or has no leader for the stream, is waited for as long as for connecting at the beginning. */
+const patiently = <A, E extends StreamError>(
+  { client }: Connection,
+  { connectAttempts, connectTimeout }: Settings,
+  prepared: Effect.Effect<A, E>
+): Effect.Effect<A, E> => {
+  const waits = new Lasting(
+    "The subscription can't begin yet, and waits for the server",
+    "The server answers, and the subscription begins",
+    0
+  )
+  const isPassing = (failure: StreamError): failure is NatsRequestFailed =>
+    failure._tag === "NatsRequestFailed" && isTransient(failure) && !client.isClosed()
+  return prepared.pipe(
+    Effect.tapError((failure) => isPassing(failure) ? waits.now(failure.message) : Effect.void),
+    Effect.retry({
+      while: isPassing,
+      schedule: Schedule.exponential("100 millis").pipe(
+        Schedule.union(Schedule.spaced("1 second")),
+        Schedule.upTo(connectAttempts * connectTimeout)
+      )
+    }),
+    Effect.zipLeft(waits.over)
+  )
 }
 
 /** Finds or makes stream and consumers, of all partitions: what is published from now on is kept for the partitions' future owners. */

@@ -10,7 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import type { Connection } from "./Connection.js"
+import type { Connection, Listener } from "./Connection.js"
 import { type Options as SessionOptions, Session } from "./Session.js"
 
 /** How it ends. */
@@ -87,7 +87,12 @@ export class Reader {
     Effect.gen(this, function*() {
       const { connection, settings } = this.options
       const { session } = this
-      const listener = { onReconnect: () => session.acks.resend() }
+      const listener: Listener = {
+        onReconnect: () => session.acks.reconnected(),
+        onDenied: (denied) => {
+          if (denied.operation === "publish" && denied.subject.startsWith("$JS.ACK.")) session.acks.denied = denied
+        }
+      }
       connection.listeners.add(listener)
       yield* Effect.addFinalizer(() => Effect.sync(() => connection.listeners.delete(listener)))
       yield* Effect.sync(() => session.intake.signalWorking()).pipe(

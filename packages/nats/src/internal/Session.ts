@@ -269,8 +269,10 @@ export class Session {
   )
 
   /** What was finished until now is confirmed by the server. */
-  readonly confirm: Effect.Effect<void> = Effect.suspend(() =>
-    this.options.connection.closing.within(this.acks.confirmed).pipe(
+  readonly confirm: Effect.Effect<void> = Effect.suspend(() => {
+    const { client, closing } = this.options.connection
+    // A connection that is closed for good brings no answer.
+    return closing.within(this.acks.confirmed, client.isClosed() ? 0 : Infinity).pipe(
       Effect.flatMap((confirmed) =>
         Option.isSome(confirmed)
           ? Effect.void
@@ -280,7 +282,7 @@ export class Session {
         this.isClosed = true
       }))
     )
-  )
+  })
 
   /** The partition may be another's: handlers are interrupted, and nothing is acknowledged any more. */
   readonly fence: Effect.Effect<void> = Effect.suspend(() => {
