@@ -5,12 +5,13 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import type * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { endScope, type Home, type Host } from "./home.js"
 import type { Ends, Mortal, Population } from "./population.js"
 import type { Share, Waiter } from "./quota.js"
-import { refsOf } from "./refs.js"
+import { flagsOf, refsOf } from "./refs.js"
 import type { Turns } from "./turn.js"
 
 /**
@@ -49,8 +50,27 @@ export interface SlotOptions {
   readonly onEnd: (slot: Slot) => void
 }
 
+/** The tasks of all empty mailboxes. It is never written to: an array of its own would be a part of each idle slot's memory. */
+const none: Array<Task | undefined> = []
+
 /** Tasks that are done are cut off the array when there are this many, and when they are half of it. */
 const cutAt = 64
+
+/** A task has made its fiber die. */
+interface Trouble {
+  /** Of the restarts for this task. Undefined once the schedule has ended. */
+  restarts?: Schedule.ScheduleDriver<unknown, Cause.Cause<never>> | undefined
+  /** The schedule has ended: the task runs for the last time. */
+  givingUp?: Cause.Cause<never>
+}
+
+/** Who waits for room in a mailbox. */
+interface Room {
+  /** In their order. */
+  readonly waiters: Array<Waiter>
+  /** A waiter that is woken moves here: its room is kept. */
+  readonly reserved: Set<Waiter>
+}
 
 /**
  * The state that the slots of a supervisor share.
@@ -93,25 +113,26 @@ export class Slot implements Host, Mortal {
    * The mailbox, which survives the fiber. The tasks before `next` are done, and the task at `next` may be in hand. It is a plain
    * array, bounded by `offer`. A take from Effect's `Queue` makes a Deferred when the fiber waits, which was most of the cost of a message.
    */
-  private tasks: Array<Task | undefined> = []
+  private tasks = none
   private next = 0
   /** Set while the fiber waits for a task. */
   private wake: ((effect: Effect.Effect<void>) => void) | undefined
   /** Also while its fiber died of the task, and is to be started again. */
   private inHand = false
-  /** This round of the loop ran a task. One that only waits for a turn must not take what was in hand before a crash for done. */
-  private hasRun = false
+  /**
+   * Whether this round of the loop runs a task: one that only waits for a turn must not take what was in hand before a crash for done.
+   * After it has run, the next round looks at what the task has set.
+   */
+  private round: "waits" | "runs" | "has run" = "waits"
   private isStopped = false
   private interrupting: Task | undefined
-  private restarts: Schedule.ScheduleDriver<unknown, Cause.Cause<never>> | undefined
-  private givingUp: Cause.Cause<never> | undefined
-  /** The waiters for room in the mailbox, in their order. A waiter that is woken moves to `reserved`: its room is kept. */
-  private waiters: Array<Waiter> | undefined
-  private reserved: Set<Waiter> | undefined
+  /** The task in hand has made its fiber die. */
+  private trouble: Trouble | undefined
+  /** The mailbox has been full. */
+  private room: Room | undefined
   private fiber!: Fiber.RuntimeFiber<void>
   /** The FiberRefs with which each attempt begins. */
   private refs!: FiberRefs.FiberRefs
-  private isTouched = false
 
   constructor(
     private readonly yard: Yard,
@@ -135,19 +156,22 @@ export class Slot implements Host, Mortal {
     return Effect.whileLoop({
       while: () => !this.isStopped,
       body: (): Effect.Effect<void> => {
-        if (this.isTouched) return this.renew
+        if (this.round === "has run") {
+          this.round = "waits"
+          if (this.isChanged) return this.renew
+        }
         if (this.next === this.tasks.length) return this.yard.waitOf(this)
         if (this.yard.turns.isOver()) return this.yard.turns.next
         const task = this.current()
         if (task.home !== this.home) return this.moveTo(task.home)
         this.inHand = true
-        this.hasRun = true
-        return this.givingUp === undefined ? task.run(this) : task.giveUp(this.givingUp, this)
+        this.round = "runs"
+        const givingUp = this.trouble?.givingUp
+        return givingUp === undefined ? task.run(this) : task.giveUp(givingUp, this)
       },
       step: () => {
-        if (!this.hasRun) return
-        this.hasRun = false
-        if (refsOf(this.fiber) !== this.refs) this.isTouched = true
+        if (this.round !== "runs") return
+        this.round = "has run"
         this.done()
       }
     })
@@ -160,16 +184,19 @@ export class Slot implements Host, Mortal {
 
   /** Puts a task behind the others. `false`: the mailbox is full, and the waiter is woken when there is room for it. */
   offer(task: Task, waiter: Waiter): boolean {
-    const { size } = this
-    if (this.reserved?.delete(waiter) !== true && size + (this.reserved?.size ?? 0) >= this.options.capacity) {
-      this.waiters ??= []
-      if (!this.waiters.includes(waiter)) this.waiters.push(waiter)
+    const { room, size } = this
+    if (room?.reserved.delete(waiter) !== true && size + (room?.reserved.size ?? 0) >= this.options.capacity) {
+      const { waiters } = this.room ??= { waiters: [], reserved: new Set() }
+      if (!waiters.includes(waiter)) waiters.push(waiter)
       waiter.room = this
       return false
     }
     waiter.room = undefined
-    if (size === 0) this.yard.population.becameBusy(this)
-    this.tasks.push(task)
+    if (size === 0) {
+      this.yard.population.becameBusy(this)
+      this.tasks = [task]
+      this.next = 0
+    } else this.tasks.push(task)
     this.awake()
     return true
   }
@@ -177,9 +204,11 @@ export class Slot implements Host, Mortal {
   /** The waiter waits no more, and needs no room that was reserved for it. */
   cancel(waiter: Waiter): void {
     waiter.room = undefined
-    const index = this.waiters?.indexOf(waiter) ?? -1
-    if (index !== -1) this.waiters!.splice(index, 1)
-    if (this.reserved?.delete(waiter) === true) this.serve()
+    const { room } = this
+    if (room === undefined) return
+    const index = room.waiters.indexOf(waiter)
+    if (index !== -1) room.waiters.splice(index, 1)
+    if (room.reserved.delete(waiter)) this.serve(room)
   }
 
   /** The tasks in the mailbox that are not in hand. */
@@ -212,7 +241,7 @@ export class Slot implements Host, Mortal {
     this.options.onEnd(this)
     this.yard.population.ended(this)
     // The waiters for room here find another slot.
-    for (const waiter of this.waiters?.splice(0) ?? []) waiter.wake()
+    for (const waiter of this.room?.waiters.splice(0) ?? []) waiter.wake()
     // Its loop ends by itself: an interruption costs several times as much, and slots may come and go by the thousand a second.
     if (!this.awake()) this.fiber.unsafeInterruptAsFork(FiberId.none)
   }
@@ -223,6 +252,16 @@ export class Slot implements Host, Mortal {
     this.yard.population.becameBusy(this)
     this.fiber.unsafeInterruptAsFork(FiberId.none)
     return this.stopped
+  }
+
+  /** Waits until the task, which was interrupted, runs no more. */
+  freed(task: Task): Effect.Effect<void> {
+    const { fiber } = this
+    return this.taskInHand !== task ? Effect.void : Effect.flatMap(
+      Fiber.await(fiber),
+      // Another fiber may have followed, as in `stopped`.
+      () => this.fiber === fiber ? Effect.void : this.freed(task)
+    )
   }
 
   private get stopped(): Effect.Effect<void> {
@@ -261,8 +300,7 @@ export class Slot implements Host, Mortal {
   private run(effect: Effect.Effect<void>): void {
     // The former fiber has ended, and waits for nothing any more.
     this.wake = undefined
-    this.isTouched = false
-    this.hasRun = false
+    this.round = "waits"
     this.fiber = this.home.fork(this, effect)
     this.refs = refsOf(this.fiber)
     this.fiber.addObserver((exit) => this.ended(exit))
@@ -270,15 +308,19 @@ export class Slot implements Host, Mortal {
 
   /** An attempt has ended, and what it has set must not be seen by what follows. */
   renewed(): Effect.Effect<void> | undefined {
-    return refsOf(this.fiber) === this.refs ? undefined : this.renew
+    return this.isChanged ? this.renew : undefined
+  }
+
+  private get isChanged(): boolean {
+    return refsOf(this.fiber) !== this.refs || flagsOf(this.fiber, this.home.flags) !== this.home.flags
   }
 
   /** What an attempt has set is not seen by the next one. */
   private get renew(): Effect.Effect<void> {
-    return Effect.updateFiberRefs(() => {
-      this.isTouched = false
-      return this.refs
-    })
+    const refs = Effect.updateFiberRefs(() => this.refs)
+    const { flags } = this.home
+    const now = flagsOf(this.fiber, flags)
+    return now === flags ? refs : Effect.zipRight(Effect.patchRuntimeFlags(RuntimeFlags.diff(now, flags)), refs)
   }
 
   /** The next task belongs to another subscription. */
@@ -291,26 +333,24 @@ export class Slot implements Host, Mortal {
     const task = this.current()
     this.inHand = false
     this.tasks[this.next++] = undefined
-    this.restarts = undefined
-    this.givingUp = undefined
+    this.trouble = undefined
     // Before the slot is idle, and so may end: its mailbox must be known as empty by then.
     task.left()
     if (this.next === this.tasks.length) {
-      this.tasks.length = 0
+      this.tasks = none
       this.next = 0
       if (!this.isStopped) this.yard.population.becameIdle(this)
     } else if (this.next >= cutAt && this.next * 2 >= this.tasks.length) {
       this.tasks.splice(0, this.next)
       this.next = 0
     }
-    if (this.waiters !== undefined) this.serve()
+    if (this.room !== undefined) this.serve(this.room)
   }
 
-  private serve(): void {
-    const waiter = this.waiters?.shift()
+  private serve({ reserved, waiters }: Room): void {
+    const waiter = waiters.shift()
     if (waiter === undefined) return
-    this.reserved ??= new Set()
-    this.reserved.add(waiter)
+    reserved.add(waiter)
     waiter.wake()
   }
 
@@ -341,14 +381,15 @@ export class Slot implements Host, Mortal {
   private restart(cause: Cause.Cause<never>): Effect.Effect<void> {
     return Effect.gen(this, function*() {
       const { restart } = this.options
+      const trouble = this.trouble ??= {}
       let goesOn = false
       if (restart !== undefined) {
-        const driver = this.restarts ??= yield* Schedule.driver(restart)
+        const driver = trouble.restarts ??= yield* Schedule.driver(restart)
         // A schedule that throws has ended, too.
         goesOn = yield* Effect.exit(driver.next(cause)).pipe(Effect.map(Exit.isSuccess))
-        if (!goesOn) this.restarts = undefined
+        if (!goesOn) trouble.restarts = undefined
       }
-      if (!goesOn && this.inHand) this.givingUp = cause
+      if (!goesOn && this.inHand) trouble.givingUp = cause
       yield* this.loop
     })
   }
