@@ -19,6 +19,7 @@ import type { NatsRequestFailed } from "../NatsErrors.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { Bodiless } from "./Bodiless.js"
+import type { Closing } from "./Closing.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import type { HeldBack } from "./HeldBack.js"
@@ -261,15 +262,16 @@ export class Session {
   }
 
   /** The partition is given away in order: what runs may end, what waits is left to the next owner. */
-  readonly drain: Effect.Effect<void> = Effect.suspend(() =>
-    this.closeLane(this.options.request.drainDeadline).pipe(
-      Effect.zipRight(this.confirm)
+  drain(closing: Closing): Effect.Effect<void> {
+    return Effect.zipRight(
+      Effect.suspend(() => this.closeLane(this.options.request.drainDeadline)),
+      this.confirm(closing)
     )
-  )
+  }
 
   /** What was finished until now is confirmed by the server. */
-  readonly confirm: Effect.Effect<void> = Effect.suspend(() =>
-    this.options.connection.closing.within(this.acks.confirmed).pipe(
+  confirm(closing: Closing): Effect.Effect<void> {
+    return closing.within(Effect.suspend(() => this.acks.confirmed)).pipe(
       Effect.flatMap((confirmed) =>
         Option.isSome(confirmed)
           ? Effect.void
@@ -279,7 +281,7 @@ export class Session {
         this.isClosed = true
       }))
     )
-  )
+  }
 
   /** The partition may be another's: handlers are interrupted, and nothing is acknowledged any more. */
   readonly fence: Effect.Effect<void> = Effect.suspend(() => {
