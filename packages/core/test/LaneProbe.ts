@@ -69,6 +69,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       incoming: Incoming.make(Topic.plain("topic"), EnvelopeCodec.json, {}),
       bytes: new Quota(options.maxBytes ?? 1_000_000),
       concurrency: undefined,
+      rate: undefined,
       maxUnfinished: options.maxUnfinished ?? 1_000,
       nextTurn: options.nextTurn,
       isTurnAwaited: () => supervisor.turns.isAwaited,

@@ -17,7 +17,7 @@ export class Quota {
   private readonly queue: Array<Share> = []
 
   /** `onBound` is told when the first user has to wait, and when the last one no longer waits. */
-  constructor(readonly max: number, private readonly onBound?: (isReached: boolean) => void) {}
+  constructor(public max: number, private readonly onBound?: (isReached: boolean) => void) {}
 
   /** One more user. */
   share(): Share {
@@ -27,6 +27,13 @@ export class Quota {
     // The minimum shares are rounded down, and less may be kept for others now.
     this.serve()
     return share
+  }
+
+  /** Another bound from now on. */
+  resize(max: number): void {
+    this.max = max
+    this.divide()
+    this.serve()
   }
 
   /** How many users wait. */

@@ -17,6 +17,7 @@ import type { SubscribeError } from "../EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
 import type * as Observer from "../Observer.js"
+import * as RateLimit from "../RateLimit.js"
 import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
@@ -90,6 +91,7 @@ const intakeOf = <E, R>(
   subscriber: Subscriber,
   handler: Handler<E>,
   options: Options<E, R>,
+  lasting: Lasting,
   scheduler: Scheduler.Scheduler,
   fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
 ): IntakeSettings => {
@@ -100,19 +102,20 @@ const intakeOf = <E, R>(
   const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
   const turns = new SettleTurns()
   const withheld: Array<() => void> = []
-  const lasting = new Lasting("Messages can't be settled, so their handlers don't begin")
   return {
     subscriber,
     mailboxes: book,
     incoming: handler.incoming,
     bytes: new Quota(config.maxBytes, told("bytes")),
     concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency, told("concurrency")),
+    rate: options.rate?.[RateLimit.TypeId],
     maxUnfinished: config.maxUnfinished,
     // At-most-once messages wait for their settlement anyway. And with a scheduler of the user's own, the event loop's turns mean nothing.
     nextTurn: options.semantics === "at-least-once" && isOfEventLoop(scheduler)
       ? afterEvents
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
+    say: (text) => void fork(Logging.error(text)),
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -145,11 +148,12 @@ export const make = <E, R>(
       }
       const counters = new Counters()
       const lasting = DeadLetter.lasting()
+      const settling = new Lasting("Messages can't be settled, so their handlers don't begin")
       const failures: Reports<E> = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
       // The slots and the transport's subscription have a scope each, because closing needs an order.
       const slots = yield* Scope.make()
       const source = yield* Scope.make()
-      const run = Runtime.runFork(yield* Effect.runtime<never>())
+      const run = Runtime.runFork(yield* Logging.unbreakable(Effect.runtime<never>()))
       const { turns } = mailboxes.supervisor
       const subscriber: Subscriber = {
         name,
@@ -166,23 +170,23 @@ export const make = <E, R>(
         subscriber,
         handler,
         options,
+        settling,
         yield* FiberRef.get(FiberRef.currentScheduler),
         (effect) => run(Effect.interruptible(effect), { scope: slots })
       )
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
-      const lanes = new Set<Transport.Lane>()
+      const lanes = new Set<Intake>()
       const consumer: Transport.Consumer = {
         assigned: (assignment) => {
           const lane = new Intake(assignment, settings)
-          const tracked: Transport.Lane = {
+          lanes.add(lane)
+          return {
             offer: (messages) => lane.offer(messages),
-            close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(tracked)))
+            close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(lane)))
           }
-          lanes.add(tracked)
-          return tracked
         }
       }
-      const subscribed = yield* restore(transport.subscribe({
+      const subscribed = yield* restore(Logging.unbreakable(transport.subscribe({
         topic,
         group,
         semantics: options.semantics,
@@ -190,7 +194,7 @@ export const make = <E, R>(
         maxAboveWatermark: config.maxAboveWatermark,
         maxUnfinished: config.maxUnfinished,
         drainDeadline: config.drainDeadline
-      }, consumer)).pipe(
+      }, consumer))).pipe(
         Scope.extend(source),
         Effect.onExit((exit) =>
           Exit.isFailure(exit) ? Effect.zipRight(Scope.close(source, exit), Scope.close(slots, exit)) : Effect.void
@@ -211,7 +215,7 @@ export const make = <E, R>(
         yield* subscribed.stop
         const reports = yield* Effect.forEach(
           Array.from(lanes),
-          (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true }),
+          (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true, goesOn: true }),
           { concurrency: "unbounded" }
         )
         return reports.reduce(
@@ -223,7 +227,15 @@ export const make = <E, R>(
         Effect.ensuring(Effect.suspend(() => Scope.close(source, Exit.void))),
         Effect.ensuring(Effect.suspend(() => Scope.close(slots, Exit.void))),
         Effect.ensuring(PubSub.shutdown(failures)),
-        Effect.ensuring(environment.onClosed),
+        Effect.ensuring(Effect.suspend(() => {
+          const stuck = Array.from(lanes).filter(({ isStuck }) => isStuck)
+          // Nothing of the topic and group begins again in this bus before the handlers that go on have ended.
+          return stuck.length === 0
+            ? environment.onClosed
+            : Effect.forkDaemon(
+              Effect.zipRight(Effect.forEach(stuck, ({ freed }) => freed, { discard: true }), environment.onClosed)
+            )
+        })),
         Effect.tap(({ lost, unfinished }) =>
           unfinished === 0 && lost === 0 ? Effect.void : Logging.warning(
             `Subscription ${name} closed with ${unfinished} unfinished messages, which come again, and ${lost} lost ones.`
@@ -231,16 +243,16 @@ export const make = <E, R>(
         )
       )
 
-      const close = Closing.once<CloseReport>(closeOnce)
+      const close = Closing.once<CloseReport>(Logging.unbreakable(closeOnce))
       yield* Effect.addFinalizer(() => close)
 
       const subscription: Subscription<EnvelopeFailure<E> | PlainFailure<E>> = {
         topic: topic.name,
         group,
         failures: Stream.fromPubSub(failures),
-        // What the transport can't know: its letters are this subscription's.
+        // What the transport can't know: letters and settlements are tried again by this subscription.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
-          status && { ...status, problems: [...status.problems, ...lasting.problems] }),
+          status && { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems] }),
         stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
         close
       }

@@ -146,8 +146,11 @@ export const make = ({ client, group, instanceId, joinRole }: GroupDriverOptions
       Effect.map(({ assignment }) => assignment)
     ),
   heartbeat: (node, member, timeoutMs) =>
-    client.call(node, HEARTBEATS, "Heartbeat", { ...member, group, instanceId }, timeoutMs).pipe(
-      within("Heartbeat", timeoutMs * 2),
+    Effect.suspend(() => {
+      const asked = client.call(node, HEARTBEATS, "Heartbeat", { ...member, group, instanceId }, timeoutMs)
+      // Sending has its own deadline, and hundreds of subscriptions send one every other second.
+      return client.isOpen(node, HEARTBEATS) ? asked : within("Heartbeat", timeoutMs * 2)(asked)
+    }).pipe(
       Effect.flatMap(accepted("Heartbeat")),
       Effect.asVoid
     ),
@@ -163,12 +166,16 @@ export const make = ({ client, group, instanceId, joinRole }: GroupDriverOptions
   committed: (node, topic, partitions) =>
     client.call(node, GROUPS, "OffsetFetch", { group, topic, partitions }).pipe(
       Effect.flatMap(accepted("OffsetFetch")),
-      Effect.flatMap(({ partitions }) =>
-        Effect.forEach(partitions, ({ errorCode, metadata, offset, partition }) =>
-          errorCode !== 0
+      Effect.flatMap((answer) => {
+        const answered = new Map(answer.partitions.map((one) => [one.partition, one]))
+        return Effect.forEach(partitions, (partition) => {
+          // What is left out is no partition without a position.
+          const { errorCode = -1, metadata = null, offset = -1 } = answered.get(partition) ?? {}
+          return errorCode !== 0
             ? Effect.fail(failure("OffsetFetch", errorCode))
-            : Effect.succeed({ partition, offset, metadata }))
-      )
+            : Effect.succeed({ partition, offset, metadata })
+        })
+      })
     ),
   describe: (node, timeoutMs) =>
     client.call(node, GROUPS, "DescribeGroups", { groups: [group] }, timeoutMs).pipe(

@@ -154,7 +154,7 @@ let serial = 0
 /** One part, page by page. */
 class Pager {
   /** The consumer that is pulled from, and how many messages it has delivered. */
-  private consumer: { readonly name: string; delivered: number } | undefined
+  private consumer: { readonly name: string; readonly batch: number; delivered: number } | undefined
 
   constructor(
     private readonly connection: Connection,
@@ -187,7 +187,7 @@ class Pager {
   private readonly page = (next: number) =>
     Effect.gen(this, function*() {
       const consumer = this.consumer ??= yield* this.open(next)
-      const first = yield* this.fetch(consumer.name, batch)
+      const first = yield* this.fetch(consumer.name, consumer.batch)
       const fetched = first.isTooSmall ? yield* this.fetch(consumer.name, 1) : first
       const messages: Array<IncomingMessage> = []
       let isInOrder = true
@@ -254,13 +254,14 @@ class Pager {
           error: { code: 404, err_code: 0, description: "the stream was deleted and made again" }
         })
       }
-      const { name } = yield* this.api.createEphemeral(stream.name, {
+      const { config, name } = yield* this.api.createEphemeral(stream.name, {
         ...ephemeral,
         filter_subject: this.part.filter,
         deliver_policy: "by_start_sequence",
         opt_start_seq: next
       })
-      return { name, delivered: 0 }
+      // A limit of the server's.
+      return { name, batch: Math.min(batch, config.max_batch || batch), delivered: 0 }
     })
 
   private readonly fetchSubject = (consumer: string) =>

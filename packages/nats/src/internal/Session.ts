@@ -19,6 +19,7 @@ import type { NatsRequestFailed } from "../NatsErrors.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { Bodiless } from "./Bodiless.js"
+import { bounded } from "./Bounded.js"
 import type { Closing } from "./Closing.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
@@ -271,7 +272,9 @@ export class Session {
 
   /** What was finished until now is confirmed by the server. */
   confirm(closing: Closing): Effect.Effect<void> {
-    return closing.within(Effect.suspend(() => this.acks.confirmed)).pipe(
+    const { client } = this.options.connection
+    // A connection that is closed for good brings no answer.
+    return Effect.suspend(() => closing.within(this.acks.confirmed, client.isClosed() ? 0 : Infinity)).pipe(
       Effect.flatMap((confirmed) =>
         Option.isSome(confirmed)
           ? Effect.void
@@ -289,6 +292,11 @@ export class Session {
     this.acks.clear()
     return this.closeLane(Duration.zero)
   })
+
+  /** Whether no handler runs any more. The bus has closed the lane before, and goes on without handlers that can't be interrupted. */
+  readonly isQuiet: Effect.Effect<boolean> = Effect.suspend(() =>
+    Effect.map(bounded(this.closeLane(Duration.zero), quietWithin), Option.isSome)
+  )
 
   private closeLane(deadline: Duration.Duration): Effect.Effect<void> {
     return Effect.suspend(() =>
@@ -330,6 +338,9 @@ export class Session {
     })
   }
 }
+
+/** A lane in which no handler runs is closed at once. In milliseconds. */
+const quietWithin = 50
 
 /** Whether what loses a consumer's state has lost the stream's messages as well. */
 const isVolatile = (stream: Stream | undefined): boolean => stream?.storage === "memory" && stream.replicas === 1
