@@ -87,6 +87,7 @@ export const codes = {
   consumerCreateFailed: 10012,
   consumerNotFound: 10014,
   workQueueNeedsExplicitAck: 10098,
+  maxAckPendingExceeded: 10121,
   workQueueUnfilteredTwice: 10099,
   workQueueReadTwice: 10100,
   workQueueNotFromStart: 10101,

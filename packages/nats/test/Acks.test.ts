@@ -129,10 +129,13 @@ describe("Acks", () => {
       answer()
       yield* turn
       const sent = told.slice(denied)
-      assert.deepStrictEqual(sent.flatMap(({ subjects }) => subjects).sort(), [
-        ...Array.from({ length: 990 }, (_, i) => `first.${i + 1}`),
-        ...Array.from({ length: 20 }, (_, i) => `again.${i + 991}`)
-      ].sort())
+      assert.deepStrictEqual(
+        sent.flatMap(({ subjects }) => subjects).sort(),
+        [
+          ...Array.from({ length: 990 }, (_, i) => `first.${i + 1}`),
+          ...Array.from({ length: 20 }, (_, i) => `again.${i + 991}`)
+        ].sort()
+      )
       assert.strictEqual(acks.size, 1_010)
       answer()
       yield* waiting

@@ -96,8 +96,9 @@ export class Acks {
    */
   retry(now: number): void {
     if (this.queued.length > 0) this.flush()
-    if (this.answer === undefined && (this.held === undefined || now - this.askedAt >= this.answerTimeout)) this.askAgain()
-    else if (now - this.askedAt >= this.answerTimeout) this.resend()
+    if (this.answer === undefined && (this.held === undefined || now - this.askedAt >= this.answerTimeout)) {
+      this.askAgain()
+    } else if (now - this.askedAt >= this.answerTimeout) this.resend()
   }
 
   /** For how long something has waited without any answer, in milliseconds. */
