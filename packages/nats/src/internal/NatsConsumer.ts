@@ -91,6 +91,9 @@ export const make = (
     const bucketTimeout = Math.min(settings.requestTimeout, settings.leaseDuration / 2)
     const replicas = Math.max(settings.options.replicas ?? 1, stream.replicas)
     const bucket = Bucket.make(connection, settings, bucketTimeout, replicas)
+    yield* patiently(connection, settings, bucket.ensure).pipe(
+      Effect.mapError((failure) => toSubscribeError(topic, group, failure))
+    )
     const prefix = Subject.toLease(group, topic)
     const leases = yield* Leases.make({
       bucket,
@@ -171,6 +174,9 @@ export const make = (
       settings.requestTimeout
     )
     isSubscribed = true
+    yield* Effect.logInfo("Joined the group").pipe(
+      Effect.annotateLogs("partitions", Array.from(readers.keys(), ({ partition }) => partition).join(","))
+    )
     const status = Effect.sync((): SourceStatus => {
       const all = Array.from(readers.values(), ({ reader }) => reader)
       return {
