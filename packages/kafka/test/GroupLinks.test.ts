@@ -7,7 +7,9 @@ import * as GroupDriver from "../src/internal/GroupDriver.js"
 import { GroupLink, GroupLinks } from "../src/internal/GroupLinks.js"
 import { monotonic } from "../src/internal/monotonic.js"
 import type { ApiName, RequestOf, ResponseOf } from "../src/internal/requests.js"
+import { makeGroup } from "./fakeGroup.js"
 import { clientOf } from "./fakeLog.js"
+import { eventually, finishing, request, spec } from "./Harness.js"
 
 /** As a broker: on each connection one request after the other. One that has no answer in 10 s ends the connection with all on it. */
 const groupsOf = (slow: Record<string, number>) =>
@@ -79,3 +81,24 @@ it.effect("whose commits are not answered, no other group waits behind it, or lo
     expect(released.at(-1)).toBe("group-sick")
     expect(released.filter((role) => role === "group")).toEqual([])
   }))
+
+it.scopedLive(
+  "a group whose commit loses its connection joins again, and keeps its partitions meanwhile",
+  () =>
+    Effect.gen(function*() {
+      const { consumer, state } = makeGroup({ offset: 0, metadata: "" })
+      state.log = ["0", "1"]
+      const { all, consumer: held, lanes } = finishing()
+      yield* (yield* consumer).subscribe(request(spec("orders")), held)
+      yield* eventually("it is committed", () => state.committed.offset === 2)
+      const { joins } = state
+      state.lost = 2
+      state.log = ["0", "1", "2", "3"]
+      yield* eventually("it joins again, and commits", () => state.joins > joins && state.committed.offset === 4)
+      state.log = ["0", "1", "2", "3", "4"]
+      yield* eventually("it goes on", () => state.committed.offset === 5)
+      expect(all().map(({ offset }) => offset)).toEqual([0, 1, 2, 3, 4])
+      expect(lanes.map(({ isClosed }) => isClosed)).toEqual([false])
+    }),
+  20_000
+)

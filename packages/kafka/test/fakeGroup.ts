@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import type { Client } from "../src/internal/Client.js"
 import { Closing } from "../src/internal/Closing.js"
 import type { KafkaFailure } from "../src/internal/Failure.js"
+import { disconnected } from "../src/internal/Failure.js"
 import type { JoinGroupRequest, OffsetCommitRequest, SyncGroupRequest } from "../src/internal/groupApis.js"
 import type { FetchRequest, ListOffsetsRequest } from "../src/internal/logApis.js"
 import type { ApiName, RequestOf, ResponseOf } from "../src/internal/requests.js"
@@ -19,6 +20,8 @@ export const makeGroup = (committed: { readonly offset: number; readonly metadat
     log: [] as ReadonlyArray<string>,
     /** The code with which a commit is answered; 0 is good. */
     code: (_: OffsetCommitRequest): number => 0,
+    /** So many of the next commits lose their connection before they are answered. */
+    lost: 0,
     commits: 0,
     joins: 0
   }
@@ -38,12 +41,16 @@ export const makeGroup = (committed: { readonly offset: number; readonly metadat
     OffsetFetch: () =>
       Effect.sync(() => ({ errorCode: 0, partitions: [{ partition: 0, errorCode: 0, ...state.committed }] })),
     OffsetCommit: (request: OffsetCommitRequest) =>
-      Effect.sync(() => {
+      Effect.suspend(() => {
         state.commits++
+        if (state.lost > 0) {
+          state.lost--
+          return Effect.fail(disconnected("it was ended", true))
+        }
         const errorCode = state.code(request)
         const [commit] = request.partitions
         if (errorCode === 0) state.committed = { offset: commit!.offset, metadata: commit!.metadata }
-        return { partitions: [{ partition: 0, errorCode }] }
+        return Effect.succeed({ partitions: [{ partition: 0, errorCode }] })
       }),
     ListOffsets: ({ partitions }: ListOffsetsRequest) =>
       Effect.sync(() => ({
