@@ -96,11 +96,14 @@ export type Event =
   | {
     /** A bound has been reached, and something waits for room; or nothing waits any more. */
     readonly _tag: "Bound"
-    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished"
+    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "mailbox"
     /** The subscription, as `topic/group`. Undefined: a bound of the whole bus. */
     readonly subscription: string | undefined
     /** The partition whose bound it is, for `unfinished`. */
     readonly partition?: number | undefined
+    /** The slot whose mailbox it is, and its strategy, for `mailbox`: it has been full for as long as the strategy's `reportFullAfter`. */
+    readonly slot?: string | undefined
+    readonly strategy?: string | undefined
     readonly isReached: boolean
   }
   | {
@@ -110,6 +113,12 @@ export type Event =
     readonly group: string
     readonly partition: number
     readonly epoch: number
+  }
+  | {
+    /** The strategy of the bus was switched, or all aggregates have moved to the other one. */
+    readonly _tag: "Switched" | "Moved"
+    readonly from: string
+    readonly to: string
   }
   | {
     /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. */

@@ -8,6 +8,7 @@ import { Lasting } from "../src/internal/lasting.js"
 import { Mailboxes } from "../src/internal/mailboxes.js"
 import { Quota } from "../src/internal/quota.js"
 import { SettleFirst } from "../src/internal/settleFirst.js"
+import { defaults } from "./Defaults.js"
 import { ScriptedAssignment } from "./ScriptedAssignment.js"
 
 export interface Options {
@@ -52,7 +53,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       observer: options.observer ?? Observer.none,
       time: () => supervisor.turns.time()
     }
-    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, options.mailboxCapacity ?? 1_000)
+    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, defaults(options.mailboxCapacity))
     const mailboxes = book.open(subscriber)
     yield* Effect.addFinalizer(() => mailboxes.shutdown)
     const scope = yield* Effect.scope

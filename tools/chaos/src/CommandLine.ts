@@ -8,7 +8,7 @@ import * as Strategies from "./Strategies.js"
 export const usage = `npm run chaos -- [--preset ${Object.keys(presets).join("|")}] [--transport kafka|nats|memory]
   [--seconds N] [--envelopes N] [--instances N] [--aggregates N] [--partitions N] [--nodes 1|3]
   [--kill-every 5s] [--relentless] [--actions kill,stop,suspend] [--cut] [--cut-every 3s] [--broker-restart] [--restart-every 20s]
-  [--strategy actor-per-aggregate|pool:N] [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
+  [--strategy actor-per-aggregate|actor-pool|keyed-workers|pool:N] [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
 
 export class InvalidArguments extends Data.TaggedError("InvalidArguments")<{ readonly detail: string }> {
   override get message() {
@@ -84,7 +84,7 @@ const range = (value: string): Pick<Options, "minWorkMs" | "maxWorkMs"> => {
 
 const strategy = (value: string): string =>
   Strategies.named(value) === undefined
-    ? bad(`--strategy: actor-per-aggregate, or pool:8 for eight slots; not ${value}`)
+    ? bad(`--strategy: actor-per-aggregate, actor-pool, keyed-workers, or pool:8 for eight slots; not ${value}`)
     : value
 
 const set = <K extends keyof Options>(key: K, value: string | undefined, parse: (value: string) => Options[K]) =>

@@ -2,6 +2,9 @@
 import * as Effect from "effect/Effect"
 
 /** @internal */
+export const debug = (text: string): Effect.Effect<void> => unbroken(Effect.logDebug(text))
+
+/** @internal */
 export const info = (text: string): Effect.Effect<void> => unbroken(Effect.logInfo(text))
 
 /** @internal */

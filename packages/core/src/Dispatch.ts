@@ -1,0 +1,72 @@
+/**
+ * Changes the strategy of a bus while it runs. Each aggregate moves to its slot of the other strategy when none of its messages is
+ * waiting or in hand, so its order holds throughout. `bus.dispatch` is this service.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type { InvalidConfiguration } from "./EventBusError.js"
+import type * as Observer from "./Observer.js"
+import type * as Strategy from "./Strategy.js"
+
+/**
+ * An aggregate that has not moved yet.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Remaining {
+  /** `topic/group`. */
+  readonly subscription: string
+  /** The aggregate id. The keys of other messages begin with a space. */
+  readonly key: string
+  /** The strategy by which its messages are still handled. */
+  readonly strategy: string
+  /** The slot that has its messages. */
+  readonly slot: string
+  /** How many of its messages wait or are in hand. */
+  readonly messages: number
+  /**
+   * What its first message does. `queued`: it waits behind messages of other aggregates in the same slot, or it is about to begin.
+   * `ended`: its partition was taken away, and the slot is about to drop it.
+   */
+  readonly state: Observer.State
+  /** When that state began, in milliseconds since the epoch. */
+  readonly since: number
+  /** How often its handler was started. */
+  readonly attempt: number
+}
+
+/**
+ * How far a switch has come.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Report {
+  /** The strategy of all aggregates that have moved, and of new ones. */
+  readonly strategy: Strategy.Service
+  /** How many aggregates have not moved yet. */
+  readonly remaining: number
+  /** The first 100 of them. */
+  readonly aggregates: ReadonlyArray<Remaining>
+}
+
+/**
+ * The strategy of a running bus.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  /** The present strategy, and which aggregates have not moved to it yet. */
+  readonly report: Effect.Effect<Report>
+  /**
+   * Changes the strategy for all subscriptions of the bus. Aggregates that have no messages move at once, each other one when
+   * its last message is done. So an aggregate whose messages never come to an end stays where it is: it is in the report.
+   */
+  readonly switchTo: (strategy: Strategy.Service | Strategy.Name) => Effect.Effect<Report, InvalidConfiguration>
+  /** Waits until all aggregates have moved, or the time is over. The report has those that have not, and why. */
+  readonly moved: (within: Duration.DurationInput) => Effect.Effect<Report>
+}
