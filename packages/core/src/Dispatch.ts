@@ -54,6 +54,21 @@ export interface Report {
 }
 
 /**
+ * How aggregates move.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface Options {
+  /**
+   * What happens to messages that wait when the strategy is switched. `"finish"`: they are handled in their former slot, and their aggregate
+   * moves when none is left. `"move"`: they move with their aggregate as soon as none of its messages is in hand, so that a backlog
+   * moves, too. Default: `"finish"`.
+   */
+  readonly waiting?: "finish" | "move" | undefined
+}
+
+/**
  * The strategy of a running bus.
  *
  * @since 0.1.0
@@ -64,9 +79,13 @@ export interface Service {
   readonly report: Effect.Effect<Report>
   /**
    * Changes the strategy for all subscriptions of the bus. Aggregates that have no messages move at once, each other one when
-   * its last message is done. So an aggregate whose messages never come to an end stays where it is: it is in the report.
+   * its last message is done. So an aggregate whose messages never come to an end stays where it is, unless waiting messages
+   * move as well: it is in the report. Calling it again with the present strategy changes only how the others move.
    */
-  readonly switchTo: (strategy: Strategy.Service | Strategy.Name) => Effect.Effect<Report, InvalidConfiguration>
+  readonly switchTo: (
+    strategy: Strategy.Service | Strategy.Name,
+    options?: Options
+  ) => Effect.Effect<Report, InvalidConfiguration>
   /** Waits until all aggregates have moved, or the time is over. The report has those that have not, and why. */
   readonly moved: (within: Duration.DurationInput) => Effect.Effect<Report>
 }

@@ -150,6 +150,36 @@ describe("switching", () => {
     }).pipe(provideBus(), Effect.provide(layer))
   })
 
+  for (const strategy of [pool(1), { ...Strategy.actorPerAggregate, name: "other" }]) {
+    it.scoped(`to ${strategy.name} moves a backlog as well if it is asked to, when the message in hand is done`, () =>
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const gates = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        const slots: Array<string> = []
+        yield* bus.subscribe(Orders, (event, { aggregateId }) =>
+          Effect.gen(function*() {
+            const n = event._tag === "Placed" ? event.n : -1
+            const actor = String(Option.getOrThrow(HashMap.get(yield* Effect.logAnnotations, "eventbus.actor")))
+            slots.push(`${aggregateId}${n} ${actor}`)
+            if (n < 2) yield* Deferred.await(gates[n]!)
+          }), dropping)
+        yield* bus.publishAll(Orders, Array.from({ length: 6 }, (_, n) => placed("a", n)))
+        yield* bus.publishAll(Orders, [placed("b", 6)])
+        yield* eventually("two are in hand", () => slots.length === 1)
+        yield* settle
+        // The former pool has one slot, so `b` waits behind `a` and has nothing in hand.
+        expect((yield* bus.dispatch.switchTo(strategy, { waiting: "move" })).aggregates).toMatchObject([{ key: "a" }])
+        yield* eventually("b has moved", () => slots.length === 2)
+        yield* Deferred.succeed(gates[0]!, undefined)
+        yield* eventually("a's next one is in hand", () => slots.length === 3)
+        expect((yield* bus.dispatch.report).remaining).toBe(0)
+        yield* Deferred.succeed(gates[1]!, undefined)
+        yield* eventually("all are handled", () => slots.length === 7)
+        const slot = (key: string) => strategy.slots === "per-aggregate" ? key : "pool-0"
+        expect(slots).toEqual(["a0 former-0", `b6 ${slot("b")}`, ...[1, 2, 3, 4, 5].map((n) => `a${n} ${slot("a")}`)])
+      }).pipe(provideBus(), Effect.provide(Strategy.layer({ ...pool(1), name: "former" }))))
+  }
+
   it.scoped("keeps what is held where it is, and the caller need not wait for ever", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus

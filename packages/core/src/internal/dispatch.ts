@@ -41,29 +41,32 @@ export const make = (settings: Settings): Effect.Effect<Dispatch.Service> =>
       }
     }
 
-    const apply = (strategy: Strategy.Service): Dispatch.Report => {
+    const apply = (strategy: Strategy.Service, carries: boolean): Dispatch.Report => {
       const from = mailboxes.current.strategy
       const to = guard(strategy)
-      if (from === to) return report()
+      if (from === to) {
+        mailboxes.switchTo(to, carries)
+        return report()
+      }
       mailboxes.onMoved = () => {
         say(`Dispatch: all aggregates have moved from ${from.name} to ${to.name}`)
         observer.event?.({ _tag: "Moved", from: from.name, to: to.name })
       }
       say(`Dispatch: from ${Strategies.describe(from, config)} to ${Strategies.describe(to, config)}`)
       observer.event?.({ _tag: "Switched", from: from.name, to: to.name })
-      mailboxes.switchTo(to)
+      mailboxes.switchTo(to, carries)
       return report()
     }
 
     return {
       report: Effect.sync(report),
-      switchTo: (given) =>
+      switchTo: (given, options) =>
         Effect.suspend(() => {
           const strategy = typeof given === "string" ? Strategies.named(given, config.poolSize) : given
           const issues = Strategies.issuesOf(strategy)
           return issues.length > 0 ? new InvalidConfiguration({ issues }) : Effect.zipRight(
             outside,
-            Effect.sync(() => apply(strategy))
+            Effect.sync(() => apply(strategy, options?.waiting === "move"))
           )
         }),
       moved: (within) => Effect.suspend(() => Effect.map(mailboxes.allMoved.waitFor(Duration.decode(within)), report))

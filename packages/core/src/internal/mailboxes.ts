@@ -6,7 +6,7 @@ import { Condition } from "./condition.js"
 import type { Flight, Subscriber } from "./flight.js"
 import { Keyless, type Turn } from "./keyless.js"
 import { type Defaults, Placement, stopAll } from "./placement.js"
-import type { Share, Waiter } from "./quota.js"
+import { type Share, Waiter } from "./quota.js"
 import type { Slot, SlotOptions } from "./slot.js"
 
 /**
@@ -31,6 +31,7 @@ export class Mailbox {
   left(): void {
     this.size--
     if (this.size === 0) this.owner.emptied(this)
+    else if (this.owner.carries) this.owner.carry(this)
   }
 }
 
@@ -69,18 +70,20 @@ export class Mailboxes {
 
   /**
    * From now on aggregates are placed by another strategy. Those that have messages waiting or in hand move when they have none; the others have
-   * moved when this returns.
+   * moved when this returns. If it carries, waiting messages move with their aggregate as soon as none is in hand.
    */
-  switchTo(strategy: Strategy.Service): void {
+  switchTo(strategy: Strategy.Service, carries: boolean): void {
     const former = this.current
-    if (former.strategy === strategy) return
-    this.current = this.placed(strategy)
-    this.current.open()
-    this.generation++
-    const moves = Array.from(this.books, (book) => book.rearrange())
-    // From here on slots end, which wakes those who wait for places: their lanes may offer at once.
-    former.close()
-    for (const move of moves) move()
+    if (former.strategy !== strategy) {
+      this.current = this.placed(strategy)
+      this.current.open()
+      this.generation++
+      const moves = Array.from(this.books, (book) => book.rearrange())
+      // From here on slots end, which wakes those who wait for places: their lanes may offer at once.
+      former.close()
+      for (const move of moves) move()
+    }
+    for (const book of Array.from(this.books)) book.carryAll(carries)
     this.moved()
   }
 
@@ -142,6 +145,8 @@ export class AddressBook {
   /** Who waits for a place or for room in a mailbox. A switch wakes them. */
   private readonly waiting = new Set<Waiter>()
   private keyless: Keyless | undefined
+  /** Whether messages that wait move with their aggregate. */
+  carries = false
 
   constructor(
     private readonly owner: Mailboxes,
@@ -248,6 +253,48 @@ export class AddressBook {
     }
   }
 
+  /** Moves the aggregates that have messages waiting and none in hand, and from now on each other one as soon as none is. */
+  carryAll(carries: boolean): void {
+    this.carries = carries && this.leaving.size > 0
+    if (!this.carries) return
+    for (const mailbox of Array.from(this.leaving)) {
+      const inHand = mailbox.slot.taskInHand as Flight | undefined
+      if (inHand?.mailbox === mailbox) continue
+      this.carry(mailbox)
+      mailbox.slot.tookOut()
+    }
+  }
+
+  /** None of its messages is in hand: those that wait go to the aggregate's slot of the present strategy, if there is a place for it. */
+  carry(mailbox: Mailbox): void {
+    const { key, slot, turn } = mailbox
+    // Messages without a key have no order. They stay, and no others come after them.
+    if (turn !== undefined || !this.leaving.has(mailbox)) return
+    const placement = this.owner.current
+    const other = this.slotToCarryTo(placement, key)
+    if (other === undefined) return
+    const flights = slot.takeOut((task) => (task as Flight).mailbox === mailbox) as ReadonlyArray<Flight>
+    const next = new Mailbox(key, other, placement, this, undefined)
+    next.size = flights.length
+    for (const flight of flights) flight.mailbox = next
+    this.mailboxes.set(key, next)
+    other.putIn(flights)
+    this.moved(mailbox)
+  }
+
+  private slotToCarryTo(placement: Placement, key: string): Slot | undefined {
+    const { owner, subscriber } = this
+    // It does not wait for a place: the next chance is the end of the aggregate's next message.
+    const waiter = new Waiter(() => {})
+    const slot = placement.isShared
+      ? placement.sharedSlot(key, undefined, subscriber.home, waiter)
+      : owner.supervisor.admit(this.ownOptions(placement).place, waiter)
+      ? owner.supervisor.start(key, subscriber.home, this.ownOptions(placement))
+      : undefined
+    this.cancel(waiter)
+    return slot
+  }
+
   /** The subscription ends. The slots that only it uses end with it. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() => {
     const own = Array.from(this.mailboxes.values()).flatMap(({ placement, slot }) => placement.isShared ? [] : [slot])
@@ -279,7 +326,9 @@ export class AddressBook {
     if (this.mailboxes.get(key) === mailbox) this.mailboxes.delete(key)
     // Its slot is in the middle of something.
     if (!placement.isShared || !placement.isOpen) queueMicrotask(() => slot.endIfIdle())
-    if (this.leaving.delete(mailbox)) this.owner.moved()
+    if (!this.leaving.delete(mailbox)) return
+    if (this.leaving.size === 0) this.carries = false
+    this.owner.moved()
   }
 
   private slotFor(placement: Placement, key: string, turn: Turn | undefined, waiter: Waiter): Slot | undefined {

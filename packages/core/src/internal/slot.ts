@@ -238,6 +238,38 @@ export class Slot implements Host, Mortal {
     return count
   }
 
+  /** Takes tasks out that are not in hand. */
+  takeOut(which: (task: Task) => boolean): ReadonlyArray<Task> {
+    const from = this.inHand ? this.next + 1 : this.next
+    const waiting = this.tasks.slice(from) as ReadonlyArray<Task>
+    const out = waiting.filter(which)
+    if (out.length > 0) this.tasks = [...this.tasks.slice(0, from), ...waiting.filter((task) => !which(task))]
+    return out
+  }
+
+  /** Tasks were taken out, and it may have nothing to do now. Those who wait for room are woken. */
+  tookOut(): void {
+    if (this.size === 0 && this.tasks !== none) {
+      this.tasks = none
+      this.next = 0
+      if (!this.isStopped) this.yard.population.becameIdle(this)
+    }
+    const { room } = this
+    if (room === undefined) return
+    while (room.waiters.length > 0 && this.size + room.reserved.size < this.options.capacity) this.serve(room)
+    this.tellRoom(room)
+  }
+
+  /** Puts in tasks that were taken out of another slot, also beyond its capacity. */
+  putIn(tasks: ReadonlyArray<Task>): void {
+    if (this.size === 0) {
+      this.yard.population.becameBusy(this)
+      this.tasks = tasks.slice()
+      this.next = 0
+    } else for (const task of tasks) this.tasks.push(task)
+    this.awake()
+  }
+
   /** Interrupts the task in hand if `which` is true for it, and goes on with the next task. */
   interrupt(which: (task: Task) => boolean): void {
     if (this.isStopped || !this.inHand || this.interrupting !== undefined) return

@@ -16,7 +16,12 @@ export type Command =
   | { readonly _tag: "click"; readonly count: number }
   | { readonly _tag: "wait"; readonly ms: number }
   | { readonly _tag: "start" }
-  | { readonly _tag: "switch"; readonly process: number; readonly strategy: number }
+  | {
+    readonly _tag: "switch"
+    readonly process: number
+    readonly strategy: number
+    readonly waiting: "finish" | "move"
+  }
   | { readonly _tag: Moved; readonly process: number }
 
 type Moved = "crash" | "close" | "rebalance" | "pause" | "resume" | "subscribe" | "leave"
@@ -58,7 +63,8 @@ const switching: fc.Arbitrary<Command> = fc.oneof(
     arbitrary: fc.record({
       _tag: fc.constant("switch" as const),
       process: fc.nat(1),
-      strategy: fc.nat(World.strategies.length - 1)
+      strategy: fc.nat(World.strategies.length - 1),
+      waiting: fc.constantFrom("finish" as const, "move" as const)
     })
   }
 )
@@ -118,7 +124,7 @@ const step = (world: World.World, command: Command): Effect.Effect<void, unknown
       if (process === undefined) return Effect.void
       switch (command._tag) {
         case "switch":
-          return process.bus.dispatch.switchTo(World.strategies[command.strategy]!)
+          return process.bus.dispatch.switchTo(World.strategies[command.strategy]!, { waiting: command.waiting })
         case "crash":
           return world.crash(process)
         case "close":
