@@ -298,7 +298,7 @@ export class AddressBook {
   /** The subscription ends. The slots that only it uses end with it. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() => {
     const own = Array.from(this.mailboxes.values()).flatMap(({ placement, slot }) => placement.isShared ? [] : [slot])
-    return Effect.map(stopAll(own), () => {
+    return Effect.map(stopAll(this.subscriber.name, own), () => {
       for (const { place } of this.own.values()) place.end()
       this.leaving.clear()
       this.onEnd()

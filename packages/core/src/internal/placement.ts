@@ -2,8 +2,10 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Strategy from "../Strategy.js"
 import type * as Supervisor from "../Supervisor.js"
+import * as Closing from "./closing.js"
 import type { FullMailboxes } from "./fullMailboxes.js"
 import type { Home } from "./home.js"
+import * as Logging from "./logging.js"
 import type { Share, Waiter } from "./quota.js"
 import * as Restarts from "./restarts.js"
 import type { Slot, SlotOptions } from "./slot.js"
@@ -111,7 +113,7 @@ export class Placement {
   /** Ends the shared slots. The bus has closed its subscriptions before. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
     // A supervisor may outlive the bus.
-    Effect.map(stopAll(this.shared.values()), () => this.places?.end())
+    Effect.map(stopAll("the bus", this.shared.values()), () => this.places?.end())
   )
 }
 
@@ -119,11 +121,23 @@ export class Placement {
 const keyless = 256
 
 /**
- * Ends slots, with what is in their mailboxes.
+ * Ends slots. What handlers have forked may not be interruptible: then it goes on, and is named. Where a handler itself goes on,
+ * its lane has waited for it and named it before.
  *
  * @internal
  */
-export const stopAll = (slots: Iterable<Slot>): Effect.Effect<void> => {
-  const stopping = Array.from(slots, (slot) => slot.stop())
-  return Effect.forEach(stopping, (stopped) => stopped, { discard: true })
+export const stopAll = (what: string, slots: Iterable<Slot>): Effect.Effect<void> => {
+  const remaining = new Set(slots)
+  const stopping = Array.from(remaining, (slot) => {
+    const stopped = Effect.map(slot.stop(), () => remaining.delete(slot))
+    return slot.taskInHand === undefined ? Effect.asVoid(stopped) : Effect.asVoid(Effect.forkDaemon(stopped))
+  })
+  return Closing.patiently(Effect.forEach(stopping, (stopped) => stopped, { discard: true }), () => {
+    const names = Array.from(remaining).filter((slot) => slot.taskInHand === undefined).map(({ name }) => name)
+    return names.length === 0 ? Effect.void : Logging.warning(
+      `${what}: the fibers of ${names.length} actors don't end, because handlers have forked something uninterruptible, and closing goes on without them: ${
+        Closing.some(names)
+      }`
+    )
+  })
 }
