@@ -39,6 +39,27 @@ export interface Remaining {
 }
 
 /**
+ * Which aggregates a candidate has: a share by the hash of their keys, from 0 to 1, or those for which a function answers `true`. The
+ * function has to answer the same for a key whenever it is asked. By the hash an aggregate stays on its side also after a restart, and those of a
+ * smaller share belong to a larger one, too.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export type Share = number | ((key: string, subscription: string) => boolean)
+
+/**
+ * A strategy that has a share of the aggregates.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Canary {
+  readonly strategy: Strategy.Service
+  readonly share: Share
+}
+
+/**
  * How far a switch has come.
  *
  * @since 0.1.0
@@ -47,6 +68,8 @@ export interface Remaining {
 export interface Report {
   /** The strategy of all aggregates that have moved, and of new ones. */
   readonly strategy: Strategy.Service
+  /** The strategy of a share of the aggregates, while a canary runs. */
+  readonly canary: Canary | undefined
   /** How many aggregates have not moved yet. */
   readonly remaining: number
   /** The first 100 of them. */
@@ -84,6 +107,15 @@ export interface Service {
    */
   readonly switchTo: (
     strategy: Strategy.Service | Strategy.Name,
+    options?: Options
+  ) => Effect.Effect<Report, InvalidConfiguration>
+  /**
+   * Gives a share of the aggregates to another strategy, the candidate. They move as with `switchTo`. Calling it again changes the share, or the
+   * candidate. `switchTo` ends the canary: with the candidate it is promoted, with the present strategy it is rolled back.
+   */
+  readonly canary: (
+    strategy: Strategy.Service | Strategy.Name,
+    share: Share,
     options?: Options
   ) => Effect.Effect<Report, InvalidConfiguration>
   /** Waits until all aggregates have moved, or the time is over. The report has those that have not, and why. */

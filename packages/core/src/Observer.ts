@@ -78,6 +78,8 @@ export interface FlightView {
   readonly outcome: Outcome | undefined
   /** Why its last attempt failed. It may hold values of the payload. */
   readonly lastCause: Cause.Cause<unknown> | undefined
+  /** The name of the strategy by which its slot was chosen; undefined until then. While a canary runs, it tells both sides apart. */
+  readonly strategy: string | undefined
   /** The handler's first argument; undefined until it is decoded. */
   readonly event: unknown
   /** Whether it is a deletion: an envelope topic's message without a value. */
@@ -115,10 +117,12 @@ export type Event =
     readonly epoch: number
   }
   | {
-    /** The strategy of the bus was switched, or all aggregates have moved to the other one. */
+    /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */
     readonly _tag: "Switched" | "Moved"
     readonly from: string
     readonly to: string
+    /** The strategy that has a share of the aggregates, while a canary runs. */
+    readonly candidate: string | undefined
   }
   | {
     /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. */

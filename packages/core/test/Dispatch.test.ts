@@ -287,3 +287,81 @@ describe("switching", () => {
       yield* eventually("all are handled", () => seen.ended.length === 54)
     }).pipe(provideBus({ maxActors: 4 })))
 })
+
+describe("a canary", () => {
+  const ids = Array.from({ length: 200 }, (_, n) => `order-${n}`)
+
+  it.scoped("gives a share of the aggregates to the candidate, which keeps them when it grows, and is promoted or rolled back", () => {
+    const sides = new Map<string, string>()
+    const states = new Set<string>()
+    const observer = Observer.layer({
+      transition: ({ aggregateId, state, strategy }) => {
+        states.add(`${state} ${strategy}`)
+        if (state === "ended") sides.set(aggregateId!, strategy!)
+      }
+    })
+    return Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      let handled = 0
+      yield* bus.subscribe(Orders, () => Effect.sync(() => handled++), dropping)
+      const candidates = Effect.gen(function*() {
+        sides.clear()
+        handled = 0
+        yield* bus.publishAll(Orders, ids.map((id, n) => placed(id, n)))
+        yield* eventually("all are handled", () => handled === ids.length && sides.size === ids.length)
+        return new Set(ids.filter((id) => sides.get(id) === "actor-pool"))
+      })
+      expect((yield* candidates).size).toBe(0)
+      const report = yield* bus.dispatch.canary("actor-pool", 0.1)
+      expect([report.strategy.name, report.canary?.strategy.name]).toEqual(["actor-per-aggregate", "actor-pool"])
+      const tenth = yield* candidates
+      expect(tenth.size).toBeGreaterThan(5)
+      expect(tenth.size).toBeLessThan(40)
+      expect(yield* candidates).toEqual(tenth)
+      yield* bus.dispatch.canary("actor-pool", 0.5)
+      const half = yield* candidates
+      expect(half.size).toBeGreaterThan(70)
+      expect(half.size).toBeLessThan(130)
+      for (const id of tenth) expect(half).toContain(id)
+      // Rolled back.
+      expect((yield* bus.dispatch.switchTo("actor-per-aggregate")).canary).toBeUndefined()
+      expect((yield* candidates).size).toBe(0)
+      // By a function, and promoted.
+      yield* bus.dispatch.canary(
+        "actor-pool",
+        (key, subscription) => key < "order-2" && subscription === "orders/group"
+      )
+      expect(yield* candidates).toEqual(new Set(ids.filter((id) => id < "order-2")))
+      yield* bus.dispatch.switchTo("actor-pool")
+      expect((yield* candidates).size).toBe(ids.length)
+      expect(yield* bus.dispatch.moved("1 minute")).toMatchObject({ remaining: 0, canary: undefined })
+      expect(Array.from(states).some((state) => state.includes("undefined"))).toBe(false)
+    }).pipe(provideBus(), Effect.provide(observer))
+  })
+
+  it.scoped("goes to the present strategy where its function throws, which is said once", () => {
+    const { layer, lines } = watched(pool(2))
+    return Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const seen = recorder()
+      yield* bus.subscribe(Orders, seen.handler, dropping)
+      yield* bus.dispatch.canary("keyed-workers", () => {
+        throw new Error("the share broke")
+      })
+      yield* bus.publishAll(Orders, [placed("a", 0), placed("b", 1), placed("a", 2)])
+      yield* eventually("all are handled", () => seen.ended.length === 3)
+      expect(lines.filter((line) => /^WARN The canary's share threw/.test(line))).toHaveLength(1)
+    }).pipe(provideBus(), Effect.provide(layer))
+  })
+
+  it.scoped("of no share, or of the present strategy, is a typed error", () =>
+    Effect.gen(function*() {
+      const { dispatch } = yield* EventBus.EventBus
+      const issues = (share: number) =>
+        Effect.map(Effect.flip(dispatch.canary("actor-per-aggregate", share)), (error) => error.issues)
+      expect(yield* issues(NaN)).toEqual([
+        "canary: share: expected a number from 0 to 1, or a function, got NaN",
+        "canary: actor-per-aggregate is the present strategy already"
+      ])
+    }).pipe(provideBus()))
+})

@@ -36,6 +36,16 @@ export class Mailbox {
 }
 
 /**
+ * A strategy that has a share of the aggregates.
+ *
+ * @internal
+ */
+export interface Candidate {
+  readonly strategy: Strategy.Service
+  readonly isIts: (key: string, subscription: string) => boolean
+}
+
+/**
  * The mailboxes of a bus: each active aggregate's record, and the strategy that says which slot it goes to.
  *
  * @internal
@@ -44,8 +54,9 @@ export class Mailboxes {
   /** By strategy: the present one, and former ones that aggregates have not left yet. */
   private readonly placements = new Map<Strategy.Service, Placement>()
   private readonly books = new Set<AddressBook>()
-  /** Where aggregates are placed that have no mailbox yet. */
+  /** Where aggregates are placed that have no mailbox yet, and don't belong to the candidate. */
   current: Placement
+  private candidate: { readonly placement: Placement; readonly isIts: Candidate["isIts"] } | undefined
   /** Goes up with each switch. */
   generation = 0
   /** Called once when all aggregates have moved. */
@@ -69,22 +80,35 @@ export class Mailboxes {
   }
 
   /**
-   * From now on aggregates are placed by another strategy. Those that have messages waiting or in hand move when they have none; the others have
-   * moved when this returns. If it carries, waiting messages move with their aggregate as soon as none is in hand.
+   * From now on aggregates are placed by this strategy, and those of the candidate's share by the candidate. Those that have messages waiting or
+   * in hand move when they have none; the others have moved when this returns. If it carries, waiting messages move with their aggregate
+   * as soon as none is in hand.
    */
-  switchTo(strategy: Strategy.Service, carries: boolean): void {
-    const former = this.current
-    if (former.strategy !== strategy) {
+  arrange(strategy: Strategy.Service, candidate: Candidate | undefined, carries: boolean): void {
+    const former = [this.current, ...(this.candidate === undefined ? [] : [this.candidate.placement])]
+    if (strategy !== this.current.strategy || candidate !== undefined || this.candidate !== undefined) {
       this.current = this.placed(strategy)
+      this.candidate = candidate && { isIts: candidate.isIts, placement: this.placed(candidate.strategy) }
       this.current.open()
+      this.candidate?.placement.open()
       this.generation++
       const moves = Array.from(this.books, (book) => book.rearrange())
       // From here on slots end, which wakes those who wait for places: their lanes may offer at once.
-      former.close()
+      for (const placement of former) if (!this.isUsed(placement)) placement.close()
       for (const move of moves) move()
     }
     for (const book of Array.from(this.books)) book.carryAll(carries)
     this.moved()
+  }
+
+  /** Where an aggregate is placed that has no mailbox. */
+  placementOf(key: string, subscription: string): Placement {
+    const { candidate, current } = this
+    return candidate !== undefined && candidate.isIts(key, subscription) ? candidate.placement : current
+  }
+
+  isUsed(placement: Placement): boolean {
+    return placement === this.current || placement === this.candidate?.placement
   }
 
   /** How many mailboxes have still to move. */
@@ -164,7 +188,7 @@ export class AddressBook {
     // Others may have made the mailbox while this one waited for a place. Giving the place back wakes those who wait for one.
     if (waiter.share !== undefined && this.mailboxes.has(key)) waiter.share.cancel(waiter)
     let mailbox = this.mailboxes.get(key)
-    const placement = this.owner.current
+    const placement = mailbox?.placement ?? this.placementOf(key)
     const slot = mailbox?.slot ?? this.slotFor(placement, key, turn, waiter)
     if (slot === undefined) return this.refuse(waiter)
     if (waiter.room !== undefined && waiter.room !== slot) waiter.room.cancel(waiter)
@@ -220,9 +244,7 @@ export class AddressBook {
   /** A mailbox has become empty. With an actor per aggregate the mailbox is kept as long as its actor lives. */
   emptied(mailbox: Mailbox): void {
     const { placement, turn } = mailbox
-    if (placement !== this.owner.current || turn !== undefined && turn.owner !== this.keyless) {
-      return this.moved(mailbox)
-    }
+    if (!this.isPlaced(mailbox)) return this.moved(mailbox)
     if (turn !== undefined) turn.owner.give(turn)
     if (placement.isShared) this.mailboxes.delete(mailbox.key)
   }
@@ -232,21 +254,22 @@ export class AddressBook {
    * wait: they may find room elsewhere.
    */
   rearrange(): () => void {
-    const { current } = this.owner
+    const { owner } = this
     this.keyless = undefined
     this.leaving.clear()
     const empty: Array<Mailbox> = []
     for (const mailbox of this.mailboxes.values()) {
+      if (this.isPlaced(mailbox)) continue
       if (mailbox.size === 0) empty.push(mailbox)
-      else if (mailbox.placement !== current || mailbox.turn !== undefined) this.leaving.add(mailbox)
+      else this.leaving.add(mailbox)
     }
-    for (const { key, placement } of empty) if (placement !== current) this.mailboxes.delete(key)
-    const ended = Array.from(this.own).filter(([placement]) => !placement.isOpen || placement !== current)
+    for (const { key } of empty) this.mailboxes.delete(key)
+    const ended = Array.from(this.own).filter(([placement]) => !owner.isUsed(placement))
     for (const [placement] of ended) this.own.delete(placement)
-    if (!current.isShared) this.ownOptions(current)
+    if (!owner.current.isShared) this.ownOptions(owner.current)
     return () => {
       for (const [, { place }] of ended) place.end()
-      for (const { placement, slot } of empty) if (placement !== current) slot.endIfIdle()
+      for (const { placement, slot } of empty) if (!placement.isShared) slot.endIfIdle()
       const waiting = Array.from(this.waiting)
       for (const waiter of waiting) this.cancel(waiter)
       for (const waiter of waiting) waiter.wake()
@@ -270,7 +293,7 @@ export class AddressBook {
     const { key, slot, turn } = mailbox
     // Messages without a key have no order. They stay, and no others come after them.
     if (turn !== undefined || !this.leaving.has(mailbox)) return
-    const placement = this.owner.current
+    const placement = this.placementOf(key)
     const other = this.slotToCarryTo(placement, key)
     if (other === undefined) return
     const flights = slot.takeOut((task) => (task as Flight).mailbox === mailbox) as ReadonlyArray<Flight>
@@ -305,6 +328,15 @@ export class AddressBook {
       this.owner.moved()
     })
   })
+
+  private placementOf(key: string): Placement {
+    return this.owner.placementOf(key, this.subscriber.name)
+  }
+
+  /** Whether its next message goes to the same slot. If not, the mailbox is about to move, or to be replaced. */
+  private isPlaced({ key, placement, turn }: Mailbox): boolean {
+    return placement === this.placementOf(key) && (turn === undefined || turn.owner === this.keyless)
+  }
 
   private get hasShared(): boolean {
     return this.owner.current.isShared || this.owner.generation > 0

@@ -90,7 +90,7 @@ export class Placement {
   sharedSlot(key: string, number: number | undefined, home: Home, waiter: Waiter): Slot | undefined {
     const { places, strategy: { name, slots } } = this
     if (slots === "per-aggregate" || places === undefined) return undefined
-    const index = number ?? slots.slotOf(key)
+    const index = number === undefined ? slots.slotOf(key) : number % slots.count
     // As in `AddressBook.offer`.
     if (waiter.share !== undefined && this.shared.has(index)) waiter.share.cancel(waiter)
     const found = this.shared.get(index)

@@ -162,6 +162,7 @@ export const guard: Effect.Effect<(strategy: Strategy.Service) => Strategy.Servi
     return (strategy) => {
       const guard = guards.get(strategy) ?? guarded(strategy, warn)
       guards.set(strategy, guard)
+      guards.set(guard, guard)
       return guard
     }
   }

@@ -1,3 +1,4 @@
+import type { Dispatch } from "@effect-eventbus/core"
 import * as Oracles from "@effect-eventbus/testing/Oracles"
 import * as VirtualTime from "@effect-eventbus/testing/VirtualTime"
 import { Duration, Effect, FastCheck as fc, Logger, LogLevel } from "effect"
@@ -21,6 +22,8 @@ export type Command =
     readonly process: number
     readonly strategy: number
     readonly waiting: "finish" | "move"
+    /** In tenths: it becomes the candidate of a canary. Undefined: all aggregates move to it. */
+    readonly share: number | undefined
   }
   | { readonly _tag: Moved; readonly process: number }
 
@@ -64,7 +67,8 @@ const switching: fc.Arbitrary<Command> = fc.oneof(
       _tag: fc.constant("switch" as const),
       process: fc.nat(1),
       strategy: fc.nat(World.strategies.length - 1),
-      waiting: fc.constantFrom("finish" as const, "move" as const)
+      waiting: fc.constantFrom("finish" as const, "move" as const),
+      share: fc.option(fc.integer({ min: 0, max: 10 }), { nil: undefined })
     })
   }
 )
@@ -124,7 +128,7 @@ const step = (world: World.World, command: Command): Effect.Effect<void, unknown
       if (process === undefined) return Effect.void
       switch (command._tag) {
         case "switch":
-          return process.bus.dispatch.switchTo(World.strategies[command.strategy]!, { waiting: command.waiting })
+          return change(process.bus.dispatch, command)
         case "crash":
           return world.crash(process)
         case "close":
@@ -142,6 +146,14 @@ const step = (world: World.World, command: Command): Effect.Effect<void, unknown
       }
     }
   }
+}
+
+const change = (dispatch: Dispatch.Service, { share, strategy, waiting }: Extract<Command, { _tag: "switch" }>) => {
+  const to = World.strategies[strategy]!
+  return share === undefined
+    ? dispatch.switchTo(to, { waiting })
+    // The present strategy can't be its own candidate.
+    : Effect.catchTag(dispatch.canary(to, share / 10, { waiting }), "InvalidConfiguration", () => Effect.void)
 }
 
 /** How long nothing may move, once everybody is there and nobody is paused. */
