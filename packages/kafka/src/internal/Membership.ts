@@ -199,14 +199,14 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       )
       // The next one is made when it is needed: links that rest cost brokers and us.
       yield* driver.abandonJoin
-      yield* Effect.logDebug("Joined the group").pipe(
-        Effect.annotateLogs({ generation: counted, partitions: partitions.join(",") })
-      )
       const letGo = yield* begin(partitions, counted)
       if (letGo) return
       if (!state().wantsJoin) {
         dispatch({ _tag: "Stands" })
-        yield* Deferred.succeed(standing, undefined)
+        const isFirst = yield* Deferred.succeed(standing, undefined)
+        yield* (isFirst ? Effect.logInfo("Joined the group") : Effect.logDebug("Joined the group again")).pipe(
+          Effect.annotateLogs({ generation: counted, partitions: partitions.join(",") })
+        )
       }
       while (!state().wantsJoin) yield* wake.wait
     })
