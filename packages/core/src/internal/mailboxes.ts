@@ -62,6 +62,8 @@ export class Mailboxes {
   /** Called once when all aggregates have moved. */
   onMoved: (() => void) | undefined
   private readonly noneLeaves = new Condition(() => this.leaving === 0)
+  /** Slots in which a handler goes on that can't be interrupted. Its lane has waited for it and named it. */
+  readonly stuck = new WeakSet<Slot>()
 
   constructor(
     readonly supervisor: Supervisor.Service,
@@ -145,7 +147,9 @@ export class Mailboxes {
 
   /** Ends the shared slots. The bus has closed its subscriptions before. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.forEach(Array.from(this.placements.values()), ({ shutdown }) => shutdown, { discard: true })
+    Effect.forEach(Array.from(this.placements.values()), (placement) => placement.shutdown(this.stuck), {
+      discard: true
+    })
   )
 
   private placed(strategy: Strategy.Service): Placement {
@@ -229,6 +233,13 @@ export class AddressBook {
 
   get subscription(): string {
     return this.subscriber.name
+  }
+
+  /** Waits until a flight's handler runs no more, which could not be interrupted. */
+  freed(flight: Flight): Effect.Effect<void> {
+    const { slot } = flight.mailbox!
+    this.owner.stuck.add(slot)
+    return slot.freed(flight)
   }
 
   /** How many actors of this subscription live. */
@@ -321,7 +332,7 @@ export class AddressBook {
   /** The subscription ends. The slots that only it uses end with it. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() => {
     const own = Array.from(this.mailboxes.values()).flatMap(({ placement, slot }) => placement.isShared ? [] : [slot])
-    return Effect.map(stopAll(this.subscriber.name, own), () => {
+    return Effect.map(stopAll(this.subscriber.name, own, this.owner.stuck), () => {
       for (const { place } of this.own.values()) place.end()
       this.leaving.clear()
       this.onEnd()

@@ -111,29 +111,30 @@ export class Placement {
   }
 
   /** Ends the shared slots. The bus has closed its subscriptions before. */
-  readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
-    // A supervisor may outlive the bus.
-    Effect.map(stopAll("the bus", this.shared.values()), () => this.places?.end())
-  )
+  shutdown(stuck: WeakSet<Slot>): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      // A supervisor may outlive the bus.
+      Effect.map(stopAll("the bus", this.shared.values(), stuck), () => this.places?.end())
+    )
+  }
 }
 
 /** How many mailboxes the messages without a key share where each has a slot of its own. */
 const keyless = 256
 
 /**
- * Ends slots. What handlers have forked may not be interruptible: then it goes on, and is named. Where a handler itself goes on,
- * its lane has waited for it and named it before.
+ * Ends slots, and waits for all but the stuck ones. What handlers have forked may not be interruptible: then it goes on, and is named.
  *
  * @internal
  */
-export const stopAll = (what: string, slots: Iterable<Slot>): Effect.Effect<void> => {
+export const stopAll = (what: string, slots: Iterable<Slot>, stuck: WeakSet<Slot>): Effect.Effect<void> => {
   const remaining = new Set(slots)
   const stopping = Array.from(remaining, (slot) => {
     const stopped = Effect.map(slot.stop(), () => remaining.delete(slot))
-    return slot.taskInHand === undefined ? Effect.asVoid(stopped) : Effect.asVoid(Effect.forkDaemon(stopped))
+    return stuck.has(slot) ? Effect.asVoid(Effect.forkDaemon(stopped)) : Effect.asVoid(stopped)
   })
   return Closing.patiently(Effect.forEach(stopping, (stopped) => stopped, { discard: true }), () => {
-    const names = Array.from(remaining).filter((slot) => slot.taskInHand === undefined).map(({ name }) => name)
+    const names = Array.from(remaining).filter((slot) => !stuck.has(slot)).map(({ name }) => name)
     return names.length === 0 ? Effect.void : Logging.warning(
       `${what}: the fibers of ${names.length} actors don't end, because handlers have forked something uninterruptible, and closing goes on without them: ${
         Closing.some(names)
