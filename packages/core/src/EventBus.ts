@@ -173,7 +173,8 @@ type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
-  const observer = yield* Observer.provided
+  const registry = new Registry()
+  const observer = yield* Observer.forBus({ transport: transport.name, subscriptions: () => registry.all() })
   const strategy = yield* Strategy
   const runtime = yield* Effect.runtime<never>()
   const warn = (text: string) => void Runtime.runSyncExit(runtime)(Logging.warning(text))
@@ -190,7 +191,6 @@ export const make = Effect.gen(function*() {
     strategy: { tag: Strategy, value: strategy },
     observer: { tag: Observer.Observer, value: observer }
   })
-  const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
   /** Nothing more is subscribed or replayed. */
   let isClosing = false

@@ -180,7 +180,7 @@ export class Flight implements Observer.FlightView, Task {
 
   /** Its lane has taken it: from now on the transport has it no more. */
   taken(): void {
-    this.told(undefined)
+    this.told(undefined, this.takenAt)
   }
 
   /** The broker has confirmed the settlement. The flight goes to its mailbox. */
@@ -257,19 +257,18 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   private to(state: Observer.State): void {
-    const from = this.state
+    const { carrier, since, state: from } = this
     if (from === state) return
     this.state = state
-    const { carrier } = this
     this.since = carrier.subscriber.time()
     if (from === "queued" && state !== "ended") carrier.begun(this)
-    this.told(from)
+    this.told(from, since)
   }
 
-  private told(from: Observer.State | undefined): void {
+  private told(from: Observer.State | undefined, since: number): void {
     const { counters, observer } = this.carrier.subscriber
     counters.transition(this, from)
-    if (observer.transition !== undefined) observer.transition(this, from)
+    if (observer.transition !== undefined) observer.transition(this, from, since)
   }
 
   // ----- what its slot does with it
