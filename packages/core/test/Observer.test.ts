@@ -101,11 +101,15 @@ it.live("an observer is made for each bus, says in which span handlers run, and 
     )
     yield* Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
-      yield* bus.subscribe(Orders, (_, { attempt, headers }) =>
-        Effect.flatMap(Effect.currentParentSpan, ({ spanId }) => {
-          marks.push(spanId, headers["mark"])
-          return attempt === 1 ? Effect.fail("no") : Effect.void
-        }).pipe(Effect.orDie), { onExhausted: FailurePolicy.drop })
+      yield* bus.subscribe(
+        Orders,
+        (_, { attempt, headers }) =>
+          Effect.flatMap(Effect.currentParentSpan, ({ spanId }) => {
+            marks.push(spanId, headers["mark"])
+            return attempt === 1 ? Effect.fail("no") : Effect.void
+          }).pipe(Effect.orDie),
+        { onExhausted: FailurePolicy.drop }
+      )
       yield* bus.publish(Orders, { aggregateId: "a", payload: { _tag: "Placed", n: 1 } })
       yield* Effect.flip(bus.publishAll(Orders, [{ aggregateId: "a".repeat(200), payload: { _tag: "Placed", n: 2 } }]))
       expect((yield* bus.encode(Orders, { aggregateId: "a", payload: { _tag: "Placed", n: 1 } })).headers).toEqual({

@@ -106,10 +106,13 @@ export class AddressBook {
   /** The keys of empty mailboxes for messages that have no key. They are used first, so that idle slots get work first. */
   private readonly free: Array<string> = Array.from({ length: keyless }, (_, i) => ` rr-${i}`)
   private nextKeyless = 0
+  /** How many actors of this subscription have ended. */
+  endedActors = 0
 
   constructor(private readonly owner: Mailboxes, private readonly subscriber: Subscriber) {
     this.places = owner.strategy.slots === "per-aggregate" ? owner.supervisor.places() : undefined
     this.options = this.places && owner.optionsOf(this.places, (slot) => {
+      this.endedActors++
       if (this.mailboxes.get(slot.name)?.slot === slot) this.mailboxes.delete(slot.name)
     })
   }
@@ -157,6 +160,11 @@ export class AddressBook {
   /** How many actors of this subscription live. */
   live(): number {
     return this.isShared ? this.slots().length : this.mailboxes.size
+  }
+
+  /** How full the fullest mailbox is, from 0 to 1. */
+  fullest(): number {
+    return this.slots().reduce((most, slot) => Math.max(most, slot.use), 0)
   }
 
   slots(): ReadonlyArray<Slot> {

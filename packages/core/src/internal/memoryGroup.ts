@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { SettlementFailed } from "../EventBusError.js"
 import type * as Observer from "../Observer.js"
 import * as OffsetTracker from "../OffsetTracker.js"
-import type { Assignment, Consumer, IncomingMessage, Lane } from "../Transport.js"
+import type { Assignment, Consumer, IncomingMessage, Lane, PartitionStatus } from "../Transport.js"
 import type { Journal, MemoryTopic } from "./memoryLog.js"
 import type { StoredMessage } from "./storedMessage.js"
 
@@ -43,6 +43,11 @@ export class MemoryGroup {
     return this.partitions.map((partition) => ({ watermark: partition.tracker.watermark, end: partition.end }))
   }
 
+  /** The partitions that the member owns. */
+  statusOf(member: Member): ReadonlyArray<PartitionStatus> {
+    return this.partitions.flatMap((partition) => partition.owner === member ? [partition.status] : [])
+  }
+
   pump(index: number): void {
     this.partitions[index]!.pump()
   }
@@ -80,6 +85,7 @@ class GroupPartition {
   private lane: Lane | undefined
   private epoch = 0
   private refused = false
+  private movedAt = 0
   /** The messages that the lane has refused. They are offered first, as the same objects, by which the lane knows them. */
   private pending: Array<IncomingMessage> = []
   /** What is being offered right now: a lane may finish messages within its offer. */
@@ -100,6 +106,11 @@ class GroupPartition {
 
   get end(): number {
     return this.topic.partitions[this.index]!.end
+  }
+
+  get status(): PartitionStatus {
+    const { end, epoch, index: partition, movedAt, topic: { name: topic }, tracker } = this
+    return { topic, partition, epoch, position: tracker.position, watermark: tracker.watermark, end, movedAt }
   }
 
   /** Offers what is there and what the lane takes. */
@@ -123,6 +134,7 @@ class GroupPartition {
       const taken = lane.offer(batch)
       this.offering = undefined
       for (let i = 0; i < taken; i++) this.deliver(batch[i]!)
+      if (taken > 0) this.movedAt = this.topic.now()
       this.pending = batch.slice(taken)
       if (taken < batch.length) {
         this.refused = true
@@ -155,6 +167,7 @@ class GroupPartition {
   private assign(member: Member): void {
     this.owner = member
     this.epoch++
+    this.movedAt = this.topic.now()
     this.refused = false
     this.lane = member.consumer.assigned(this.assignment(this.epoch))
     this.record("assigned", this.tracker.position)
@@ -207,6 +220,7 @@ class GroupPartition {
     const { watermark: before } = this.tracker
     const wasStuck = this.tracker.ahead >= maxAboveWatermark
     this.tracker.finish(message.offset)
+    if (this.tracker.watermark > before) this.movedAt = this.topic.now()
     if (event !== undefined && this.tracker.watermark > before) {
       const { epoch, group, index: partition, topic: { name: topic }, tracker: { watermark: position } } = this
       event({ _tag: "Settled", topic, group, partition, epoch, position })

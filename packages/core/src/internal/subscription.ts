@@ -239,7 +239,12 @@ export const make = <E, R>(
         // What the transport can't know: its letters are this subscription's.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
           status && { ...status, problems: [...status.problems, ...lasting.problems] }),
-        stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
+        stats: Effect.sync(() => ({
+          ...counters,
+          actors: settings.mailboxes.live(),
+          endedActors: settings.mailboxes.endedActors,
+          fullestMailbox: settings.mailboxes.fullest()
+        })),
         close
       }
       environment.onOpened(subscription)
