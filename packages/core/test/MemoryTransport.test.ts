@@ -528,7 +528,7 @@ it.scoped("a subscription says what it owns, how far it is, and how full its ful
     yield* TestClock.adjust("10 minutes")
     yield* eventually(
       "the actor has ended",
-      () => Effect.map(subscription.stats, ({ endedActors }) => endedActors === 1)
+      () => Effect.runSync(subscription.stats).endedActors === 1
     )
     expect(yield* subscription.stats).toMatchObject({ actors: 0, fullestMailbox: 0 })
     yield* subscription.close
