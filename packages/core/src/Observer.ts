@@ -62,6 +62,8 @@ export type Outcome =
  * @category models
  */
 export interface FlightView {
+  /** Its subscription, as `topic/group`. In NATS that topic may be a pattern, of which `topic` is one of many. */
+  readonly subscription: string
   readonly topic: string
   readonly partition: number
   readonly offset: number
@@ -134,6 +136,17 @@ export type Event =
     readonly _tag: "Connected" | "Degraded" | "Disconnected"
     /** The transport's name. */
     readonly transport: string
+  }
+  | {
+    /**
+     * A group's rebalance has ended for this member, and assigned partitions or none (Kafka). Or another instance did not renew its lease,
+     * so that its partitions are taken over; or this one has lost a lease (NATS).
+     */
+    readonly _tag: "Rebalanced" | "TakenOver" | "LeaseLost"
+    /** The transport's name. */
+    readonly transport: string
+    readonly topic: string
+    readonly group: string
   }
   | {
     /** The broker has confirmed a settlement of an assigned partition. */

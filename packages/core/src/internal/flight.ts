@@ -128,6 +128,9 @@ export class Flight implements Observer.FlightView, Task {
     this.takenAt = this.since = carrier.subscriber.time()
   }
 
+  get subscription(): string {
+    return this.carrier.subscriber.name
+  }
   get topic(): string {
     return this.message.topic
   }
