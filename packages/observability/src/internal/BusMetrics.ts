@@ -1,0 +1,142 @@
+import type { Observer, OrderChecker } from "@effect-eventbus/core"
+import * as Effect from "effect/Effect"
+import { Bound, type Client, GroupMetrics } from "./GroupMetrics.js"
+import { conventions, own } from "./Instruments.js"
+
+type Update = (value: number) => void
+
+/** So many topics that are published to are told apart. */
+const maxTopics = 500
+const other = "_OTHER"
+
+/** What is measured of publishing to one topic. */
+class TopicMetrics {
+  private readonly sent: Update
+  private readonly failures: Update
+  private readonly latency: Update
+  private readonly conventional: Readonly<Record<"sent" | "failed" | "duration" | "failedDuration", Update>> | undefined
+
+  constructor({ convention, own: make }: Client, topic: string) {
+    this.sent = make(own.sent, { topic })
+    this.failures = make(own.publishFailures, { topic })
+    this.latency = make(own.publishLatency, { topic })
+    if (convention === undefined) return
+    const labels = { "messaging.operation.name": "publish", "messaging.destination.name": topic }
+    const failed = { ...labels, "error.type": "PublishFailed" }
+    const send = { "messaging.operation.type": "send" }
+    this.conventional = {
+      sent: convention(conventions.sent, labels),
+      failed: convention(conventions.sent, failed),
+      duration: convention(conventions.operation, { ...labels, ...send }),
+      failedDuration: convention(conventions.operation, { ...failed, ...send })
+    }
+  }
+
+  published({ duration, failed, succeeded }: Observer.Event & { readonly _tag: "Published" }): void {
+    const seconds = duration / 1000
+    this.latency(seconds)
+    if (succeeded > 0) this.sent(succeeded)
+    if (failed > 0) this.failures(failed)
+    const { conventional } = this
+    if (conventional === undefined) return
+    if (succeeded > 0) conventional.sent(succeeded)
+    if (failed > 0) conventional.failed(failed)
+    if (failed > 0) conventional.failedDuration(seconds)
+    else conventional.duration(seconds)
+  }
+}
+
+/**
+ * The metrics of one bus, as its observer.
+ *
+ * @internal
+ */
+export class BusMetrics implements Observer.Service {
+  private readonly topics = new Map<string, TopicMetrics>()
+  /** By subscription, which is `topic/group`. */
+  private readonly groups = new Map<string, GroupMetrics>()
+  private readonly actors: Bound
+  /** Most messages are of the same subscription as the one before. */
+  private lastName: string | undefined
+  private last: GroupMetrics | undefined
+
+  constructor(
+    private readonly client: Client,
+    private readonly bus: Observer.Bus,
+    private readonly checker: OrderChecker.OrderChecker | undefined,
+    private readonly now: () => number
+  ) {
+    // A bound of the whole bus. A metric has the same labels everywhere.
+    this.actors = new Bound(client, { topic: "", group: "", bound: "actors" })
+  }
+
+  readonly transition = (flight: Observer.FlightView, from: Observer.State | undefined, since: number): void => {
+    this.groupOf(flight).transition(flight, from, since)
+  }
+
+  readonly event = (event: Observer.Event): void => {
+    switch (event._tag) {
+      case "Published":
+        return this.topic(event.topic).published(event)
+      case "Assigned":
+      case "Revoked":
+        return this.group(event.topic, event.group).moved(event._tag)
+      case "Restarted":
+        return this.groupOf(event.flight).restarted()
+      case "Bound": {
+        const { bound, isReached, partition = "", subscription } = event
+        if (subscription === undefined) return this.actors.tell("", isReached, this.now())
+        return this.groups.get(subscription)?.bound(bound, String(partition), isReached, this.now())
+      }
+    }
+  }
+
+  private topic(name: string): TopicMetrics {
+    const found = this.topics.get(name)
+    if (found !== undefined) return found
+    // Topics may be made for single aggregates, and no metric may have a value of a label for each of these.
+    if (this.topics.size >= maxTopics && name !== other) return this.topic(other)
+    const metrics = new TopicMetrics(this.client, name)
+    this.topics.set(name, metrics)
+    return metrics
+  }
+
+  /** By its subscription: the message's own topic may be one of many that match a pattern. */
+  private groupOf({ group, subscription }: Observer.FlightView): GroupMetrics {
+    if (this.lastName === subscription) return this.last!
+    return this.group(subscription.slice(0, -group.length - 1), group)
+  }
+
+  private group(topic: string, group: string): GroupMetrics {
+    const name = `${topic}/${group}`
+    let metrics = this.groups.get(name)
+    if (metrics === undefined) {
+      metrics = new GroupMetrics(this.client, { topic, group }, this.checker)
+      this.groups.set(name, metrics)
+    }
+    this.lastName = name
+    this.last = metrics
+    return metrics
+  }
+
+  /** Sets the gauges to what is so now. */
+  readonly sample: Effect.Effect<void> = Effect.suspend(() => {
+    const running = this.bus.subscriptions()
+    const each = Effect.forEach(
+      running,
+      (subscription) =>
+        Effect.map(Effect.all([subscription.stats, subscription.status]), ([stats, status]) => {
+          const metrics = this.group(subscription.topic, subscription.group)
+          metrics.sample(stats, status, this.now())
+          return metrics
+        }),
+      { concurrency: "unbounded" }
+    )
+    return Effect.map(each, (sampled) => {
+      for (const metrics of this.groups.values()) {
+        if (!sampled.includes(metrics)) metrics.sample(undefined, undefined, this.now())
+      }
+      this.actors.sample(this.now())
+    })
+  })
+}

@@ -1,0 +1,24 @@
+import * as Cause from "effect/Cause"
+import * as Option from "effect/Option"
+
+/** Names of errors are labels, so they are short. */
+const maxLength = 128
+
+/**
+ * The name of what failed, for `error.type`: the tag or the class of the typed failure or defect, never its message.
+ *
+ * @internal
+ */
+export const nameOf = (cause: Cause.Cause<unknown> | undefined): string => {
+  if (cause === undefined) return "_OTHER"
+  const error = Option.getOrElse(Cause.failureOption(cause), () => Option.getOrUndefined(Cause.dieOption(cause)))
+  if (error === undefined) return Cause.isInterrupted(cause) ? "interrupted" : "_OTHER"
+  try {
+    if (typeof error !== "object" || error === null) return typeof error
+    const { _tag, name } = error as { readonly _tag?: unknown; readonly name?: unknown }
+    const found = typeof _tag === "string" && _tag !== "" ? _tag : typeof name === "string" && name !== "" ? name : ""
+    return found === "" ? error.constructor.name.slice(0, maxLength) || "_OTHER" : found.slice(0, maxLength)
+  } catch {
+    return "_OTHER"
+  }
+}
