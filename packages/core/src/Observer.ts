@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
+import type { Headers } from "./Headers.js"
 import { describeCause } from "./internal/describeCause.js"
 import * as Logging from "./internal/logging.js"
 import * as Provided from "./internal/provided.js"
@@ -72,6 +73,7 @@ export interface FlightView {
   readonly semantics: Semantics
   readonly aggregateId: string | undefined
   readonly maybeDuplicate: boolean
+  readonly headers: Headers
   readonly state: State
   /** When this state began, in milliseconds since the epoch, exact to about 10 ms. */
   readonly since: number

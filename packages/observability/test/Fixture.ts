@@ -23,7 +23,7 @@ export const busWith = <E, R>(
   ) as Layer.Layer<EventBus.EventBus, E, R>
 
 /** Asks again until it holds, within a deadline. */
-export const eventually = <E, R>(what: string, holds: () => boolean | Effect.Effect<boolean, E, R>) =>
+export const eventually = <E = never, R = never>(what: string, holds: () => boolean | Effect.Effect<boolean, E, R>) =>
   Effect.suspend(() => {
     const found = holds()
     return typeof found === "boolean" ? Effect.succeed(found) : found

@@ -4,6 +4,7 @@ import type * as Schedule from "effect/Schedule"
 import type { Delivery, EnvelopeDelivery } from "../Delivery.js"
 import type { Envelope } from "../Envelope.js"
 import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
+import type { Headers } from "../Headers.js"
 import type * as Observer from "../Observer.js"
 import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
@@ -142,6 +143,9 @@ export class Flight implements Observer.FlightView, Task {
   }
   get maybeDuplicate(): boolean {
     return this.message.maybeDuplicate
+  }
+  get headers(): Headers {
+    return this.message.headers
   }
   get group(): string {
     return this.carrier.subscriber.group

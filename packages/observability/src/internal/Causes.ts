@@ -1,6 +1,9 @@
 import * as Cause from "effect/Cause"
 import * as Option from "effect/Option"
 
+const errorOf = (cause: Cause.Cause<unknown>): unknown =>
+  Option.getOrElse(Cause.failureOption(cause), () => Option.getOrUndefined(Cause.dieOption(cause)))
+
 /** Names of errors are labels, so they are short. */
 const maxLength = 128
 
@@ -11,7 +14,7 @@ const maxLength = 128
  */
 export const nameOf = (cause: Cause.Cause<unknown> | undefined): string => {
   if (cause === undefined) return "_OTHER"
-  const error = Option.getOrElse(Cause.failureOption(cause), () => Option.getOrUndefined(Cause.dieOption(cause)))
+  const error = errorOf(cause)
   if (error === undefined) return Cause.isInterrupted(cause) ? "interrupted" : "_OTHER"
   try {
     if (typeof error !== "object" || error === null) return typeof error
@@ -20,5 +23,23 @@ export const nameOf = (cause: Cause.Cause<unknown> | undefined): string => {
     return found === "" ? error.constructor.name.slice(0, maxLength) || "_OTHER" : found.slice(0, maxLength)
   } catch {
     return "_OTHER"
+  }
+}
+
+/** Longer messages are cut in spans. */
+const maxMessage = 512
+
+/**
+ * What a typed failure or defect says. An error's own message only, and nothing of its fields, causes and stack.
+ *
+ * @internal
+ */
+export const messageOf = (cause: Cause.Cause<unknown>): string => {
+  const error = errorOf(cause)
+  try {
+    const text = typeof error === "string" ? error : error instanceof Error ? error.message : ""
+    return typeof text === "string" ? text.slice(0, maxMessage) : ""
+  } catch {
+    return ""
   }
 }
