@@ -14,7 +14,8 @@ import { ensureInstalled, root } from "./lib/install.mjs"
  * The brokers are the genuine ones (tools/brokers), fetched the first time. It ends with 1 when a law was broken anywhere, or a version
  * that is to be had does not run.
  */
-const usage = `npm run compat -- [--transport kafka|nats] [--versions 3.9.1,4.0.1] [--seconds 20] [--seed 1]`
+const usage =
+  `npm run compat -- [--transport kafka|nats] [--driver kafkajs|platformatic] [--versions 3.9.1,4.0.1] [--seconds 20] [--seed 1]`
 
 const VERSIONS = {
   kafka: ["3.3.2", "3.9.1", "4.0.2", "4.4.0"],
@@ -28,6 +29,7 @@ const options = () => {
     const { values } = parseArgs({
       options: {
         transport: { type: "string" },
+        driver: { type: "string" },
         versions: { type: "string" },
         seconds: { type: "string", default: "20" },
         seed: { type: "string", default: "1" }
@@ -39,6 +41,9 @@ const options = () => {
     }
     if (values.versions !== undefined && values.transport === undefined) {
       throw new Error("--versions: of which --transport?")
+    }
+    if (values.driver !== undefined && values.transport !== "kafka") {
+      throw new Error("--driver: of --transport kafka only")
     }
     for (const name of ["seconds", "seed"]) {
       if (!(Number(values[name]) >= 1)) throw new Error(`--${name}: a number of at least 1, not ${values[name]}`)
@@ -130,10 +135,11 @@ const conformance = async (transport, env) => {
   }
 }
 
-const chaos = async (transport, { seconds, seed }, env) => {
+const chaos = async (transport, { driver, seconds, seed }, env) => {
   const args = [
     "--transport",
     transport,
+    ...(driver === undefined ? [] : ["--driver", driver]),
     "--seconds",
     seconds,
     "--seed",
@@ -165,7 +171,10 @@ const version = async (transport, wanted, asked) => {
     say(`! ${why}`)
     return { row: [wanted, `not to be had here: ${why.slice(0, 120)}`, "", "", "", "", ""], isGood: false }
   }
-  const env = { [`TEST_${transport.toUpperCase()}_VERSION`]: wanted }
+  const env = {
+    [`TEST_${transport.toUpperCase()}_VERSION`]: wanted,
+    ...(asked.driver === undefined ? {} : { TEST_KAFKA_DRIVER: asked.driver })
+  }
   const laws = await conformance(transport, env)
   say(`    ${laws.passed} passed, ${laws.failed} failed`)
   const storm = await chaos(transport, asked, env)
@@ -184,7 +193,7 @@ const version = async (transport, wanted, asked) => {
   return { row, isGood: laws.failed === 0 && storm?.isGood === true }
 }
 
-const table = (transport, rows, { seconds }) => {
+const table = (transport, rows, { driver = "kafkajs", seconds }) => {
   const date = new Date().toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" })
   const machine = `${cpus().length} cores (${cpus()[0].model.trim()}), ${
     Math.round(totalmem() / 2 ** 30)
@@ -199,7 +208,9 @@ const table = (transport, rows, { seconds }) => {
     "seconds"
   ]
   return [
-    `${date}; ${machine}; chaos of ${seconds} s with four instances:`,
+    `${date}; ${machine}${
+      transport === "kafka" ? `, driver ${driver}` : ""
+    }; chaos of ${seconds} s with four instances:`,
     "",
     ...[head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`),
     ""

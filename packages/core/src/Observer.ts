@@ -105,10 +105,10 @@ export type Event =
   | {
     /** A bound has been reached, and something waits for room; or nothing waits any more. */
     readonly _tag: "Bound"
-    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished"
+    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "rate"
     /** The subscription, as `topic/group`. Undefined: a bound of the whole bus. */
     readonly subscription: string | undefined
-    /** The partition whose bound it is, for `unfinished`. */
+    /** The partition that waits, for `unfinished` and `rate`. */
     readonly partition?: number | undefined
     readonly isReached: boolean
   }

@@ -9,6 +9,7 @@ import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import type { BusClosed, HandlerTimeout, Position, ReadError, ReplayUnsupported } from "./EventBusError.js"
 import { describeCause } from "./internal/describeCause.js"
+import type { RateLimit } from "./RateLimit.js"
 import type { ReadFrom, ReadTo } from "./Transport.js"
 
 /**
@@ -28,6 +29,8 @@ export interface Options {
   readonly partitions?: ReadonlyArray<number> | undefined
   /** How many handlers run at once, each for another aggregate. Default: unbounded, within the bounds of the bus. */
   readonly concurrency?: number | undefined
+  /** How many messages are handed over in a second. Default: no limit. */
+  readonly rate?: RateLimit | undefined
   /**
    * After this time a handler is interrupted, and has failed with `HandlerTimeout`. A promise behind it goes on unless it is given the
    * signal of `Effect.tryPromise((signal) => …)`, also beside the next attempt. Default: none.

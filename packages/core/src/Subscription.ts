@@ -11,6 +11,7 @@ import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import type { FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
+import type { RateLimit } from "./RateLimit.js"
 import type { Semantics, SourceStatus, StartFrom, TopicSpec } from "./Transport.js"
 
 /**
@@ -100,6 +101,8 @@ export interface CommonOptions {
   readonly startFrom?: StartFrom | undefined
   /** How many handlers of this subscription run at once. Default: unbounded, within the bounds of the bus. */
   readonly concurrency?: number | undefined
+  /** How many messages are handed over in a second; a message counts once, however often it is tried. Default: no limit. */
+  readonly rate?: RateLimit | undefined
   /**
    * After this time a handler is interrupted, and has failed with `HandlerTimeout`. A promise behind it goes on unless it is given the
    * signal of `Effect.tryPromise((signal) => …)`, also beside the next attempt. Default: none.

@@ -81,6 +81,10 @@ export * as Presubscription from "./Presubscription.js"
 /**
  * @since 0.1.0
  */
+export * as RateLimit from "./RateLimit.js"
+/**
+ * @since 0.1.0
+ */
 export * as Replay from "./Replay.js"
 /**
  * @since 0.1.0

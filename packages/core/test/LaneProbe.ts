@@ -8,6 +8,7 @@ import { Lasting } from "../src/internal/lasting.js"
 import { Mailboxes } from "../src/internal/mailboxes.js"
 import { Quota } from "../src/internal/quota.js"
 import { SettleFirst } from "../src/internal/settleFirst.js"
+import { SettleTurns } from "../src/internal/settleTurns.js"
 import { ScriptedAssignment } from "./ScriptedAssignment.js"
 
 export interface Options {
@@ -60,6 +61,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
     const withheld: Array<() => void> = []
     const lasting = new Lasting("It can't be settled")
     const settledAhead = new Quota(options.maxSettledAhead ?? 100)
+    const turns = new SettleTurns()
     const fork = (effect: Effect.Effect<void>) => run(effect, { scope })
     const settings = {
       subscriber,
@@ -67,6 +69,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       incoming: Incoming.make(Topic.plain("topic"), EnvelopeCodec.json, {}),
       bytes: new Quota(options.maxBytes ?? 1_000_000),
       concurrency: undefined,
+      rate: undefined,
       maxUnfinished: options.maxUnfinished ?? 1_000,
       nextTurn: options.nextTurn,
       isTurnAwaited: () => supervisor.turns.isAwaited,
@@ -76,6 +79,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
           new SettleFirst(intake, assignment as ScriptedAssignment, {
             mailboxes,
             settledAhead,
+            turns,
             withheld,
             lasting,
             fork
@@ -86,5 +90,5 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       assignment.lane = new Intake(assignment, settings)
       return assignment
     }
-    return { probe, settings: { ...settings, settledAhead }, assign, mailboxes, supervisor }
+    return { probe, settings: { ...settings, settledAhead, turns }, assign, mailboxes, supervisor }
   })

@@ -9,6 +9,7 @@ import { Lasting } from "../src/internal/lasting.js"
 import type { AddressBook } from "../src/internal/mailboxes.js"
 import { Quota } from "../src/internal/quota.js"
 import { SettleFirst } from "../src/internal/settleFirst.js"
+import { SettleTurns } from "../src/internal/settleTurns.js"
 import { message, ScriptedAssignment } from "./ScriptedAssignment.js"
 
 /** Fibers yield after a few steps, each time after other ones, so that an interruption can arrive between any two of them. */
@@ -64,6 +65,7 @@ describe("an interruption between any two steps leaves nothing taken", () => {
 
   it("of what may be settled ahead", () => {
     const quota = new Quota(10)
+    let turns = new SettleTurns()
     const leaks: Array<object> = []
     for (const phase of phases) {
       const scheduler = new Nervous(phase.every)
@@ -73,17 +75,20 @@ describe("an interruption between any two steps leaves nothing taken", () => {
       const intake = { breakOff: () => {}, mayBegin: () => true } as unknown as Intake
       interruptAfter(phase.steps, scheduler, () => {
         let fiber: ReturnType<typeof Effect.runFork>
+        turns = new SettleTurns()
         const stage = new SettleFirst(intake, assignment, {
           mailboxes,
           settledAhead: quota,
+          turns,
           withheld: [],
           lasting: new Lasting("It can't be settled"),
           fork: (effect) => fiber = Effect.runFork(effect, { scheduler })
         })
-        stage.add({ message: message("a"), settled: () => {} } as unknown as Flight)
+        // More than there is room for.
+        for (let i = 0; i < 20; i++) stage.add({ message: message("a"), settled: () => {} } as unknown as Flight)
         return fiber!
       })
-      if (quota.used !== 0) {
+      if (quota.used !== 0 || turns.underway !== 0) {
         leaks.push(phase)
         quota.used = 0
       }

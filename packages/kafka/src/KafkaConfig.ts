@@ -13,6 +13,7 @@ import type * as Redacted from "effect/Redacted"
 import type { Codecs, Compression } from "./Compression.js"
 import { builtIn } from "./Compression.js"
 import { parseAddress } from "./internal/Driver.js"
+import { RESERVED_BYTES } from "./internal/outgoing.js"
 import { spec } from "./KafkaConfigSpec.js"
 import type { ConnectionState } from "./KafkaConnection.js"
 import type { TopicSettings } from "./TopicSettings.js"
@@ -279,6 +280,10 @@ export interface Settings {
   readonly closeTimeout: number
 }
 
+/** What the protocol and Node.js's timers take is a little more than twice this, and some times are added up. */
+const MAX_DAYS = 10
+const MAX_INT32 = 0x7fffffff
+const MAX_INT16 = 0x7fff
 const KIB = 1024
 const MIB = 1024 * KIB
 
@@ -371,9 +376,28 @@ function* problems(
   if (settings.batchBytes > settings.maxMessageBytes && isAsGiven("batchBytes", "maxMessageBytes")) {
     yield "kafka.batchBytes: has to be at most kafka.maxMessageBytes, because the broker's limit is for a whole batch"
   }
-  const positive = [
+  const times = [
     "connectionTimeout",
     "requestTimeout",
+    "sessionTimeout",
+    "rebalanceTimeout",
+    "fetchMaxWait"
+  ] as const
+  for (const name of times) {
+    if (!(settings[name] > 0)) yield `kafka.${name}: has to be more than 0`
+    if (settings[name] > Duration.toMillis(Duration.days(MAX_DAYS))) {
+      yield `kafka.${name}: has to be at most ${MAX_DAYS} days`
+    }
+  }
+  const sizes = ["partitions", "batchBytes", "maxMessageBytes", "fetchPartitionBytes", "fetchBytes"] as const
+  for (const name of sizes) {
+    if (settings[name] > MAX_INT32) yield `kafka.${name}: has to be at most ${MAX_INT32}`
+  }
+  if (settings.replicationFactor > MAX_INT16) yield `kafka.replicationFactor: has to be at most ${MAX_INT16}`
+  if (settings.maxMessageBytes > 0 && settings.maxMessageBytes <= RESERVED_BYTES) {
+    yield `kafka.maxMessageBytes: has to be more than ${RESERVED_BYTES}, which are kept for a message's key, headers and framing`
+  }
+  const positive = [
     "partitions",
     "metadataMaxAge",
     "batchBytes",
@@ -381,10 +405,7 @@ function* problems(
     "deliveryTimeout",
     "maxMessageBytes",
     "maxQueuedBytes",
-    "sessionTimeout",
     "heartbeatInterval",
-    "rebalanceTimeout",
-    "fetchMaxWait",
     "fetchPartitionBytes",
     "fetchBytes",
     "fetchMaxUnpackedBytes",

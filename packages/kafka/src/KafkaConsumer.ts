@@ -127,7 +127,9 @@ const subscribe = (
       assignments.end()
       // Its loop ends first: it would take the answer to leaving for a reason to join again.
       yield* inTime(Scope.close(scope, Exit.void))
-      yield* inTime(membership.leave).pipe(
+      // A handler that can't be interrupted goes on: others get its partition as after a kill, when the session times out.
+      const leaves = yield* assignments.areQuiet
+      yield* inTime(leaves ? membership.leave : Effect.void).pipe(
         // The group finds out by itself when the session times out.
         Effect.catchAll((error) => Effect.logDebug("Leaving the group failed", error))
       )

@@ -115,13 +115,16 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
     return Stream.paginateChunkEffect(
       { offset: from, factor: 1 },
       (cursor: Cursor) =>
-        Effect.suspend(() =>
-          topics.known(topic)?.id === topicId
+        Effect.suspend(() => {
+          const known = topics.known(topic)
+          // A broker that has just started may not know it yet.
+          if (known === undefined) return Effect.fail(unknownTopic)
+          return known.id === topicId
             ? fetchPage(role, spec, partition, cursor, to)
             : Effect.fail(
               new KafkaFailure({ type: "Client", sent: false, cause: "The topic was deleted and made again" })
             )
-        ).pipe(
+        }).pipe(
           // Leaders that are not known, or not any more, are asked for before it is tried again.
           Effect.tapError(() => Offsets.refreshed(topics, topic)),
           Effect.retry({ schedule: patience, while: isTransient }),
@@ -188,6 +191,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
       try: async () => decodeRecords(fetched, offset, Number.POSITIVE_INFINITY, settings),
       catch: (error) => error
     }).pipe(
+      Unpackable.inTime,
       Effect.catchAll((error) =>
         error instanceof UnreadableBatch
           ? Effect.as(
@@ -230,6 +234,12 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
 }
 
 const unavailable = (cause: string) => new KafkaFailure({ type: "LEADER_NOT_AVAILABLE", sent: false, cause })
+
+const unknownTopic = new KafkaFailure({
+  type: "UNKNOWN_TOPIC_OR_PARTITION",
+  sent: false,
+  cause: "The broker has no such topic"
+})
 
 const isTransient = (error: KafkaFailure): boolean =>
   error.type !== "Client" && toInvalidConfiguration(error) === undefined

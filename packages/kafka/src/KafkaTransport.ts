@@ -20,6 +20,7 @@ import * as Client from "./internal/Client.js"
 import { Closing } from "./internal/Closing.js"
 import * as Drivers from "./internal/drivers.js"
 import { monotonic } from "./internal/monotonic.js"
+import { RESERVED_BYTES } from "./internal/outgoing.js"
 import * as Security from "./internal/Security.js"
 import * as KafkaConfig from "./KafkaConfig.js"
 import * as KafkaConfigSpec from "./KafkaConfigSpec.js"
@@ -31,8 +32,6 @@ import * as KafkaProducer from "./KafkaProducer.js"
 import * as KafkaReader from "./KafkaReader.js"
 import * as KafkaTopics from "./KafkaTopics.js"
 
-/** What a message's key, headers and framing may take of the broker's limit. */
-const RESERVED_BYTES = 4_096
 /** States that wait for a slow callback; the last ones count. */
 const STATES = 16
 

@@ -1,8 +1,11 @@
 import { expect, it } from "@effect/vitest"
 import { Duration, Effect, HashMap, Logger, TestClock } from "effect"
+import { gunzipSync } from "node:zlib"
 import { describe } from "vitest"
+import * as Compression from "../src/Compression.js"
 import * as ErrorCode from "../src/internal/ErrorCode.js"
 import type { FetchRequest } from "../src/internal/logApis.js"
+import type { PartitionOptions } from "../src/internal/Partition.js"
 import { batch, clientOf, fetched, poolOf, response, subscription, topicsOf } from "./fakeLog.js"
 
 const topicOf = (count: number, epoch = 0) => () => ({
@@ -60,6 +63,75 @@ it.scoped("a partition that has room again is fetched from at once, while the ot
     expect(new Set(last.map(({ role }) => role)).size).toBe(1)
     expect(last.every(({ request }) => request.maxWaitTime === 300 && wanted(request).length === 0)).toBe(true)
     expect(asked.length).toBeLessThan(40)
+  }))
+
+/** One partition has more than the subscription keeps, the other is to be fetched as soon as there is room. */
+const crowded = (partition: Partial<PartitionOptions> = {}) =>
+  Effect.gen(function*() {
+    const asked: Array<string> = []
+    const big = yield* Effect.promise(() => batch(0, Array.from({ length: 40 }, () => Buffer.alloc(1_000))))
+    const small = yield* Effect.promise(() => batch(0, ["0"]))
+    const pool = yield* poolOf(clientOf({
+      fetch: (request) =>
+        Effect.suspend(() => {
+          const of = request.topics.flatMap(({ partitions }) => partitions)
+          asked.push(...of.map(({ partition }) => String(partition)))
+          const hot = of.find(({ fetchOffset, partition }) => partition === 0 && fetchOffset === 0)
+          if (hot !== undefined) return Effect.succeed(response([fetched(0, { records: big })], { sessionId: 0 }))
+          const cold = of.find(({ fetchOffset, partition }) => partition === 1 && fetchOffset === 0)
+          return cold !== undefined
+            ? Effect.succeed(response([fetched(1, { records: small })], { sessionId: 0 }))
+            : Effect.delay(Effect.succeed(response([], { sessionId: 0 })), request.maxWaitTime)
+        })
+    }))
+    return {
+      ...yield* subscription(pool, topicsOf(topicOf(2)), 2, { options: { fetchBytes: 20_000 }, partition }),
+      asked
+    }
+  })
+
+it.scoped("where a partition begins to stand still, the others are fetched that waited for room", () =>
+  Effect.gen(function*() {
+    const { fetcher, full, partitions, resume, taken } = yield* crowded({ maxAboveWatermark: 30 })
+    full.add(0)
+    fetcher.wake()
+    yield* TestClock.adjust("1 second")
+    expect(taken).toEqual([])
+    // It takes thirty, and waits for the first of them to finish: its bytes count for its share only.
+    resume(0)
+    yield* settled
+    yield* TestClock.adjust("1 second")
+    expect(partitions.get(0)!.standsStill).toBe(true)
+    expect(taken.filter(({ partition }) => partition === 1)).toHaveLength(1)
+  }))
+
+it.scoped("where a partition has given away all that it had, and may not fetch, the others are fetched", () =>
+  Effect.gen(function*() {
+    const { fetcher, full, partitions, resume, taken } = yield* crowded({ maxAboveWatermark: 40 })
+    full.add(0)
+    fetcher.wake()
+    yield* TestClock.adjust("1 second")
+    expect(taken).toEqual([])
+    resume(0)
+    yield* settled
+    yield* TestClock.adjust("1 second")
+    expect(partitions.get(0)!.canFetch).toBe(false)
+    expect(taken.filter(({ partition }) => partition === 1)).toHaveLength(1)
+  }))
+
+it.scoped("where a partition is taken away, the others are fetched that waited for room", () =>
+  Effect.gen(function*() {
+    const { fetcher, full, partitions, taken } = yield* crowded()
+    full.add(0)
+    fetcher.wake()
+    yield* TestClock.adjust("1 second")
+    expect(taken).toEqual([])
+    const gone = partitions.get(0)!
+    gone.end()
+    partitions.delete(0)
+    fetcher.forget(gone)
+    yield* TestClock.adjust("1 second")
+    expect(taken.filter(({ partition }) => partition === 1)).toHaveLength(1)
   }))
 
 it.scoped("subscriptions of one broker are fetched for together, those of one topic beside each other", () =>
@@ -265,6 +337,46 @@ it.scopedLive("many batches that unpack to more than is allowed together are rea
       log.map((_, i) => [i, i, mib])
     )
   }))
+
+it.scoped("a codec that never answers is asked again, which is said, and the partition goes on when it answers", () => {
+  const errors: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+    if (logLevel._tag === "Error") errors.push([message].flat().join(" "))
+  })
+  return Effect.gen(function*() {
+    const records = yield* Effect.promise(() => batch(0, ["0", "1"], { gzip: true }))
+    const pool = yield* poolOf(clientOf({
+      fetch: (request) =>
+        Effect.suspend(() =>
+          request.topics[0]?.partitions[0]?.fetchOffset === 0
+            ? Effect.succeed(response([fetched(0, { records })], { sessionId: 0 }))
+            : Effect.delay(Effect.succeed(response([], { sessionId: 0 })), request.maxWaitTime)
+        )
+    }))
+    let asked = 0
+    const gzip = Compression.builtIn.gzip!
+    const { fetcher, taken } = yield* subscription(pool, topicsOf(topicOf(1)), 1, {
+      options: {
+        codecs: {
+          gzip: {
+            ...gzip,
+            decompress: (bytes) => asked++ === 0 ? new Promise(() => {}) : gunzipSync(bytes)
+          }
+        }
+      }
+    })
+    fetcher.wake()
+    yield* TestClock.adjust("50 seconds")
+    expect(errors).toEqual([])
+    for (let i = 0; i < 5; i++) {
+      yield* TestClock.adjust("10 seconds")
+      yield* settled
+    }
+    expect(errors.join()).toContain("Records can't be read, and the partition stands still")
+    expect(errors.join()).toContain("codec")
+    expect(taken.map(({ offset }) => offset)).toEqual([0, 1])
+  }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+})
 
 it.scopedLive("a record format of before Kafka 0.11 is called what it is", () =>
   Effect.gen(function*() {

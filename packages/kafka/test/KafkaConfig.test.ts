@@ -125,6 +125,30 @@ describe("KafkaConfig", () => {
     ).toMatchObject({ left: { issues: [expect.stringContaining("\"x=crc\""), expect.stringContaining("\"=1\"")] } })
   })
 
+  it("what the protocol and timers can't hold is refused, and what they can hold is not", async () => {
+    const issuesOf = (options: Partial<KafkaConfig.Options>) =>
+      Effect.runPromise(Effect.either(KafkaConfig.resolve({ brokers: ["a:1"], ...options }))).then((resolved) =>
+        resolved._tag === "Left" ? resolved.left.issues : []
+      )
+    const times = ["connectionTimeout", "requestTimeout", "sessionTimeout", "rebalanceTimeout", "fetchMaxWait"] as const
+    for (const name of times) {
+      const heartbeatInterval = "1 second"
+      expect(await issuesOf({ [name]: "10 days", heartbeatInterval })).toEqual([])
+      expect(await issuesOf({ [name]: "11 days", heartbeatInterval })).toEqual([
+        `kafka.${name}: has to be at most 10 days`
+      ])
+    }
+    for (const name of ["partitions", "maxMessageBytes", "fetchPartitionBytes", "fetchBytes"] as const) {
+      expect(await issuesOf({ [name]: 0x7fffffff })).toEqual([])
+      expect(await issuesOf({ [name]: 0x80000000 })).toEqual([`kafka.${name}: has to be at most 2147483647`])
+    }
+    expect(await issuesOf({ replicationFactor: 40_000 })).toEqual(["kafka.replicationFactor: has to be at most 32767"])
+    // Nothing at all could be published.
+    expect(await issuesOf({ maxMessageBytes: 4_096, batchBytes: 1_000 })).toEqual([
+      expect.stringContaining("kafka.maxMessageBytes: has to be more than 4096")
+    ])
+  })
+
   it("a certificate that is neither PEM text nor a file is a typed error", async () => {
     const exit = await Effect.runPromise(
       Effect.exit(Effect.scoped(Layer.build(KafkaTransport.layer({ brokers: ["a:1"], tls: { ca: "/no/such/file" } }))))

@@ -22,6 +22,16 @@ const refusal = (type: FailureType) => new KafkaFailure({ type, sent: true, caus
 
 type Answer<A> = Effect.Effect<A, KafkaFailure>
 
+const assigned = GroupProtocol.encodeAssignments(new Map([["m", new Map([["orders", [0, 1]]])]]), false)[0]!.assignment
+
+const joinedAs = (generation: number): Joined => ({
+  _tag: "Joined",
+  memberId: "m1",
+  generation,
+  leaderId: "other",
+  members: []
+})
+
 /** What the coordinator does next for a request: the script's first line for it, or what it does in good times. */
 const coordinatorOf = () => {
   const asked: Array<string> = []
@@ -30,11 +40,13 @@ const coordinatorOf = () => {
   let generation = 0
   let ids = 0
   let abandoned = Deferred.unsafeMake<void>(Fiber.id(Fiber.void) as never)
+  const refusing = new Map<GroupRequest, (note: string) => FailureType>()
   const next = <A>(request: GroupRequest, note: string, otherwise: () => Answer<A>): Answer<A> =>
     Effect.suspend(() => {
       asked.push(note)
       const line = script.get(request)?.shift()
-      return line === undefined ? otherwise() : line as Answer<A>
+      const why = refusing.get(request)
+      return line !== undefined ? line as Answer<A> : why !== undefined ? Effect.fail(refusal(why(note))) : otherwise()
     })
   /** As over a link: a deadline, and an end of it. */
   const waiting = <A>(answer: Answer<A>, timeoutMs: number) =>
@@ -66,10 +78,7 @@ const coordinatorOf = () => {
     },
     sync: (_, { generation }, timeoutMs) =>
       waiting(
-        next("SyncGroup", `sync ${generation}`, () =>
-          Effect.succeed(
-            GroupProtocol.encodeAssignments(new Map([["m", new Map([["orders", [0, 1]]])]]), false)[0]!.assignment
-          )),
+        next("SyncGroup", `sync ${generation}`, () => Effect.succeed(assigned)),
         timeoutMs
       ),
     heartbeat: (_, { generation }, timeoutMs) =>
@@ -106,6 +115,8 @@ const coordinatorOf = () => {
     then: (request: GroupRequest, ...answers: ReadonlyArray<Answer<unknown>>) => {
       script.set(request, [...script.get(request) ?? [], ...answers])
     },
+    /** From now on, where the script has no line for it. */
+    refuses: (request: GroupRequest, why: (note: string) => FailureType) => void refusing.set(request, why),
     /** From now on, until it is given back. */
     always: (request: GroupRequest, answer: Answer<unknown>) => {
       script.set(request, Array.from({ length: 100_000 }, () => answer))
@@ -390,3 +401,93 @@ it.scoped("rule 14: a right that is taken away later is said, and is no end", ()
     expect(membership.generation()).toBeGreaterThan(0)
   }).pipe(Effect.provide(layer))
 })
+
+/** In the group, with partitions, and about to join again for a reason that nothing here is about. */
+const joiningAgain = Effect.fnUntraced(function*(coordinator: ReturnType<typeof coordinatorOf>) {
+  const member = yield* memberOf(coordinator)
+  yield* Standing.stands(member.membership, 30_000)
+  coordinator.asked.length = 0
+  member.membership.rejoin()
+  return member
+})
+
+const isIllegal = Effect.fail(refusal("ILLEGAL_GENERATION"))
+
+it.scoped("a commit of the generation before that is refused when the next one has come takes nothing away", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    // The leader takes its time, and so does the answer to a commit that was sent meanwhile.
+    coordinator.then("SyncGroup", Effect.succeed(assigned))
+    coordinator.then("SyncGroup", Effect.delay(Effect.succeed(assigned), "2 seconds"))
+    coordinator.then("OffsetCommit", Effect.delay(Effect.succeed(new Map([[0, 22]])), "3 seconds"))
+    const { losses, membership, owned } = yield* joiningAgain(coordinator)
+    yield* TestClock.adjust("1 second")
+    expect(coordinator.asked).toEqual(["join \"m1\"", "sync 2"])
+    const committing = yield* Effect.fork(membership.commit([{ partition: 0, offset: 1, metadata: "" }]))
+    yield* TestClock.adjust("5 seconds")
+    expect(yield* Fiber.join(committing)).toEqual(new Map([[0, 22]]))
+    expect(coordinator.asked).toContain("commit 1")
+    expect(membership.generation()).toBe(2)
+    expect(losses).toEqual([])
+    expect(owned).toEqual([0, 1])
+  }))
+
+it.scoped("a coordinator that knows the generation before only: where it counts on the member there, nothing is lost", () =>
+  Effect.gen(function*() {
+    for (const proof of [Effect.void, Effect.fail(refusal("REBALANCE_IN_PROGRESS"))]) {
+      const coordinator = coordinatorOf()
+      coordinator.then("SyncGroup", Effect.succeed(assigned), isIllegal)
+      coordinator.then("Heartbeat", proof)
+      const { losses, membership, owned } = yield* joiningAgain(coordinator)
+      yield* TestClock.adjust("1 second")
+      expect(coordinator.asked).toEqual(["join \"m1\"", "sync 2", "beat 1", "join \"m1\"", "sync 3"])
+      expect(GroupProtocol.decodeMember("m1", coordinator.joins.at(-1)!.metadata)).toMatchObject({
+        generation: 1,
+        owned: new Map([["orders", [0, 1]]])
+      })
+      expect(membership.generation()).toBe(3)
+      expect(losses).toEqual([])
+      expect(owned).toEqual([0, 1])
+    }
+  }))
+
+it.scoped("where it does not say so at once, others may have the partitions: all is given up", () =>
+  Effect.gen(function*() {
+    const proofs: ReadonlyArray<readonly [Answer<unknown>, string]> = [
+      [isIllegal, "m1"],
+      [Effect.fail(refusal("UNKNOWN_MEMBER_ID")), ""],
+      [Effect.fail(refusal("NOT_COORDINATOR")), "m1"],
+      [Effect.fail(refusal("COORDINATOR_LOAD_IN_PROGRESS")), "m1"],
+      [Effect.fail(refusal("GROUP_AUTHORIZATION_FAILED")), "m1"],
+      [Effect.fail(refusal("Connection")), "m1"],
+      [Effect.never, "m1"]
+    ]
+    for (const [proof, id] of proofs) {
+      const coordinator = coordinatorOf()
+      coordinator.then("SyncGroup", Effect.succeed(assigned), isIllegal)
+      coordinator.then("Heartbeat", proof)
+      const { losses, membership } = yield* joiningAgain(coordinator)
+      yield* TestClock.adjust("4 seconds")
+      expect(losses).toEqual(["ILLEGAL_GENERATION 0"])
+      expect(coordinator.asked).toContain(`join "${id}"`)
+      expect(GroupProtocol.decodeMember("m", coordinator.joins.at(-1)!.metadata).owned.get("orders")).toEqual([])
+      expect(membership.generation()).toBeGreaterThan(1)
+    }
+  }))
+
+it.scoped("a coordinator that comes back without the last generation keeps a member that joins again for long", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    coordinator.then("SyncGroup", Effect.succeed(assigned), Effect.fail(refusal("Connection")))
+    const { losses, membership, owned } = yield* memberOf(coordinator)
+    yield* Standing.stands(membership, 30_000)
+    // The second join is answered, and the third one waits for somebody.
+    coordinator.then("JoinGroup", Effect.succeed(joinedAs(2)), Effect.delay(Effect.succeed(joinedAs(2)), "40 seconds"))
+    coordinator.refuses("Heartbeat", (note) => note === "beat 1" ? "REBALANCE_IN_PROGRESS" : "ILLEGAL_GENERATION")
+    membership.rejoin()
+    yield* TestClock.adjust("35 seconds")
+    expect(membership.phase()).toBe("Joining")
+    expect(membership.isAlive()).toBe(true)
+    expect(losses).toEqual([])
+    expect(owned).toEqual([0, 1])
+  }))

@@ -117,6 +117,36 @@ describe("what becomes of a publish", () => {
     30_000
   )
 
+  it.scopedLive(
+    "a codec that never answers fails its message within the request's time, and what comes behind goes on",
+    () =>
+      Effect.gen(function*() {
+        const gzip = Compression.builtIn.gzip!
+        const service = yield* connect({
+          compression: "gzip",
+          requestTimeout: Duration.seconds(1),
+          codecs: {
+            gzip: {
+              ...gzip,
+              compress: (bytes) => Buffer.from(bytes).includes("poison") ? new Promise(() => {}) : gzip.compress(bytes)
+            }
+          }
+        })
+        const topic = spec(topicName(), 2)
+        const values = ["0", "1", "poison", "3"]
+        const results = yield* service.publish(topic, values.map((value) => message(undefined, value)), {
+          timeout: Duration.seconds(15)
+        })
+        expect(results.map((result) => Either.isRight(result) ? "written" : result.left._tag)).toEqual(
+          values.map((value) => value === "poison" ? "InvalidMessage" : "written")
+        )
+        expect(Either.isLeft(results[2]!) && results[2].left.message).toContain(
+          "the codec has not answered within 1000 ms"
+        )
+      }),
+    30_000
+  )
+
   it.scopedLive("a message of 1970 keeps its time", () =>
     Effect.gen(function*() {
       const service = yield* connect()

@@ -2,11 +2,13 @@
 import type { Transport } from "@effect-eventbus/core"
 import { it } from "@effect/vitest"
 import { Duration, Effect, Exit, Logger, LogLevel, Scope } from "effect"
+import kafkajs from "kafkajs"
 import { connect } from "node:net"
 import { describe, expect } from "vitest"
 import {
   eventually,
   finishing,
+  kafka,
   makeConsumer,
   numbered,
   published,
@@ -133,6 +135,44 @@ describe("positions that were changed from outside", () => {
       expect(lines.some((line) => line.includes("beyond the end of the log"))).toBe(true)
     }).pipe(Effect.provide(layer))
   })
+
+  for (const semantics of ["at-least-once", "at-most-once"] as const) {
+    it.scopedLive(`a commit above a transaction that is open is within the log: nothing comes again (${semantics})`, () => {
+      const { layer, lines } = logged()
+      return Effect.gen(function*() {
+        const topic = spec()
+        const service = yield* transport()
+        yield* published(service, topic, numbered(20))
+        const producer = kafka().producer({
+          transactionalId: topic.name,
+          maxInFlightRequests: 1,
+          idempotent: true,
+          createPartitioner: kafkajs.Partitioners.DefaultPartitioner
+        })
+        yield* Effect.acquireRelease(
+          Effect.promise(() => producer.connect()),
+          () => Effect.promise(() => producer.disconnect())
+        )
+        const open = yield* Effect.promise(() => producer.transaction())
+        yield* Effect.promise(() => open.send({ topic: topic.name, messages: [{ key: "a", value: "open" }] }))
+        // As whoever reads what is not committed, and `kafka-consumer-groups.sh --to-latest`, has it.
+        yield* withAdmin((admin) =>
+          admin.setOffsets({
+            groupId: `tests.${topic.name}`,
+            topic: topic.name,
+            partitions: [{ partition: 0, offset: "21" }]
+          })
+        )
+        const consumer = finishing()
+        yield* service.subscribe(request(topic, { semantics }), consumer.consumer)
+        yield* Effect.promise(() => open.commit())
+        yield* published(service, topic, numbered(1))
+        yield* eventually("what is new arrives", () => consumer.all().some(({ offset }) => offset === 22))
+        expect(consumer.all().map(({ offset }) => offset)).toEqual([22])
+        expect(lines).toEqual([])
+      }).pipe(Effect.provide(layer))
+    })
+  }
 
   it.scopedLive("offsets of a topic that was deleted mean nothing in one of the same name, also where a lane was full", () => {
     const { layer, lines } = logged()

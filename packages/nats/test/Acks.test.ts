@@ -28,7 +28,8 @@ describe("Acks", () => {
     return {
       told,
       acks: new Acks(connection, 2_000),
-      answer: (reply: object = {}) => waiting!.onReply(reply as Message)
+      answer: (reply: object = {}) => waiting!.onReply(reply as Message),
+      lost: () => waiting!.onReply(undefined)
     }
   }
   const turn = Effect.promise(() => new Promise(setImmediate))
@@ -82,7 +83,7 @@ describe("Acks", () => {
       assert.deepStrictEqual(told[2], { subjects: ["b"], asks: true })
       acks.add(3, "c")
       yield* turn
-      acks.resend()
+      acks.reconnected()
       assert.deepStrictEqual(told.slice(3), [{ subjects: ["c"], asks: false }, { subjects: ["b", "c"], asks: true }])
     }))
 
@@ -105,5 +106,29 @@ describe("Acks", () => {
       answer()
       yield* waiting
       assert.strictEqual(acks.size, 0)
+    }))
+
+  it.effect("say for how long the server has confirmed nothing, and lose none when answers can't come", () =>
+    Effect.gen(function*() {
+      const { acks, answer, lost, told } = probe()
+      const later = () => performance.now() + 60_000
+      assert.strictEqual(acks.unconfirmedFor(later()), 0)
+      acks.add(1, "a")
+      yield* turn
+      assert.isAtLeast(acks.unconfirmedFor(later()), 60_000)
+      // The subscription of the replies has ended.
+      lost()
+      acks.add(2, "b")
+      yield* turn
+      assert.strictEqual(acks.size, 2)
+      assert.isTrue(told.at(-1)!.subjects.includes("b"))
+      acks.retry(later())
+      answer()
+      yield* turn
+      const waiting = yield* Effect.fork(acks.confirmed)
+      yield* Effect.yieldNow()
+      if (acks.size > 0) answer()
+      yield* waiting
+      assert.strictEqual(acks.unconfirmedFor(later()), 0)
     }))
 })

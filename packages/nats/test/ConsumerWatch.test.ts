@@ -17,51 +17,54 @@ const wanted: ConsumerConfig = {
 }
 
 /** A consumer as the server has it, looked at often. */
-const scene = Effect.gen(function*() {
-  const broken: Array<Broken> = []
-  const intake = { next: undefined as number | undefined, held: { size: 1_000 } as never }
-  const server = { config: wanted, isThere: true, paused: false }
-  const api = {
-    consumerInfo: (subject: string) =>
-      Effect.suspend(() =>
-        server.isThere
-          ? Effect.succeed({ config: server.config, paused: server.paused } as ConsumerInfo)
-          : new NatsRequestFailed({
-            subject,
-            reason: "Api",
-            error: { code: 404, err_code: codes.consumerNotFound, description: "consumer not found" }
-          })
-      )
-  } as unknown as Api
-  const stream = {
-    name: "orders",
-    created: "1",
-    last: 0,
-    replicas: 1,
-    subjects: [],
-    lastAt: 0,
-    forgets: false,
-    duplicateWindow: 0
-  }
-  yield* Effect.forkScoped(
-    ConsumerWatch.run({
-      api,
-      stream,
-      wanted,
-      intake,
-      interval: 20,
-      onBroken: (reason) => broken.push(reason),
-      onPaused: () => {}
-    })
-  )
-  return { broken, intake, server }
-})
+const scene = (found: ConsumerConfig = wanted) =>
+  Effect.gen(function*() {
+    const broken: Array<Broken> = []
+    const intake = { next: undefined as number | undefined, held: { size: 1_000 } as never }
+    const server = { config: found, isThere: true, paused: false, looks: 0 }
+    const api = {
+      consumerInfo: (subject: string) =>
+        Effect.suspend(() => {
+          server.looks++
+          return server.isThere
+            ? Effect.succeed({ config: server.config, paused: server.paused } as ConsumerInfo)
+            : new NatsRequestFailed({
+              subject,
+              reason: "Api",
+              error: { code: 404, err_code: codes.consumerNotFound, description: "consumer not found" }
+            })
+        })
+    } as unknown as Api
+    const stream = {
+      name: "orders",
+      created: "1",
+      last: 0,
+      replicas: 1,
+      subjects: [],
+      lastAt: 0,
+      forgets: false,
+      duplicateWindow: 0
+    }
+    yield* Effect.forkScoped(
+      ConsumerWatch.run({
+        api,
+        stream,
+        wanted,
+        found,
+        intake,
+        interval: 20,
+        onBroken: (reason) => broken.push(reason),
+        onPaused: () => {}
+      })
+    )
+    return { broken, intake, server }
+  })
 
 describe("Looking at the consumer that is read from", () => {
   it("says that nothing is taken any more, once, and that it goes on", () =>
     T.runRemembering((lines) =>
       Effect.gen(function*() {
-        const { broken, intake } = yield* scene
+        const { broken, intake } = yield* scene()
         const count = (text: string) => lines.filter((line) => line.includes(text)).length
         // As long as something is taken nothing is said.
         let looks = 0
@@ -82,7 +85,7 @@ describe("Looking at the consumer that is read from", () => {
   it("finds out that it was changed, or deleted; a pause is only said", () =>
     T.runRemembering((lines) =>
       Effect.gen(function*() {
-        const { broken, server } = yield* scene
+        const { broken, server } = yield* scene()
         server.paused = true
         yield* T.waitUntil("it is said", () => lines.some((line) => line.includes("paused the consumer")))
         server.paused = false
@@ -96,6 +99,27 @@ describe("Looking at the consumer that is read from", () => {
         })
         server.isThere = false
         yield* T.waitUntil("it is found out", () => broken.some(({ reason }) => reason === "ConsumerDeleted"))
+      })
+    ))
+
+  it("goes on with what the server has imposed from the beginning, and finds out what is changed besides", () =>
+    T.runRemembering(() =>
+      Effect.gen(function*() {
+        const imposed = { ...wanted, max_batch: 100, inactive_threshold: 3_600e9 }
+        const { broken, server } = yield* scene(imposed)
+        yield* T.waitUntil("it was looked at", () => server.looks > 5)
+        assert.deepStrictEqual(broken, [])
+        server.config = { ...imposed, inactive_threshold: 60e9 }
+        yield* T.waitUntil("it is found out", () => broken.length > 0)
+        assert.include((broken[0] as { readonly detail: string }).detail, "has inactive_threshold 60000000000")
+      })
+    ))
+
+  it("does not go on without bodies, also where they were missing from the beginning", () =>
+    T.runRemembering(() =>
+      Effect.gen(function*() {
+        const { broken } = yield* scene({ ...wanted, headers_only: true })
+        yield* T.waitUntil("it is found out", () => broken.length > 0)
       })
     ))
 })

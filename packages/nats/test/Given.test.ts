@@ -56,6 +56,22 @@ describe("A connection that the application has", () => {
       assert.isFalse(nc.isClosed())
     })))
 
+  it("does not hold up the end of a subscription when the application has closed it", () =>
+    T.run(Effect.gen(function*() {
+      const nc = yield* T.client(servers)
+      const service = yield* NatsTransport.make({ connection: nc })
+      const topic = T.topic()
+      const consumer = new T.TestConsumer({ onMessage: () => {} })
+      const source = yield* T.scoped(service.subscribe(T.request(topic), consumer))
+      yield* T.publish(service, topic, T.messages(0, 10))
+      yield* T.waitUntil("all came", () => consumer.taken.length === 10)
+      yield* Effect.promise(() => nc.close())
+      for (const message of consumer.taken) consumer.finish(message)
+      const start = performance.now()
+      yield* source.close
+      assert.isBelow(performance.now() - start, 3_000)
+    })))
+
   it("has to be open, and decides alone how it connects", () =>
     T.run(Effect.gen(function*() {
       const nc = yield* T.client(servers)

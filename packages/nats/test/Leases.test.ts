@@ -137,7 +137,10 @@ describe("A bucket that was made before", () => {
   it.each([
     [{ max_age: 3_600e9 }, "max_age 3600 s (a TTL)"],
     [{ max_bytes: 1_000_000, discard: "old" }, "max_bytes 1000000 with discard old"],
-    [{ no_ack: true }, "no_ack"]
+    [{ no_ack: true }, "no_ack"],
+    [{ discard_new_per_subject: true }, "discard_new_per_subject"],
+    [{ max_msg_size: 1_024 }, "max_msg_size 1024"],
+    [{ deny_purge: true, allow_rollup_hdrs: false }, "deny_purge"]
   ])(
     "is refused with %j, and that is noticed where it is changed later",
     (change, reason) =>

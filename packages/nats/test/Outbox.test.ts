@@ -24,7 +24,12 @@ const stream = {
 const scene = (given: Partial<Stream> = {}) => {
   const fake = fakeConnection()
   const { answer, connection, sent } = fake
-  const outbox = new Outbox(connection, settings, () => {}, () => {})
+  const asked: Array<TopicQueue> = []
+  const outbox = new Outbox(connection, settings, {
+    onMissing: () => {},
+    onDoubt: (topic) => asked.push(topic),
+    onDuplicate: () => {}
+  })
   const topic = new TopicQueue({ name: "orders", kind: "envelope" }, () => "", { ...stream, ...given })
   /** A call with messages of these aggregates, and what it is answered. */
   const call = (...aggregates: ReadonlyArray<string>) => {
@@ -39,7 +44,7 @@ const scene = (given: Partial<Stream> = {}) => {
     call.resume = () => answers++
     return { call, answers: () => answers, results: () => call.answers.map(inWords) }
   }
-  return { answer, call, fake, outbox, sent, topic }
+  return { answer, asked, call, fake, outbox, sent, topic }
 }
 
 /** The sequence, or what went wrong. */
@@ -164,17 +169,51 @@ describe("What may have been written", () => {
     assert.match(String(early.results()[0]), /^Timeout, unknown/)
   })
 
-  it("is sent again as long as the stream knows the id, and not later", () => {
-    const { call, fake, outbox, sent } = scene({ duplicateWindow: 5_000 })
+  it("is sent again when the stream was looked at, as long as it knows the id, and not later", () => {
+    const { asked, call, fake, outbox, sent, topic } = scene({ duplicateWindow: 5_000 })
     const one = call("a")
     outbox.send(one.call)
     vi.advanceTimersByTime(4_000)
-    assert.isAbove(sent.length, 1)
-    const attempts = sent.length
-    vi.advanceTimersByTime(2_000)
+    assert.deepStrictEqual(asked, [topic])
+    assert.lengthOf(sent, 1)
+    outbox.decide(topic, true)
+    assert.lengthOf(sent, 2)
+    vi.advanceTimersByTime(1_000)
     reconnect(fake)
-    assert.lengthOf(sent, attempts)
+    outbox.decide(topic, true)
+    assert.lengthOf(sent, 2)
     assert.match(String(one.results()[0]), unknown)
+  })
+
+  it("is not sent again where the stream can't be looked at, and waits for its late answer as long as one can come", () => {
+    const { answer, asked, call, fake, outbox, sent, topic } = scene()
+    const [early, late] = [call("a"), call("b")]
+    outbox.send(early.call)
+    outbox.send(late.call)
+    vi.advanceTimersByTime(4_000)
+    // The answer can also come while the stream is looked at.
+    answer(sent[1]!.reply, { stream: "orders", seq: 1 })
+    outbox.decide(topic, false)
+    vi.advanceTimersByTime(4_000)
+    assert.lengthOf(asked, 1)
+    assert.lengthOf(sent, 2)
+    assert.deepStrictEqual(late.results(), [1])
+    reconnect(fake)
+    assert.match(String(early.results()[0]), unknown)
+  })
+
+  it("is looked at again when the connection is lost meanwhile", () => {
+    const { answer, asked, call, fake, outbox, sent, topic } = scene()
+    const one = call("a")
+    outbox.send(one.call)
+    reconnect(fake)
+    fake.isUp = false
+    outbox.decide(topic, false)
+    reconnect(fake)
+    assert.lengthOf(asked, 2)
+    outbox.decide(topic, true)
+    answer(sent[1]!.reply, { stream: "orders", seq: 1, duplicate: true })
+    assert.deepStrictEqual(one.results(), [1])
   })
 
   it("is not sent to another stream of the same name; what certainly was not written is", () => {
@@ -183,6 +222,7 @@ describe("What may have been written", () => {
     outbox.send(maybe.call)
     fake.isUp = false
     reconnect(fake)
+    outbox.decide(topic, true)
     outbox.send(never.call)
     assert.lengthOf(sent, 3)
     // Nobody answers for the stream.
@@ -202,6 +242,7 @@ describe("Closing without a connection", () => {
     const fake = fakeConnection()
     const streams = {
       get: () => Effect.succeed(stream),
+      look: () => Effect.succeed(stream),
       refresh: () => Effect.succeed(stream)
     } as unknown as NatsStreams
     const { close, value } = yield* T.scoped(NatsPublisher.make(fake.connection, streams, settings))

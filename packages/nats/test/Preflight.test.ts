@@ -52,6 +52,7 @@ describe("Preflight", () => {
   it("of the leases' bucket: fewer replicas than the stream, and storage memory", () => {
     assert.deepStrictEqual(bucketWarnings({ name: "KV_b", num_replicas: 3, storage: "file" }, 3), [])
     assert.match(bucketWarnings({ name: "KV_b", num_replicas: 1, storage: "file" }, 3).join(), /^num_replicas 1/)
+    assert.match(bucketWarnings({ name: "KV_b", num_replicas: 1, max_msg_size: 8_192 }, 1).join(), /^max_msg_size 8192/)
     assert.match(bucketWarnings({ name: "KV_b", num_replicas: 3, storage: "memory" }, 1).join(), /^storage memory/)
   })
 

@@ -196,6 +196,11 @@ describe("Settings of NATS that can't be", () => {
     [{ consumerMetadata: ["_nats.level=1"] }, /consumerMetadata: names that begin with _nats/],
     [{ consumerReplicas: 6 }, /consumerReplicas: expected 1 to 5/],
     [{ apiPrefix: "$JS.API." }, /apiPrefix: expected words/],
+    [{ inboxPrefix: "_INBOX." }, /inboxPrefix: expected words/],
+    [{ inboxPrefix: "an inbox" }, /inboxPrefix: expected words/],
+    [{ inboxPrefix: "*" }, /inboxPrefix: expected words/],
+    [{ domain: "*" }, /domain: expected words/],
+    [{ domain: "a hub" }, /domain: expected words/],
     [{ apiPrefix: "hub.API", domain: "hub" }, /domain and apiPrefix are set/],
     [{ servers: ["wss://somewhere:443"] }, /can't connect by WebSocket/]
   ])("%j", (options, reason) => {

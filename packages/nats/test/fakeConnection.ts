@@ -45,9 +45,12 @@ export const fakeConnection = () => {
     const data = body === undefined ? new Uint8Array(0) : Buffer.from(JSON.stringify(body))
     onMessage(undefined, { subject, data })
   }
+  /** What the server says of a pull request. */
+  const status = (subject: string, code: number, description: string) =>
+    onMessage(undefined, { subject, data: new Uint8Array(0), headers: { code, description } } as Message)
   const noResponders = (subject: string) =>
     onMessage(undefined, { subject, data: new Uint8Array(0), headers: { code: 503 } } as Message)
-  return Object.assign(scene, { answer, connection, noResponders })
+  return Object.assign(scene, { answer, connection, noResponders, status })
 }
 
 /** The connection is back: what was sent before is sent again. */

@@ -5,7 +5,9 @@ import { parseArgs } from "node:util"
 import { type Action, defaults, defaultsOf, type Options, presets } from "./Options.js"
 import * as Strategies from "./Strategies.js"
 
-export const usage = `npm run chaos -- [--preset ${Object.keys(presets).join("|")}] [--transport kafka|nats|memory]
+export const usage = `npm run chaos -- [--preset ${
+  Object.keys(presets).join("|")
+}] [--transport kafka|nats|memory] [--driver kafkajs|platformatic]
   [--seconds N] [--envelopes N] [--instances N] [--aggregates N] [--partitions N] [--nodes 1|3]
   [--kill-every 5s] [--relentless] [--actions kill,stop,suspend] [--cut] [--cut-every 3s] [--broker-restart] [--restart-every 20s]
   [--strategy actor-per-aggregate|pool:N] [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
@@ -27,6 +29,7 @@ const flag = { type: "boolean" } as const
 const flags = {
   preset: text,
   transport: text,
+  driver: text,
   seconds: text,
   envelopes: text,
   instances: text,
@@ -82,6 +85,8 @@ const range = (value: string): Pick<Options, "minWorkMs" | "maxWorkMs"> => {
   return from <= to ? { minWorkMs: from, maxWorkMs: to } : bad(`--handler-ms: a range such as 0-5, not ${value}`)
 }
 
+const driver = oneOf("driver", "kafkajs", "platformatic")
+
 const strategy = (value: string): string =>
   Strategies.named(value) === undefined
     ? bad(`--strategy: actor-per-aggregate, or pool:8 for eight slots; not ${value}`)
@@ -129,8 +134,10 @@ const parsed = (args: ReadonlyArray<string>, seed: number): CommandLine => {
     ...set("strategy", values.strategy, strategy),
     ...set("ahead", values.ahead, count("ahead", 1)),
     ...set("sessionTimeoutMs", values["session-timeout"], (value) => seconds("session-timeout")(value) * 1_000),
-    ...set("seed", values.seed, count("seed", 0))
+    ...set("seed", values.seed, count("seed", 0)),
+    ...set("settings", values.driver, (value) => ({ ...preset.settings, EVENTBUS_KAFKA_DRIVER: driver(value) }))
   }
+  if (values.driver !== undefined && transport !== "kafka") bad("--driver: kafka only")
   const { actions, cutEverySeconds, nodes, restartEverySeconds } = options
   if (transport === "memory") {
     if (cutEverySeconds !== undefined || restartEverySeconds !== undefined || nodes > 1) {

@@ -32,6 +32,12 @@ describe("the command line of a chaos run", () => {
     })
   })
 
+  it("tells the instances which driver of Kafka to take, beside what a preset sets", () => {
+    expect(parse("--driver platformatic").options.settings).toEqual({ EVENTBUS_KAFKA_DRIVER: "platformatic" })
+    expect(refused("--driver rdkafka")).toMatch(/--driver: kafkajs, platformatic; not rdkafka/)
+    expect(refused("--transport nats --driver platformatic")).toMatch(/--driver: kafka only/)
+  })
+
   it("takes a preset, and what is asked for before it", () => {
     expect(parse("--preset restarts --seconds 30").options).toMatchObject({
       transport: "nats",

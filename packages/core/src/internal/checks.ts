@@ -2,6 +2,7 @@ import * as Predicate from "effect/Predicate"
 import * as AggregateId from "../AggregateId.js"
 import * as ConfigSpec from "../ConfigSpec.js"
 import type { FailurePolicy } from "../FailurePolicy.js"
+import * as RateLimit from "../RateLimit.js"
 import type * as Replay from "../Replay.js"
 import type { CommonOptions } from "../Subscription.js"
 import type { Semantics, Service as Transport, TopicSpec } from "../Transport.js"
@@ -21,6 +22,10 @@ export const issuesOf = (options: CommonOptions): Array<string> => {
   const issues: Array<string> = []
   if (options.concurrency !== undefined && !(Number.isSafeInteger(options.concurrency) && options.concurrency > 0)) {
     issues.push(`concurrency: expected a whole number of at least 1, got ${options.concurrency}`)
+  }
+  const rate: unknown = options.rate
+  if (rate !== undefined && !Predicate.hasProperty(rate, RateLimit.TypeId)) {
+    issues.push("rate: expected a limit from RateLimit.make")
   }
   const timeout = options.handlerTimeout === undefined ? undefined : handlerTimeout.expected(options.handlerTimeout)
   if (timeout !== undefined) issues.push(`handlerTimeout: ${timeout}`)

@@ -83,6 +83,8 @@ export class Home {
   private readonly context: readonly [readonly [FiberId.Single, Context.Context<never>]]
   private readonly annotations: HashMap.HashMap<string, unknown>
   private readonly locals: FiberRefs.FiberRefs["locals"]
+  /** The runtime flags with which each attempt begins. */
+  readonly flags: RuntimeFlags.RuntimeFlags
 
   /**
    * `subscriber` is the runtime of the fiber that subscribes: it has what the handlers need. `turns` takes the place of Effect's
@@ -112,6 +114,7 @@ export class Home {
       Runtime.deleteFiberRef(FiberRef.currentLogSpan)
     )
     this.locals = runtime.fiberRefs.locals
+    this.flags = runtime.runtimeFlags
     this.runFork = Runtime.runFork(runtime)
   }
 

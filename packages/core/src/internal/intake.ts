@@ -1,7 +1,10 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
 import type * as Observer from "../Observer.js"
 import type { Assignment, IncomingMessage, Lane, LaneReport } from "../Transport.js"
+import * as Closing from "./closing.js"
 import { Condition } from "./condition.js"
 import { type Carrier, Flight, type Subscriber } from "./flight.js"
 import type { Incoming } from "./incoming.js"
@@ -9,6 +12,7 @@ import * as Logging from "./logging.js"
 import type { AddressBook } from "./mailboxes.js"
 import { Pace } from "./pace.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
+import type { Rate } from "./rate.js"
 import { sizeOf } from "./size.js"
 import type { Slot } from "./slot.js"
 
@@ -24,6 +28,8 @@ export interface IntakeSettings {
   readonly bytes: Quota
   /** How many handlers run at once. Undefined: every message in hand may run. */
   readonly concurrency: Quota | undefined
+  /** How many messages are taken in a second. Undefined: as many as there is room for. */
+  readonly rate: Rate | undefined
   /** Unfinished messages of one partition. */
   readonly maxUnfinished: number
   /** Runs something when the event loop has had its turn. Undefined: the lane takes all messages at once. */
@@ -75,9 +81,16 @@ export class Intake implements Lane, Carrier {
   private isRevoked = false
   /** No handler of this lane begins any more. */
   private dropping = false
+  /** Handlers go on that can't be interrupted; `freed` waits for their end. */
+  isStuck = false
+  freed: Effect.Effect<void> = Effect.void
   /** A flight that found no room in its mailbox. It is offered again before all others. */
   private head: Flight | undefined
   private isFull = false
+  private readonly forRate: { readonly share: Share; readonly waiter: Waiter } | undefined
+  /** The message that comes next is within the rate: its flight was forgotten, because its mailbox had no room. */
+  private isAllowed = false
+  private isSlowed = false
   private readonly held = new Set<Flight>()
   private readonly bytes: Share
   private readonly stage: Stage | undefined
@@ -91,6 +104,7 @@ export class Intake implements Lane, Carrier {
   constructor(private readonly assignment: Assignment, private readonly settings: IntakeSettings) {
     this.bytes = settings.bytes.share()
     this.permits = settings.concurrency?.share()
+    this.forRate = settings.rate && { share: settings.rate.quota.share(), waiter: new Waiter(() => this.resume()) }
     this.pace = new Pace({
       unfinished: () => this.unfinished,
       most: settings.maxUnfinished,
@@ -149,8 +163,25 @@ export class Intake implements Lane, Carrier {
     }
     const size = sizeOf(message)
     if (!this.bytes.take(size, this.forBytes)) return undefined
+    if (!this.isInRate()) {
+      this.bytes.give(size)
+      return undefined
+    }
     this.unfinished++
     return new Flight(message, this, incoming.read(message), size, this.stage === undefined ? "queued" : "settling")
+  }
+
+  private isInRate(): boolean {
+    const { forRate } = this
+    const { rate } = this.settings
+    if (forRate === undefined || rate === undefined) return true
+    const isAllowed = this.isAllowed || rate.take(forRate.share, 1, forRate.waiter)
+    this.isAllowed = false
+    if (this.isSlowed === isAllowed) {
+      this.isSlowed = !isAllowed
+      this.reached("rate", this.isSlowed)
+    }
+    return isAllowed
   }
 
   /** Forgets the flight that had no room. The transport still has its message. */
@@ -158,6 +189,7 @@ export class Intake implements Lane, Carrier {
     const { head } = this
     if (head === undefined) return
     this.head = undefined
+    this.isAllowed = true
     this.settings.mailboxes.cancel(this.forMailbox)
     this.unfinished--
     this.bytes.give(head.size)
@@ -216,12 +248,16 @@ export class Intake implements Lane, Carrier {
     readonly deadline: Duration.Duration
     readonly finishQueued: boolean
     readonly untilDone?: boolean
+    /** Goes on soon after the deadline, also without handlers that can't be interrupted. */
+    readonly goesOn?: boolean
   }): Effect.Effect<LaneReport> {
     return Effect.gen(this, function*() {
+      const isFirst = !this.isRevoked
       this.closing = true
       this.forgetHead()
       this.settings.mailboxes.cancel(this.forMailbox)
       this.bytes.cancel(this.forBytes)
+      this.forRate?.share.end()
       this.stage?.close(options.finishQueued)
       // What was settled before its handler would be lost: it is worked off as long as the partition is certainly ours.
       if (options.finishQueued || this.stage !== undefined) {
@@ -237,7 +273,9 @@ export class Intake implements Lane, Carrier {
       }
       if (this.stage !== undefined) yield* this.stage.stop
       this.interrupt(() => true)
-      yield* this.quietAtLast
+      yield* options.goesOn === true
+        ? Closing.patiently(this.quiet.wait, () => this.abandon)
+        : Effect.zipRight(this.quietAtLast, Effect.suspend(() => this.freed))
       for (const flight of this.stage?.drain() ?? []) flight.giveBack()
       if (this.unfinished > 0) {
         for (const flight of this.settings.mailboxes.queued((flight) => flight.carrier === this)) flight.giveBack()
@@ -247,24 +285,47 @@ export class Intake implements Lane, Carrier {
       this.stage?.release()
       this.permits?.end()
       this.revoked()
-      if (!options.finishQueued && this.lost > 0) yield* this.warnOfLoss
+      if (isFirst && !options.finishQueued && this.lost > 0) yield* this.warnOfLoss
       return { unfinished: this.left, lost: this.lost }
     })
   }
 
   /** Waits until no handler runs, and names those that can't be interrupted. */
   private get quietAtLast(): Effect.Effect<void> {
-    const warn = Effect.suspend(() => {
-      const running = this.settings.mailboxes.inHand((flight) => flight.carrier === this)
-      const names = running.slice(0, 5).map(({ aggregateId, offset }) => aggregateId ?? `offset ${offset}`).join(", ")
-      const { partition, topic } = this.assignment
-      return Logging.warning(
-        `${running.length} handlers of ${topic}[${partition}] were interrupted 10 s ago and go on, so closing waits for them: ${names}`
-      )
-    })
-    return this.inHand === 0 ? Effect.void : Effect.scoped(
-      Effect.zipRight(Effect.forkScoped(Effect.interruptible(Effect.delay(warn, "10 seconds"))), this.quiet.wait)
+    const warn = Effect.suspend(() =>
+      this.warnOf(this.running, "were interrupted and go on, so the partition is not let go yet")
     )
+    const warnings = Effect.schedule(Effect.delay(warn, "10 seconds"), Schedule.spaced("1 minute"))
+    return this.inHand === 0 ? Effect.void : Effect.scoped(
+      Effect.zipRight(Effect.forkScoped(Effect.interruptible(warnings)), this.quiet.wait)
+    )
+  }
+
+  /** Closing goes on without the handlers that run: their messages are given back, and are not begun in this process until they have ended. */
+  private get abandon(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { running } = this
+      const freed = Effect.forEach(running, (flight) => flight.mailbox!.slot.freed(flight), { discard: true })
+      return Effect.flatMap(Effect.forkDaemon(freed), (fiber) => {
+        this.isStuck = true
+        this.freed = Effect.asVoid(Fiber.await(fiber))
+        for (const flight of running) flight.giveBack()
+        return this.warnOf(
+          running,
+          "can't be interrupted, and closing goes on without them. Their messages come again, possibly while they still run"
+        )
+      })
+    })
+  }
+
+  private get running(): ReadonlyArray<Flight> {
+    return this.settings.mailboxes.inHand((flight) => flight.carrier === this)
+  }
+
+  private warnOf(flights: ReadonlyArray<Flight>, what: string): Effect.Effect<void> {
+    const names = flights.map(({ aggregateId, offset }) => aggregateId ?? `offset ${offset}`)
+    const { partition, topic } = this.assignment
+    return Logging.warning(`${names.length} handlers of ${topic}[${partition}] ${what}: ${Closing.some(names)}`)
   }
 
   /** What a rebalance loses is in no report of closing. */
@@ -313,9 +374,13 @@ export class Intake implements Lane, Carrier {
   private full(isReached: boolean): void {
     if (this.isFull === isReached) return
     this.isFull = isReached
+    this.reached("unfinished", isReached)
+  }
+
+  private reached(bound: "unfinished" | "rate", isReached: boolean): void {
     const { name, observer } = this.subscriber
     const { partition } = this.assignment
-    observer.event?.({ _tag: "Bound", bound: "unfinished", subscription: name, partition, isReached })
+    observer.event?.({ _tag: "Bound", bound, subscription: name, partition, isReached })
   }
 
   private tell(_tag: "Assigned" | "Revoked"): void {

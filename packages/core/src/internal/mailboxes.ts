@@ -2,7 +2,9 @@ import * as Effect from "effect/Effect"
 import { ChurningMap } from "../ChurningMap.js"
 import type * as Strategy from "../Strategy.js"
 import type * as Supervisor from "../Supervisor.js"
+import * as Closing from "./closing.js"
 import type { Flight, Subscriber } from "./flight.js"
+import * as Logging from "./logging.js"
 import type { Share, Waiter } from "./quota.js"
 import type { Slot, SlotOptions } from "./slot.js"
 
@@ -89,7 +91,7 @@ export class Mailboxes {
   /** Ends the shared slots. The bus has closed its subscriptions before. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
     // A supervisor may outlive the bus.
-    Effect.map(stopAll(this.shared.values()), () => this.sharedPlaces?.end())
+    Effect.map(stopAll("the bus", this.shared.values()), () => this.sharedPlaces?.end())
   )
 }
 
@@ -180,7 +182,10 @@ export class AddressBook {
 
   /** The subscription ends. The slots that only it uses end with it. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.map(this.isShared ? Effect.void : stopAll(this.slots()), () => this.places?.end())
+    Effect.map(
+      this.isShared ? Effect.void : stopAll(this.subscriber.name, this.slots()),
+      () => this.places?.end()
+    )
   )
 
   get isShared(): boolean {
@@ -209,7 +214,22 @@ export class AddressBook {
   }
 }
 
-const stopAll = (slots: Iterable<Slot>): Effect.Effect<void> => {
-  const stopping = Array.from(slots, (slot) => slot.stop())
-  return Effect.forEach(stopping, (stopped) => stopped, { discard: true })
+/**
+ * Ends slots. What handlers have forked may not be interruptible: then it goes on, and is named. Where a handler itself goes on,
+ * its lane has waited for it and named it before.
+ */
+const stopAll = (what: string, slots: Iterable<Slot>): Effect.Effect<void> => {
+  const remaining = new Set(slots)
+  const stopping = Array.from(remaining, (slot) => {
+    const stopped = Effect.map(slot.stop(), () => remaining.delete(slot))
+    return slot.taskInHand === undefined ? Effect.asVoid(stopped) : Effect.asVoid(Effect.forkDaemon(stopped))
+  })
+  return Closing.patiently(Effect.forEach(stopping, (stopped) => stopped, { discard: true }), () => {
+    const names = Array.from(remaining).filter((slot) => slot.taskInHand === undefined).map(({ name }) => name)
+    return names.length === 0 ? Effect.void : Logging.warning(
+      `${what}: the fibers of ${names.length} actors don't end, because handlers have forked something uninterruptible, and closing goes on without them: ${
+        Closing.some(names)
+      }`
+    )
+  })
 }

@@ -1,9 +1,10 @@
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { SettlementFailed } from "../EventBusError.js"
 import type * as Observer from "../Observer.js"
 import * as OffsetTracker from "../OffsetTracker.js"
 import type { Assignment, Consumer, IncomingMessage, Lane, PartitionStatus } from "../Transport.js"
+import * as Closing from "./closing.js"
 import type { Journal, MemoryTopic } from "./memoryLog.js"
 import type { StoredMessage } from "./storedMessage.js"
 
@@ -53,28 +54,42 @@ export class MemoryGroup {
   }
 
   join(member: Member): Effect.Effect<void> {
-    return this.rebalance(() => this.members.push(member))
+    return this.rebalance(() => Effect.sync(() => this.members.push(member)))
   }
 
-  /** The member's lanes are closed already. */
+  /**
+   * The member's lanes are closed already. Where a handler goes on all the same, because it can't be interrupted, its partition is
+   * nobody's until that handler has ended: two handlers of one aggregate don't overlap in one process.
+   */
   leave(member: Member): Effect.Effect<void> {
     return this.rebalance(() => {
       this.members.splice(this.members.indexOf(member), 1)
-      for (const partition of this.partitions) {
-        if (partition.owner === member) partition.release()
-      }
+      return Effect.forEach(
+        this.partitions,
+        (partition) =>
+          partition.owner === member
+            ? partition.releaseWhenQuiet(() => this.rebalance(() => Effect.void))
+            : Effect.void,
+        {
+          discard: true
+        }
+      )
     })
   }
 
-  private rebalance(change: () => void): Effect.Effect<void> {
-    return this.rebalancing.withPermits(1)(Effect.suspend(() => {
-      change()
-      return Effect.forEach(
-        this.partitions,
-        (partition, index) => partition.moveTo(this.members[index % this.members.length]),
-        { concurrency: "unbounded", discard: true }
+  private rebalance(change: () => Effect.Effect<void>): Effect.Effect<void> {
+    return this.rebalancing.withPermits(1)(Effect.suspend(() =>
+      Effect.zipRight(
+        change(),
+        Effect.suspend(() =>
+          Effect.forEach(
+            this.partitions,
+            (partition, index) => partition.moveTo(this.members[index % this.members.length]),
+            { concurrency: "unbounded", discard: true }
+          )
+        )
       )
-    })).pipe(Effect.uninterruptible)
+    )).pipe(Effect.uninterruptible)
   }
 }
 
@@ -86,6 +101,8 @@ class GroupPartition {
   private epoch = 0
   private refused = false
   private movedAt = 0
+  /** Its owner has left, and a handler of it goes on. */
+  private isStuck = false
   /** The messages that the lane has refused. They are offered first, as the same objects, by which the lane knows them. */
   private pending: Array<IncomingMessage> = []
   /** What is being offered right now: a lane may finish messages within its offer. */
@@ -145,13 +162,28 @@ class GroupPartition {
 
   moveTo(member: Member | undefined): Effect.Effect<void> {
     return Effect.gen(this, function*() {
-      if (member === this.owner) return
+      if (member === this.owner || this.isStuck) return
       if (this.lane !== undefined) {
         yield* this.lane.close({ deadline: this.owner!.drainDeadline, finishQueued: false })
         this.release()
       }
       if (member !== undefined) this.assign(member)
     })
+  }
+
+  /** Its lane is closed. `later` runs when a handler has ended that goes on in it. */
+  releaseWhenQuiet(later: () => Effect.Effect<void>): Effect.Effect<void> {
+    const closed = this.lane?.close({ deadline: Duration.zero, finishQueued: false }) ?? Effect.void
+    const released = Effect.suspend(() => {
+      this.release()
+      if (!this.isStuck) return Effect.void
+      this.isStuck = false
+      return later()
+    })
+    const stuck = Effect.sync(() => {
+      this.isStuck = true
+    })
+    return Closing.patiently(Effect.zipRight(closed, released), () => stuck, "10 millis")
   }
 
   release(): void {

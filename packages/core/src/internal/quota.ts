@@ -17,7 +17,7 @@ export class Quota {
   private readonly queue: Array<Share> = []
 
   /** `onBound` is told when the first user has to wait, and when the last one no longer waits. */
-  constructor(readonly max: number, private readonly onBound?: (isReached: boolean) => void) {}
+  constructor(public max: number, private readonly onBound?: (isReached: boolean) => void) {}
 
   /** One more user. */
   share(): Share {
@@ -27,6 +27,13 @@ export class Quota {
     // The minimum shares are rounded down, and less may be kept for others now.
     this.serve()
     return share
+  }
+
+  /** Another bound from now on. */
+  resize(max: number): void {
+    this.max = max
+    this.divide()
+    this.serve()
   }
 
   /** How many users wait. */
@@ -195,6 +202,12 @@ export class Share {
     if (more > 0) this.quota.changed(this, more)
     if (reserved + more === 0) this.wait(1, waiter)
     return reserved + more
+  }
+
+  /** Whether `takeUpTo` would take the whole amount. */
+  hasRoom(amount: number, waiter: Waiter): boolean {
+    const more = amount - waiter.granted
+    return more <= 0 || this.waiters.length === 0 && this.quota.room(this, more) === more
   }
 
   give(amount: number): void {

@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { InvalidConfiguration, ReplayUnsupported } from "../EventBusError.js"
 import type { DecodeError, HandlerTimeout, ReadError, UnknownEventType } from "../EventBusError.js"
+import * as RateLimit from "../RateLimit.js"
 import type { Options, Report } from "../Replay.js"
 import { ReplayFailed } from "../Replay.js"
 import type * as Transport from "../Transport.js"
@@ -76,6 +77,7 @@ export const run = <E, R>(
       incoming: handler.incoming,
       bytes: new Quota(config.maxBytes),
       concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency),
+      rate: options.rate?.[RateLimit.TypeId],
       // The bound holds for all partitions that are read at once.
       maxUnfinished: Math.max(1, Math.floor(config.maxUnfinished / Math.min(partitionsAtOnce, partitions.length || 1))),
       nextTurn: undefined,
@@ -96,9 +98,11 @@ export const run = <E, R>(
         partition.messages,
         (chunk) => reading.takeAll(Chunk.toReadonlyArray(chunk).filter(isWanted))
       ).pipe(
-        Effect.zipRight(lane.close({ deadline: config.closeDeadline, finishQueued: true, untilDone: true })),
+        Effect.zipRight(
+          lane.close({ deadline: config.closeDeadline, finishQueued: true, untilDone: true, goesOn: true })
+        ),
         // The room that it waits for is for others.
-        Effect.onError(() => lane.close({ deadline: Duration.zero, finishQueued: false }))
+        Effect.onError(() => lane.close({ deadline: Duration.zero, finishQueued: false, goesOn: true }))
       )
     }
     const all = Effect.forEach(partitions, readOne, { concurrency: partitionsAtOnce, discard: true }).pipe(

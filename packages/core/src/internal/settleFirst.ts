@@ -12,12 +12,14 @@ import type { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { AddressBook } from "./mailboxes.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
+import { SettleTurn, type SettleTurns } from "./settleTurns.js"
 
 /** @internal */
 export interface Settings {
   readonly mailboxes: AddressBook
   /** How many messages of all lanes of the subscription are settled and not yet handled: what a kill can lose. */
   readonly settledAhead: Quota
+  readonly turns: SettleTurns
   /** Gives back the room of what closed lanes have lost. */
   readonly withheld: Array<() => void>
   readonly lasting: Lasting
@@ -50,6 +52,7 @@ export class SettleFirst implements Stage {
   private readonly ahead: Share
   private readonly mayGoOn: Effect.Latch = Effect.unsafeMakeLatch(false)
   private readonly waiter = new Waiter(() => this.mayGoOn.unsafeOpen())
+  private readonly turn: SettleTurn
   private readonly forMailbox = new Waiter(() => this.dispatchMore?.())
   private dispatchMore: (() => void) | undefined
   private readonly pump: Fiber.RuntimeFiber<void>
@@ -61,6 +64,7 @@ export class SettleFirst implements Stage {
   ) {
     for (const give of settings.withheld.splice(0)) give()
     this.ahead = settings.settledAhead.share()
+    this.turn = new SettleTurn(settings.turns, () => this.mayGoOn.unsafeOpen())
     this.pump = settings.fork(this.watched)
   }
 
@@ -122,7 +126,7 @@ export class SettleFirst implements Stage {
 
   /** A fault of ours must not leave a lane that takes messages and does nothing with them. */
   private readonly watched: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.catchAllDefect(this.run, (defect) => {
+    Effect.catchAllDefect(Effect.ensuring(this.run, this.endTurn), (defect) => {
       const { partition, topic } = this.assignment
       this.close(false)
       this.intake.breakOff()
@@ -134,6 +138,8 @@ export class SettleFirst implements Stage {
     })
   )
 
+  private readonly endTurn: Effect.Effect<void> = Effect.sync(() => this.turn.end())
+
   private readonly settleSome: Effect.Effect<void> = Effect.uninterruptibleMask((restore) => {
     this.mayGoOn.unsafeClose()
     // What is settled for a handler that may not begin would be lost.
@@ -142,8 +148,16 @@ export class SettleFirst implements Stage {
       this.intake.breakOff()
       return Effect.void
     }
-    const count = this.waiting.length === 0 ? 0 : this.ahead.takeUpTo(this.waiting.length, this.waiter)
-    if (count === 0) return this.goesOn ? restore(this.mayGoOn.await) : Effect.void
+    const wanted = this.waiting.length
+    // Room for some of them is left to gather while others settle.
+    if (wanted > 0 && !this.ahead.hasRoom(wanted, this.waiter) && !this.turn.begin()) {
+      return this.goesOn ? restore(this.mayGoOn.await) : Effect.void
+    }
+    const count = wanted === 0 ? 0 : this.ahead.takeUpTo(wanted, this.waiter)
+    if (count === 0) {
+      this.turn.end()
+      return this.goesOn ? restore(this.mayGoOn.await) : Effect.void
+    }
     return restore(this.settle(this.waiting.slice(0, count))).pipe(
       // Whatever happens, an interruption included: the room that was taken is used or given back.
       Effect.onExit((exit) =>
@@ -170,6 +184,8 @@ export class SettleFirst implements Stage {
     return this.assignment.settle(flights.map((flight) => flight.message)).pipe(
       // A defect of the transport must not stop the lane in silence.
       Effect.catchAllDefect((cause) => new SettlementFailed({ topic, partition, isRetryable: true, cause })),
+      // It waits for its next attempt without keeping others from theirs.
+      Effect.ensuring(this.endTurn),
       (settling) =>
         this.settings.lasting.retry(settling, {
           schedule: settleRetry,

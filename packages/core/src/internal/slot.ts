@@ -5,12 +5,13 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import type * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { endScope, type Home, type Host } from "./home.js"
 import type { Ends, Mortal, Population } from "./population.js"
 import type { Share, Waiter } from "./quota.js"
-import { refsOf } from "./refs.js"
+import { flagsOf, refsOf } from "./refs.js"
 import type { Turns } from "./turn.js"
 
 /**
@@ -118,8 +119,11 @@ export class Slot implements Host, Mortal {
   private wake: ((effect: Effect.Effect<void>) => void) | undefined
   /** Also while its fiber died of the task, and is to be started again. */
   private inHand = false
-  /** This round of the loop ran a task. One that only waits for a turn must not take what was in hand before a crash for done. */
-  private hasRun = false
+  /**
+   * Whether this round of the loop runs a task: one that only waits for a turn must not take what was in hand before a crash for done.
+   * After it has run, the next round looks at what the task has set.
+   */
+  private round: "waits" | "runs" | "has run" = "waits"
   private isStopped = false
   private interrupting: Task | undefined
   /** The task in hand has made its fiber die. */
@@ -152,20 +156,22 @@ export class Slot implements Host, Mortal {
     return Effect.whileLoop({
       while: () => !this.isStopped,
       body: (): Effect.Effect<void> => {
-        // A task that was handled may have set some.
-        if (refsOf(this.fiber) !== this.refs) return this.renew
+        if (this.round === "has run") {
+          this.round = "waits"
+          if (this.isChanged) return this.renew
+        }
         if (this.next === this.tasks.length) return this.yard.waitOf(this)
         if (this.yard.turns.isOver()) return this.yard.turns.next
         const task = this.current()
         if (task.home !== this.home) return this.moveTo(task.home)
         this.inHand = true
-        this.hasRun = true
+        this.round = "runs"
         const givingUp = this.trouble?.givingUp
         return givingUp === undefined ? task.run(this) : task.giveUp(givingUp, this)
       },
       step: () => {
-        if (!this.hasRun) return
-        this.hasRun = false
+        if (this.round !== "runs") return
+        this.round = "has run"
         this.done()
       }
     })
@@ -253,6 +259,16 @@ export class Slot implements Host, Mortal {
     return this.stopped
   }
 
+  /** Waits until the task, which was interrupted, runs no more. */
+  freed(task: Task): Effect.Effect<void> {
+    const { fiber } = this
+    return this.taskInHand !== task ? Effect.void : Effect.flatMap(
+      Fiber.await(fiber),
+      // Another fiber may have followed, as in `stopped`.
+      () => this.fiber === fiber ? Effect.void : this.freed(task)
+    )
+  }
+
   private get stopped(): Effect.Effect<void> {
     const { fiber } = this
     return Effect.flatMap(Fiber.await(fiber), () => {
@@ -289,7 +305,7 @@ export class Slot implements Host, Mortal {
   private run(effect: Effect.Effect<void>): void {
     // The former fiber has ended, and waits for nothing any more.
     this.wake = undefined
-    this.hasRun = false
+    this.round = "waits"
     this.fiber = this.home.fork(this, effect)
     this.refs = refsOf(this.fiber)
     this.fiber.addObserver((exit) => this.ended(exit))
@@ -297,12 +313,19 @@ export class Slot implements Host, Mortal {
 
   /** An attempt has ended, and what it has set must not be seen by what follows. */
   renewed(): Effect.Effect<void> | undefined {
-    return refsOf(this.fiber) === this.refs ? undefined : this.renew
+    return this.isChanged ? this.renew : undefined
+  }
+
+  private get isChanged(): boolean {
+    return refsOf(this.fiber) !== this.refs || flagsOf(this.fiber, this.home.flags) !== this.home.flags
   }
 
   /** What an attempt has set is not seen by the next one. */
   private get renew(): Effect.Effect<void> {
-    return Effect.updateFiberRefs(() => this.refs)
+    const refs = Effect.updateFiberRefs(() => this.refs)
+    const { flags } = this.home
+    const now = flagsOf(this.fiber, flags)
+    return now === flags ? refs : Effect.zipRight(Effect.patchRuntimeFlags(RuntimeFlags.diff(now, flags)), refs)
   }
 
   /** The next task belongs to another subscription. */

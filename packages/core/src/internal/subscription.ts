@@ -17,6 +17,7 @@ import type { SubscribeError } from "../EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
 import type * as Observer from "../Observer.js"
+import * as RateLimit from "../RateLimit.js"
 import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
@@ -34,6 +35,7 @@ import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
+import { SettleTurns } from "./settleTurns.js"
 import { afterEvents, isOfEventLoop } from "./turn.js"
 import * as UserCode from "./userCode.js"
 
@@ -97,6 +99,7 @@ const intakeOf = <E, R>(
     observer.event?.({ _tag: "Bound", bound, subscription: name, isReached })
   const book = mailboxes.open(subscriber)
   const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
+  const turns = new SettleTurns()
   const withheld: Array<() => void> = []
   const lasting = new Lasting("Messages can't be settled, so their handlers don't begin")
   return {
@@ -105,6 +108,7 @@ const intakeOf = <E, R>(
     incoming: handler.incoming,
     bytes: new Quota(config.maxBytes, told("bytes")),
     concurrency: options.concurrency === undefined ? undefined : new Quota(options.concurrency, told("concurrency")),
+    rate: options.rate?.[RateLimit.TypeId],
     maxUnfinished: config.maxUnfinished,
     // At-most-once messages wait for their settlement anyway. And with a scheduler of the user's own, the event loop's turns mean nothing.
     nextTurn: options.semantics === "at-least-once" && isOfEventLoop(scheduler)
@@ -114,7 +118,7 @@ const intakeOf = <E, R>(
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
-        new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, withheld, lasting, fork })
+        new SettleFirst(intake, assignment, { mailboxes: book, settledAhead, turns, withheld, lasting, fork })
   }
 }
 
@@ -168,16 +172,15 @@ export const make = <E, R>(
         (effect) => run(Effect.interruptible(effect), { scope: slots })
       )
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
-      const lanes = new Set<Transport.Lane>()
+      const lanes = new Set<Intake>()
       const consumer: Transport.Consumer = {
         assigned: (assignment) => {
           const lane = new Intake(assignment, settings)
-          const tracked: Transport.Lane = {
+          lanes.add(lane)
+          return {
             offer: (messages) => lane.offer(messages),
-            close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(tracked)))
+            close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(lane)))
           }
-          lanes.add(tracked)
-          return tracked
         }
       }
       const subscribed = yield* restore(transport.subscribe({
@@ -209,7 +212,7 @@ export const make = <E, R>(
         yield* subscribed.stop
         const reports = yield* Effect.forEach(
           Array.from(lanes),
-          (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true }),
+          (lane) => lane.close({ deadline: config.closeDeadline, finishQueued: true, goesOn: true }),
           { concurrency: "unbounded" }
         )
         return reports.reduce(
@@ -221,7 +224,15 @@ export const make = <E, R>(
         Effect.ensuring(Effect.suspend(() => Scope.close(source, Exit.void))),
         Effect.ensuring(Effect.suspend(() => Scope.close(slots, Exit.void))),
         Effect.ensuring(PubSub.shutdown(failures)),
-        Effect.ensuring(environment.onClosed),
+        Effect.ensuring(Effect.suspend(() => {
+          const stuck = Array.from(lanes).filter(({ isStuck }) => isStuck)
+          // Nothing of the topic and group begins again in this bus before the handlers that go on have ended.
+          return stuck.length === 0
+            ? environment.onClosed
+            : Effect.forkDaemon(
+              Effect.zipRight(Effect.forEach(stuck, ({ freed }) => freed, { discard: true }), environment.onClosed)
+            )
+        })),
         Effect.tap(({ lost, unfinished }) =>
           unfinished === 0 && lost === 0 ? Effect.void : Logging.warning(
             `Subscription ${name} closed with ${unfinished} unfinished messages, which come again, and ${lost} lost ones.`

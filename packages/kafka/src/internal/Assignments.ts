@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import { toInvalidConfiguration } from "../KafkaErrors.js"
@@ -57,12 +58,16 @@ export interface Assignments {
   readonly stop: Effect.Effect<void>
   /** What comes from now on does nothing. */
   readonly end: () => void
+  /** Whether no handler runs any more. The bus closes its lanes before, and goes on without handlers that can't be interrupted. */
+  readonly areQuiet: Effect.Effect<boolean>
   /** Looks for partitions that were added to the topic. */
   readonly watch: Effect.Effect<never>
   /** The connections of its own. */
   readonly roles: ReadonlyArray<string>
 }
 
+/** What of it lasts, as its name where that is kept. */
+const NOT_BEGUN = "begin"
 /** How long a partition that begins waits at a time for what ran of it before. */
 const ENDING_MS = 1_000
 const stillEnding = new KafkaFailure({
@@ -75,7 +80,7 @@ const EPOCHS_PER_GENERATION = 1_024
 
 export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const { client, consumer, group, observer: { event }, request, settings, topics } = options
+    const { client, consumer, group, lasting, observer: { event }, request, settings, topics } = options
     const topic = request.topic.name
     const clock = yield* Effect.clock
     const joinRole = `join-${options.id}`
@@ -93,6 +98,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     let isStopped = false
     const epochs = new Map<number, number>()
     let hasLetGo = false
+    let hasStood = false
 
     // ---- beginning ----
 
@@ -133,8 +139,25 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         })
       )
 
+    /** Tells what can't begin to whoever says what lasts; while the subscription does not stand yet, that is said there. */
+    const said = (ids: Iterable<number>, error: KafkaFailure | undefined): void => {
+      if (error === undefined) return lasting.worked(NOT_BEGUN)
+      if (!hasStood || error === Starts.generationIsOver) return
+      const numbers = [...ids].sort((a, b) => a - b).join(", ")
+      const why = toInvalidConfiguration(error)?.issues[0] ?? error.type
+      lasting.failed(NOT_BEGUN, `Partition ${numbers} of ${topic} can't begin, and its messages wait: ${why}`, error)
+    }
+
+    const startEach = (ids: ReadonlyArray<number>, generation: number) =>
+      starts.each(ids, generation, begin(generation)).pipe(
+        Effect.tapBoth({
+          onFailure: (error) => Effect.sync(() => said(ids, error)),
+          onSuccess: (failures) => Effect.sync(() => said(failures.keys(), [...failures.values()][0]?.error))
+        })
+      )
+
     const start = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, generation: number) {
-      const failures = yield* starts.each(ids, generation, begin(generation))
+      const failures = yield* startEach(ids, generation)
       if (failures.size === 0) return
       const hasNothing = partitions.size === 0 && !hasLetGo
       const awaited = [...failures.values()].find(({ error, isNew }) =>
@@ -153,7 +176,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     })
 
     const startLate = (ids: ReadonlyArray<number>, generation: number) =>
-      Effect.suspend(() => starts.each(ids.filter((id) => !partitions.has(id)), generation, begin(generation))).pipe(
+      Effect.suspend(() => startEach(ids.filter((id) => !partitions.has(id)), generation)).pipe(
         Effect.flatMap((failures) => {
           const [failed] = failures.values()
           return failed === undefined || isStopped ? Effect.void : Effect.fail(failed.error)
@@ -306,7 +329,9 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       }
       yield* FiberHandle.clear(late)
       const added = ids.filter((id) => !partitions.has(id))
-      if (added.length > 0 && !isStopped) yield* start(added, generation)
+      if (added.length === 0) lasting.worked(NOT_BEGUN)
+      else if (!isStopped) yield* start(added, generation)
+      hasStood = true
       const answer = hasLetGo
       hasLetGo = false
       return answer
@@ -316,7 +341,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     const membership: Membership = yield* MembershipModule.make({
       driver: GroupDriver.make({ client, group, instanceId, joinRole }),
       settings,
-      lasting: options.lasting,
+      lasting,
       topic,
       isStatic: instanceId !== undefined,
       fenceAfterMs: settings.sessionTimeout - lastDrain,
@@ -334,7 +359,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       send: membership.commit,
       partitions,
       settings,
-      lasting: options.lasting,
+      lasting,
       room,
       onConfirmed: event === undefined ?
         undefined :
@@ -374,10 +399,24 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         )
       }),
       end: () => forget([...partitions.values()]),
+      areQuiet: Effect.suspend(() =>
+        Effect.forEach(lanes.values(), ({ lane }) => lane.close({ deadline: Duration.zero, finishQueued: false }), {
+          concurrency: "unbounded",
+          discard: true
+        })
+      ).pipe(
+        Effect.disconnect,
+        Effect.interruptible,
+        Effect.timeoutOption(QUIET_WITHIN_MS),
+        Effect.map(Option.isSome)
+      ),
       watch,
       roles: [joinRole]
     }
   })
+
+/** A lane in which no handler runs is closed at once. */
+const QUIET_WITHIN_MS = 50
 
 /** A group that all topics share has a member of this process for each of them. */
 const instanceOf = ({ groupInstanceId, groups }: Settings, topic: string): string | undefined =>

@@ -17,7 +17,7 @@ export interface Coordinator {
   readonly state: () => GroupState.GroupState
   readonly dispatch: (event: GroupState.Event) => GroupState.Next
   /** As whom something is asked now. */
-  readonly ticket: () => GroupState.Ticket
+  readonly ticket: (request: GroupState.Request) => GroupState.Ticket
   readonly ask: <A>(
     request: GroupState.Request,
     of: (node: number) => Effect.Effect<A, KafkaFailure>
@@ -58,9 +58,9 @@ export const make = ({ driver, findWithinMs, now, onWanted }: CoordinatorOptions
       : Effect.tap(driver.findCoordinator(findWithinMs), (node) => Effect.sync(() => dispatch({ _tag: "Found", node })))
   )
 
-  const isJoining = () => state.phase._tag === "Joining" || state.phase._tag === "Syncing"
+  const isJoining = () => GroupState.isJoining(state)
 
-  const ticket = () => GroupState.ticket(state, now())
+  const ticket = (request: GroupState.Request) => GroupState.ticket(state, request, now())
 
   const refuse: Coordinator["refuse"] = (request, ticket) => (failure) => {
     const isAside = request === "DescribeGroups" || (request === "Heartbeat" && ticket.counted < 0)
@@ -75,7 +75,8 @@ export const make = ({ driver, findWithinMs, now, onWanted }: CoordinatorOptions
     state: () => state,
     dispatch,
     ticket,
-    ask: (request, of) => Effect.suspend(() => Effect.mapError(Effect.flatMap(node, of), refuse(request, ticket()))),
+    ask: (request, of) =>
+      Effect.suspend(() => Effect.mapError(Effect.flatMap(node, of), refuse(request, ticket(request)))),
     refuse,
     isJoining,
     progressed: () => {

@@ -161,6 +161,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       partition.isUnpacking = true
       fork(
         Effect.tryPromise({ try: () => decoding, catch: (error) => error }).pipe(
+          Unpackable.inTime,
           Effect.ensuring(Effect.sync(() => {
             partition.isUnpacking = false
           })),
@@ -256,6 +257,8 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       }),
       forget: (partition) => {
         if (!partitions.has(partition.id)) troubles.over(partition.id)
+        // Others may have waited for its room.
+        wake()
       },
       problems: troubles.problems
     }

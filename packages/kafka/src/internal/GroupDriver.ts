@@ -163,12 +163,16 @@ export const make = ({ client, group, instanceId, joinRole }: GroupDriverOptions
   committed: (node, topic, partitions) =>
     client.call(node, GROUPS, "OffsetFetch", { group, topic, partitions }).pipe(
       Effect.flatMap(accepted("OffsetFetch")),
-      Effect.flatMap(({ partitions }) =>
-        Effect.forEach(partitions, ({ errorCode, metadata, offset, partition }) =>
-          errorCode !== 0
+      Effect.flatMap((answer) => {
+        const answered = new Map(answer.partitions.map((one) => [one.partition, one]))
+        return Effect.forEach(partitions, (partition) => {
+          // What is left out is no partition without a position.
+          const { errorCode = -1, metadata = null, offset = -1 } = answered.get(partition) ?? {}
+          return errorCode !== 0
             ? Effect.fail(failure("OffsetFetch", errorCode))
-            : Effect.succeed({ partition, offset, metadata }))
-      )
+            : Effect.succeed({ partition, offset, metadata })
+        })
+      })
     ),
   describe: (node, timeoutMs) =>
     client.call(node, GROUPS, "DescribeGroups", { groups: [group] }, timeoutMs).pipe(

@@ -26,7 +26,14 @@ export interface GroupState {
   readonly coordinator: number | undefined
   /** Of the last assignment, which commits and what it says of its partitions refer to; −1 before the first one. */
   readonly generation: number
-  /** What heartbeats say: that of the last join that was answered; −1 while the group does not count on it. */
+  /** Whether it has what that assignment gave: it was not lost since. */
+  readonly holds: boolean
+  /** That of the last join that was answered, also where the assignment never came; −1 before the first one. */
+  readonly joined: number
+  /**
+   * What heartbeats say: `joined`, or where the coordinator does not know that one, `generation`; −1 while the group does not
+   * count on it.
+   */
   readonly counted: number
   /** When the coordinator is known to have heard of it, in milliseconds of a clock that nobody sets. */
   readonly contact: number
@@ -43,6 +50,8 @@ export const initial: GroupState = {
   memberId: "",
   coordinator: undefined,
   generation: -1,
+  holds: false,
+  joined: -1,
   counted: -1,
   contact: 0,
   round: 0,
@@ -54,19 +63,28 @@ export const initial: GroupState = {
 export interface Ticket {
   readonly round: number
   readonly memberId: string
+  /** The generation that was named. */
   readonly counted: number
   readonly sentAt: number
 }
 
-export const ticket = ({ counted, memberId, round }: GroupState, sentAt: number): Ticket => ({
+/** Commits are of the last assignment, also while the next one is under way. */
+export const ticket = (
+  { counted, generation, memberId, round }: GroupState,
+  request: Request,
+  sentAt: number
+): Ticket => ({
   round,
   memberId,
-  counted,
+  counted: request === "OffsetCommit" ? generation : counted,
   sentAt
 })
 
-/** `Begin` is what comes after the assignment: finding out where partitions begin; `Plan` is what the leader does. */
-export type Request = GroupRequest | "Plan" | "Begin"
+/**
+ * `Begin` is what comes after the assignment: finding out where partitions begin; `Plan` is what the leader does; `Proof`
+ * asks whether the generation before is the group's.
+ */
+export type Request = GroupRequest | "Plan" | "Begin" | "Proof"
 
 export type Event =
   | { readonly _tag: "Found"; readonly node: number }
@@ -76,6 +94,8 @@ export type Event =
   | { readonly _tag: "Synced"; readonly generation: number; readonly sentAt: number }
   | { readonly _tag: "Stands" }
   | { readonly _tag: "Beaten"; readonly ticket: Ticket }
+  /** The coordinator counts on it in the generation of its assignment. */
+  | { readonly _tag: "Proven"; readonly ticket: Ticket }
   | { readonly _tag: "Refused"; readonly request: Request; readonly type: FailureType; readonly ticket: Ticket }
   /** No heartbeat was answered for so long that the partitions may be given to others soon. */
   | { readonly _tag: "Silent" }
@@ -84,10 +104,10 @@ export type Event =
   | { readonly _tag: "Leaving" }
 
 /**
- * What is to be done: nothing; the same again after a while; join again, with what it has; let go of everything, for others may
- * have it, and then join again; give up.
+ * What is to be done: nothing; the same again after a while; join again, with what it has; the same, where the group is proven to
+ * be in the generation that gave it that; let go of everything, for others may have it, and then join again; give up.
  */
-export type Next = "nothing" | "retry" | "rejoin" | "lose" | "fail"
+export type Next = "nothing" | "retry" | "rejoin" | "prove" | "lose" | "fail"
 
 /** What an error means, whatever was asked. */
 export type Outcome =
@@ -146,6 +166,7 @@ export const step = (state: GroupState, event: Event): readonly [GroupState, Nex
         ...state,
         phase: { _tag: "Syncing", generation: event.generation },
         memberId: event.memberId,
+        joined: event.generation,
         counted: event.generation
       }, "nothing"]
     case "Synced":
@@ -153,6 +174,7 @@ export const step = (state: GroupState, event: Event): readonly [GroupState, Nex
         ...state,
         phase: { _tag: "Member", generation: event.generation },
         generation: event.generation,
+        holds: true,
         // The group may have been lost meanwhile.
         counted: event.generation,
         // The answer may have been long under way, and the session runs since it was given.
@@ -162,6 +184,8 @@ export const step = (state: GroupState, event: Event): readonly [GroupState, Nex
       return [{ ...state, stood: true }, "nothing"]
     case "Beaten":
       return [{ ...state, contact: Math.max(state.contact, event.ticket.sentAt) }, "nothing"]
+    case "Proven":
+      return [{ ...state, contact: Math.max(state.contact, event.ticket.sentAt) }, "rejoin"]
     case "Refused":
       return refused(state, event.request, event.type, event.ticket)
     case "Silent":
@@ -176,12 +200,13 @@ export const step = (state: GroupState, event: Event): readonly [GroupState, Nex
 const outside = (state: GroupState): GroupState => ({
   ...state,
   phase: { _tag: "Outside" },
+  holds: false,
   counted: -1,
   wantsJoin: true
 })
 
 /** Those that wait for the group in turn; all others go on beside them. */
-const ofJoining = new Set<Request>(["FindCoordinator", "JoinGroup", "SyncGroup", "Plan", "Begin"])
+const ofJoining = new Set<Request>(["FindCoordinator", "JoinGroup", "SyncGroup", "Plan", "Begin", "Proof"])
 
 const refused = (
   state: GroupState,
@@ -190,6 +215,11 @@ const refused = (
   ticket: Ticket
 ): readonly [GroupState, Next] => {
   const outcome = outcomeOf(type)
+  // Whatever is no proof is none.
+  if (request === "Proof" && outcome !== "rejoin" && outcome !== "replaced") {
+    const lost = outside(outcome === "rejoin-anew" ? { ...state, memberId: "" } : state)
+    return [outcome === "find-coordinator" ? { ...lost, coordinator: undefined } : lost, "lose"]
+  }
   switch (outcome) {
     case "retry":
       return [state, "retry"]
@@ -197,14 +227,23 @@ const refused = (
       // A leader of partitions that can't be reached says nothing of the coordinator.
       return [request === "Plan" || request === "Begin" ? state : { ...state, coordinator: undefined }, "retry"]
     case "rejoin": {
-      const heard = request === "Heartbeat" ? { ...state, contact: Math.max(state.contact, ticket.sentAt) } : state
+      const heard = request === "Heartbeat" || request === "Proof"
+        ? { ...state, contact: Math.max(state.contact, ticket.sentAt) }
+        : state
       if (ofJoining.has(request)) return [heard, "rejoin"]
       return isOfNow(state, ticket) ? [{ ...heard, wantsJoin: true }, "rejoin"] : [heard, "nothing"]
     }
     case "rejoin-lost":
     case "rejoin-anew": {
       // While it joins, the generation that was asked about may be over; also when the answer comes after the join.
-      if (!ofJoining.has(request) && !isOfNow(state, ticket)) return [state, "nothing"]
+      if (!ofJoining.has(request) && !isOfNow(state, ticket)) {
+        return [request === "Heartbeat" && outcome === "rejoin-lost" ? saysAnother(state, ticket) : state, "nothing"]
+      }
+      // A coordinator that has come back, or is another one, knows those generations only whose assignments were stored. If the
+      // group is in the one before, nobody was given anything since.
+      if (request === "SyncGroup" && outcome === "rejoin-lost" && state.holds) {
+        return [{ ...state, counted: state.generation }, "prove"]
+      }
       return [outside(outcome === "rejoin-anew" ? { ...state, memberId: "" } : state), "lose"]
     }
     case "replaced":
@@ -222,3 +261,11 @@ const refused = (
 
 const isOfNow = (state: GroupState, ticket: Ticket): boolean =>
   state.phase._tag === "Member" && ticket.round === state.round && ticket.counted === state.counted
+
+/** The coordinator may not know the generation that was joined, or know no other one: the next heartbeat says that one. */
+const saysAnother = (state: GroupState, ticket: Ticket): GroupState =>
+  isJoining(state) && state.holds && ticket.round === state.round && ticket.counted === state.counted
+    ? { ...state, counted: state.counted === state.joined ? state.generation : state.joined }
+    : state
+
+export const isJoining = ({ phase: { _tag } }: GroupState): boolean => _tag === "Joining" || _tag === "Syncing"

@@ -54,7 +54,7 @@ export const make = (options: HeartbeatsOptions): Heartbeats => {
     const { counted, memberId, phase } = state()
     // Before the first assignment it asks whether the coordinator is there, which says that it does not know the generation.
     if (counted < 0 && phase._tag !== "Joining") return Effect.succeed(settings.heartbeatInterval)
-    const ticket = coordinator.ticket()
+    const ticket = coordinator.ticket("Heartbeat")
     return coordinator.ask("Heartbeat", (node) => driver.heartbeat(node, { memberId, generation: counted }, withinMs))
       .pipe(
         Effect.matchEffect({

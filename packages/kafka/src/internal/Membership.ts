@@ -10,8 +10,8 @@ import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import type { Assignments, Member } from "./Assignor.js"
 import { rest } from "./backoff.js"
-import type { Refused } from "./Coordinator.js"
 import * as Coordinator from "./Coordinator.js"
+import { Refused } from "./Coordinator.js"
 import * as ErrorCode from "./ErrorCode.js"
 import { KafkaFailure } from "./Failure.js"
 import type { CommitRequest, CommittedOffset, Description } from "./GroupDriver.js"
@@ -159,6 +159,22 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       return decoded.partitions
     })
 
+    /**
+     * Whether the group is in the generation of the last assignment: then nobody else was given what it has. Where that is
+     * not said at once, it is lost. It answers why the group is to be joined again.
+     */
+    const proof = (refused: Refused): Effect.Effect<Refused> =>
+      Effect.suspend(() => {
+        const { generation, memberId } = state()
+        const ticket = coordinator.ticket("Proof")
+        return ask("Proof", (node) => driver.heartbeat(node, { memberId, generation }, beatWithin)).pipe(
+          Effect.match({
+            onSuccess: () => new Refused(refused.failure, dispatch({ _tag: "Proven", ticket })),
+            onFailure: ({ next }) => new Refused(refused.failure, next)
+          })
+        )
+      })
+
     const nothing: Assignments = new Map()
 
     /** Joins, and applies the assignment; again at once where that let go of something that others wait for. */
@@ -169,14 +185,18 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       dispatch({ _tag: "Joining" })
       const { leads, members } = yield* join(metadataOf())
       const { counted } = state()
-      const ticket = coordinator.ticket()
+      const ticket = coordinator.ticket("Plan")
       const plan = leads && members.length > 0
         ? yield* Effect.mapError(options.plan(members), refuse("Plan", ticket))
         : nothing
       // Also where this is as far as it comes: others may join before the partitions are shared out.
       if (counted === FIRST_GENERATION) isNew = true
       const isNewToAll = isNew || members.some(({ isNew }) => isNew)
-      const partitions = yield* sync(plan, counted, isNewToAll)
+      const partitions = yield* Effect.catchIf(
+        sync(plan, counted, isNewToAll),
+        ({ next }) => next === "prove",
+        (refused) => Effect.flatMap(proof(refused), Effect.fail)
+      )
       // The next one is made when it is needed: links that rest cost brokers and us.
       yield* driver.abandonJoin
       yield* Effect.logDebug("Joined the group").pipe(
@@ -194,7 +214,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
     /** Until it is done, or a new assignment makes it useless. */
     const begin = Effect.fnUntraced(function*(partitions: ReadonlyArray<number>, generation: number) {
       for (let failures = 1;; failures++) {
-        const ticket = coordinator.ticket()
+        const ticket = coordinator.ticket("Begin")
         const result = yield* Effect.either(options.apply(partitions, generation))
         if (Either.isRight(result)) return result.right
         const refused = refuse("Begin", ticket)(result.left)
@@ -246,7 +266,7 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
 
     const commit: Membership["commit"] = (commits) =>
       Effect.suspend(() => {
-        const ticket = coordinator.ticket()
+        const ticket = coordinator.ticket("OffsetCommit")
         const { generation, memberId } = state()
         return ask("OffsetCommit", (node) => driver.commit(node, { memberId, generation }, options.topic, commits))
           .pipe(

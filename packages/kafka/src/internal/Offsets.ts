@@ -10,11 +10,14 @@ import type { CommittedOffset } from "./GroupDriver.js"
 /** The connections for questions that are answered at once. */
 export const ROLE = "offsets"
 
-/** One of the ends, or the first message that is not older than a time. */
-export type Edge = "earliest" | "latest" | { readonly time: Date }
+/**
+ * One of the ends, or the first message that is not older than a time. The latest message that can be read stands before the first
+ * transaction that is open; `written` is also beyond what is in those.
+ */
+export type Edge = "earliest" | "latest" | "written" | { readonly time: Date }
 
 /** Kafka's special timestamps. */
-const timestamps = { earliest: -2, latest: -1 } as const
+const timestamps = { earliest: -2, latest: -1, written: -1 } as const
 
 const timestampOf = (edge: Edge): number => typeof edge === "string" ? timestamps[edge] : edge.time.getTime()
 
@@ -59,6 +62,7 @@ export const list = (
         ? Effect.sync(() => own.forEach((partition) => failures.set(partition, noLeader)))
         : client.call(leader, role, "ListOffsets", {
           topic,
+          uncommitted: edge === "written",
           partitions: own.map((partition) => ({
             partition,
             currentLeaderEpoch: epochOf(partition),
@@ -72,6 +76,9 @@ export const list = (
                 offsets.set(partition, offset)
                 epochs.set(partition, epochOf(partition))
               } else failures.set(partition, failure("ListOffsets", errorCode))
+            }
+            for (const partition of own) {
+              if (!offsets.has(partition) && !failures.has(partition)) failures.set(partition, noAnswer)
             }
           }
         })), { concurrency: "unbounded", discard: true })
@@ -89,24 +96,32 @@ export const listAll = (
     return failure === undefined ? Effect.succeed(offsets) : Effect.fail(failure)
   })
 
-/** The first offset of one partition. */
-export const first = (
+const one = (edge: Edge) =>
+(
   client: Client,
   topics: KafkaTopics,
   role: string,
   topic: string,
   partition: number
 ): Effect.Effect<number, KafkaFailure> =>
-  Effect.flatMap(list(client, topics, role, topic, [partition], "earliest"), ({ failures, offsets }) => {
+  Effect.flatMap(list(client, topics, role, topic, [partition], edge), ({ failures, offsets }) => {
     const offset = offsets.get(partition)
     return offset === undefined ? Effect.fail(failures.get(partition) ?? noLeader) : Effect.succeed(offset)
   })
+
+/** The first offset of one partition. */
+export const first = one("earliest")
+
+/** Where the log of one partition ends, transactions that are open included. */
+export const written = one("written")
 
 export const noLeader = new KafkaFailure({
   type: "LEADER_NOT_AVAILABLE",
   sent: false,
   cause: "The partition has no leader"
 })
+
+const noAnswer = failure("ListOffsets", -1)
 
 /** Looks who leads the partitions now. If that fails, the next request that needs the leaders tries again. */
 export const refreshed = (topics: KafkaTopics, topic: string): Effect.Effect<void> =>

@@ -2,6 +2,9 @@
  * Those who publish and wait: their messages on the way into the queues of the
  * partitions, as far as there is room, and out of them with a result, or at the
  * deadline without one.
+ *
+ * Where there is too little room, partitions get it in turn. None that has some gets more than what is left for all others
+ * then: one whose broker is gone has half of it at most, and the others publish on.
  */
 import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import { PublishFailed } from "@effect-eventbus/core/EventBusError"
@@ -13,8 +16,8 @@ import { PartitionQueue } from "./PublishQueue.js"
 export class Outbox {
   private readonly queues = new Map<string, PartitionQueue>()
   private readonly calls = new ChurningMap<Call, true>()
-  private admission: Array<Entry> = []
-  private admitted = 0
+  /** Those before which messages wait for room, whose turn is next first. */
+  private readonly waiting = new Set<PartitionQueue>()
   private bytes = 0
 
   constructor(
@@ -34,27 +37,49 @@ export class Outbox {
     return queue
   }
 
-  /** The entries of a call, in order; what has no room waits for it, before all that comes later. */
+  /** The entries of a call, in order; what has no room waits for it, before all of its partition that comes later. */
   add(call: Call): void {
     this.calls.set(call, true)
-    for (const entry of call.entries) this.admission.push(entry)
+    for (const entry of call.entries) {
+      if (this.waiting.size === 0 && this.fits(entry)) this.take(entry)
+      else {
+        entry.queue.wait(entry)
+        this.waiting.add(entry.queue)
+      }
+    }
     this.admit()
   }
 
+  /** As many as there is room for, one of each partition in turn. */
   admit(): void {
-    while (this.admitted < this.admission.length) {
-      const entry = this.admission[this.admitted]!
-      if (!entry.abandoned) {
-        if (this.bytes > 0 && this.bytes + entry.size > this.maxBytes) break
-        this.bytes += entry.size
-        entry.queue.push(entry)
-        this.schedule(entry.queue)
+    for (const queue of this.waiting) {
+      const entry = queue.waits
+      if (entry === undefined) {
+        this.waiting.delete(queue)
+        continue
       }
-      this.admitted++
+      if (!this.fits(entry)) {
+        // Whoever has nothing yet is waited for: it may be larger than what others want.
+        if (queue.held === 0) return
+        continue
+      }
+      queue.admitted()
+      // It comes again after all others.
+      this.waiting.delete(queue)
+      if (queue.waits !== undefined) this.waiting.add(queue)
+      this.take(entry)
     }
-    if (this.admitted < this.admission.length && this.admitted < 1024) return
-    this.admission = this.admission.slice(this.admitted)
-    this.admitted = 0
+  }
+
+  private fits({ queue: { held }, size }: Entry): boolean {
+    return this.bytes === 0 || held + size <= this.maxBytes - this.bytes
+  }
+
+  private take(entry: Entry): void {
+    this.bytes += entry.size
+    entry.queue.held += entry.size
+    entry.queue.push(entry)
+    this.schedule(entry.queue)
   }
 
   /** An entry has left its queue or its batch. */
@@ -70,6 +95,7 @@ export class Outbox {
   drop(entry: Entry): void {
     if (entry.stage === "done") return
     this.bytes -= entry.size
+    entry.queue.held -= entry.size
     entry.stage = "done"
   }
 

@@ -35,7 +35,7 @@ export interface PartitionOptions {
   readonly maxUnfinished: number
   /** So many finished messages want to be committed now. */
   readonly commitMessages: number
-  /** It can be fetched from again. */
+  /** It can be fetched from again, or holds less of what all partitions of the subscription may hold together. */
   readonly onRoom: () => void
   /** There is something to commit, where there was nothing. */
   readonly onChange: () => void
@@ -113,6 +113,8 @@ export class Partition {
   private finishedSince = 0
   /** Everything is taken, and it is too far ahead of what is finished to fetch more. */
   private isWaiting = false
+  /** Whether it stood still when that was last looked at. */
+  private stoodStill = false
 
   constructor(readonly options: PartitionOptions) {
     this.tracker = OffsetTracker.make(options.start, options.finished)
@@ -215,6 +217,7 @@ export class Partition {
   /** Hands nothing more to its lane for the time being. */
   hold(): void {
     this.isHeld = true
+    this.tellOthers()
   }
 
   release(): void {
@@ -345,10 +348,20 @@ export class Partition {
     } finally {
       this.isPumping = false
     }
-    if (!this.isEmpty || !this.isOffering) return
+    if (!this.isOffering) return
+    if (!this.isEmpty) return this.tellOthers()
     this.empty()
-    if (this.canFetch) this.options.onRoom()
-    else this.isWaiting = true
+    this.stoodStill = false
+    // Also where it may not fetch itself: others may have waited for its room.
+    if (!this.canFetch) this.isWaiting = true
+    this.options.onRoom()
+  }
+
+  /** Where it begins to stand still, others have the room that it does not count for any more. */
+  private tellOthers(): void {
+    const { standsStill } = this
+    if (standsStill && !this.stoodStill) this.options.onRoom()
+    this.stoodStill = standsStill
   }
 
   private get isEmpty(): boolean {

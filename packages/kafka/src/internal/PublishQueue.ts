@@ -69,6 +69,11 @@ export interface Batch {
 export class PartitionQueue {
   private waiting: Array<Entry> = []
   private head = 0
+  /** Those for which there is no room yet, in order; the ones before `taken` have got it. */
+  private admission: Array<Entry> = []
+  private taken = 0
+  /** Bytes of those for which there is. */
+  held = 0
   /** How many of the next entries are sent alone, because the broker found them too large together. */
   private alone = 0
   private sequence = 0
@@ -83,6 +88,26 @@ export class PartitionQueue {
   /** About how many of those that wait are abandoned. */
   private dead = 0
   constructor(readonly topic: string, readonly partition: number) {}
+
+  /** There is no room for it yet. */
+  wait(entry: Entry): void {
+    this.admission.push(entry)
+  }
+
+  /** The next one for which there is no room yet, and for which somebody waits. */
+  get waits(): Entry | undefined {
+    while (this.admission[this.taken]?.abandoned === true) this.taken++
+    if (this.taken === this.admission.length || (this.taken >= 1024 && this.taken * 2 >= this.admission.length)) {
+      this.admission = this.admission.slice(this.taken)
+      this.taken = 0
+    }
+    return this.admission[this.taken]
+  }
+
+  /** There is room for it now. */
+  admitted(): void {
+    this.taken++
+  }
 
   push(entry: Entry): void {
     entry.stage = "queued"

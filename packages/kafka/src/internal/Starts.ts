@@ -161,7 +161,12 @@ export const make = (options: StartsOptions): Starts => {
     const answer = yield* Truncation.find(client, topics, Offsets.ROLE, topic, { partition: id, position, lineage })
     const cutAt = answer === Truncation.unknown ? undefined : answer.cutAt
     if (cutAt !== undefined) return yield* afterCut(start, position, mayBeKnown(commit), cutAt)
-    return position <= end ? start : yield* beyond(id, commit, end, leaderEpoch)
+    if (position <= end) return start
+    // Whoever reads what is not committed can have passed transactions that are open.
+    const written = yield* Offsets.written(client, topics, Offsets.ROLE, topic, id)
+    return position <= written
+      ? afterCommit(id, commit, written, leaderEpoch)
+      : yield* beyond(id, commit, end, leaderEpoch)
   })
 
   /** What is known of the topic may be older than the commit. */

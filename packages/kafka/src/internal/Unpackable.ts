@@ -12,6 +12,13 @@ import type { UnreadableBatch } from "./records.js"
 /** Says why a message is not what was published. */
 export const HEADER = "X-Unreadable-Batch"
 
+/** However large a batch is: a codec that never answers must not stop its partition in silence. */
+export const inTime = <A>(unpacking: Effect.Effect<A, unknown>): Effect.Effect<A, unknown> =>
+  Effect.timeoutFail(unpacking, {
+    duration: "1 minute",
+    onTimeout: () => new Error("A codec has not unpacked a record batch within a minute")
+  })
+
 /** Nobody can see otherwise why something is missing, or is not what was published. */
 export const said = (
   { message }: UnreadableBatch,

@@ -97,7 +97,7 @@ const make = (link: Link, ranges: Ranges, options: WireOptions): Wire => {
     send: async (name, request, timeoutMs = options.requestTimeoutMs) => {
       const api = requests[name]
       const version = ranges.of(name)
-      const body = await encode(api, request, version)
+      const body = await encode(api, request, version, timeoutMs)
       // What the broker asked us to hold back for so long is not late.
       await quiet.over()
       try {
@@ -123,9 +123,18 @@ const isTagged = ({ taggedFrom = Infinity }: { readonly taggedFrom?: number }, v
 
 const NO_TAGS = Buffer.alloc(1)
 
-const encode = async <Request>(api: Api<Request, Answer>, request: Request, version: number): Promise<Buffer> => {
+const encode = async <Request>(
+  api: Api<Request, Answer>,
+  request: Request,
+  version: number,
+  timeoutMs: number
+): Promise<Buffer> => {
   try {
-    const body = await api.encode(request, version)
+    const encoded = api.encode(request, version)
+    // A codec that never comes back must not keep what waits behind it.
+    const body = encoded instanceof Promise
+      ? await within(encoded, timeoutMs, () => new Error(`the codec has not answered within ${timeoutMs} ms`))
+      : encoded
     return isTagged(api, version) ? Buffer.concat([NO_TAGS, body]) : body
   } catch (cause) {
     // Whatever link it is given to: nothing of it was sent.
@@ -213,7 +222,7 @@ class Quiet {
 }
 
 /** By timers that nobody's clock sets. Where the process was asleep, what came meanwhile is looked at first. */
-const within = <A>(promise: Promise<A>, millis: number, late: () => KafkaFailure): Promise<A> =>
+const within = <A>(promise: Promise<A>, millis: number, late: () => Error): Promise<A> =>
   new Promise<A>((resolve, reject) => {
     let grace: NodeJS.Immediate | undefined
     const timer = setTimeout(() => {

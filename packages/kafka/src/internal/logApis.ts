@@ -14,6 +14,7 @@ import { decodeFetchResponse } from "./records.js"
 
 /** Whoever is no replica. */
 const CONSUMER = -1
+const READ_UNCOMMITTED = 0
 const READ_COMMITTED = 1
 
 export interface FetchRequest {
@@ -85,6 +86,8 @@ export const fetch: Api<FetchRequest, FetchResponse> = {
 
 export interface ListOffsetsRequest {
   readonly topic: string
+  /** Also of transactions that are open. Left out: no. */
+  readonly uncommitted?: boolean | undefined
   readonly partitions: ReadonlyArray<{
     readonly partition: number
     readonly currentLeaderEpoch: number
@@ -102,10 +105,10 @@ export interface ListOffsetsResponse extends Answer {
 export const listOffsets: Api<ListOffsetsRequest, ListOffsetsResponse> = {
   key: 2,
   versions: versions(1, 4),
-  encode: ({ partitions, topic }, version) => {
+  encode: ({ partitions, topic, uncommitted = false }, version) => {
     const writer = writerFor(16, [topic], 16, partitions.length)
     writer.int32(CONSUMER)
-    if (version >= 2) writer.int8(READ_COMMITTED)
+    if (version >= 2) writer.int8(uncommitted ? READ_UNCOMMITTED : READ_COMMITTED)
     writer.int32(1)
     writer.string(topic)
     writer.array(partitions, ({ currentLeaderEpoch, partition, timestamp }) => {

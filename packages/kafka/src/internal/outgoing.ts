@@ -3,6 +3,9 @@ import type { HeaderValue } from "@effect-eventbus/core/Headers"
 import type { OutgoingMessage } from "@effect-eventbus/core/Transport"
 import type { WireRecord } from "./PublishQueue.js"
 
+/** What a message's key, headers and framing may take of the broker's limit. */
+export const RESERVED_BYTES = 4_096
+
 /** A batch's header. */
 const BATCH_BYTES = 61
 /** The numbers of a record at their longest: lengths, deltas, attributes, count of headers. */

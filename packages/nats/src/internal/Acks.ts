@@ -5,6 +5,7 @@
  * had buffered.
  */
 import * as Effect from "effect/Effect"
+import type { Denied } from "../NatsErrors.js"
 import { type Message, statusOf } from "./Client.js"
 import type { Connection } from "./Connection.js"
 
@@ -28,6 +29,10 @@ export class Acks {
   private askedAt = -Infinity
   private isScheduled = false
   private onDone: Array<() => void> = []
+  /** Since when something waits, or the last answer came. */
+  private waitsSince = 0
+  /** What the server has refused, if it has; its user may have no right to acknowledge. */
+  denied: Denied | undefined
 
   constructor(
     private readonly connection: Connection,
@@ -43,6 +48,7 @@ export class Acks {
 
   /** Acknowledges a message soon, at its reply subject. */
   add(sequence: number, subject: string): void {
+    if (this.size === 0) this.waitsSince = performance.now()
     this.queued.push({ sequence, subject })
     if (this.isScheduled) return
     this.isScheduled = true
@@ -71,8 +77,18 @@ export class Acks {
     else if (now - this.askedAt >= this.answerTimeout) this.resend()
   }
 
+  /** For how long something has waited without any answer, in milliseconds. */
+  unconfirmedFor(now: number): number {
+    return this.size === 0 ? 0 : now - this.waitsSince
+  }
+
   /** After a reconnect: what was sent before may not have arrived. */
-  resend(): void {
+  reconnected(): void {
+    this.waitsSince = performance.now()
+    this.resend()
+  }
+
+  private resend(): void {
     if (this.answer !== undefined) this.connection.replies.forget(this.answer)
     this.answer = undefined
     this.askedAt = -Infinity
@@ -146,16 +162,17 @@ export class Acks {
   /** The answer that was asked for. */
   onReply(reply: Message | undefined): void {
     this.answer = undefined
-    // Nothing is awaited from a connection that has ended.
-    if (reply === undefined) return
-    // Nobody has heard them, nor those behind them: the consumer has no leader at the moment, or is gone.
-    if (statusOf(reply) === 503) {
+    // No answers come any more, so nothing is known; or nobody has heard them, nor those behind them: the consumer has no leader at the
+    // moment, or is gone.
+    if (reply === undefined || statusOf(reply) === 503) {
       this.queued = [...this.awaited, ...this.later, ...this.queued]
       this.awaited = []
       this.later = []
       return
     }
     if (this.awaited.length > 0) this.onConfirmed?.(this.awaited.length)
+    this.waitsSince = performance.now()
+    this.denied = undefined
     this.awaited = []
     if (this.onDone.length > 0) this.askAgain()
     this.signalDone()

@@ -28,6 +28,7 @@ export interface StreamConfig {
   readonly compression?: string | undefined
   readonly max_msg_size?: number | undefined
   readonly no_ack?: boolean | undefined
+  readonly deny_purge?: boolean | undefined
   readonly mirror?: { readonly name: string } | undefined
   /** From 2.10 on: under which subject it stores what it gets. */
   readonly subject_transform?: { readonly src?: string | undefined; readonly dest: string } | undefined

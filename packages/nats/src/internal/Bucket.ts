@@ -134,21 +134,23 @@ export const make = (connection: Connection, settings: Settings, timeout: number
       Effect.map(({ message }): Message | undefined => message),
       Effect.catchIf((failure) => failure.error?.err_code === codes.noMessage, () => Effect.succeed(undefined))
     )
+  const checked = api<Info>("STREAM.INFO").pipe(
+    Effect.tap(({ config }) => {
+      const problems = bucketProblems(config)
+      if (problems.length > 0) {
+        return new InvalidConfiguration({
+          issues: problems.map((problem) => `bucket "${settings.leaseBucket}" has ${problem}`)
+        })
+      }
+      const warnings = settings.preflight === "off" ? [] : bucketWarnings(config, replicas)
+      if (warnings.length === 0) return Effect.void
+      return Effect.logWarning("The settings of the leases' bucket are weaker than the stream's").pipe(
+        Effect.annotateLogs({ bucket: settings.leaseBucket, reasons: warnings.join("; ") })
+      )
+    })
+  )
   return {
-    ensure: api<Info>("STREAM.INFO").pipe(
-      Effect.tap(({ config }) => {
-        const problems = bucketProblems(config)
-        if (problems.length > 0) {
-          return new InvalidConfiguration({
-            issues: problems.map((problem) => `bucket "${settings.leaseBucket}" has ${problem}`)
-          })
-        }
-        const warnings = settings.preflight === "off" ? [] : bucketWarnings(config, replicas)
-        if (warnings.length === 0) return Effect.void
-        return Effect.logWarning("The settings of the leases' bucket are weaker than the stream's").pipe(
-          Effect.annotateLogs({ bucket: settings.leaseBucket, reasons: warnings.join("; ") })
-        )
-      }),
+    ensure: checked.pipe(
       Effect.catchIf(
         (failure) => failure._tag === "NatsRequestFailed" && failure.error?.err_code === codes.streamNotFound,
         () =>
@@ -157,6 +159,9 @@ export const make = (connection: Connection, settings: Settings, timeout: number
               Effect.annotateLogs("bucket", settings.leaseBucket)
             ),
             api<Info>("STREAM.CREATE", toConfig(stream, `${root}>`, replicas))
+          ).pipe(
+            // Somebody has made it in the meantime, with another number of replicas.
+            Effect.catchIf((failure) => failure.error?.err_code === codes.streamNameInUse, () => checked)
           )
       ),
       Effect.asVoid

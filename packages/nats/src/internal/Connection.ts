@@ -33,6 +33,10 @@ export interface Listener {
 /** In milliseconds. */
 const pulseInterval = 500
 
+/** So many errors that the server reports are told in so many milliseconds: one missing right is reported for each message. */
+const mostErrors = 10
+const errorsWithin = 10_000
+
 export interface Connection {
   readonly client: Client.Client
   readonly wire: Wire
@@ -79,7 +83,8 @@ export const make = (
       observed(_tag === "LameDuck" ? "Degraded" : _tag === "Closed" ? "Disconnected" : _tag)
       tell(told)
     }
-    const events = yield* Queue.sliding<Client.Event>(64)
+    const events = yield* Queue.sliding<{ readonly event: Client.Event; readonly isLast: boolean }>(64)
+    const counted = countWithin(errorsWithin)
     const unwatch = client.watch((event) => {
       if (event._tag === "Disconnected") {
         state.up = false
@@ -94,7 +99,8 @@ export const make = (
         const { denied } = event
         for (const listener of [...listeners]) listener.onDenied?.(denied)
       }
-      Queue.unsafeOffer(events, event)
+      const number = event._tag === "Failed" ? counted() : 0
+      if (number <= mostErrors) Queue.unsafeOffer(events, { event, isLast: number === mostErrors })
     })
     yield* Effect.addFinalizer(() => Effect.sync(unwatch))
     yield* Queue.take(events).pipe(Effect.flatMap(log), Effect.forever, Effect.forkScoped)
@@ -235,7 +241,17 @@ const close = (client: Client.Client, closing: Closing): Effect.Effect<void> => 
   )
 }
 
-const log = (event: Client.Event): Effect.Effect<void> => {
+/** Which one it is since the beginning of a time, which begins anew when it is over. */
+const countWithin = (time: number) => {
+  let [began, count] = [-Infinity, 0]
+  return (): number => {
+    const now = performance.now()
+    if (now - began >= time) [began, count] = [now, 0]
+    return ++count
+  }
+}
+
+const log = ({ event, isLast }: { readonly event: Client.Event; readonly isLast: boolean }): Effect.Effect<void> => {
   switch (event._tag) {
     case "Disconnected":
       return Effect.annotateLogs(Effect.logWarning("Disconnected from NATS; reconnecting"), "server", event.server)
@@ -248,6 +264,7 @@ const log = (event: Client.Event): Effect.Effect<void> => {
     case "Failed":
       return Effect.logWarning("NATS reports an error").pipe(Effect.annotateLogs({
         code: event.code,
+        ...(isLast ? { more: `within ${errorsWithin} ms are not told` } : {}),
         ...(event.denied === undefined ? {} : { denied: deniedInWords(event.denied) })
       }))
   }

@@ -25,6 +25,8 @@ export interface Options {
   readonly api: Api
   readonly stream: Stream
   readonly wanted: ConsumerConfig
+  /** As it was when reading began. What the server imposes was said then, and changes nothing. */
+  readonly found: ConsumerConfig
   /** In milliseconds. Default: 10 s. */
   readonly interval?: number | undefined
   /** What waits for the lane, and what it has. */
@@ -36,9 +38,12 @@ export interface Options {
 }
 
 export const run = (
-  { api, intake, interval = defaultInterval, onBroken, onPaused, stream, wanted }: Options
+  { api, found, intake, interval = defaultInterval, onBroken, onPaused, stream, wanted }: Options
 ): Effect.Effect<never> => {
   const durable = wanted.durable_name!
+  const imposed = new Set(
+    DurableConsumer.differences(found, wanted, stream).filter(DurableConsumer.canBeImposed).map(({ text }) => text)
+  )
   let isPaused = false
   let [waited, isStuck]: [number | undefined, boolean] = [undefined, false]
   /** Nothing was taken since the last look. */
@@ -51,8 +56,10 @@ export const run = (
     return isStuck ? stuck(next!, held.size) : Effect.logInfo("The subscription takes messages again")
   })
   const see = (info: ConsumerInfo): Effect.Effect<void> => {
-    const issues = DurableConsumer.differences(info.config, wanted, stream)
-    if (issues.length > 0) onBroken({ reason: "ConsumerChanged", detail: `it ${issues.join("; ")}` })
+    const issues = DurableConsumer.differences(info.config, wanted, stream).map(({ text }) => text)
+    if (issues.some((text) => !imposed.has(text))) {
+      onBroken({ reason: "ConsumerChanged", detail: `it ${issues.join("; ")}` })
+    }
     const wasPaused = isPaused
     isPaused = info.paused === true
     if (isPaused || wasPaused) onPaused(isPaused ? untilOf(info) : undefined)

@@ -171,8 +171,9 @@ const adapt = (
   stream: Pick<Stream, "storage" | "replicas">,
   resumeFrom: number | undefined
 ): Effect.Effect<ConsumerInfo, NatsRequestFailed | InvalidConfiguration> => {
-  const issues = differences(info.config, wanted, stream)
-  if (issues.length === 0) return Effect.succeed(info)
+  const found = differences(info.config, wanted, stream)
+  if (found.length === 0) return Effect.succeed(info)
+  const issues = found.map(({ text }) => text)
   const invalid = (more: ReadonlyArray<string>, cause?: unknown) =>
     new InvalidConfiguration({
       issues: [...issues.map((issue) => `consumer "${info.name}" ${issue}`), ...more],
@@ -186,8 +187,12 @@ const adapt = (
   }
   if (isElsewhere(info.config, wanted)) return Effect.fail(invalid([passedOver(info, resumeFrom)]))
   // A process that died within a take-over leaves our own short ack wait behind.
-  const isOurs = issues.length === 1 && info.config.ack_wait === shortAckWait * 1e6
-  if (settings.consumers === "validate" && !isOurs) return Effect.fail(invalid([]))
+  // Requests keep to the largest batch that there may be, and where it is the server's own limit no consumer can be without.
+  const counted = found.filter(({ name }) => name !== "max_batch")
+  const isOurs = counted.length === 1 && info.config.ack_wait === shortAckWait * 1e6
+  if (settings.consumers === "validate" && !isOurs) {
+    return counted.length === 0 ? Effect.succeed(info) : Effect.fail(invalid([]))
+  }
   const { backoff: _, inactive_threshold: __, ...others } = info.config
   const kept = Object.fromEntries(Object.entries(others).filter(([name]) => !unwanted.has(name)))
   return api.putConsumer(info.stream_name, {
@@ -202,17 +207,29 @@ const adapt = (
     filter_subject: wanted.filter_subject,
     replay_policy: wanted.replay_policy
   }).pipe(
-    Effect.tap(() =>
-      Effect.logInfo("Changed a JetStream consumer").pipe(
-        Effect.annotateLogs({ consumer: info.name, before: issues.join("; ") })
+    Effect.tap((changed) => {
+      const imposed = differences(changed.config, wanted, stream).filter(canBeImposed).map(({ text }) => text)
+      if (imposed.length === issues.length) return tellImposed(info.name, imposed)
+      return Effect.logInfo("Changed a JetStream consumer").pipe(
+        Effect.annotateLogs({ consumer: info.name, before: issues.join("; ") }),
+        Effect.zipRight(imposed.length === 0 ? Effect.void : tellImposed(info.name, imposed))
       )
-    ),
+    }),
     Effect.catchIf(
       (failure) => failure.error !== undefined && isRefused(failure.error),
       (failure) => Effect.fail(invalid([`the server does not change that: ${failure.error?.description}`], failure))
     )
   )
 }
+
+/** Whether a limit of the server, or of the stream (`consumer_limits`), can put it into each consumer. Reading goes on with it. */
+export const canBeImposed = ({ name }: Difference): boolean => name === "max_batch" || name === "inactive_threshold"
+
+const tellImposed = (consumer: string, imposed: ReadonlyArray<string>) =>
+  Effect.logWarning(
+    "A limit of the server or of the stream gives the consumer settings that it can't be without: max_batch makes reading slower, and " +
+      "inactive_threshold deletes the group's position after so long without a reader"
+  ).pipe(Effect.annotateLogs({ consumer, settings: imposed.join("; ") }))
 
 /** Settings that have no place in a consumer of ours. */
 const unwanted: ReadonlySet<string> = new Set<keyof ConsumerConfig>([
@@ -239,6 +256,12 @@ const passedOver = (info: ConsumerInfo, resumeFrom: number | undefined): string 
     ? `then subscribe with startFrom at the first offset that was not handled`
     : `this process then makes it anew at sequence ${resumeFrom}, where it has to go on`)
 
+/** A setting that is not as it has to be, and that in words. */
+export interface Difference {
+  readonly name: keyof ConsumerConfig
+  readonly text: string
+}
+
 /**
  * What the consumer has otherwise than it has to be. Where it begins to read is no difference: it has begun. Nor is that it is paused:
  * that is somebody's will.
@@ -247,10 +270,15 @@ export const differences = (
   actual: ConsumerConfig,
   wanted: ConsumerConfig,
   { replicas, storage }: Pick<Stream, "storage" | "replicas">
-): ReadonlyArray<string> => {
-  const issues: Array<string> = []
+): ReadonlyArray<Difference> => {
+  const issues: Array<Difference> = []
   const check = (name: keyof ConsumerConfig, isSame: boolean, expected: unknown = wanted[name]) => {
-    if (!isSame) issues.push(`has ${name} ${String(actual[name] ?? "none")} instead of ${String(expected ?? "none")}`)
+    if (!isSame) {
+      issues.push({
+        name,
+        text: `has ${name} ${String(actual[name] ?? "none")} instead of ${String(expected ?? "none")}`
+      })
+    }
   }
   for (const name of ["ack_policy", "ack_wait", "replay_policy"] as const) {
     check(name, actual[name] === wanted[name])
@@ -272,7 +300,8 @@ export const differences = (
   const isEnough = wanted.num_replicas === undefined ? has >= replicas : has === wanted.num_replicas
   check("num_replicas", isEnough, wanted.num_replicas ?? replicas)
   if (wanted.metadata !== undefined && !hasMetadata(actual.metadata, wanted.metadata)) {
-    issues.push(`has metadata ${JSON.stringify(actual.metadata ?? {})} without ${JSON.stringify(wanted.metadata)}`)
+    const text = `has metadata ${JSON.stringify(actual.metadata ?? {})} without ${JSON.stringify(wanted.metadata)}`
+    issues.push({ name: "metadata", text })
   }
   return issues
 }

@@ -16,9 +16,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
-import { toSubscribeError } from "../NatsErrors.js"
+import { isTransient, type NatsRequestFailed, toSubscribeError } from "../NatsErrors.js"
 import * as Subject from "../Subject.js"
 import type { Api, ConsumerConfig } from "./Api.js"
 import type { Aside } from "./Aside.js"
@@ -27,10 +28,11 @@ import * as Bucket from "./Bucket.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import { HeldBack } from "./HeldBack.js"
+import { Lasting } from "./Lasting.js"
 import type { Lease } from "./Lease.js"
 import * as Leases from "./Leases.js"
 import { consumerWarnings } from "./NatsPreflight.js"
-import type { NatsStreams } from "./NatsStreams.js"
+import type { NatsStreams, StreamError } from "./NatsStreams.js"
 import { OfferLimit, Pace } from "./OfferLimit.js"
 import * as Placement from "./Placement.js"
 import { Reader } from "./Reader.js"
@@ -70,6 +72,7 @@ export const make = (
     const { group } = request
     const configs = yield* consumersOf(settings, request)
     const stream = yield* prepare(api, streams, settings, request, configs).pipe(
+      (prepared) => patiently(connection, settings, prepared),
       Effect.mapError((failure) => toSubscribeError(topic, group, failure))
     )
 
@@ -84,6 +87,7 @@ export const make = (
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     let isStopped = false
     let isSubscribed = false
+    let isStuck = false
     const bucketTimeout = Math.min(settings.requestTimeout, settings.leaseDuration / 2)
     const replicas = Math.max(settings.options.replicas ?? 1, stream.replicas)
     const bucket = Bucket.make(connection, settings, bucketTimeout, replicas)
@@ -142,7 +146,7 @@ export const make = (
         ? Effect.ignoreLogged(connection.closing.within(deleteUnused(api, streams, leases, request, configs)))
         : Effect.void
     )
-    yield* Effect.addFinalizer(() => connection.closing.within(leases.forget))
+    yield* Effect.addFinalizer(() => isStuck ? Effect.void : connection.closing.within(leases.forget))
     yield* Effect.mapError(leases.join, (failure) => toSubscribeError(topic, group, failure))
     const stop = Effect.suspend(() => {
       isStopped = true
@@ -159,7 +163,9 @@ export const make = (
         const all = Array.from(readers.values())
         // A subscription that did not come about closes its lanes itself.
         for (const { reader } of all) reader.end(isSubscribed ? "Closed" : "Wanted")
-        return Fiber.awaitAll(all.map(({ fiber }) => fiber))
+        return Effect.map(Fiber.awaitAll(all.map(({ fiber }) => fiber)), () => {
+          isStuck = all.some(({ reader }) => reader.isStuck)
+        })
       })))
     )
     yield* aside.join(leases)
@@ -203,6 +209,32 @@ const consumersOf = (
     }
     return configs
   }).pipe(Either.mapLeft((issue) => new InvalidConfiguration({ issues: [issue], topic })))
+}
+
+/** A server that is away at the moment, or has no leader for the stream, is waited for as long as for connecting at the beginning. */
+const patiently = <A, E extends StreamError>(
+  { client }: Connection,
+  { connectAttempts, connectTimeout }: Settings,
+  prepared: Effect.Effect<A, E>
+): Effect.Effect<A, E> => {
+  const waits = new Lasting(
+    "The subscription can't begin yet, and waits for the server",
+    "The server answers, and the subscription begins",
+    0
+  )
+  const isPassing = (failure: StreamError): failure is NatsRequestFailed =>
+    failure._tag === "NatsRequestFailed" && isTransient(failure) && !client.isClosed()
+  return prepared.pipe(
+    Effect.tapError((failure) => isPassing(failure) ? waits.now(failure.message) : Effect.void),
+    Effect.retry({
+      while: isPassing,
+      schedule: Schedule.exponential("100 millis").pipe(
+        Schedule.union(Schedule.spaced("1 second")),
+        Schedule.upTo(connectAttempts * connectTimeout)
+      )
+    }),
+    Effect.zipLeft(waits.over)
+  )
 }
 
 /** Finds or makes stream and consumers, of all partitions: what is published from now on is kept for the partitions' future owners. */

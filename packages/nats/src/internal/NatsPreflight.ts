@@ -11,6 +11,10 @@ const publishTimeout = 10_000
 /** Shorter pauses of a whole process are not rare. */
 const shortestAckWait = 5_000
 
+/** What a key of the leases' bucket needs at most, in bytes, its headers included; and the record of what is settled, of a thousand ranges. */
+const largestKey = 4_096
+const largestRecord = 65_536
+
 /** A limit of the account is mentioned when so much of it is used. */
 const mostlyFull = 0.8
 
@@ -66,7 +70,8 @@ export const streamWarnings = (kind: TopicSpec["kind"], config: StreamConfig): R
  */
 export const bucketProblems = (config: StreamConfig): ReadonlyArray<string> => {
   const problems: Array<string> = []
-  const { max_age = 0, max_bytes = -1, max_msgs = -1, mirror, no_ack, retention = "limits", subject_transform } = config
+  const { max_age = 0, max_bytes = -1, max_msg_size = -1, max_msgs = -1, mirror, no_ack, retention = "limits" } = config
+  const { deny_purge, discard_new_per_subject, max_msgs_per_subject = -1, subject_transform } = config
   if (max_age > 0) {
     problems.push(
       `max_age ${
@@ -80,6 +85,15 @@ export const bucketProblems = (config: StreamConfig): ReadonlyArray<string> => {
     }
   }
   if (retention !== "limits") problems.push(`retention ${retention}: keys vanish when they were read`)
+  if (discard_new_per_subject === true && max_msgs_per_subject > 0) {
+    problems.push("discard_new_per_subject: a key can't be written again, so no lease can be renewed")
+  }
+  if (max_msg_size > 0 && max_msg_size < largestKey) {
+    problems.push(`max_msg_size ${max_msg_size}: a key of an instance needs up to ${largestKey} bytes`)
+  }
+  if (deny_purge === true) {
+    problems.push("deny_purge: the keys of instances that have gone stay, and nobody takes over their partitions")
+  }
   if (no_ack === true) problems.push("no_ack: nobody is told whether a partition was taken")
   if (mirror !== undefined) problems.push(`a mirror ("${mirror.name}"): it can't be written to`)
   if (subject_transform !== undefined) problems.push("subject_transform: keys are stored under other names")
@@ -91,9 +105,14 @@ export const bucketProblems = (config: StreamConfig): ReadonlyArray<string> => {
  */
 export const bucketWarnings = (config: StreamConfig, replicas: number): ReadonlyArray<string> => {
   const warnings: Array<string> = []
-  const { max_bytes = -1, max_msgs = -1, num_replicas = 1, storage } = config
+  const { max_bytes = -1, max_msg_size = -1, max_msgs = -1, num_replicas = 1, storage } = config
   for (const [name, limit] of Object.entries({ max_bytes, max_msgs })) {
     if (limit > 0) warnings.push(`${name} ${limit}: when it is full no instance can join or take over`)
+  }
+  if (max_msg_size > 0 && max_msg_size < largestRecord) {
+    warnings.push(
+      `max_msg_size ${max_msg_size}: what is settled before it is handled needs up to ${largestRecord} bytes, and where it does not fit nothing is handled at most once`
+    )
   }
   if (num_replicas < replicas) {
     warnings.push(

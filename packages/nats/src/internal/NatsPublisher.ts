@@ -53,16 +53,16 @@ export const make = (
 ): Effect.Effect<Publish, never, Scope.Scope> =>
   Effect.gen(function*() {
     const fork = yield* FiberSet.makeRuntime<never>()
-    const outbox: Outbox = new Outbox(
-      connection,
-      settings,
-      (topic) => void fork(recover(topic)),
-      (entry, stream, sequence) =>
+    const outbox: Outbox = new Outbox(connection, settings, {
+      onMissing: (topic) => void fork(recover(topic)),
+      // Where streams are not looked at, the settings have to be right.
+      onDoubt: (topic) => settings.streams === "skip" ? outbox.decide(topic, true) : void fork(look(topic)),
+      onDuplicate: (entry, stream, sequence) =>
         void fork(Effect.map(
           Effect.either(stored(connection, settings, stream, sequence)),
           (found) => outbox.compare(entry, sequence, found)
         ))
-    )
+    })
     yield* Effect.addFinalizer(() => outbox.close)
     const topics = new Map<string, TopicQueue>()
     let serial = 0
@@ -70,12 +70,14 @@ export const make = (
     /** Nobody answered for the stream: it may be gone, or have no leader for a while. */
     const recover = (topic: TopicQueue): Effect.Effect<void> =>
       Effect.suspend(() =>
-        Effect.sleep(Math.min(50 * 2 ** Math.min(topic.misses, 10), 2_000)).pipe(
-          Effect.zipRight(streams.refresh(topic.spec)),
+        Effect.sleep(pause(topic.misses)).pipe(
+          // As it was before it is made or changed: what it has forgotten it does not know again with a longer window.
+          Effect.zipRight(Effect.zip(streams.look(topic.spec), streams.refresh(topic.spec))),
           Effect.matchEffect({
-            onSuccess: (stream) =>
+            onSuccess: ([before, stream]) =>
               Effect.sync(() => {
-                topic.stream = stream
+                const duplicateWindow = Math.min(before?.duplicateWindow ?? 0, stream.duplicateWindow)
+                topic.stream = { ...stream, duplicateWindow }
                 outbox.release(topic)
               }),
             onFailure: (failure) =>
@@ -89,6 +91,20 @@ export const make = (
           })
         )
       )
+
+    /** Until it is answered whether what may have been written may be sent again, or nobody waits for that any more. */
+    const look = (topic: TopicQueue, failures = 0): Effect.Effect<void> =>
+      Effect.matchEffect(streams.look(topic.spec), {
+        onSuccess: (stream) =>
+          Effect.sync(() => {
+            if (stream !== undefined) topic.stream = stream
+            outbox.decide(topic, stream !== undefined)
+          }),
+        onFailure: (failure) =>
+          failure._tag === "NatsRequestFailed" && isTransient(failure) && connection.isUp() && outbox.isInDoubt(topic)
+            ? Effect.delay(Effect.suspend(() => look(topic, failures + 1)), pause(failures))
+            : Effect.sync(() => outbox.decide(topic, false))
+      })
 
     const send = (
       topic: TopicQueue,
@@ -238,6 +254,9 @@ const unseen = (settings: Settings, { kind }: TopicSpec): TopicQueue["stream"] =
     settings.retention !== "limits",
   duplicateWindow: settings.duplicateWindow
 })
+
+/** Before a stream is looked at again, in milliseconds. */
+const pause = (misses: number): number => Math.min(50 * 2 ** Math.min(misses, 10), 2_000)
 
 const retrying = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")))
 

@@ -153,7 +153,7 @@ let serial = 0
 
 class Reader {
   /** The consumer that is pulled from, and how many messages it has delivered. */
-  private consumer: { readonly name: string; delivered: number } | undefined
+  private consumer: { readonly name: string; readonly batch: number; delivered: number } | undefined
 
   constructor(
     private readonly connection: Connection,
@@ -186,7 +186,7 @@ class Reader {
   private readonly page = (next: number) =>
     Effect.gen(this, function*() {
       const consumer = this.consumer ??= yield* this.open(next)
-      const first = yield* this.fetch(consumer.name, batch)
+      const first = yield* this.fetch(consumer.name, consumer.batch)
       const fetched = first.isTooSmall ? yield* this.fetch(consumer.name, 1) : first
       const messages: Array<IncomingMessage> = []
       let isInOrder = true
@@ -253,13 +253,14 @@ class Reader {
           error: { code: 404, err_code: 0, description: "the stream was deleted and made again" }
         })
       }
-      const { name } = yield* this.api.createEphemeral(stream.name, {
+      const { config, name } = yield* this.api.createEphemeral(stream.name, {
         ...ephemeral,
         filter_subject: this.part.filter,
         deliver_policy: "by_start_sequence",
         opt_start_seq: next
       })
-      return { name, delivered: 0 }
+      // A limit of the server's.
+      return { name, batch: Math.min(batch, config.max_batch || batch), delivered: 0 }
     })
 
   private readonly fetchSubject = (consumer: string) =>

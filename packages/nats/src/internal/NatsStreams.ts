@@ -58,6 +58,8 @@ export interface NatsStreams {
   readonly get: (topic: TopicSpec) => Effect.Effect<Stream, StreamError>
   /** The topic's stream as the server has it now: what is gone is made again, or missed, as the strategy says. */
   readonly refresh: (topic: TopicSpec) => Effect.Effect<Stream, StreamError>
+  /** The topic's stream as the server has it now, which is left as it is; undefined when there is none. */
+  readonly look: (topic: TopicSpec) => Effect.Effect<Stream | undefined, InvalidConfiguration | NatsRequestFailed>
   /** Refuses a pattern that would miss the messages of topics with partitions, which it names. */
   readonly checkPattern: (topic: TopicSpec) => Effect.Effect<void, InvalidConfiguration | NatsRequestFailed>
 }
@@ -95,7 +97,7 @@ export const make = (
         const answer = Deferred.unsafeMake<Stream, StreamError>(FiberId.none)
         asked.set(topic.name, answer)
         known.delete(topic.name)
-        return look(api, settings, topic, seen.has(topic.name)).pipe(
+        return ensure(api, settings, topic, seen.has(topic.name)).pipe(
           Effect.tap((info) => checkCount(connection, settings, topic, info)),
           Effect.tap((info) => preflight(topic, info)),
           Effect.map(toStream),
@@ -117,6 +119,12 @@ export const make = (
 
     return {
       refresh,
+      look: (topic) =>
+        Effect.flatMap(placementOf(settings, topic), (placement) =>
+          Effect.map(
+            find(api, StreamSettings.toConfig(api, settings, topic, placement).name, placement.subject),
+            (info) => info === undefined ? undefined : toStream(info)
+          )),
       checkPattern: (topic) =>
         Subject.isPattern(topic.name) ? checkPattern(connection, api, settings, topic) : Effect.void,
       get: (topic) =>
@@ -133,7 +141,7 @@ export const make = (
  */
 const untilRemoved = "1 second"
 
-const look = (
+const ensure = (
   api: Api,
   settings: Settings,
   topic: TopicSpec,

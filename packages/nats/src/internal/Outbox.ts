@@ -13,21 +13,33 @@ import type { Message } from "./Client.js"
 import type { Connection } from "./Connection.js"
 import { Deadlines } from "./Deadlines.js"
 import type { Call, Entry, Result, TopicQueue } from "./Outgoing.js"
+import * as PublishFailures from "./PublishFailures.js"
+import { refused } from "./PublishFailures.js"
 import { isNoResponders } from "./Replies.js"
 import type { StoredMessage } from "./StoredMessage.js"
 
 /** How many bytes can wait for their acknowledgement at once, beside the number of messages. */
 const maxInFlightBytes = 16 * 1_048_576
 
-/**
- * `onMissing` is called when nobody answered for a topic's stream; it has to end with `release` or `reject`. `onDuplicate` when a stream
- * says that it has a message's id already; it has to end with `compare`.
- */
+/** What the outbox can't find out by itself. */
+export interface Questions {
+  /** Nobody answered for a topic's stream; has to end with `release` or `reject`. */
+  readonly onMissing: (topic: TopicQueue) => void
+  /** Whether the stream still drops a second copy of what it may have: its settings can have changed. Has to end with `decide`. */
+  readonly onDoubt: (topic: TopicQueue) => void
+  /** A stream says that it has a message's id already; has to end with `compare`. */
+  readonly onDuplicate: (entry: Entry, stream: string, sequence: number) => void
+}
+
 export class Outbox {
   isClosed = false
   /** In the order of their attempts. */
   private readonly sent = new Chain<Entry>()
   private sentBytes = 0
+  /** How many can still be answered: those that were sent, and those in doubt. */
+  private unanswered = 0
+  /** May have been written, and wait for what is known of their streams before they are sent again. */
+  private readonly doubtful = new Chain<Entry>()
   /** May be sent, as soon as there is room. */
   private readonly ready = new Chain<Entry>()
   private timer: NodeJS.Timeout | undefined
@@ -37,8 +49,7 @@ export class Outbox {
   constructor(
     private readonly connection: Connection,
     private readonly settings: Settings,
-    private readonly onMissing: (topic: TopicQueue) => void,
-    private readonly onDuplicate: (entry: Entry, stream: string, sequence: number) => void
+    private readonly questions: Questions
   ) {
     connection.listeners.add(this.listener)
   }
@@ -69,10 +80,12 @@ export class Outbox {
     if (this.ready.first === undefined) return
     const now = performance.now()
     for (let entry = this.ready.first; entry !== undefined && this.connection.isUp(); entry = this.ready.first) {
-      const isFull = this.sent.size >= this.settings.maxInFlight ||
-        (this.sent.size > 0 && this.sentBytes + entry.size > maxInFlightBytes)
+      const isFull = this.unanswered >= this.settings.maxInFlight ||
+        (this.unanswered > 0 && this.sentBytes + entry.size > maxInFlightBytes)
       if (isFull) return
       if (entry.topic.isRecovering) entry.moveTo(entry.topic.parked)
+      // It waited for room, and the stream may have forgotten it meanwhile.
+      else if (entry.maybeWritten && !entry.isRepeatable(now)) this.giveUpUnknown(entry)
       else this.attempt(entry, now)
     }
   }
@@ -96,39 +109,25 @@ export class Outbox {
 
   /** And all that waits behind it. */
   private giveUp(entry: Entry, failed: PublishFailed): void {
-    const { reason, topic } = failed
     const followers = [...entry.followers()]
     this.finish(entry, Either.left(failed))
     for (const behind of followers) {
       if (behind.isDone) continue
-      const cause = `the message before it, of the same aggregate or key, failed: ${failed.message}`
-      this.finish(behind, Either.left(new PublishFailed({ topic, reason, outcome: "not-written", cause })))
+      this.finish(behind, Either.left(PublishFailures.behind(failed)))
     }
   }
 
   /** It may have been written, and the stream would not know it again. */
   private giveUpUnknown(entry: Entry): void {
-    this.giveUp(
-      entry,
-      new PublishFailed({
-        topic: entry.topic.spec.name,
-        reason: "Unreachable",
-        outcome: "unknown",
-        cause:
-          "the connection was lost before the answer came, and the stream may not know the message's id any more: " +
-          "sent again it could be written twice"
-      })
-    )
+    this.giveUp(entry, PublishFailures.unknown(entry))
   }
 
   /** The server takes nothing for this subject: an attempt was not written. */
   private deny(denied: Denied): void {
     if (denied.operation !== "publish") return
-    for (const entry of [...this.sent]) {
+    for (const entry of [...this.sent, ...this.doubtful]) {
       if (entry.isDone || entry.subject !== denied.subject) continue
-      const cause = deniedInWords(denied)
-      const failed = { topic: entry.topic.spec.name, reason: "Rejected", outcome: "not-written", cause } as const
-      this.finish(entry, Either.left(refused(entry, new PublishFailed(failed))))
+      this.finish(entry, Either.left(refused(entry, PublishFailures.denied(entry, denied))))
     }
     this.pump()
   }
@@ -147,6 +146,28 @@ export class Outbox {
 
   isWaiting(topic: TopicQueue): boolean {
     return topic.parked.size > 0
+  }
+
+  isInDoubt(topic: TopicQueue): boolean {
+    for (const entry of this.doubtful) if (entry.topic === topic) return true
+    return false
+  }
+
+  /** The stream is known as it is now, or not at all. What it would not know again is not sent again. */
+  decide(topic: TopicQueue, isKnown: boolean): void {
+    topic.isInDoubt = false
+    // There is another look when the connection is back.
+    if (!this.connection.isUp()) return
+    const now = performance.now()
+    for (const entry of [...this.doubtful]) {
+      if (entry.topic !== topic || entry.isDone) continue
+      entry.isSpent = !isKnown || !entry.isRepeatable(now)
+      if (entry.call.isForgotten) this.abandon(entry.call)
+      else if (!entry.isSpent) this.attempt(entry, now)
+      else if (entry.isUnanswerable) this.giveUpUnknown(entry)
+      else entry.moveTo(this.sent)
+    }
+    this.pump()
   }
 
   /** The stream of a topic is there. */
@@ -181,7 +202,7 @@ export class Outbox {
       for (const call of [...this.calls.waiting]) if (call.isForgotten) this.abandon(call)
     }
     const answered = Effect.async<void>((resume) => {
-      if (this.sent.size === 0) return resume(Effect.void)
+      if (this.unanswered === 0) return resume(Effect.void)
       this.onEmpty = () => resume(Effect.void)
     })
     return this.connection.closing.within(answered).pipe(
@@ -225,6 +246,7 @@ export class Outbox {
     if (entry.token === undefined) {
       entry.token = replies.expect(entry)
       this.sentBytes += entry.size
+      this.unanswered++
     }
     entry.attempted(now)
     entry.moveTo(this.sent)
@@ -248,11 +270,11 @@ export class Outbox {
 
   /** The connection is back: what was sent before gets no answer any more. */
   private repeat(): void {
-    const now = performance.now()
-    for (const entry of [...this.sent]) {
+    for (const entry of [...this.sent, ...this.doubtful]) {
       if (entry.isDone) continue
+      entry.isUnanswerable = true
       if (entry.call.isForgotten) this.abandon(entry.call)
-      else if (entry.isRepeatable(now)) this.attemptAgain(entry, now)
+      else if (entry.isWorthAsking) this.doubt(entry)
       else this.giveUpUnknown(entry)
     }
     this.pump()
@@ -260,13 +282,12 @@ export class Outbox {
 
   /** What must not be sent again waits for its answer until its call's time is over. */
   private resendOverdue(): void {
-    const now = performance.now()
-    const due = now - this.settings.ackTimeout
+    const due = performance.now() - this.settings.ackTimeout
     for (const entry of this.connection.isUp() ? [...this.sent] : []) {
       if (entry.sentAt > due) break
       if (entry.isDone) continue
       if (entry.call.isForgotten) this.abandon(entry.call)
-      else if (entry.isRepeatable(now)) this.attemptAgain(entry, now)
+      else if (entry.isWorthAsking) this.doubt(entry)
     }
     this.pump()
     if (this.sent.size === 0) {
@@ -275,9 +296,14 @@ export class Outbox {
     }
   }
 
-  private attemptAgain(entry: Entry, now: number): void {
+  /** It may have been written. Before it is sent again its stream is looked at, for an operator may have changed that. */
+  private doubt(entry: Entry): void {
+    const { topic } = entry
     entry.maybeWritten = true
-    this.attempt(entry, now)
+    entry.moveTo(this.doubtful)
+    if (topic.isInDoubt) return
+    topic.isInDoubt = true
+    this.questions.onDoubt(topic)
   }
 
   readonly onReply = (entry: Entry, reply: Message | undefined): void => {
@@ -315,7 +341,7 @@ export class Outbox {
     } else if (answer.duplicate === true && !entry.maybeWritten) {
       // Whatever becomes of the question: its like may be written.
       entry.maybeWritten = true
-      this.onDuplicate(entry, String(answer.stream), answer.seq)
+      this.questions.onDuplicate(entry, String(answer.stream), answer.seq)
     } else this.finish(entry, Either.right({ topic: name, partition: entry.partition, offset: answer.seq }))
     this.pump()
   }
@@ -324,18 +350,11 @@ export class Outbox {
   compare(entry: Entry, sequence: number, stored: Either.Either<StoredMessage, unknown>): void {
     if (entry.isDone) return
     const { partition, topic: { spec: { name: topic } } } = entry
-    const duplicate = (outcome: "unknown" | "not-written", cause: unknown) =>
-      Either.left(new PublishFailed({ topic, reason: "Duplicate", outcome, cause }))
     this.finish(
       entry,
-      Either.isLeft(stored)
-        ? duplicate(
-          "unknown",
-          `the stream had a message with this id, at ${sequence}, and it can't be compared: ${stored.left}`
-        )
-        : entry.isStoredAs(stored.right)
+      Either.isRight(stored) && entry.isStoredAs(stored.right)
         ? Either.right({ topic, partition, offset: sequence, wasStored: true })
-        : duplicate("not-written", `the stream has another message with this id, at ${sequence}`)
+        : Either.left(PublishFailures.duplicate(entry, sequence, Either.isLeft(stored) ? stored.left : undefined))
     )
     this.pump()
   }
@@ -346,7 +365,7 @@ export class Outbox {
     entry.moveTo(topic.parked)
     if (topic.isRecovering) return
     topic.isRecovering = true
-    this.onMissing(topic)
+    this.questions.onMissing(topic)
   }
 
   private finish(entry: Entry, result: Result): void {
@@ -376,12 +395,6 @@ export class Outbox {
     entry.moveTo(undefined)
     this.sentBytes -= entry.size
     entry.token = undefined
-    if (this.sent.size === 0) this.onEmpty?.()
+    if (--this.unanswered === 0) this.onEmpty?.()
   }
 }
-
-/** An attempt that was refused; one before it, whose answer was lost, may have been written all the same. */
-const refused = (entry: Entry, error: PublishError): PublishError =>
-  entry.maybeWritten
-    ? new PublishFailed({ topic: entry.topic.spec.name, reason: "Rejected", outcome: "unknown", cause: error })
-    : error

@@ -72,6 +72,8 @@ export class Call implements WaitsUntil<Call> {
 export class TopicQueue {
   isReady = false
   isRecovering = false
+  /** Whether the stream is being looked at, before something is sent to it again. */
+  isInDoubt = false
   /** How often in a row nobody answered for the stream. */
   misses = 0
   readonly parked = new Chain<Entry>()
@@ -102,6 +104,10 @@ export class Entry implements Link<Entry>, Waiting {
   sentAt = 0
   /** Whether an attempt may have been written that nobody acknowledged. */
   maybeWritten = false
+  /** Whether no answer can come to the last attempt any more. */
+  isUnanswerable = false
+  /** Whether its stream was found not to know it again: that stays so. */
+  isSpent = false
   /** When the first attempt was made that may have been written, and in which stream. */
   private firstAt = 0
   private firstStream = ""
@@ -136,15 +142,22 @@ export class Entry implements Link<Entry>, Waiting {
   /** An attempt is made now. */
   attempted(now: number): void {
     this.sentAt = now
+    this.isUnanswerable = false
     if (this.maybeWritten) return
     this.firstAt = now
     this.firstStream = this.topic.stream.created
   }
 
-  /** Whether the stream drops a second copy of what may have been written: it is the same stream, and still knows the id. */
+  /** Whether the stream drops a second copy of what may have been written, as far as it is known: it is the same stream, and still knows the id. */
   isRepeatable(now: number): boolean {
-    const { created, duplicateWindow, forgets } = this.topic.stream
-    return !forgets && created === this.firstStream && now - this.firstAt < duplicateWindow
+    const { duplicateWindow } = this.topic.stream
+    return this.isWorthAsking && now - this.firstAt < duplicateWindow * (1 - underway)
+  }
+
+  /** Whether that can be so at all. */
+  get isWorthAsking(): boolean {
+    const { created, forgets } = this.topic.stream
+    return !this.isSpent && !forgets && created === this.firstStream
   }
 
   /** Those behind it in the order of its aggregate. */
@@ -171,6 +184,9 @@ export class Entry implements Link<Entry>, Waiting {
     return this.frame
   }
 }
+
+/** The part of a duplicate window that is left to an attempt for its way to the stream. */
+const underway = 0.1
 
 const ignore = () => {}
 

@@ -10,6 +10,7 @@ export class Progress {
   private movedAt = now()
   private trouble: Problem | undefined
   private pause: Problem | undefined
+  private unsettled: Problem | undefined
 
   /** To be told from time to time: that is how exactly one knows since when nothing has moved. */
   see(position: number, watermark: number): Pick<PartitionStatus, "position" | "watermark" | "movedAt"> {
@@ -22,7 +23,7 @@ export class Progress {
   }
 
   get problem(): Problem | undefined {
-    return this.trouble ?? this.pause
+    return this.trouble ?? this.unsettled ?? this.pause
   }
 
   /** Reading has broken off; it is tried again. */
@@ -37,6 +38,15 @@ export class Progress {
       const message = `somebody has paused its consumer on the server until ${until}: nothing new is read`
       this.pause = { message, since: this.pause?.since ?? now() }
     }
+  }
+
+  /** The server does not confirm acknowledgements, for this reason; undefined: it does. Answers whether that is news. */
+  unconfirmed(why: string | undefined): boolean {
+    const isNews = (why === undefined) !== (this.unsettled === undefined)
+    this.unsettled = why === undefined
+      ? undefined
+      : { message: `acknowledgements are not confirmed: ${why}`, since: this.unsettled?.since ?? now() }
+    return isNews
   }
 
   /** It is read. */

@@ -23,6 +23,9 @@ const answerWithin = 800
 /** A request waits at least for so long, in milliseconds. */
 const shortest = 100
 
+/** A request that has ended as it should, with what it has brought. */
+const ends = /batch completed|message size exceeds/i
+
 const encoder = new TextEncoder()
 
 export class Pull {
@@ -50,7 +53,9 @@ export class Pull {
     epoch: number,
     /** How long a request waits, in milliseconds. */
     private readonly expires: number,
-    private readonly handler: Handler
+    private readonly handler: Handler,
+    /** How many messages a request may bring at most, by the word of the server. */
+    private readonly maxBatch = Infinity
   ) {
     this.inbox = `${connection.inbox}.p${epoch}`
     this.subscription = connection.client.subscribe(`${this.inbox}.*`, (refused, message) => {
@@ -72,7 +77,7 @@ export class Pull {
     readonly waits?: "Not" | number
   }): void {
     this.isLimited = !this.isTooSmall
-    this.open = this.batch = this.isLimited ? options.batch : 1
+    this.open = this.batch = this.isLimited ? Math.min(options.batch, this.maxBatch) : 1
     this.received = 0
     this.isFull = false
     this.heardAt = performance.now()
@@ -138,16 +143,16 @@ export class Pull {
     const code = statusOf(message)
     if (code === 100 || message.subject !== `${this.inbox}.${this.serial}`) return
     const detail = `${code} ${message.headers?.description ?? ""}`
-    if (code === 400 || code === 412) return this.handler.onBroken({ reason: "Refused", detail })
     if (code === 503) return this.handler.onBroken({ reason: "ConsumerDeleted", detail })
     if (code === 409) {
       if (/consumer deleted/i.test(detail)) return this.handler.onBroken({ reason: "ConsumerDeleted", detail })
       if (/leadership change|server shutdown/i.test(detail)) {
         return this.handler.onBroken({ reason: "LeaderChanged", detail })
       }
-      if (/push based|exceeded/i.test(detail) && !/message size exceeds/i.test(detail)) {
-        return this.handler.onBroken({ reason: "Refused", detail })
-      }
+    }
+    // Whatever else the server says, it would say of the next request as well, and at once.
+    if (code !== 404 && code !== 408 && !(code === 409 && ends.test(detail))) {
+      return this.handler.onBroken({ reason: "Refused", detail })
     }
     // The request's time or bytes are used up, or there is nothing for one that does not wait.
     this.open = 0

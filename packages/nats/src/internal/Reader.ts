@@ -10,7 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import type { Connection } from "./Connection.js"
+import type { Connection, Listener } from "./Connection.js"
 import { type Options as SessionOptions, Session } from "./Session.js"
 
 /** How it ends. */
@@ -58,6 +58,9 @@ export class Reader {
     Deferred.unsafeDone(this.lost, Effect.succeed("Lost"))
   }
 
+  /** A handler goes on that can't be interrupted. Others get the partition as after a kill, when the lease has ended. */
+  isStuck = false
+
   /** When it has returned nothing more is offered; what was taken can be finished. */
   readonly stop: Effect.Effect<void> = Effect.suspend(() => {
     this.isStopped = true
@@ -71,7 +74,11 @@ export class Reader {
     return this.reading.pipe(
       Effect.catchAllCause((cause) => Effect.logError("Giving back a partition failed", cause)),
       Effect.ensuring(Deferred.succeed(this.opened, undefined)),
-      Effect.ensuring(Effect.suspend(() => closing.within(lease.giveBack(this.session.offered, limit.withdraw)))),
+      Effect.ensuring(
+        Effect.suspend(() =>
+          this.isStuck ? Effect.void : closing.within(lease.giveBack(this.session.offered, limit.withdraw))
+        )
+      ),
       Effect.annotateLogs({ partition: lease.partition, epoch: lease.epoch() })
     )
   })
@@ -80,7 +87,12 @@ export class Reader {
     Effect.gen(this, function*() {
       const { connection, settings } = this.options
       const { session } = this
-      const listener = { onReconnect: () => session.acks.resend() }
+      const listener: Listener = {
+        onReconnect: () => session.acks.reconnected(),
+        onDenied: (denied) => {
+          if (denied.operation === "publish" && denied.subject.startsWith("$JS.ACK.")) session.acks.denied = denied
+        }
+      }
       connection.listeners.add(listener)
       yield* Effect.addFinalizer(() => Effect.sync(() => connection.listeners.delete(listener)))
       yield* Effect.sync(() => session.intake.signalWorking()).pipe(
@@ -94,6 +106,7 @@ export class Reader {
         yield* this.stop
         const closing = end === "Wanted" ? session.drain : end === "Closed" ? session.confirm : Effect.void
         yield* Effect.raceFirst(closing, lost)
+        if (end === "Closed") this.isStuck = !(yield* session.isQuiet)
       }
       if (yield* Deferred.isDone(this.lost)) {
         yield* Effect.logWarning("The lease of the partition has ended: its handlers are interrupted")

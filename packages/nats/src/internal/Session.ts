@@ -19,6 +19,7 @@ import type { NatsRequestFailed } from "../NatsErrors.js"
 import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { Bodiless } from "./Bodiless.js"
+import { bounded } from "./Bounded.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import type { HeldBack } from "./HeldBack.js"
@@ -268,8 +269,10 @@ export class Session {
   )
 
   /** What was finished until now is confirmed by the server. */
-  readonly confirm: Effect.Effect<void> = Effect.suspend(() =>
-    this.options.connection.closing.within(this.acks.confirmed).pipe(
+  readonly confirm: Effect.Effect<void> = Effect.suspend(() => {
+    const { client, closing } = this.options.connection
+    // A connection that is closed for good brings no answer.
+    return closing.within(this.acks.confirmed, client.isClosed() ? 0 : Infinity).pipe(
       Effect.flatMap((confirmed) =>
         Option.isSome(confirmed)
           ? Effect.void
@@ -279,7 +282,7 @@ export class Session {
         this.isClosed = true
       }))
     )
-  )
+  })
 
   /** The partition may be another's: handlers are interrupted, and nothing is acknowledged any more. */
   readonly fence: Effect.Effect<void> = Effect.suspend(() => {
@@ -287,6 +290,11 @@ export class Session {
     this.acks.clear()
     return this.closeLane(Duration.zero)
   })
+
+  /** Whether no handler runs any more. The bus has closed the lane before, and goes on without handlers that can't be interrupted. */
+  readonly isQuiet: Effect.Effect<boolean> = Effect.suspend(() =>
+    Effect.map(bounded(this.closeLane(Duration.zero), quietWithin), Option.isSome)
+  )
 
   private closeLane(deadline: Duration.Duration): Effect.Effect<void> {
     return Effect.suspend(() =>
@@ -328,6 +336,9 @@ export class Session {
     })
   }
 }
+
+/** A lane in which no handler runs is closed at once. In milliseconds. */
+const quietWithin = 50
 
 /** Whether what loses a consumer's state has lost the stream's messages as well. */
 const isVolatile = (stream: Stream | undefined): boolean => stream?.storage === "memory" && stream.replicas === 1

@@ -10,7 +10,7 @@ import * as FiberId from "effect/FiberId"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../NatsConfig.js"
-import type { NatsRequestFailed } from "../NatsErrors.js"
+import { deniedInWords, type NatsRequestFailed } from "../NatsErrors.js"
 import type { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import type { Bodiless } from "./Bodiless.js"
@@ -33,6 +33,9 @@ const sharedCheck = "5 seconds"
 
 /** How often it is told that messages are gone. */
 const vanishedInterval = "10 seconds"
+
+/** Acknowledgements that are not confirmed for so long are told, in milliseconds. */
+const untilUnconfirmed = 10_000
 
 /** Beside a message's body the server counts its subjects and headers towards the bytes of a request. */
 const overhead = 70_000
@@ -74,6 +77,8 @@ export class Spell {
   private readonly durable: string
   private readonly broken = Deferred.unsafeMake<never, Broken>(FiberId.none)
   private readonly vanished = Effect.runSync(Queue.sliding<void>(1))
+  /** Why acknowledgements are not confirmed; undefined: they are again. */
+  private readonly unconfirmed = Effect.runSync(Queue.sliding<string | undefined>(1))
   private pull: Pull | undefined
 
   constructor(private readonly options: Options, private readonly shared: Shared, private readonly opened: Opened) {
@@ -98,12 +103,14 @@ export class Spell {
           api,
           stream: this.opened.stream,
           wanted,
+          found: this.opened.info.config,
           onBroken: (broken) => this.end(broken),
           onPaused: progress.paused,
           intake
         })
       )
       yield* this.fork(this.tellVanished)
+      yield* this.fork(this.tellUnconfirmed)
       intake.flow()
       this.endIfBroken()
       const watch = () => this.watch()
@@ -141,14 +148,30 @@ export class Spell {
 
   /** What the lane's finished messages and the server's silence need from time to time. */
   private watch(): void {
-    const { acks, intake, look } = this.shared
+    const { acks, intake, look, progress } = this.shared
     const now = performance.now()
     acks.retry(now)
     look()
+    const why = acks.unconfirmedFor(now) < untilUnconfirmed
+      ? undefined
+      : acks.denied === undefined
+      ? "no answer"
+      : deniedInWords(acks.denied)
+    if (progress.unconfirmed(why)) Queue.unsafeOffer(this.unconfirmed, why)
     if (this.pull?.isSilent(now) === true) this.end({ reason: "Silence", detail: "no heartbeats" })
     else this.pullMore()
     if (intake.vanished > 0) Queue.unsafeOffer(this.vanished, undefined)
   }
+
+  private readonly tellUnconfirmed: Effect.Effect<never> = Effect.suspend(() =>
+    Effect.flatMap(Queue.take(this.unconfirmed), (why) =>
+      why === undefined
+        ? Effect.logInfo("The server confirms acknowledgements again")
+        : Effect.logWarning(
+          "The server does not confirm acknowledgements: what was handled is not settled and comes again after a restart, and reading stops when " +
+            "too much is outstanding"
+        ).pipe(Effect.annotateLogs({ consumer: this.durable, reason: why, unconfirmed: this.shared.acks.size })))
+  ).pipe(Effect.forever)
 
   /** Says that messages are gone, once in a while. */
   private readonly tellVanished: Effect.Effect<never> = Effect.suspend(() =>
@@ -224,7 +247,7 @@ export class Spell {
       // While what is outstanding is got back, whoever does that asks for more.
       onEnd: () => intake.life.state.phase._tag === "Recovering" ? onEnd.current?.() : this.pullMore(),
       onBroken: (broken) => this.end(broken)
-    })
+    }, this.opened.info.config.max_batch || undefined)
   }
 
   private ended(pull: Pull): void {

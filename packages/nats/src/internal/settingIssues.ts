@@ -44,18 +44,21 @@ type Address =
     readonly apiPrefix?: string | undefined
     readonly connection?: unknown
     readonly domain?: string | undefined
+    readonly inboxPrefix?: string | undefined
   }
 
 /** Where JetStream is asked, and by which way. */
 export const addressIssues = (options: Address): ReadonlyArray<string> => {
-  const { apiPrefix, connection, domain, servers = [] } = options
+  const { apiPrefix, connection, domain, inboxPrefix, servers = [] } = options
   const issues: Array<string> = []
   const given = connection === undefined ? [] : connecting.filter((name) => options[name] !== undefined)
   if (given.length > 0) issues.push(`nats: connection is set, and decides what ${given.join(", ")} would`)
   if (apiPrefix !== undefined) {
     if (domain !== undefined) issues.push("nats: domain and apiPrefix are set, but a domain is a prefix already")
-    if (!/^[^\s.*>]+(\.[^\s.*>]+)*$/.test(apiPrefix)) {
-      issues.push("nats.apiPrefix: expected words separated by single dots, without wildcards")
+  }
+  for (const [name, subject] of Object.entries({ apiPrefix, domain, inboxPrefix })) {
+    if (subject !== undefined && !/^[^\s.*>]+(\.[^\s.*>]+)*$/.test(subject)) {
+      issues.push(`nats.${name}: expected words separated by single dots, without wildcards`)
     }
   }
   if (servers.some((server) => /^wss?:/i.test(server))) {

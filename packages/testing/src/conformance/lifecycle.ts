@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { EventBus, FailurePolicy, Topic } from "@effect-eventbus/core"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -84,6 +85,42 @@ export const lifecycle = (subject: Subject): void => {
       }),
       { closeDeadline: "20 seconds" }
     ))
+
+  test("rule 10: closing goes on without a handler that can't be interrupted, and nobody else begins its message at once", () =>
+    Effect.gen(function*() {
+      const topic = newTopic("stuck", 1)
+      const gate = yield* Deferred.make<void>()
+      const began: Array<string> = []
+      const report = yield* inBus(
+        subject.layer,
+        Effect.gen(function*() {
+          const bus = yield* EventBus.EventBus
+          const handler = () =>
+            Effect.uninterruptible(Effect.zipRight(Effect.sync(() => began.push("first")), Deferred.await(gate)))
+          const subscription = yield* bus.subscribe(topic, handler, orDrop)
+          yield* bus.publish(topic, { aggregateId: "order-1", payload: step })
+          yield* eventually("it runs", () => began.length === 1)
+          const [took, report] = yield* Effect.timed(subscription.close)
+          expect(Duration.toMillis(took)).toBeLessThan(10_000)
+          return report
+        }),
+        { closeDeadline: "100 millis" }
+      )
+      expect(report).toEqual({ unfinished: 1, lost: 0 })
+      yield* inBus(
+        subject.layer,
+        Effect.gen(function*() {
+          const bus = yield* EventBus.EventBus
+          yield* Effect.forkScoped(
+            bus.subscribe(topic, () => Effect.sync(() => began.push("second")), orDrop)
+          )
+          yield* Effect.sleep("1 seconds")
+          // In memory the partition waits for the handler, on a broker for the end of the first member's session or lease.
+          expect(began).toEqual(["first"])
+          yield* Deferred.succeed(gate, undefined)
+        })
+      )
+    }))
 
   test("rule 10: a subscription can be closed and made again while others go on", () =>
     inBus(
