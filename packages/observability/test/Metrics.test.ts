@@ -1,8 +1,8 @@
 import { EventBus, FailurePolicy } from "@effect-eventbus/core"
-import type { Observer } from "@effect-eventbus/core"
+import type { Observer, Subscription } from "@effect-eventbus/core"
 import { Metrics, Prometheus } from "@effect-eventbus/observability"
 import { expect, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Logger, Metric, TestClock } from "effect"
+import { Deferred, Effect, Layer, Logger, Metric, Stream, TestClock } from "effect"
 import { BusMetrics } from "../src/internal/BusMetrics.js"
 import { ConnectionMetrics } from "../src/internal/ConnectionMetrics.js"
 import { busWith, eventually, metricsOf, placed, topicOf, values } from "./Fixture.js"
@@ -231,7 +231,40 @@ it("more topics than can be told apart are counted together, and a pattern's top
   expect(made.filter((one) => one.startsWith("messages_received_total"))).toEqual([
     "messages_received_total orders.* a/b"
   ])
+  for (let i = 0; i < 2_000; i++) {
+    metrics.event({ _tag: "Assigned", topic: "orders", group: `user-${i}`, partition: 0, epoch: 1 })
+  }
+  expect(made.filter((one) => one.startsWith("messages_received_total"))).toHaveLength(501)
+  expect(made).toContain("messages_received_total _OTHER _OTHER")
 })
+
+it.effect("a subscription that can't say how it stands keeps no other from it, and is named once in the log", () =>
+  Effect.gen(function*() {
+    const lines: Array<unknown> = []
+    const gauges: Record<string, number> = {}
+    const client = {
+      transport: "own",
+      own: ({ name }: { readonly name: string }, labels: Readonly<Record<string, string>>) => (value: number) => {
+        gauges[`${name} ${labels["topic"]}`] = value
+      },
+      convention: undefined
+    }
+    const subscription = (topic: string, isBroken: boolean) => ({
+      topic,
+      group: "group",
+      failures: Stream.empty,
+      close: Effect.succeed({ unfinished: 0, lost: 0 }),
+      stats: Effect.succeed({ actors: 7, endedActors: 0, held: 0, fullestMailbox: 0 } as Subscription.Stats),
+      status: isBroken ? Effect.die(new TypeError("secret")) : Effect.succeed(undefined)
+    })
+    const bus = { transport: "own", subscriptions: () => [subscription("a", true), subscription("b", false)] }
+    const metrics = new BusMetrics(client, bus, undefined, () => 0)
+    yield* Effect.repeatN(metrics.sample, 2).pipe(Effect.provide(
+      Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(message)))
+    ))
+    expect(gauges["actors b"]).toBe(7)
+    expect(lines).toEqual([["Subscription a/group can't say how it stands, so its gauges are 0 (TypeError)"]])
+  }))
 
 it("connections that come and go are counted, and rebalances, take-overs and lost leases", () => {
   const counts: Record<string, number> = {}

@@ -1,5 +1,7 @@
 import type { Observer, OrderChecker } from "@effect-eventbus/core"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { nameOf } from "./Causes.js"
 import { Bound, type Client, GroupMetrics } from "./GroupMetrics.js"
 import { conventions, own } from "./Instruments.js"
 
@@ -8,6 +10,8 @@ type Update = (value: number) => void
 /** So many topics that are published to are told apart. */
 const maxTopics = 500
 const other = "_OTHER"
+/** So many subscriptions are told apart. */
+const maxGroups = 500
 
 /** What is measured of publishing to one topic. */
 class TopicMetrics {
@@ -56,6 +60,7 @@ export class BusMetrics implements Observer.Service {
   /** By subscription, which is `topic/group`. */
   private readonly groups = new Map<string, GroupMetrics>()
   private readonly actors: Bound
+  private readonly saidOf = new Set<string>()
   /** Most messages are of the same subscription as the one before. */
   private lastName: string | undefined
   private last: GroupMetrics | undefined
@@ -111,6 +116,8 @@ export class BusMetrics implements Observer.Service {
     const name = `${topic}/${group}`
     let metrics = this.groups.get(name)
     if (metrics === undefined) {
+      // Groups may be made for single users.
+      if (this.groups.size >= maxGroups && group !== other) return this.group(other, other)
       metrics = new GroupMetrics(this.client, { topic, group }, this.checker)
       this.groups.set(name, metrics)
     }
@@ -119,24 +126,41 @@ export class BusMetrics implements Observer.Service {
     return metrics
   }
 
-  /** Sets the gauges to what is so now. */
+  /** Sets the gauges to what is so now. A subscription that can't say how it stands keeps nobody else from it. */
   readonly sample: Effect.Effect<void> = Effect.suspend(() => {
-    const running = this.bus.subscriptions()
     const each = Effect.forEach(
-      running,
+      this.bus.subscriptions(),
       (subscription) =>
-        Effect.map(Effect.all([subscription.stats, subscription.status]), ([stats, status]) => {
-          const metrics = this.group(subscription.topic, subscription.group)
-          metrics.sample(stats, status, this.now())
-          return metrics
+        Effect.matchCauseEffect(Effect.all([subscription.stats, subscription.status]), {
+          onFailure: (cause) => this.unknown(subscription, cause),
+          onSuccess: ([stats, status]) =>
+            Effect.sync(() => {
+              const metrics = this.group(subscription.topic, subscription.group)
+              metrics.sample(stats, status, this.now())
+              return metrics
+            })
         }),
       { concurrency: "unbounded" }
     )
     return Effect.map(each, (sampled) => {
       for (const metrics of this.groups.values()) {
-        if (!sampled.includes(metrics)) metrics.sample(undefined, undefined, this.now())
+        if (!sampled.some((one) => one === metrics)) metrics.sample(undefined, undefined, this.now())
       }
       this.actors.sample(this.now())
     })
   })
+
+  /** It is said once for each subscription. */
+  private unknown(
+    { group, topic }: { readonly group: string; readonly topic: string },
+    cause: Cause.Cause<never>
+  ): Effect.Effect<undefined> {
+    const name = `${topic}/${group}`
+    if (Cause.isInterruptedOnly(cause) || this.saidOf.has(name)) return Effect.succeed(undefined)
+    this.saidOf.add(name)
+    return Effect.as(
+      Effect.logWarning(`Subscription ${name} can't say how it stands, so its gauges are 0 (${nameOf(cause)})`),
+      undefined
+    )
+  }
 }

@@ -110,7 +110,7 @@ export class GroupMetrics {
   transition(flight: Observer.FlightView, from: Observer.State | undefined, since: number): void {
     const { state } = flight
     if (from === undefined) this.taken(flight)
-    else this.counts.set(from, this.counts.get(from)! - 1)
+    else this.counts.set(from, (this.counts.get(from) ?? 0) - 1)
     if (from === "running") this.attempted(flight, (flight.since - since) / 1000)
     if (state === "ended") return this.ended(flight)
     this.counts.set(state, (this.counts.get(state) ?? 0) + 1)
@@ -202,7 +202,9 @@ export class GroupMetrics {
     for (const state of states) this.inFlight.get(state)!(this.counts.get(state) ?? 0)
     for (const bound of this.bounds.values()) bound.sample(now)
     const ended = stats?.endedActors ?? 0
-    if (ended > this.lastEnded) this.actorsEnded(ended - this.lastEnded)
+    // Another subscription of the same topic and group has begun to count anew.
+    const more = ended < this.lastEnded ? ended : ended - this.lastEnded
+    if (more > 0) this.actorsEnded(more)
     this.lastEnded = ended
     const partitions = status?.partitions ?? []
     const behind = partitions.filter(({ position, watermark }) => position > watermark)
