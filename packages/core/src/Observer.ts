@@ -7,7 +7,7 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
@@ -253,8 +253,8 @@ export class Observer extends Context.Reference<Observer>()("@effect-eventbus/co
 export const none: Service = {}
 
 /**
- * Several observers as one. Each is told everything, in the order given, also if one before it throws. Where only one answer can be
- * used, for spans and for what is published, the first observer with such a function answers.
+ * Several observers as one. Each is told everything, in the order given, also if one before it throws. What one has made of messages that
+ * are published the next one gets. The span of a handler is that of the first observer that has `spanOf`.
  *
  * @since 0.1.0
  * @category combinators
@@ -268,13 +268,36 @@ export const combine = (...observers: ReadonlyArray<Service>): Service => {
     transition: each(transitions),
     event: each(events),
     spanOf: spans[0],
-    onPublish: publishers[0],
+    onPublish: publishers.length === 0 ? undefined : (request) => publishingOf(publishers, request),
     forBus: observers.some((one) => one.forBus !== undefined)
       ? (bus) => Effect.map(Effect.forEach(observers, (one) => builtFor(one, bus)), (all) => combine(...all))
       : undefined
   }
   parts.set(combined, observers)
   return combined
+}
+
+const publishingOf = (
+  all: ReadonlyArray<NonNullable<Service["onPublish"]>>,
+  request: PublishRequest
+): Publishing | undefined => {
+  let { messages } = request
+  const ended: Array<Publishing["ended"]> = []
+  for (const onPublish of all) {
+    let answer: Publishing | undefined
+    try {
+      answer = onPublish({ ...request, messages })
+    } catch (thrown) {
+      // The messages are published as they were: for those before it this is over.
+      each(ended)?.(Exit.void)
+      throw thrown
+    }
+    if (answer === undefined) continue
+    const { ended: tell } = answer
+    messages = answer.messages
+    ended.push(tell.bind(answer))
+  }
+  return ended.length === 0 ? undefined : { messages, ended: each(ended)! }
 }
 
 /** An observer that can't be made for a bus is left out: the bus must not fail because of it. */

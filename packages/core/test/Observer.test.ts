@@ -8,7 +8,7 @@ import {
   Topic
 } from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
-import { Effect, Layer, Logger, Schema, Tracer } from "effect"
+import { Effect, Exit, Layer, Logger, Schema, Tracer } from "effect"
 import { eventually } from "./Eventually.js"
 
 const Orders = Topic.envelope("orders", Schema.TaggedStruct("Placed", { n: Schema.Number }))
@@ -147,3 +147,31 @@ it.live("an observer that can't be made for a bus, or throws where it is asked, 
       yield* eventually("it is handled", () => handled.length === 1)
     }).pipe(Effect.scoped, Effect.provide(live))
   }))
+
+it("what one observer of several makes of messages the next one gets, and each hears how it ended", () => {
+  const told: Array<unknown> = []
+  const adding = (name: string): Observer.Service => ({
+    onPublish: ({ messages }) => ({
+      messages: messages.map((message) => ({ ...message, headers: { ...message.headers, [name]: name } })),
+      ended: (exit) => {
+        told.push([name, exit._tag])
+        if (name === "a") throw new Error("the observer broke")
+      }
+    })
+  })
+  const all = Observer.combine(adding("a"), { onPublish: () => undefined }, adding("b"), Observer.none)
+  const request = { topic: "orders", operation: "publish", messages: [{ body: "" }] } as const
+  const publishing = all.onPublish!(request)!
+  expect(publishing.messages).toEqual([{ body: "", headers: { a: "a", b: "b" } }])
+  expect(() => publishing.ended(Exit.void)).toThrow("the observer broke")
+  expect(told).toEqual([["a", "Success"], ["b", "Success"]])
+  const broken = () => {
+    throw new Error("no answer")
+  }
+  expect(() => Observer.combine(adding("b"), { onPublish: broken }, adding("c")).onPublish!(request)).toThrow(
+    "no answer"
+  )
+  expect(told.at(-1)).toEqual(["b", "Success"])
+  expect(Observer.combine({ onPublish: () => undefined }).onPublish!(request)).toBeUndefined()
+  expect(Observer.combine(Observer.none).onPublish).toBeUndefined()
+})
