@@ -1,6 +1,10 @@
 /**
  * @since 0.1.0
  */
+export * as Lag from "./Lag.js"
+/**
+ * @since 0.1.0
+ */
 export * as Metrics from "./Metrics.js"
 /**
  * @since 0.1.0

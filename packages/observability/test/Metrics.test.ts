@@ -2,7 +2,7 @@ import { EventBus, FailurePolicy } from "@effect-eventbus/core"
 import type { Observer, Subscription } from "@effect-eventbus/core"
 import { Metrics, Prometheus } from "@effect-eventbus/observability"
 import { expect, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Logger, Metric, Stream, TestClock } from "effect"
+import { Deferred, Effect, Fiber, Layer, Logger, Metric, Stream, TestClock } from "effect"
 import { BusMetrics } from "../src/internal/BusMetrics.js"
 import { ConnectionMetrics } from "../src/internal/ConnectionMetrics.js"
 import { busWith, eventually, metricsOf, placed, topicOf, values } from "./Fixture.js"
@@ -305,4 +305,25 @@ it.live("with checkOrder handlers that start out of order are counted", () => {
     )
     expect(yield* metricsOf(orders.name, "order")).toMatchObject({ order_violations_total: 0 })
   }).pipe(Effect.scoped, Effect.provide(busWith(Metrics.layer({ clientId: "order", checkOrder: true }))))
+})
+
+it.scoped("what is published and not confirmed is the publisher's backlog, with its age", () => {
+  const orders = topicOf()
+  const backlog = Effect.map(metricsOf(orders.name, "backlog"), (found) => [
+    found["publisher_backlog"],
+    found["publisher_backlog_seconds"]
+  ])
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    // No group has settled what is there, so there is no room.
+    yield* bus.subscribe(orders, () => Effect.never, { onExhausted: FailurePolicy.drop })
+    yield* bus.publishAll(orders, [placed("a", 1), placed("a", 2)])
+    expect(yield* backlog).toEqual([0, 0])
+    const waiting = yield* Effect.fork(bus.publishAll(orders, [placed("a", 3), placed("a", 4), placed("a", 5)]))
+    yield* Effect.yieldNow()
+    yield* TestClock.adjust("4 seconds")
+    expect(yield* backlog).toEqual([3, 4])
+    yield* Fiber.interrupt(waiting)
+    expect(yield* backlog).toEqual([0, 0])
+  }).pipe(Effect.provide(busWith(Metrics.layer({ clientId: "backlog" }), { closeDeadline: 0 }, { maxMessages: 2 })))
 })

@@ -1,6 +1,7 @@
 import type { Observer, OrderChecker } from "@effect-eventbus/core"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { Ages } from "./Ages.js"
 import { nameOf } from "./Causes.js"
 import { Bound, type Client, GroupMetrics } from "./GroupMetrics.js"
 import { conventions, own } from "./Instruments.js"
@@ -18,12 +19,18 @@ class TopicMetrics {
   private readonly sent: Update
   private readonly failures: Update
   private readonly latency: Update
+  private readonly backlog: Update
+  private readonly backlogAge: Update
+  private waiting = 0
+  private readonly ages = new Ages()
   private readonly conventional: Readonly<Record<"sent" | "failed" | "duration" | "failedDuration", Update>> | undefined
 
   constructor({ convention, own: make }: Client, topic: string) {
     this.sent = make(own.sent, { topic })
     this.failures = make(own.publishFailures, { topic })
     this.latency = make(own.publishLatency, { topic })
+    this.backlog = make(own.backlog, { topic })
+    this.backlogAge = make(own.backlogAge, { topic })
     if (convention === undefined) return
     const labels = { "messaging.operation.name": "publish", "messaging.destination.name": topic }
     const failed = { ...labels, "error.type": "PublishFailed" }
@@ -34,6 +41,22 @@ class TopicMetrics {
       duration: convention(conventions.operation, { ...labels, ...send }),
       failedDuration: convention(conventions.operation, { ...failed, ...send })
     }
+  }
+
+  begins(messages: number, now: number): void {
+    this.waiting += messages
+    this.ages.add(now)
+    this.backlog(this.waiting)
+  }
+
+  ended(messages: number, began: number): void {
+    this.waiting -= messages
+    this.ages.remove(began)
+    this.backlog(this.waiting)
+  }
+
+  sample(now: number): void {
+    this.backlogAge(this.ages.oldest(now))
   }
 
   published({ duration, failed, succeeded }: Observer.Event & { readonly _tag: "Published" }): void {
@@ -96,6 +119,14 @@ export class BusMetrics implements Observer.Service {
     }
   }
 
+  readonly onPublish = ({ messages, operation, topic }: Observer.PublishRequest): Observer.Publishing | undefined => {
+    if (operation !== "publish") return undefined
+    const metrics = this.topic(topic)
+    const began = this.now()
+    metrics.begins(messages.length, began)
+    return { messages, ended: () => metrics.ended(messages.length, began) }
+  }
+
   private topic(name: string): TopicMetrics {
     const found = this.topics.get(name)
     if (found !== undefined) return found
@@ -147,6 +178,7 @@ export class BusMetrics implements Observer.Service {
         if (!sampled.some((one) => one === metrics)) metrics.sample(undefined, undefined, this.now())
       }
       this.actors.sample(this.now())
+      for (const metrics of this.topics.values()) metrics.sample(this.now())
     })
   })
 

@@ -57,6 +57,12 @@ export const own = {
   sent: counter("messages_sent_total", "Messages that were published and confirmed", ofTopic),
   publishFailures: counter("publish_failures_total", "Messages that the transport could not publish", ofTopic),
   publishLatency: histogram("publish_latency_seconds", "From a call of publish to the broker's answer", ofTopic),
+  backlog: gauge("publisher_backlog", "Messages that are being published and are not confirmed yet", ofTopic),
+  backlogAge: gauge(
+    "publisher_backlog_seconds",
+    "For how long the oldest of them has been waiting, exact to a second",
+    ofTopic
+  ),
   received: counter("messages_received_total", "Messages taken from the transport"),
   processed: counter("messages_processed_total", "Messages that ended, by outcome", [...ofGroup, "outcome"]),
   latency: histogram("message_latency_seconds", "From taking a message to its end; not of unfinished and lost ones"),
