@@ -441,5 +441,5 @@ const handlerOf = <E, R>(
   topic: AnyTopic,
   codec: EnvelopeCodec.Service,
   handler: AnyHandler<E, R>,
-  options: CommonOptions & Pick<ReadingOptions<Semantics, E, R>, "onTombstone">
+  options: CommonOptions & Pick<ReadingOptions<Semantics, E, R>, "onTombstone"> & { readonly semantics?: Semantics }
 ): Handler.Handler<E> => Handler.make(Incoming.make(topic, codec, options), handler, options, options.onTombstone)

@@ -41,7 +41,7 @@ import type { Semantics } from "./Transport.js"
 export type State = "settling" | "queued" | "running" | "waiting" | "held" | "dead-lettering" | "ended"
 
 /**
- * How a flight ended. `unfinished`: the message is not settled, and comes again. `lost`: it was settled before, and was not handled.
+ * How a flight ended. `unfinished`: the message is not settled, and comes again. `lost`: it was settled before, or may have been, and was not handled.
  * `skipped`: it was counted only. `failed`: an at-most-once handler failed.
  *
  * @since 0.1.0
@@ -121,7 +121,7 @@ export type Event =
     readonly epoch: number
   }
   | {
-    /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. */
+    /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. With a strategy that never restarts it does not come. */
     readonly _tag: "Restarted"
     readonly flight: FlightView
   }

@@ -9,7 +9,20 @@ import {
   type Transport
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Either, Exit, Fiber, Layer, Schema, Scope, TestClock } from "effect"
+import {
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Either,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Schema,
+  Scope,
+  TestClock
+} from "effect"
 import { eventually, settle } from "./Eventually.js"
 
 const encoder = new TextEncoder()
@@ -537,3 +550,28 @@ it.scoped("a subscription says what it owns, how far it is, and how full its ful
     Layer.provide(MemoryTransport.layer()),
     Layer.provide(EventBusConfig.layer({ mailboxCapacity: 10 }))
   ))))
+
+it.scopedLive("a topic that messages are published to and nobody subscribes to is said once; read ones are not", () => {
+  const lines: Array<string> = []
+  const logger = Logger.make(({ message }) => void lines.push(String(message)))
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const broker = yield* MemoryBroker.MemoryBroker
+    const publish = (name: string) => bus.publish(Topic.plain(name), { body: "one" })
+    yield* Effect.forEach(["unheard", "replayed"], publish)
+    yield* bus.replay(Topic.plain("replayed"), () => Effect.void)
+    yield* bus.subscribe(Topic.plain("heard"), () => Effect.void)
+    yield* publish("heard")
+    const said = () => lines.filter((line) => line.includes("nobody"))
+    yield* eventually("it is said", () => said().length > 0)
+    yield* publish("unheard")
+    expect(yield* Effect.replicateEffect(broker.unheard, 3)).toEqual([[], [], []])
+    expect(said()).toEqual([expect.stringContaining("\"unheard\"")])
+  }).pipe(
+    Effect.provide(EventBus.layer.pipe(
+      Layer.provide(MemoryTransport.layerBroker),
+      Layer.provideMerge(MemoryBroker.layer())
+    )),
+    Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+  )
+})

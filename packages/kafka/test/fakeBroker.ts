@@ -17,6 +17,7 @@ const clientOf = (produce: Answer): Client => {
     addresses: [],
     connect: () => Effect.void,
     isConnected: () => true,
+    isOpen: () => true,
     metadata: never,
     coordinator: never,
     release: () => Effect.void,

@@ -35,6 +35,8 @@ export const transitions: { readonly [From in Observer.State]: ReadonlyArray<Obs
  */
 export interface Behaviour {
   readonly receive: (flight: Flight, host: Host) => Effect.Effect<void>
+  /** The fiber died with the flight in hand: what is done before the restart waits. */
+  readonly crashed?: (flight: Flight) => Effect.Effect<void>
   /** The restarts for the flight have ended. */
   readonly giveUp: (flight: Flight, cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
 }
@@ -105,8 +107,8 @@ export class Flight implements Observer.FlightView, Task {
   /** The mailbox's key. Undefined: the message has no key, and gets one of the shared keys when it is dispatched. */
   readonly key: string | undefined
   readonly aggregateId: string | undefined
-  /** The envelope, if the message is one. */
-  readonly envelope: Envelope | undefined
+  /** The envelope, if the message is one. Each attempt has one of its own. */
+  envelope: Envelope | undefined
   undecodable: DecodeError | UnknownEventType | undefined
   readonly isTombstone: boolean
   /** The aggregate's mailbox, from dispatching on. */
@@ -180,6 +182,8 @@ export class Flight implements Observer.FlightView, Task {
       value: message.value
     }
     if (envelope !== undefined) delivery.envelope = envelope
+    // A plain message's event is its bytes, which may be a copy.
+    else if (this.isDecoded && message.value !== null) delivery.value = this.event as Uint8Array
     return delivery
   }
 
@@ -258,9 +262,10 @@ export class Flight implements Observer.FlightView, Task {
     this.carrier.ended(this, state)
   }
 
-  /** The flight was not handled. If it is settled already it is lost, else it comes again. */
+  /** The flight was not handled. If it is settled already it is lost, or its handler has failed; else it comes again. */
   giveBack(): void {
-    this.end(this.semantics === "at-most-once" && this.state !== "settling" ? "lost" : "unfinished")
+    const isSettled = this.semantics === "at-most-once" && this.state !== "settling"
+    this.end(!isSettled ? "unfinished" : this.lastCause === undefined ? "lost" : "failed")
   }
 
   private to(state: Observer.State): void {
@@ -288,13 +293,17 @@ export class Flight implements Observer.FlightView, Task {
     return this.carrier.subscriber.behaviour.receive(this, host)
   }
 
-  crashed(cause: Cause.Cause<never>): void {
+  crashed(cause: Cause.Cause<never>, isRestarted: boolean): Effect.Effect<void> | undefined {
     this.hasCrashed = true
     this.lastCause = cause
-    const { counters, observer } = this.carrier.subscriber
-    counters.restarted++
-    if (observer.event !== undefined) observer.event({ _tag: "Restarted", flight: this })
-    if (this.state !== "ended") this.to("waiting")
+    const { behaviour, counters, observer } = this.carrier.subscriber
+    if (isRestarted) {
+      counters.restarted++
+      if (observer.event !== undefined) observer.event({ _tag: "Restarted", flight: this })
+    }
+    if (this.state === "ended") return undefined
+    this.to("waiting")
+    return behaviour.crashed?.(this)
   }
 
   giveUp(cause: Cause.Cause<never>, host: Host): Effect.Effect<void> {

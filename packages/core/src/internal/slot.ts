@@ -24,8 +24,11 @@ export interface Task {
   readonly home: Home
   /** Handles the task. It has no typed failure. A defect ends the slot's fiber. */
   readonly run: (host: Host) => Effect.Effect<void>
-  /** The fiber ended while it handled this task. The next fiber begins with this task again. */
-  readonly crashed: (cause: Cause.Cause<never>) => void
+  /**
+   * The fiber ended while it handled this task. The next fiber runs the answer, if there is one, then waits as the schedule says, and begins
+   * with this task again. `isRestarted`: the slot has a schedule of restarts.
+   */
+  readonly crashed: (cause: Cause.Cause<never>, isRestarted: boolean) => Effect.Effect<void> | void
   /** The restart schedule has ended for the task: this is its last run. A defect here is one more crash. */
   readonly giveUp: (cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
   /** The task was interrupted in hand, or was in the mailbox when its slot ended. */
@@ -378,13 +381,15 @@ export class Slot implements Host, Mortal {
     }
     // The target was done just before the interruption arrived. The task that is in hand now was not meant.
     if (Exit.isSuccess(exit) || target !== undefined) return this.run(this.loop)
-    if (this.inHand) this.current().crashed(exit.cause)
-    this.run(this.restart(exit.cause))
+    const first = this.inHand ? this.current().crashed(exit.cause, this.options.restart !== undefined) : undefined
+    this.run(this.restart(exit.cause, first ?? Effect.void))
   }
 
   /** Waits as the schedule says and goes on. When the schedule has ended for the task in hand, that task is given up. */
-  private restart(cause: Cause.Cause<never>): Effect.Effect<void> {
+  private restart(cause: Cause.Cause<never>, first: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.gen(this, function*() {
+      yield* first
+      if (this.isChanged) yield* this.renew
       const { restart } = this.options
       const trouble = this.trouble ??= {}
       let goesOn = false

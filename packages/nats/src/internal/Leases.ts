@@ -33,6 +33,9 @@ const retryDelay = 250
 
 const concurrency = 16
 
+/** How many partitions are being given back at once: of hundreds each closes a lane, and renewals have to go between. */
+const mostWanted = 64
+
 export interface Options {
   readonly bucket: Bucket
   /** The same one, with so short a wait for answers that a renewal which got lost is repeated before the lease ends. */
@@ -59,6 +62,8 @@ export class Leases {
   private readonly membership: Membership
   private readonly view: GroupView
   private readonly held = new Map<number, Lease.Held>()
+  /** How many of them are being given back. */
+  private wanted = 0
   private readonly unseen = new Lasting(
     "The leases can't be looked at, or partitions not be taken: those that are free stay unread",
     "The leases can be looked at again"
@@ -279,6 +284,9 @@ export class Leases {
   private release(partition: number): void {
     const held = this.held.get(partition)
     if (held === undefined || held.isWanted || held.isLost || this.membership.isFull) return
+    // When one was given back there is another look.
+    if (this.wanted >= mostWanted) return
+    this.wanted++
     held.isWanted = true
     this.options.onWanted(held.lease)
   }
@@ -356,6 +364,7 @@ export class Leases {
         ),
       instance: () => this.membership.id,
       forget: () => {
+        if (this.held.get(partition)?.isWanted === true) this.wanted--
         this.held.delete(partition)
         Queue.unsafeOffer(this.signal, undefined)
       }

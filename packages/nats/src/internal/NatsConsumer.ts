@@ -175,6 +175,9 @@ export const make = (
       settings.requestTimeout
     )
     isSubscribed = true
+    yield* Effect.logInfo("Joined the group").pipe(
+      Effect.annotateLogs("partitions", Array.from(readers.keys(), ({ partition }) => partition).join(","))
+    )
     const status = Effect.sync((): SourceStatus => {
       const all = Array.from(readers.values(), ({ reader }) => reader)
       return {

@@ -60,7 +60,7 @@ export const failures = (subject: Subject): void => {
           Effect.suspend(() => {
             starts.push(event.sequence)
             if (attempt > event.dies) return Effect.void
-            // A thrown error, a die, and a handler that interrupts itself.
+            // The handler throws an error, dies, or interrupts itself.
             if (event.sequence === 1) throw new Error("thrown")
             return event.sequence === 2 ? Effect.die("died") : Effect.interrupt
           }), orDrop)
@@ -125,7 +125,7 @@ export const failures = (subject: Subject): void => {
           }))
         )
         yield* eventually("the dead letters arrive", () => letters.length === 4 && handled.length === 2)
-        // A dead letter can be handled before the broker's confirmation of it is.
+        // The dead letter may be handled before the broker's confirmation of it arrives.
         const counted = () => Effect.runSync(subscription.stats).deadLettered
         yield* eventually("they are counted and reported", () => counted() === 4 && reported.length === 4)
         expect(handled).toEqual([0, 4])

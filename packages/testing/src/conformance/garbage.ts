@@ -32,7 +32,7 @@ const good = {
 
 const json = (value: unknown) => encoder.encode(JSON.stringify(value))
 
-/** Values that are no envelope of the topic, each in a way of its own. */
+/** Values that are no envelope of the topic, each for another reason. */
 const kinds: ReadonlyArray<(next: () => number) => Uint8Array> = [
   (next) => Uint8Array.from({ length: 1 + Math.floor(next() * 200) }, () => Math.floor(next() * 256)),
   (next) => json(good).slice(0, 1 + Math.floor(next() * 150)),
@@ -125,7 +125,7 @@ export const garbage = (subject: Subject): void => {
           )
           expect(stats()).toMatchObject({ undecodable: bad, dropped: bad, handled: rounds * 20, restarted: 0 })
           for (const list of seen.values()) expect(list).toEqual(Array.from({ length: rounds }, (_, i) => i))
-          // In memory the log itself is in this process.
+          // The memory broker's log is in this process.
           expect(highest).toBeLessThan((subject.inProcess === true ? 1_536 : 1_024) * 1024 * 1024)
         })
       ),

@@ -21,7 +21,7 @@ const plan = (oracle: OrderOracle, aggregate: string, rest: Partial<Step> = {}):
   step: new Step({ fails: 0, dies: 0, takes: 0, ...rest, sequence: oracle.publish(aggregate) })
 })
 
-/** A handler that does what the event says, under the eyes of the oracle. */
+/** A handler that does what the event says. The oracle watches it. */
 const observed = (oracle: OrderOracle) => (step: Step, delivery: Delivery.EnvelopeDelivery) =>
   Effect.suspend(() => {
     oracle.start(delivery.aggregateId, step.sequence)
@@ -124,7 +124,7 @@ export const order = (subject: Subject): void => {
         const topic = newTopic("order-slow", 1)
         const oracle = new OrderOracle()
         yield* bus.subscribe(topic, observed(oracle), { onExhausted: FailurePolicy.drop })
-        // One by one, each confirmed before the next: broker order is publishing order.
+        // The test publishes one message after the other has been confirmed, so the broker's order is the publishing order.
         for (let i = 0; i < 40; i++) {
           const { aggregate, step } = plan(oracle, `order-${i % 2}`, {
             takes: i % 2 === 0 ? 5 : 0,
