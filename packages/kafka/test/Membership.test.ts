@@ -492,6 +492,25 @@ it.scoped("a coordinator that comes back without the last generation keeps a mem
     expect(owned).toEqual([0, 1])
   }))
 
+it.scoped("a heartbeat of a generation that the coordinator does not know is followed at once by one of the generation before", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    coordinator.then("SyncGroup", Effect.succeed(assigned), Effect.fail(refusal("Connection")))
+    // No session is so short that one of them could not be spared.
+    const { losses, membership } = yield* memberOf(coordinator, { fenceAfterMs: 4_000 })
+    yield* Standing.stands(membership, 30_000)
+    coordinator.then("JoinGroup", Effect.succeed(joinedAs(2)), Effect.delay(Effect.succeed(joinedAs(2)), "40 seconds"))
+    coordinator.refuses("Heartbeat", (note) => note === "beat 1" ? "REBALANCE_IN_PROGRESS" : "ILLEGAL_GENERATION")
+    yield* TestClock.adjust("1900 millis")
+    coordinator.asked.length = 0
+    membership.rejoin()
+    yield* TestClock.adjust("500 millis")
+    expect(beats(coordinator.asked)).toEqual(["beat 2", "beat 1"])
+    yield* TestClock.adjust("20 seconds")
+    expect(losses).toEqual([])
+    expect(membership.isAlive()).toBe(true)
+  }))
+
 it.scoped("members of a process that joined at different times send their heartbeats at the same moments", () =>
   Effect.gen(function*() {
     const beatenAt: Array<ReadonlyArray<number>> = []

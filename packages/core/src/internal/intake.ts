@@ -323,7 +323,7 @@ export class Intake implements Lane, Carrier {
   private get abandon(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { running } = this
-      const freed = Effect.forEach(running, (flight) => flight.mailbox!.slot.freed(flight), { discard: true })
+      const freed = Effect.all(running.map((flight) => this.settings.mailboxes.freed(flight)), { discard: true })
       return Effect.flatMap(Effect.forkDaemon(freed), (fiber) => {
         this.isStuck = true
         this.freed = Effect.asVoid(Fiber.await(fiber))

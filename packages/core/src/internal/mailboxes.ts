@@ -37,6 +37,8 @@ export class Mailbox {
  */
 export class Mailboxes {
   private readonly shared = new Map<number, Slot>()
+  /** Slots in which a handler goes on that can't be interrupted. Its lane has waited for it and named it. */
+  readonly stuck = new WeakSet<Slot>()
   /** One that nobody uses would keep places for itself. */
   private readonly sharedPlaces: Share | undefined
 
@@ -91,7 +93,7 @@ export class Mailboxes {
   /** Ends the shared slots. The bus has closed its subscriptions before. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
     // A supervisor may outlive the bus.
-    Effect.map(stopAll("the bus", this.shared.values()), () => this.sharedPlaces?.end())
+    Effect.map(stopAll("the bus", this.shared.values(), this.stuck), () => this.sharedPlaces?.end())
   )
 }
 
@@ -156,6 +158,13 @@ export class AddressBook {
     )
   }
 
+  /** Waits until a flight's handler runs no more, which could not be interrupted. */
+  freed(flight: Flight): Effect.Effect<void> {
+    const { slot } = flight.mailbox!
+    this.owner.stuck.add(slot)
+    return slot.freed(flight)
+  }
+
   /** How many actors of this subscription live. */
   live(): number {
     return this.isShared ? this.slots().length : this.mailboxes.size
@@ -175,7 +184,7 @@ export class AddressBook {
   /** The subscription ends. The slots that only it uses end with it. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
     Effect.map(
-      this.isShared ? Effect.void : stopAll(this.subscriber.name, this.slots()),
+      this.isShared ? Effect.void : stopAll(this.subscriber.name, this.slots(), this.owner.stuck),
       () => this.places?.end()
     )
   )
@@ -206,18 +215,15 @@ export class AddressBook {
   }
 }
 
-/**
- * Ends slots. What handlers have forked may not be interruptible: then it goes on, and is named. Where a handler itself goes on,
- * its lane has waited for it and named it before.
- */
-const stopAll = (what: string, slots: Iterable<Slot>): Effect.Effect<void> => {
+/** Ends slots, and waits for all but the stuck ones. What handlers have forked may not be interruptible: then it goes on, and is named. */
+const stopAll = (what: string, slots: Iterable<Slot>, stuck: WeakSet<Slot>): Effect.Effect<void> => {
   const remaining = new Set(slots)
   const stopping = Array.from(remaining, (slot) => {
     const stopped = Effect.map(slot.stop(), () => remaining.delete(slot))
-    return slot.taskInHand === undefined ? Effect.asVoid(stopped) : Effect.asVoid(Effect.forkDaemon(stopped))
+    return stuck.has(slot) ? Effect.asVoid(Effect.forkDaemon(stopped)) : Effect.asVoid(stopped)
   })
   return Closing.patiently(Effect.forEach(stopping, (stopped) => stopped, { discard: true }), () => {
-    const names = Array.from(remaining).filter((slot) => slot.taskInHand === undefined).map(({ name }) => name)
+    const names = Array.from(remaining).filter((slot) => !stuck.has(slot)).map(({ name }) => name)
     return names.length === 0 ? Effect.void : Logging.warning(
       `${what}: the fibers of ${names.length} actors don't end, because handlers have forked something uninterruptible, and closing goes on without them: ${
         Closing.some(names)

@@ -155,7 +155,7 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
             try: () => link.send(name, request, timeoutMs),
             catch: (cause) => failureOf(cause, true)
           })
-        const open = down.size === 0 ? openLink(address, role) : undefined
+        const open = down.has(addressOf(address)) ? undefined : openLink(address, role)
         return Effect.mapBoth(open === undefined ? Effect.flatMap(link(address, role), over) : over(open), {
           onFailure: (error) => {
             if (error.isUnreachable) doubtful.add(addressOf(address))

@@ -88,9 +88,17 @@ export const make = (options: HeartbeatsOptions): Heartbeats => {
       Effect.when(() => !isProbe),
       Effect.zipRight(then),
       Effect.as(
-        next === "retry" && !isProbe ? Math.min(BACKOFF_MS, settings.heartbeatInterval) : settings.heartbeatInterval
+        (next === "retry" && !isProbe) || isOfBefore(counted)
+          ? Math.min(BACKOFF_MS, settings.heartbeatInterval)
+          : settings.heartbeatInterval
       )
     )
+  }
+
+  /** The coordinator does not know the generation that was joined: whether it knows the one before can't wait. */
+  const isOfBefore = (refused: number): boolean => {
+    const { counted, generation } = state()
+    return coordinator.isJoining() && counted === generation && refused > generation
   }
 
   /** After so long, or a little sooner, when others wake up, too. */
