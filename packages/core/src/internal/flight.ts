@@ -4,6 +4,7 @@ import type * as Schedule from "effect/Schedule"
 import type { Delivery, EnvelopeDelivery } from "../Delivery.js"
 import type { Envelope } from "../Envelope.js"
 import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
+import type { Headers } from "../Headers.js"
 import type * as Observer from "../Observer.js"
 import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
@@ -111,7 +112,14 @@ export class Flight implements Observer.FlightView, Task {
   undecodable: DecodeError | UnknownEventType | undefined
   readonly isTombstone: boolean
   /** The aggregate's mailbox, from dispatching on. */
-  mailbox: { readonly key: string; readonly slot: Slot; readonly left: () => void } | undefined
+  mailbox:
+    | {
+      readonly key: string
+      readonly slot: Slot
+      readonly placement: { readonly strategy: { readonly name: string } }
+      readonly left: () => void
+    }
+    | undefined
 
   constructor(
     readonly message: IncomingMessage,
@@ -130,6 +138,9 @@ export class Flight implements Observer.FlightView, Task {
     this.takenAt = this.since = carrier.subscriber.time()
   }
 
+  get subscription(): string {
+    return this.carrier.subscriber.name
+  }
   get topic(): string {
     return this.message.topic
   }
@@ -142,6 +153,9 @@ export class Flight implements Observer.FlightView, Task {
   get maybeDuplicate(): boolean {
     return this.message.maybeDuplicate
   }
+  get headers(): Headers {
+    return this.message.headers
+  }
   get group(): string {
     return this.carrier.subscriber.group
   }
@@ -150,6 +164,9 @@ export class Flight implements Observer.FlightView, Task {
   }
   get epoch(): number {
     return this.carrier.epoch
+  }
+  get strategy(): string | undefined {
+    return this.mailbox?.placement.strategy.name
   }
   get position(): Position {
     return { topic: this.topic, partition: this.partition, offset: this.offset }
@@ -184,7 +201,7 @@ export class Flight implements Observer.FlightView, Task {
 
   /** Its lane has taken it: from now on the transport has it no more. */
   taken(): void {
-    this.told(undefined)
+    this.told(undefined, this.takenAt)
   }
 
   /** The broker has confirmed the settlement. The flight goes to its mailbox. */
@@ -262,19 +279,18 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   private to(state: Observer.State): void {
-    const from = this.state
+    const { carrier, since, state: from } = this
     if (from === state) return
     this.state = state
-    const { carrier } = this
     this.since = carrier.subscriber.time()
     if (from === "queued" && state !== "ended") carrier.begun(this)
-    this.told(from)
+    this.told(from, since)
   }
 
-  private told(from: Observer.State | undefined): void {
+  private told(from: Observer.State | undefined, since: number): void {
     const { counters, observer } = this.carrier.subscriber
     counters.transition(this, from)
-    if (observer.transition !== undefined) observer.transition(this, from)
+    if (observer.transition !== undefined) observer.transition(this, from, since)
   }
 
   // ----- what its slot does with it
