@@ -179,7 +179,8 @@ type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
-  const observer = yield* Observer.provided
+  const registry = new Registry()
+  const observer = yield* Observer.forBus({ transport: transport.name, subscriptions: () => registry.all() })
   const given = yield* Effect.contextWith((context: Context.Context<never>) =>
     context.unsafeMap.get(Strategy.key) as StrategyService | undefined
   )
@@ -210,7 +211,6 @@ export const make = Effect.gen(function*() {
     strategy: { tag: Strategy, value: choice.strategy },
     observer: { tag: Observer.Observer, value: observer }
   })
-  const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
   /** Nothing more is subscribed or replayed. */
   let isClosing = false

@@ -91,7 +91,10 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
         stopped: false
       }
       yield* Effect.acquireRelease(group.join(member), () => group.leave(member))
-      return { stop: Effect.sync(() => void (member.stopped = true)) }
+      return {
+        stop: Effect.sync(() => void (member.stopped = true)),
+        status: Effect.sync(() => ({ isConnected: true, partitions: group.statusOf(member), problems: [] }))
+      }
     })
 
   return {

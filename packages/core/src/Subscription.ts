@@ -72,6 +72,10 @@ export interface Stats {
   readonly lost: number
   /** Actors alive now. */
   readonly actors: number
+  /** Actors of this subscription that have ended, because they were idle or made room. 0 where the strategy's slots are shared. */
+  readonly endedActors: number
+  /** How full the fullest mailbox is now, from 0 (empty) to 1 (full). */
+  readonly fullestMailbox: number
 }
 
 /**

@@ -1,6 +1,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Tracer from "effect/Tracer"
 import type { Delivery } from "../Delivery.js"
 import { type DecodeError, HandlerTimeout, type UnknownEventType } from "../EventBusError.js"
 import type { CommonOptions } from "../Subscription.js"
@@ -56,6 +57,12 @@ export const make = <E, R>(
 
   const start = (flight: Flight): Effect.Effect<unknown, E> => {
     flight.started()
+    const { spanOf } = flight.carrier.subscriber.observer
+    const span = spanOf === undefined ? undefined : spanOf(flight)
+    if (span === undefined) return run(flight)
+    return Effect.provideService(Effect.suspend(() => run(flight)), Tracer.ParentSpan, span)
+  }
+  const run = (flight: Flight): Effect.Effect<unknown, E> => {
     if (flight.isTombstone) return called(onTombstone!, flight.delivery(), undefined)
     if (flight.attempt > 1) decodeAnew(flight)
     return flight.decoding === undefined

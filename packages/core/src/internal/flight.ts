@@ -4,6 +4,7 @@ import type * as Schedule from "effect/Schedule"
 import type { Delivery, EnvelopeDelivery } from "../Delivery.js"
 import type { Envelope } from "../Envelope.js"
 import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
+import type { Headers } from "../Headers.js"
 import type * as Observer from "../Observer.js"
 import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
@@ -137,6 +138,9 @@ export class Flight implements Observer.FlightView, Task {
     this.takenAt = this.since = carrier.subscriber.time()
   }
 
+  get subscription(): string {
+    return this.carrier.subscriber.name
+  }
   get topic(): string {
     return this.message.topic
   }
@@ -148,6 +152,9 @@ export class Flight implements Observer.FlightView, Task {
   }
   get maybeDuplicate(): boolean {
     return this.message.maybeDuplicate
+  }
+  get headers(): Headers {
+    return this.message.headers
   }
   get group(): string {
     return this.carrier.subscriber.group
@@ -194,7 +201,7 @@ export class Flight implements Observer.FlightView, Task {
 
   /** Its lane has taken it: from now on the transport has it no more. */
   taken(): void {
-    this.told(undefined)
+    this.told(undefined, this.takenAt)
   }
 
   /** The broker has confirmed the settlement. The flight goes to its mailbox. */
@@ -272,19 +279,18 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   private to(state: Observer.State): void {
-    const from = this.state
+    const { carrier, since, state: from } = this
     if (from === state) return
     this.state = state
-    const { carrier } = this
     this.since = carrier.subscriber.time()
     if (from === "queued" && state !== "ended") carrier.begun(this)
-    this.told(from)
+    this.told(from, since)
   }
 
-  private told(from: Observer.State | undefined): void {
+  private told(from: Observer.State | undefined, since: number): void {
     const { counters, observer } = this.carrier.subscriber
     counters.transition(this, from)
-    if (observer.transition !== undefined) observer.transition(this, from)
+    if (observer.transition !== undefined) observer.transition(this, from, since)
   }
 
   // ----- what its slot does with it

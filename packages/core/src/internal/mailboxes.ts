@@ -175,6 +175,8 @@ export class AddressBook {
   private keyless: Keyless | undefined
   /** Whether messages that wait move with their aggregate. */
   carries = false
+  /** How many actors of this subscription have ended. */
+  endedActors = 0
 
   constructor(
     private readonly owner: Mailboxes,
@@ -245,6 +247,11 @@ export class AddressBook {
   /** How many actors of this subscription live. */
   live(): number {
     return this.hasShared ? this.slots().length : this.mailboxes.size
+  }
+
+  /** How full the fullest mailbox is, from 0 to 1. */
+  fullest(): number {
+    return this.slots().reduce((most, slot) => Math.max(most, slot.use), 0)
   }
 
   slots(): ReadonlyArray<Slot> {
@@ -391,6 +398,7 @@ export class AddressBook {
     if (found !== undefined) return found
     const place: Share = this.owner.supervisor.places()
     const options = placement.optionsOf(place, (slot) => {
+      this.endedActors++
       if (this.mailboxes.get(slot.name)?.slot === slot) this.mailboxes.delete(slot.name)
     })
     this.own.set(placement, options)

@@ -76,7 +76,8 @@ export class MemoryTopic<Group extends Reader = Reader> {
     partitions: number,
     readonly maxMessages: number,
     private readonly journal: Journal,
-    private readonly now: () => number
+    /** Milliseconds since the epoch. */
+    readonly now: () => number
   ) {
     this.partitions = Array.from({ length: partitions }, () => new MemoryPartition())
   }

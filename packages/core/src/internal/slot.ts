@@ -201,6 +201,11 @@ export class Slot implements Host, Mortal {
     return this.tasks.length - this.next
   }
 
+  /** How full its mailbox is, from 0 to 1. */
+  get use(): number {
+    return this.size / this.options.capacity
+  }
+
   /** Puts a task behind the others. `false`: the mailbox is full, and the waiter is woken when there is room for it. */
   offer(task: Task, waiter: Waiter): boolean {
     const { room, size } = this

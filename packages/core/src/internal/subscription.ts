@@ -253,7 +253,12 @@ export const make = <E, R>(
         // What the transport can't know: letters and settlements are tried again by this subscription.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
           status && { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems] }),
-        stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
+        stats: Effect.sync(() => ({
+          ...counters,
+          actors: settings.mailboxes.live(),
+          endedActors: settings.mailboxes.endedActors,
+          fullestMailbox: settings.mailboxes.fullest()
+        })),
         close
       }
       environment.onOpened(subscription)

@@ -322,8 +322,17 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       intervalMs: settings.metadataMaxAge
     })
 
+    let toldOf = -1
+    /** Beginning a generation may be tried several times. */
+    const rebalanced = (generation: number) => {
+      if (generation === toldOf) return
+      toldOf = generation
+      event?.({ _tag: "Rebalanced", transport: "kafka", topic, group: request.group })
+    }
+
     const apply = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, generation: number) {
       plan.applied(generation)
+      rebalanced(generation)
       // Before anything is committed in it: of what is uncertain from then on it says nothing.
       committer.renewed(generation)
       const gone = [...partitions.values()].filter(({ id }) => !ids.includes(id))

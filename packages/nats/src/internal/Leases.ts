@@ -53,6 +53,8 @@ export interface Options {
   readonly onWanted: (lease: Lease.Lease) => void
   /** The partition is not ours any more, or may be another's soon: the code that reads it has to stop at once. Synchronous. */
   readonly onLost: (lease: Lease.Lease) => void
+  /** Another instance did not renew its lease, and this one is the first to say so. Synchronous. */
+  readonly onTakenOver?: (() => void) | undefined
 }
 
 export class Leases {
@@ -329,7 +331,10 @@ export class Leases {
   private evict(id: string, member: Member): Effect.Effect<void, NatsRequestFailed> {
     return this.options.bucket.remove(memberKey(this.options.prefix, id), member.revision).pipe(
       Effect.zipRight(Effect.logWarning("An instance did not renew its lease: its partitions are taken over")),
-      Effect.tap(() => this.view.members.delete(id)),
+      Effect.tap(() => {
+        this.options.onTakenOver?.()
+        return Effect.sync(() => this.view.members.delete(id))
+      }),
       Effect.zipLeft(Effect.ignoreLogged(this.options.bucket.purge(asideKey(this.options.prefix, id)))),
       // It has renewed at the last moment, or another instance was quicker.
       Effect.catchTag("Conflict", () => this.view.read(memberKey(this.options.prefix, id))),

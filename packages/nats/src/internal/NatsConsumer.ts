@@ -136,7 +136,11 @@ export const make = (
         })
       },
       onWanted: (lease) => readers.get(lease)?.reader.end("Wanted"),
-      onLost: (lease) => readers.get(lease)?.reader.lose()
+      onLost: (lease) => {
+        readers.get(lease)?.reader.lose()
+        observer.event?.({ _tag: "LeaseLost", transport: "nats", topic, group })
+      },
+      onTakenOver: () => observer.event?.({ _tag: "TakenOver", transport: "nats", topic, group })
     })
 
     // They run from the last to the first: partitions are given back while their lease is renewed, and then it is ended.
