@@ -64,7 +64,8 @@ export const make = (
       read: (message) => ordered(message, idOf(message), undefined, undefined, undefined, false),
       // A message that may be run again or dead-lettered keeps its bytes, whatever a handler does to those that it gets.
       event: options.semantics === "at-least-once"
-        ? (_, message) => Either.right(message.value?.slice() ?? empty)
+        // `slice` would not do: that of a Buffer, which a transport may give, is a view of the same bytes.
+        ? (_, message) => Either.right(message.value === null ? empty : new Uint8Array(message.value))
         : (_, message) => Either.right(message.value ?? empty)
     }
   }

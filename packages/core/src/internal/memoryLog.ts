@@ -192,7 +192,8 @@ const copyOf = (headers: Headers.Headers): Headers.Headers => {
 
 const copyOfValue = (value: unknown): Headers.Headers[string] =>
   (value instanceof Uint8Array
-    ? value.slice()
+    // Not `slice`: that of a Buffer is a view of the same bytes.
+    ? new Uint8Array(value)
     : Array.isArray(value)
     ? value.map(copyOfValue)
     : value) as Headers.Headers[string]
