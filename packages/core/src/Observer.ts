@@ -87,6 +87,8 @@ export interface FlightView {
   readonly outcome: Outcome | undefined
   /** Why its last attempt failed. It may hold values of the payload. */
   readonly lastCause: Cause.Cause<unknown> | undefined
+  /** The name of the strategy by which its slot was chosen; undefined until then. While a canary runs, it tells both sides apart. */
+  readonly strategy: string | undefined
   /** The handler's first argument; undefined until it is decoded. */
   readonly event: unknown
   /** Whether it is a deletion: an envelope topic's message without a value. */
@@ -105,11 +107,14 @@ export type Event =
   | {
     /** A bound has been reached, and something waits for room; or nothing waits any more. */
     readonly _tag: "Bound"
-    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "rate"
+    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "rate" | "mailbox"
     /** The subscription, as `topic/group`. Undefined: a bound of the whole bus. */
     readonly subscription: string | undefined
     /** The partition that waits, for `unfinished` and `rate`. */
     readonly partition?: number | undefined
+    /** The slot whose mailbox it is, and its strategy, for `mailbox`: it has been full for as long as the strategy's `reportFullAfter`. */
+    readonly slot?: string | undefined
+    readonly strategy?: string | undefined
     readonly isReached: boolean
   }
   | {
@@ -119,6 +124,14 @@ export type Event =
     readonly group: string
     readonly partition: number
     readonly epoch: number
+  }
+  | {
+    /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */
+    readonly _tag: "Switched" | "Moved"
+    readonly from: string
+    readonly to: string
+    /** The strategy that has a share of the aggregates, while a canary runs. */
+    readonly candidate: string | undefined
   }
   | {
     /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. With a strategy that never restarts it does not come. */

@@ -56,10 +56,10 @@ export const deniedInWords = ({ operation, subject }: Denied): string =>
 export class NatsRequestFailed extends Data.TaggedError("NatsRequestFailed")<{
   readonly subject: string
   /**
-   * `NoResponders`: nobody listens there; `Denied`: the user has not the permission that `denied` names; `Api`: JetStream refused, and
+   * `Closed`: the connection is closed for good; `NoResponders`: nobody listens there; `Denied`: the user has not the permission that `denied` names; `Api`: JetStream refused, and
    * `error` says why.
    */
-  readonly reason: "Timeout" | "NoResponders" | "Disconnected" | "Denied" | "Api"
+  readonly reason: "Timeout" | "NoResponders" | "Disconnected" | "Closed" | "Denied" | "Api"
   readonly error?: ApiError | undefined
   readonly denied?: Denied | undefined
   readonly cause?: unknown
@@ -87,6 +87,7 @@ export const codes = {
   consumerCreateFailed: 10012,
   consumerNotFound: 10014,
   workQueueNeedsExplicitAck: 10098,
+  maxAckPendingExceeded: 10121,
   workQueueUnfilteredTwice: 10099,
   workQueueReadTwice: 10100,
   workQueueNotFromStart: 10101,
@@ -212,7 +213,18 @@ export const isTemporary = (error: ApiError): boolean => meaningOf(error) === "T
  * @category guards
  */
 export const isTransient = (failure: NatsRequestFailed): boolean =>
-  failure.reason !== "Denied" && (failure.error === undefined || isTemporary(failure.error))
+  failure.reason !== "Denied" && failure.reason !== "Closed" &&
+  (failure.error === undefined || isTemporary(failure.error))
+
+/**
+ * Whether waiting can help: the same request may succeed when the server is back, when there is room, or when somebody has made again what
+ * is missing.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isWorthWaiting = (failure: NatsRequestFailed): boolean =>
+  isTransient(failure) || isStorageFull(failure) || isNotFound(failure)
 
 /**
  * Whether what is asked for is not possible: trying again does not help.

@@ -108,6 +108,40 @@ describe("Acks", () => {
       assert.strictEqual(acks.size, 0)
     }))
 
+  it.effect("are held while the server denies them, but for one that is asked about, and sent when that has been answered", () =>
+    Effect.gen(function*() {
+      const { acks, answer, told } = probe()
+      for (let sequence = 1; sequence <= 1_000; sequence++) acks.add(sequence, `first.${sequence}`)
+      yield* turn
+      acks.denied = { operation: "publish", subject: "first.1" }
+      const before = told.length
+      // Some of them come again, and are finished.
+      for (let sequence = 991; sequence <= 1_010; sequence++) acks.add(sequence, `again.${sequence}`)
+      yield* turn
+      assert.strictEqual(acks.size, 1_010)
+      for (let i = 1; i <= 20; i++) acks.retry(performance.now() + i * 2_000)
+      acks.reconnected()
+      assert.isTrue(told.slice(before).every(({ asks, subjects }) => asks && subjects.length === 1))
+      assert.isAtMost(told.length - before, 21)
+      const waiting = yield* Effect.fork(acks.confirmed)
+      yield* Effect.yieldNow()
+      const denied = told.length
+      answer()
+      yield* turn
+      const sent = told.slice(denied)
+      assert.deepStrictEqual(
+        sent.flatMap(({ subjects }) => subjects).sort(),
+        [
+          ...Array.from({ length: 990 }, (_, i) => `first.${i + 1}`),
+          ...Array.from({ length: 20 }, (_, i) => `again.${i + 991}`)
+        ].sort()
+      )
+      assert.strictEqual(acks.size, 1_010)
+      answer()
+      yield* waiting
+      assert.strictEqual(acks.size, 0)
+    }))
+
   it.effect("say for how long the server has confirmed nothing, and lose none when answers can't come", () =>
     Effect.gen(function*() {
       const { acks, answer, lost, told } = probe()

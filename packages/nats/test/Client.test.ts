@@ -90,6 +90,8 @@ describe("The client", () => {
     ) {
       const refused: Array<Client.Refused | undefined> = []
       connection({
+        isClosed: () => false,
+        isDraining: () => false,
         subscribe: (_: string, { callback }: { readonly callback: (error: Error) => void }) => callback(error)
       }).subscribe("_INBOX.>", (one) => refused.push(one))
       assert.deepStrictEqual(refused, [{ message: "no", denied: { operation: "subscribe", subject: "_INBOX.>" } }])

@@ -1,12 +1,14 @@
 import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
 import type {} from "@effect-eventbus/brokers/vitestSetup"
+import type { EventBusError, Transport } from "@effect-eventbus/core"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Duration, Effect, Either, Fiber, Scope, Stream } from "effect"
 import { inject } from "vitest"
 import { NatsConfig, NatsConnection, NatsTransport } from "../src/index.js"
 import * as T from "./fixture.js"
 
 const servers = inject("natsServers")
+const tenSeconds = Duration.seconds(10)
 
 describe("A connection that the application has", () => {
   it("carries the bus beside what the application does with it, over a cut, and is open when the bus has ended", () =>
@@ -70,6 +72,72 @@ describe("A connection that the application has", () => {
       const start = performance.now()
       yield* source.close
       assert.isBelow(performance.now() - start, 3_000)
+    })))
+
+  it("ends all at once when the application has closed it for good", () =>
+    T.run(Effect.gen(function*() {
+      const nc = yield* T.client(servers)
+      const scope = yield* Effect.scope
+      const bus = yield* T.scoped(NatsTransport.make({ connection: nc }))
+      const service = bus.value
+      const topic = T.topic()
+      const consumer = new T.TestConsumer()
+      yield* T.publish(service, topic, T.messages(0, 10))
+      const source = yield* service.subscribe(T.request(topic), consumer)
+      const [replay] = yield* service.read!({ topic, from: "earliest", to: "now" })
+      yield* Effect.promise(() => nc.close())
+      /** None has to wait for its own timeout, of 10 s and more. */
+      const quickly = <A, E>(effect: Effect.Effect<A, E>) =>
+        Effect.timeoutFail(Effect.either(effect), { duration: "2 seconds", onTimeout: () => "late" as const })
+      const publish = (topic: Transport.TopicSpec) =>
+        Effect.gen(function*() {
+          const results = yield* service.publish(topic, [T.message(0), T.message(1, "other")], { timeout: tenSeconds })
+          for (const result of results) {
+            assert.isTrue(Either.isLeft(result))
+            const error = Either.getOrThrow(Either.flip(result)) as EventBusError.PublishFailed
+            assert.deepStrictEqual([error._tag, error.reason, error.outcome], [
+              "PublishFailed",
+              "Unreachable",
+              "not-written"
+            ])
+          }
+        })
+      yield* Effect.timeout(publish(topic), "2 seconds")
+      yield* Effect.timeout(publish(T.topic()), "2 seconds")
+      const ended = yield* quickly(source.failed!)
+      assert.strictEqual(Either.isLeft(ended) && ended.left._tag, "BrokerUnreachable")
+      const status = yield* source.status!
+      assert.isFalse(status.isConnected)
+      const subscribed = yield* quickly(Effect.provideService(
+        service.subscribe(T.request(topic, { group: "late" }), new T.TestConsumer()),
+        Scope.Scope,
+        scope
+      ))
+      assert.strictEqual(Either.isLeft(subscribed) && subscribed.left._tag, "SubscribeFailed")
+      const begun = yield* quickly(Stream.runCollect(replay!.messages))
+      assert.strictEqual(Either.isLeft(begun) && begun.left._tag, "ReadFailed")
+      const read = yield* quickly(
+        Effect.provideService(service.read!({ topic, from: "earliest", to: "now" }), Scope.Scope, scope)
+      )
+      assert.strictEqual(Either.isLeft(read) && read.left._tag, "BrokerUnreachable")
+      yield* Effect.timeout(bus.close, "2 seconds")
+    })))
+
+  it("that is closed while something is under way: what went out may be written, the rest is not", () =>
+    T.run(Effect.gen(function*() {
+      const nc = yield* T.client(servers)
+      const service = yield* NatsTransport.make({ connection: nc, maxInFlight: 2 })
+      const topic = T.topic()
+      yield* T.publish(service, topic, [T.message(0)])
+      const under = yield* Effect.fork(service.publish(topic, T.messages(1, 7, 100), { timeout: tenSeconds }))
+      yield* Effect.yieldNow()
+      yield* Effect.promise(() => nc.close())
+      const results = yield* Effect.timeout(Fiber.join(under), "2 seconds")
+      const outcomes = results.map((result) =>
+        Either.isRight(result) ? "written" : (result.left as EventBusError.PublishFailed).outcome
+      )
+      assert.include(outcomes, "not-written")
+      assert.isTrue(outcomes.slice(2).every((outcome) => outcome !== "written" || outcomes[0] === "written"))
     })))
 
   it("has to be open, and decides alone how it connects", () =>

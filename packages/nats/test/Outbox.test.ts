@@ -113,10 +113,12 @@ describe("Outbox", () => {
   it("a message that can't be sent fails once, also where no answers can come any more", async () => {
     const { call, fake, outbox } = scene()
     fake.connection.replies.end()
-    fake.closed = new Error("closed")
+    fake.closed = new Error("too large")
+    // The client takes none of them, although it is open.
+    Object.assign(fake.connection.client, { isClosed: () => false })
     const one = call("a", "b")
     outbox.send(one.call)
-    const failed = ["Unreachable, not-written: Error: closed", "Unreachable, not-written: Error: closed"]
+    const failed = ["Rejected, not-written: Error: too large", "Rejected, not-written: Error: too large"]
     assert.deepStrictEqual(one.results(), failed)
     // Now everybody is told who expected an answer.
     await Promise.resolve()

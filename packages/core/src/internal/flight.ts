@@ -112,7 +112,14 @@ export class Flight implements Observer.FlightView, Task {
   undecodable: DecodeError | UnknownEventType | undefined
   readonly isTombstone: boolean
   /** The aggregate's mailbox, from dispatching on. */
-  mailbox: { readonly key: string; readonly slot: Slot; readonly left: () => void } | undefined
+  mailbox:
+    | {
+      readonly key: string
+      readonly slot: Slot
+      readonly placement: { readonly strategy: { readonly name: string } }
+      readonly left: () => void
+    }
+    | undefined
 
   constructor(
     readonly message: IncomingMessage,
@@ -157,6 +164,9 @@ export class Flight implements Observer.FlightView, Task {
   }
   get epoch(): number {
     return this.carrier.epoch
+  }
+  get strategy(): string | undefined {
+    return this.mailbox?.placement.strategy.name
   }
   get position(): Position {
     return { topic: this.topic, partition: this.partition, offset: this.offset }

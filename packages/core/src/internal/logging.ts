@@ -8,6 +8,9 @@ import * as HashSet from "effect/HashSet"
 import * as Logger from "effect/Logger"
 
 /** @internal */
+export const debug = (text: string): Effect.Effect<void> => unbreakable(Effect.logDebug(text))
+
+/** @internal */
 export const info = (text: string): Effect.Effect<void> => unbreakable(Effect.logInfo(text))
 
 /** @internal */

@@ -51,6 +51,22 @@ export interface SlotOptions {
   readonly place: Share
   /** It has ended. */
   readonly onEnd: (slot: Slot) => void
+  /** Who is told that messages wait for room in its mailbox. Undefined: nobody. */
+  readonly full?: Fullness | undefined
+}
+
+/**
+ * Who is told whether a slot's mailbox is full.
+ *
+ * @internal
+ */
+export interface Fullness {
+  /** A task has found no room. */
+  readonly isFull: (slot: Slot) => void
+  /** There is room again that nobody waits for. */
+  readonly hasRoom: (slot: Slot) => void
+  /** It has been full for long. */
+  readonly tell: (slot: Slot) => void
 }
 
 /** The tasks of all empty mailboxes. It is never written to: an array of its own would be a part of each idle slot's memory. */
@@ -197,6 +213,7 @@ export class Slot implements Host, Mortal {
       const { waiters } = this.room ??= { waiters: [], reserved: new Set() }
       if (!waiters.includes(waiter)) waiters.push(waiter)
       waiter.room = this
+      this.options.full?.isFull(this)
       return false
     }
     waiter.room = undefined
@@ -217,6 +234,7 @@ export class Slot implements Host, Mortal {
     const index = room.waiters.indexOf(waiter)
     if (index !== -1) room.waiters.splice(index, 1)
     if (room.reserved.delete(waiter)) this.serve(room)
+    this.tellRoom(room)
   }
 
   /** The tasks in the mailbox that are not in hand. */
@@ -234,6 +252,38 @@ export class Slot implements Host, Mortal {
     return count
   }
 
+  /** Takes tasks out that are not in hand. */
+  takeOut(which: (task: Task) => boolean): ReadonlyArray<Task> {
+    const from = this.inHand ? this.next + 1 : this.next
+    const waiting = this.tasks.slice(from) as ReadonlyArray<Task>
+    const out = waiting.filter(which)
+    if (out.length > 0) this.tasks = [...this.tasks.slice(0, from), ...waiting.filter((task) => !which(task))]
+    return out
+  }
+
+  /** Tasks were taken out, and it may have nothing to do now. Those who wait for room are woken. */
+  tookOut(): void {
+    if (this.size === 0 && this.tasks !== none) {
+      this.tasks = none
+      this.next = 0
+      if (!this.isStopped) this.yard.population.becameIdle(this)
+    }
+    const { room } = this
+    if (room === undefined) return
+    while (room.waiters.length > 0 && this.size + room.reserved.size < this.options.capacity) this.serve(room)
+    this.tellRoom(room)
+  }
+
+  /** Puts in tasks that were taken out of another slot, also beyond its capacity. */
+  putIn(tasks: ReadonlyArray<Task>): void {
+    if (this.size === 0) {
+      this.yard.population.becameBusy(this)
+      this.tasks = tasks.slice()
+      this.next = 0
+    } else for (const task of tasks) this.tasks.push(task)
+    this.awake()
+  }
+
   /** Interrupts the task in hand if `which` is true for it, and goes on with the next task. */
   interrupt(which: (task: Task) => boolean): void {
     if (this.isStopped || !this.inHand || this.interrupting !== undefined) return
@@ -243,10 +293,20 @@ export class Slot implements Host, Mortal {
     this.fiber.unsafeInterruptAsFork(FiberId.none)
   }
 
+  get fullness(): Fullness | undefined {
+    return this.options.full
+  }
+
+  /** Ends it if it has nothing to do. */
+  endIfIdle(): void {
+    if (!this.isStopped && !this.inHand && this.size === 0) this.end()
+  }
+
   /** Ends an idle slot. */
   end(): void {
     this.isStopped = true
     this.options.onEnd(this)
+    this.options.full?.hasRoom(this)
     this.yard.population.ended(this)
     // The waiters for room here find another slot.
     for (const waiter of this.room?.waiters.splice(0) ?? []) waiter.wake()
@@ -279,6 +339,7 @@ export class Slot implements Host, Mortal {
       if (this.fiber !== fiber) return this.stopped
       for (; this.next < this.tasks.length; this.next++) this.tasks[this.next]!.interrupted()
       this.options.onEnd(this)
+      this.options.full?.hasRoom(this)
       this.yard.population.ended(this)
       return Effect.void
     })
@@ -352,7 +413,15 @@ export class Slot implements Host, Mortal {
       this.tasks.splice(0, this.next)
       this.next = 0
     }
-    if (this.room !== undefined) this.serve(this.room)
+    if (this.room !== undefined) {
+      this.serve(this.room)
+      this.tellRoom(this.room)
+    }
+  }
+
+  private tellRoom({ reserved }: Room): void {
+    const { capacity, full } = this.options
+    if (full !== undefined && this.size + reserved.size < capacity) full.hasRoom(this)
   }
 
   private serve({ reserved, waiters }: Room): void {

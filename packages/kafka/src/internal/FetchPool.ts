@@ -18,6 +18,7 @@ import type { Client } from "./Client.js"
 import type { KafkaFailure } from "./Failure.js"
 import { failure } from "./Failure.js"
 import { FetchSession } from "./FetchSession.js"
+import { monotonic } from "./monotonic.js"
 import type { Partition } from "./Partition.js"
 import type { FetchedPartition, FetchResponse } from "./records.js"
 import { bytesOf } from "./records.js"
@@ -56,6 +57,8 @@ interface Line {
   state: "idle" | "long" | "short" | "joining"
   /** So often in a row nothing came. */
   quiet: number
+  /** So often in a row nothing came, and that was said at once instead of waiting for it. */
+  hasty: number
 }
 
 interface Channel {
@@ -79,6 +82,8 @@ const SHORT_WAIT_MS = 20
 const QUIET_WAITS = 5
 /** A mistake that comes again and again is said the first time, and so often. */
 const SAID_EACH = 60
+/** A broker that does not wait for messages is not asked without a pause; some answers come at once, for good reasons. */
+const HASTY_ANSWERS = 10
 const sessionErrors = new Set([
   "FETCH_SESSION_ID_NOT_FOUND",
   "INVALID_FETCH_SESSION_EPOCH",
@@ -87,6 +92,7 @@ const sessionErrors = new Set([
 
 export const make = (client: Client, settings: Settings): Effect.Effect<FetchPool, never, Scope.Scope> =>
   Effect.gen(function*() {
+    const now = monotonic(yield* Effect.clock)
     const loops = yield* FiberMap.make<string>()
     const run = yield* FiberMap.runtime(loops)<never>()
     const fork = yield* FiberSet.makeRuntime<never>()
@@ -103,7 +109,8 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
       signal: new Signal(),
       session: new FetchSession(),
       state: "idle",
-      quiet: 0
+      quiet: 0,
+      hasty: 0
     })
 
     const channelOf = (slot: Slot, node: number): Channel => {
@@ -172,7 +179,11 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
           }
           line.state = other.state === "long" ? "short" : "long"
           const isLong = line.state === "long"
-          const isEmpty = yield* fetch(channel, line, wanted, isLong ? settings.fetchMaxWait : SHORT_WAIT_MS)
+          const maxWait = isLong ? settings.fetchMaxWait : SHORT_WAIT_MS
+          const askedAt = now()
+          const isEmpty = yield* fetch(channel, line, wanted, maxWait)
+          line.hasty = isEmpty && now() - askedAt < maxWait / 2 ? line.hasty + 1 : 0
+          if (line.hasty > HASTY_ANSWERS) yield* Effect.sleep(SHORT_WAIT_MS)
           line.quiet = isEmpty ? line.quiet + 1 : 0
           if (!isLong || other.state !== "short" || !(isEmpty || other.quiet >= QUIET_WAITS)) continue
           line.state = "joining"

@@ -2,7 +2,7 @@
  * Acknowledgements on their way. Those of one turn of the event loop are sent together (each timer, and so each handler
  * that waited, is a tick of its own). From time to time the last of them asks for an answer: the server works them off in
  * order, so one answer confirms all before it. What is not confirmed is sent again after a reconnect, for the client drops what it
- * had buffered.
+ * had buffered. While the server denies them one is sent from time to time, and all others are held.
  */
 import * as Effect from "effect/Effect"
 import type { Denied } from "../NatsErrors.js"
@@ -25,6 +25,8 @@ export class Acks {
   private awaited: Array<Ack> = []
   /** Sent, and covered by no answer that was asked for. */
   private later: Array<Ack> = []
+  /** While the server denies them: where each is to be sent, as its latest delivery says. */
+  private held: Map<number, string> | undefined
   private answer: number | undefined
   private askedAt = -Infinity
   private isScheduled = false
@@ -32,7 +34,7 @@ export class Acks {
   /** Since when something waits, or the last answer came. */
   private waitsSince = 0
   /** What the server has refused, if it has; its user may have no right to acknowledge. */
-  denied: Denied | undefined
+  private refusal: Denied | undefined
 
   constructor(
     private readonly connection: Connection,
@@ -41,14 +43,35 @@ export class Acks {
     private readonly onConfirmed?: (count: number) => void
   ) {}
 
+  /** What the server has refused. */
+  get denied(): Denied | undefined {
+    return this.refusal
+  }
+
+  /** The server refuses them: they are held from now on. */
+  set denied(denied: Denied | undefined) {
+    this.refusal = denied
+    if (denied === undefined || this.held !== undefined) return
+    this.held = new Map()
+    for (const acks of [this.awaited, this.later, this.queued]) this.hold(acks)
+    this.awaited = []
+    this.later = []
+    this.queued = []
+  }
+
   /** How many were added and are not confirmed. */
   get size(): number {
-    return this.queued.length + this.awaited.length + this.later.length
+    return this.queued.length + this.awaited.length + this.later.length + (this.held?.size ?? 0)
+  }
+
+  private hold(acks: ReadonlyArray<Ack>): void {
+    for (const { sequence, subject } of acks) this.held!.set(sequence, subject)
   }
 
   /** Acknowledges a message soon, at its reply subject. */
   add(sequence: number, subject: string): void {
     if (this.size === 0) this.waitsSince = performance.now()
+    if (this.held !== undefined) return void this.held.set(sequence, subject)
     this.queued.push({ sequence, subject })
     if (this.isScheduled) return
     this.isScheduled = true
@@ -73,8 +96,9 @@ export class Acks {
    */
   retry(now: number): void {
     if (this.queued.length > 0) this.flush()
-    if (this.answer === undefined) this.askAgain()
-    else if (now - this.askedAt >= this.answerTimeout) this.resend()
+    if (this.answer === undefined && (this.held === undefined || now - this.askedAt >= this.answerTimeout)) {
+      this.askAgain()
+    } else if (now - this.askedAt >= this.answerTimeout) this.resend()
   }
 
   /** For how long something has waited without any answer, in milliseconds. */
@@ -89,13 +113,13 @@ export class Acks {
   }
 
   private resend(): void {
-    if (this.answer !== undefined) this.connection.replies.forget(this.answer)
-    this.answer = undefined
+    this.forgetAnswer()
     this.askedAt = -Infinity
     this.queued = [...this.awaited, ...this.later, ...this.queued]
     this.awaited = []
     this.later = []
-    if (this.queued.length > 0) this.flush()
+    if (this.held !== undefined) this.askAgain()
+    else if (this.queued.length > 0) this.flush()
   }
 
   /**
@@ -103,11 +127,14 @@ export class Acks {
    * messages come again, and are acknowledged then.
    */
   forgetAbove(delivered: number): void {
+    const before = this.size
+    for (const sequence of this.held?.keys() ?? []) if (sequence > delivered) this.held!.delete(sequence)
     const isKnown = (ack: Ack) => ack.sequence <= delivered
-    const all = [...this.awaited, ...this.later, ...this.queued]
-    const known = all.filter(isKnown)
-    if (known.length === all.length) return
-    this.clear()
+    const known = [...this.awaited, ...this.later, ...this.queued].filter(isKnown)
+    if (known.length + (this.held?.size ?? 0) === before) return
+    this.forgetAnswer()
+    this.awaited = []
+    this.later = []
     this.queued = known
     this.flush()
     this.signalDone()
@@ -115,11 +142,16 @@ export class Acks {
 
   /** Nobody wants them any more: the stream is another one. */
   clear(): void {
-    if (this.answer !== undefined) this.connection.replies.forget(this.answer)
-    this.answer = undefined
+    this.forgetAnswer()
     this.queued = []
     this.awaited = []
     this.later = []
+    this.held?.clear()
+  }
+
+  private forgetAnswer(): void {
+    if (this.answer !== undefined) this.connection.replies.forget(this.answer)
+    this.answer = undefined
   }
 
   private isDone(): boolean {
@@ -137,10 +169,11 @@ export class Acks {
     this.send(queued, asks)
   }
 
-  /** What was sent, and covered by no answer, is covered by that to its last, which is sent once more. */
+  /** What was sent, and covered by no answer, is covered by that to its last, which is sent once more. Of those that are held one is tried. */
   private askAgain(): void {
-    const last = this.later.at(-1)
-    if (last !== undefined && this.answer === undefined && this.connection.isUp()) this.send([last], true)
+    if (this.answer !== undefined || !this.connection.isUp()) return
+    const last = this.held === undefined ? this.later.at(-1) : nextOf(this.held)
+    if (last !== undefined) this.send([last], true)
   }
 
   private send(acks: ReadonlyArray<Ack>, asks: boolean): void {
@@ -170,11 +203,22 @@ export class Acks {
       this.later = []
       return
     }
+    if (this.held !== undefined) return this.release()
     if (this.awaited.length > 0) this.onConfirmed?.(this.awaited.length)
     this.waitsSince = performance.now()
     this.denied = undefined
     this.awaited = []
     if (this.onDone.length > 0) this.askAgain()
+    this.signalDone()
+  }
+
+  /** The server takes them again. */
+  private release(): void {
+    this.queued = Array.from(this.held!, ([sequence, subject]) => ({ sequence, subject }))
+    this.held = undefined
+    this.refusal = undefined
+    this.askedAt = -Infinity
+    this.flush()
     this.signalDone()
   }
 
@@ -184,4 +228,14 @@ export class Acks {
     this.onDone = []
     for (const done of onDone) done()
   }
+}
+
+/** Another one each time: there can be such that the server has forgotten, and does not answer. */
+const nextOf = (held: Map<number, string>): Ack | undefined => {
+  const [next] = held
+  if (next === undefined) return undefined
+  const [sequence, subject] = next
+  held.delete(sequence)
+  held.set(sequence, subject)
+  return { sequence, subject }
 }

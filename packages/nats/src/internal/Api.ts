@@ -191,13 +191,14 @@ export const request = (
   onLate?: (answer: Answer) => void
 ): Effect.Effect<unknown, NatsRequestFailed> =>
   Effect.async<Message, NatsRequestFailed>((resume) => {
-    const failed = (reason: "Timeout" | "NoResponders" | "Disconnected", cause?: unknown) =>
+    const failed = (reason: "Timeout" | "NoResponders" | "Disconnected" | "Closed", cause?: unknown) =>
       resume(Effect.fail(new NatsRequestFailed({ subject, reason, cause })))
-    if (!connection.isUp()) return failed("Disconnected")
+    const disconnected = (cause?: unknown) => failed(connection.client.isClosed() ? "Closed" : "Disconnected", cause)
+    if (!connection.isUp()) return disconnected()
     const listener = {
       onDisconnect: () => {
         forget()
-        failed("Disconnected")
+        disconnected()
       },
       onDenied: (denied: Denied) => {
         if (denied.operation !== "publish" || denied.subject !== subject) return
@@ -217,7 +218,7 @@ export const request = (
         }
         if (message === undefined) {
           const { denied } = connection.replies
-          if (denied === undefined) failed("Disconnected")
+          if (denied === undefined) disconnected()
           else resume(Effect.fail(new NatsRequestFailed({ subject, reason: "Denied", denied })))
         } else if (isNoResponders(message)) failed("NoResponders")
         else resume(Effect.succeed(message))
@@ -247,7 +248,7 @@ export const request = (
       connection.client.publish(subject, bytes, connection.replies.subject(token), headers)
     } catch (cause) {
       forget()
-      failed("Disconnected", cause)
+      disconnected(cause)
     }
     return Effect.sync(forget)
   }).pipe(

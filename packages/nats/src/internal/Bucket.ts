@@ -254,7 +254,7 @@ const toConfig = (name: string, subject: string, replicas: number) => ({
   max_msgs: -1,
   max_bytes: -1,
   max_age: 0,
-  duplicate_window: 120e9,
+  // The window of duplicates is the server's default, or its limit where that is lower.
   allow_rollup_hdrs: true,
   deny_delete: true,
   allow_direct: true

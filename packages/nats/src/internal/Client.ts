@@ -44,6 +44,7 @@ export interface ServerInfo {
 export interface Client {
   /** `headers` is a header block. Throws when the client is closed, or does not take the message. */
   readonly publish: (subject: string, data: Uint8Array, reply?: string, headers?: Uint8Array) => void
+  /** Over a client that is closed nothing comes. */
   readonly subscribe: (subject: string, onMessage: OnMessage) => Subscription
   /** Whether `write` may be used for a message of so many bytes. What it may not be used for is left to `publish`. */
   readonly takes: (size: number) => boolean
@@ -54,6 +55,7 @@ export interface Client {
   /** The server that is connected, or was last, as `host:port`. */
   readonly server: () => string
   readonly info: () => ServerInfo | undefined
+  /** For good, or it is being drained: nothing can be sent over it any more. */
   readonly isClosed: () => boolean
   /** Ends when the server has answered what was written before. */
   readonly flush: () => Promise<void>
@@ -84,6 +86,7 @@ interface Protocol {
 /** A connection of the package `nats`, or of `@nats-io/transport-node`. */
 export const of = (connection: Nats.NatsConnection): Client => {
   const hidden = (connection as unknown as { readonly protocol?: Partial<Protocol> }).protocol
+  const isClosed = () => connection.isClosed() || connection.isDraining()
   const protocol = typeof hidden?.sendCommand === "function" ? hidden as Protocol : undefined
   return {
     publish: (subject, data, reply, headers) =>
@@ -92,11 +95,11 @@ export const of = (connection: Nats.NatsConnection): Client => {
         ...(headers === undefined ? {} : { headers: new Block(headers) })
       }),
     subscribe: (subject, onMessage) =>
-      connection.subscribe(subject, {
+      isClosed() ? { unsubscribe: () => {} } : connection.subscribe(subject, {
         callback: (error, message) => onMessage(error === null ? undefined : toRefused(error), message)
       }),
     takes: (size) =>
-      protocol !== undefined && !connection.isClosed() && !protocol.noMorePublishing &&
+      protocol !== undefined && !isClosed() && !protocol.noMorePublishing &&
       connection.info?.headers === true && size <= connection.info.max_payload,
     write: (commands) => protocol?.sendCommand(commands),
     watch: (onEvent) => watch(connection, onEvent),
@@ -105,7 +108,7 @@ export const of = (connection: Nats.NatsConnection): Client => {
       connection.info === undefined
         ? undefined
         : { version: connection.info.version, maxPayload: connection.info.max_payload },
-    isClosed: () => connection.isClosed(),
+    isClosed,
     flush: () => connection.flush(),
     closed: () => connection.closed(),
     drain: () => connection.drain().then(() => true, () => false),

@@ -26,6 +26,8 @@ import { Wire } from "./Wire.js"
 export interface Listener {
   readonly onDisconnect?: () => void
   readonly onReconnect?: () => void
+  /** The client is closed for good. */
+  readonly onClosed?: () => void
   /** The user of the connection may not do something that it has just tried. */
   readonly onDenied?: (denied: Denied) => void
 }
@@ -114,6 +116,7 @@ export const make = (
         Effect.sync(() => {
           become("Closed")
           replies.end()
+          for (const listener of [...listeners]) listener.onClosed?.()
         })
       ),
       Effect.tap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),

@@ -81,7 +81,7 @@ export const ensure = (
             Effect.annotateLogs("consumer", wanted.durable_name),
             Effect.zipRight(onFound(undefined))
           ),
-          create(api, found.name, wanted, found.last, resumeFrom)
+          create(api, settings, found, wanted, resumeFrom)
         )
     )
   )
@@ -116,9 +116,9 @@ export const replaceUnanswering = (
 
 const create = (
   api: Api,
-  stream: string,
+  settings: Settings,
+  { last, name: stream }: Stream,
   wanted: ConsumerConfig,
-  last: number,
   resumeFrom: number | undefined
 ): Effect.Effect<ConsumerInfo, NatsRequestFailed | InvalidConfiguration> => {
   const { opt_start_seq, opt_start_time: _, ...rest } = wanted
@@ -141,7 +141,7 @@ const create = (
           new InvalidConfiguration({
             issues: [
               `the server refuses the consumer "${wanted.durable_name}" of stream "${stream}": ` +
-              `${failure.error?.description}${adviceOf(failure)}`
+              `${failure.error?.description}${adviceOf(failure, wanted, settings)}`
             ],
             topic: wanted.filter_subject,
             cause: failure
@@ -151,13 +151,23 @@ const create = (
   )
 }
 
-const adviceOf = (failure: NatsRequestFailed): string => {
+const adviceOf = (
+  failure: NatsRequestFailed,
+  { max_ack_pending = 0 }: ConsumerConfig,
+  { prefetchMessages }: Settings
+): string => {
   switch (failure.error?.err_code) {
     case codes.workQueueNotFromStart:
       return `; a work queue is read with startFrom "earliest"`
     case codes.workQueueReadTwice:
     case codes.workQueueUnfilteredTwice:
       return "; a work queue has one group for each topic"
+    case codes.maxAckPendingExceeded:
+      return `; lower maxUnfinished (${
+        max_ack_pending - 2 * prefetchMessages
+      }) of the bus or of the subscription, or ` +
+        `nats.prefetchMessages (${prefetchMessages}): max_ack_pending has to be maxUnfinished + 2 × prefetchMessages, which is ` +
+        `${max_ack_pending}`
     default:
       return ""
   }
@@ -217,7 +227,12 @@ const adapt = (
     }),
     Effect.catchIf(
       (failure) => failure.error !== undefined && isRefused(failure.error),
-      (failure) => Effect.fail(invalid([`the server does not change that: ${failure.error?.description}`], failure))
+      (failure) => {
+        const issue = `the server does not change that: ${failure.error?.description}${
+          adviceOf(failure, wanted, settings)
+        }`
+        return Effect.fail(invalid([issue], failure))
+      }
     )
   )
 }

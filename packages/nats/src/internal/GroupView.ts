@@ -125,6 +125,11 @@ export class GroupView {
     return this.hearsHints() ? 3 : 1
   }
 
+  /** Whether all keys were looked at: before that nobody knows what is free. */
+  get isKnown(): boolean {
+    return this.lookedAt !== -Infinity
+  }
+
   /** When to look again at all keys. */
   get nextLook(): number {
     return alignedAfter(this.options.renewEvery, this.lookedAt, this.lookPeriods)

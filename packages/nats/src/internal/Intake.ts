@@ -219,7 +219,8 @@ export class Intake {
 
   /** Tells the server that all messages in hand are being worked on. */
   signalWorking(): void {
-    if (!this.connection.isUp()) return
+    // They are acknowledgements of a kind, and denied with them.
+    if (!this.connection.isUp() || this.acks.denied !== undefined) return
     try {
       const replies = Array.from(this.held.values(), ({ reply }) => reply)
       this.connection.wire.tell("+WPI", replies.filter((reply) => reply !== undefined))

@@ -1,6 +1,7 @@
 /**
  * Something that fails and is tried again without end: said once it has lasted for 10 s, and again when it is over.
  */
+import type { Problem } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 
 /** In milliseconds. */
@@ -8,6 +9,7 @@ const untilSaid = 10_000
 
 export class Lasting {
   private since: number | undefined
+  private detail: string | undefined
   private isSaid = false
 
   constructor(
@@ -18,10 +20,18 @@ export class Lasting {
     private readonly after = untilSaid
   ) {}
 
+  /** What lasts, for the state of a subscription; before it is said only where it `stops` something. */
+  problem(stops: boolean): Problem | undefined {
+    if (this.since === undefined || !this.isSaid && !stops) return undefined
+    const message = this.detail === undefined ? this.what : `${this.what} (${this.detail})`
+    return { message, since: performance.timeOrigin + this.since }
+  }
+
   /** It is so now. To be called from time to time as long as it is. */
   now(detail?: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.since ??= performance.now()
+      this.detail = detail
       if (this.isSaid || performance.now() - this.since < this.after) return Effect.void
       this.isSaid = true
       const warning = Effect.logWarning(this.what)

@@ -7,7 +7,6 @@
  * instances without a key are free; a partition is taken by replacing the revision that one has seen, and the new
  * revision is the epoch. Nobody compares wall clocks.
  */
-import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import type { Problem } from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -17,7 +16,7 @@ import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import type { NatsRequestFailed } from "../NatsErrors.js"
+import { isWorthWaiting, type NatsRequestFailed } from "../NatsErrors.js"
 import * as Balance from "./Balance.js"
 import type { Bucket } from "./Bucket.js"
 import { asideKey, GroupView, type Member, memberKey, partitionKey } from "./GroupView.js"
@@ -87,15 +86,22 @@ export class Leases {
       (partition) => this.seen(partition),
       Effect.suspend(() => this.asided)
     )
-    this.membership = new Membership(options, this.view, () => this.loseAll())
+    this.membership = new Membership(
+      options,
+      this.view,
+      () => this.loseAll(),
+      () => Queue.unsafeOffer(this.signal, undefined)
+    )
   }
 
-  /** Announces this instance, and keeps it announced in the scope's fibers. */
-  readonly join: Effect.Effect<void, NatsRequestFailed | InvalidConfiguration, Scope.Scope> = Effect.gen(
+  /**
+   * Announces this instance in a bucket that is there, and keeps it announced in the scope's fibers. What waiting can mend does not make it
+   * fail: the instance stands by, and nothing is taken before it is announced and has looked.
+   */
+  readonly join: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.gen(
     this,
     function*() {
       const { bucket, prefix } = this.options
-      yield* bucket.ensure
       yield* bucket.hints(prefix, (key) => {
         if (key === this.membership.key) return this.membership.heard()
         this.view.heard(key)
@@ -103,7 +109,7 @@ export class Leases {
       })
       yield* Effect.addFinalizer(() => Effect.sync(() => this.membership.over()))
       yield* this.membership.join
-      yield* this.view.look
+      yield* Effect.catchIf(this.view.look, isWorthWaiting, (failure) => this.notSeen(failure))
       yield* this.forkLoop(this.membership.renewing)
     }
   )
@@ -131,13 +137,23 @@ export class Leases {
   get problem(): Problem | undefined {
     return this.membership.isAside
       ? { message: "This instance was told to step down: it takes no partitions", since: this.asideSince }
-      : this.membership.problem
+      : this.membership.problem ?? this.unseen.problem(!this.view.isKnown || this.size === 0)
   }
 
   /** Takes what is free, and goes on doing so in the scope's fibers. When it fails something can have been taken. */
   readonly take: Effect.Effect<void, NatsRequestFailed, Scope.Scope> = Effect.suspend(() =>
-    Effect.zipRight(this.balance, this.forkLoop(this.looking))
+    (this.view.isKnown ? this.balance : Effect.void).pipe(
+      Effect.catchIf(isWorthWaiting, (failure) => this.notSeen(failure)),
+      Effect.zipRight(this.forkLoop(this.looking))
+    )
   )
+
+  /** It is tried again soon. */
+  private notSeen(failure: NatsRequestFailed): Effect.Effect<void> {
+    this.view.failed()
+    Queue.unsafeOffer(this.signal, undefined)
+    return this.unseen.now(failure.message)
+  }
 
   /** Takes nothing more; what is held is kept alive until it is given back. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
@@ -221,10 +237,7 @@ export class Leases {
       ),
       Effect.zipRight(this.balance),
       Effect.zipRight(this.unseen.over),
-      Effect.catchAll((failure) => {
-        this.view.failed()
-        return Effect.zipRight(this.unseen.now(failure.message), Effect.sleep(retryDelay))
-      })
+      Effect.catchAll((failure) => Effect.zipRight(this.notSeen(failure), Effect.sleep(retryDelay)))
     )
   ).pipe(Effect.forever)
 

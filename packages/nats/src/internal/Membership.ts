@@ -10,7 +10,7 @@ import type { Problem } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import { randomUUID } from "node:crypto"
 import { hostname } from "node:os"
-import { isStorageFull, type NatsRequestFailed } from "../NatsErrors.js"
+import { isStorageFull, isWorthWaiting, type NatsRequestFailed } from "../NatsErrors.js"
 import type { Bucket } from "./Bucket.js"
 import { alignedAfter, type GroupView, type Member, memberKey } from "./GroupView.js"
 import { Lasting } from "./Lasting.js"
@@ -70,7 +70,9 @@ export class Membership {
     private readonly options: Options,
     private readonly view: Pick<GroupView, "doubtful" | "failed" | "forget">,
     /** The lease has ended, or may have: what is held may be others'. */
-    private readonly onEnded: () => void
+    private readonly onEnded: () => void,
+    /** The instance is announced: it may take what is free. */
+    private readonly onJoined: () => void = () => {}
   ) {}
 
   get key(): string {
@@ -86,7 +88,10 @@ export class Membership {
     this.heardOwn = true
   }
 
-  /** Writes our key for the first time. Where there is no room others have what they have, and we take nothing before there is some. */
+  /**
+   * Writes our key for the first time. Where that does not work for a while, for want of room or of an answer, others have what they have,
+   * and we take nothing before a renewal has written it.
+   */
   readonly join: Effect.Effect<void, NatsRequestFailed> = Effect.suspend(() =>
     this.renew(this.options.bucket).pipe(
       Effect.catchIf(isStorageFull, (failure) => {
@@ -94,7 +99,8 @@ export class Membership {
         return Effect.logWarning(
           "The bucket of the leases has no room for another instance: this one stands by until there is some"
         ).pipe(Effect.annotateLogs("detail", failure.message))
-      })
+      }),
+      Effect.catchIf(isWorthWaiting, (failure) => this.unrenewed.now(failure.message))
     )
   )
 
@@ -122,7 +128,7 @@ export class Membership {
         message: "the bucket of the leases has no room for another instance: it stands by until there is some",
         since: this.joinedAt
       }
-      : undefined
+      : this.unrenewed.problem(!this.hasJoined)
   }
 
   /** Until when, by our clock, nobody else can have taken over. */
@@ -169,6 +175,7 @@ export class Membership {
   ): void {
     if (id !== this.id || sentAt < this.renewedAt) return
     this.revision = Math.max(this.revision, revision)
+    if (!this.hasJoined) this.onJoined()
     this.renewedAt = sentAt
     this.isFull = false
     const now = performance.now()

@@ -91,6 +91,9 @@ export const make = (
     const bucketTimeout = Math.min(settings.requestTimeout, settings.leaseDuration / 2)
     const replicas = Math.max(settings.options.replicas ?? 1, stream.replicas)
     const bucket = Bucket.make(connection, settings, bucketTimeout, replicas)
+    yield* patiently(connection, settings, bucket.ensure).pipe(
+      Effect.mapError((failure) => toSubscribeError(topic, group, failure))
+    )
     const prefix = Subject.toLease(group, topic)
     const leases = yield* Leases.make({
       bucket,

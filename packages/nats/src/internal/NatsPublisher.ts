@@ -81,7 +81,8 @@ export const make = (
                 outbox.release(topic)
               }),
             onFailure: (failure) =>
-              failure._tag === "NatsRequestFailed" && failure.reason !== "Denied" && outbox.isWaiting(topic)
+              failure._tag === "NatsRequestFailed" && failure.reason !== "Denied" && failure.reason !== "Closed" &&
+                outbox.isWaiting(topic)
                 ? Effect.logWarning("The stream of a topic can't be reached", failure).pipe(
                   Effect.annotateLogs("topic", topic.spec.name),
                   Effect.zipRight(Effect.sync(() => topic.misses++)),

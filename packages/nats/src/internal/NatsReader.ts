@@ -251,7 +251,8 @@ class Pager {
         return yield* new NatsRequestFailed({
           subject: request.topic.name,
           reason: "Api",
-          error: { code: 404, err_code: 0, description: "the stream was deleted and made again" }
+          // As a refusal: it does not pass.
+          error: { code: 410, err_code: 0, description: "the stream was deleted and made again" }
         })
       }
       const { config, name } = yield* this.api.createEphemeral(stream.name, {

@@ -56,13 +56,14 @@ export class Outbox {
 
   private readonly listener = {
     onReconnect: () => this.repeat(),
+    onClosed: () => this.failAll(),
     onDenied: (denied: Denied) => this.deny(denied)
   }
 
   /** Sends the call's messages, each as soon as it may be sent; none when the outbox was closed since it was looked at. */
   send(call: Call): void {
     this.calls.add(call)
-    if (this.isClosed) return this.failRest(call)
+    if (this.isClosed || this.connection.client.isClosed()) return this.failRest(call)
     for (const entry of call.entries) this.add(entry)
     this.pump()
   }
@@ -210,10 +211,14 @@ export class Outbox {
         this.connection.listeners.delete(this.listener)
         clearInterval(this.timer)
         this.calls.end()
-        for (const call of [...this.calls.waiting]) this.failRest(call)
+        this.failAll()
       }))
     )
   })
+
+  private failAll(): void {
+    for (const call of [...this.calls.waiting]) this.failRest(call)
+  }
 
   private failRest(call: Call): void {
     for (const entry of call.entries) {
@@ -223,6 +228,7 @@ export class Outbox {
 
   private fail(entry: Entry, outcome: "unknown" | "not-written"): void {
     const { denied } = this.connection.replies
+    const closed = this.isClosed ? "the transport was closed" : "the connection was closed for good"
     this.finish(
       entry,
       Either.left(
@@ -230,7 +236,7 @@ export class Outbox {
           topic: entry.topic.spec.name,
           reason: "Unreachable",
           outcome: entry.maybeWritten ? "unknown" : outcome,
-          cause: denied === undefined ? "the transport was closed" : deniedInWords(denied)
+          cause: denied === undefined ? closed : deniedInWords(denied)
         })
       )
     )

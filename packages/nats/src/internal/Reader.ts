@@ -94,7 +94,7 @@ export class Reader {
       const listener: Listener = {
         onReconnect: () => session.acks.reconnected(),
         onDenied: (denied) => {
-          if (denied.operation === "publish" && denied.subject.startsWith("$JS.ACK.")) session.acks.denied = denied
+          if (denied.operation === "publish" && session.isOurAck(denied.subject)) session.acks.denied = denied
         }
       }
       connection.listeners.add(listener)

@@ -190,6 +190,11 @@ export class Session {
     })
   }
 
+  /** Whether acknowledgements of this partition go to the subject. */
+  isOurAck(subject: string): boolean {
+    return subject.startsWith("$JS.ACK.") && subject.includes(`.${this.durable}.`)
+  }
+
   /** How the partition stands; undefined while it is not assigned. */
   status(): PartitionStatus | undefined {
     const { assignment, intake, stream } = this

@@ -50,8 +50,10 @@ export const toConfig = (api: Api, settings: Settings, topic: TopicSpec, at: Pla
       // Without it the oldest of the subject are dropped, whatever `discard` says.
       ...(settings.discard === "new" ? { discard_new_per_subject: true } : {})
     }),
-    // The server refuses a window that is longer than the messages live.
-    duplicate_window: maxAge === undefined ? window : Math.min(window, nanos(maxAge)),
+    // By itself the server takes our default, or its own limit where that is lower. It refuses a window that is longer than messages live.
+    ...(settings.options.duplicateWindow === undefined
+      ? {}
+      : { duplicate_window: maxAge === undefined ? window : Math.min(window, nanos(maxAge)) }),
     ...(settings.compression === "none" || !api.isAtLeast(2, 10) ? {} : { compression: settings.compression }),
     ...(placement === undefined ? {} : { placement }),
     ...(streamMetadata === undefined ? {} : { metadata: toMetadata(streamMetadata) }),

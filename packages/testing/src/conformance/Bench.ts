@@ -119,16 +119,22 @@ export const inBus = <A, E>(
 }
 
 /**
+ * What the bus logs about failures that the test provokes is not shown, unless `TEST_LOG` is set.
+ *
+ * @since 0.1.0
+ * @category running
+ */
+export const quietly = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  process.env.TEST_LOG === undefined ? Logger.withMinimumLogLevel(effect, LogLevel.None) : effect
+
+/**
  * A test in real time. It hides what the bus logs about the failures that it provokes, unless `TEST_LOG` is set.
  *
  * @since 0.1.0
  * @category running
  */
 export const test = (name: string, program: () => Effect.Effect<void, unknown>, timeout = 60_000): void => {
-  const quiet = process.env.TEST_LOG === undefined
-    ? Logger.withMinimumLogLevel(LogLevel.None)
-    : <A, E, R>(effect: Effect.Effect<A, E, R>) => effect
-  it(name, () => Effect.runPromise(quiet(Effect.suspend(program))), timeout)
+  it(name, () => Effect.runPromise(quietly(Effect.suspend(program))), timeout)
 }
 
 /**

@@ -78,7 +78,8 @@ const spoiling = (subject: Subject): void => {
         )
         yield* bus.publish(topic, { aggregateId: "order-1", payload: step(1) })
         yield* eventually("it is dead", () => letters.length === 1)
-        expect(seen.length).toBeGreaterThan(2)
+        // Where nothing is restarted, the attempt that dies is the last one.
+        expect(seen.length).toBeGreaterThan(subject.strategy?.restart === "never" ? 1 : 2)
         expect(new Set(seen).size).toBe(1)
         expect(JSON.parse(letters[0]!)).toEqual([JSON.parse(seen[0]!)[0], "order-1"])
       })
