@@ -76,6 +76,7 @@ export const makeGroup = (committed: { readonly offset: number; readonly metadat
     coordinator: () => Effect.succeed(1),
     release: () => Effect.void,
     isConnected: () => true,
+    isOpen: () => true,
     call: <Name extends ApiName>(_: unknown, __: unknown, name: Name, request: RequestOf<Name>) =>
       (answers[name]?.(request) ?? Effect.dieMessage(`nobody asks for ${name}`)) as Effect.Effect<
         ResponseOf<Name>,

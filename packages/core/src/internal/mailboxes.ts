@@ -177,6 +177,8 @@ export class AddressBook {
   endedActors = 0
   /** Whether messages that wait move with their aggregate. */
   carries = false
+  /** How many actors of this subscription have ended. */
+  endedActors = 0
 
   constructor(
     private readonly owner: Mailboxes,
