@@ -173,8 +173,6 @@ export class AddressBook {
   /** Who waits for a place or for room in a mailbox. A switch wakes them. */
   private readonly waiting = new Set<Waiter>()
   private keyless: Keyless | undefined
-  /** How many actors of its own have ended. */
-  endedActors = 0
   /** Whether messages that wait move with their aggregate. */
   carries = false
   /** How many actors of this subscription have ended. */
