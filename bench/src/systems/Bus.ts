@@ -45,13 +45,13 @@ export const layer = (
 
 /** Who looks at the bus. Only what is measured is loaded. */
 const observed = (system: string): Layer.Layer<never> => {
-  if (!system.startsWith("ours, ")) return Layer.empty
+  if (!system.startsWith("ours + ")) return Layer.empty
   return Layer.unwrapEffect(Effect.promise(async (): Promise<Layer.Layer<never>> => {
     const { Metrics, Tracing } = await import("@effect-eventbus/observability")
-    if (system === "ours, metrics") return Metrics.layer()
-    if (system === "ours, no tracer") return Tracing.layer()
+    if (system === "ours + metrics") return Metrics.layer()
+    if (system === "ours + no tracer") return Tracing.layer()
     const { tracer } = await import("./Spans.js")
-    return Tracing.layer().pipe(Layer.provideMerge(tracer(system === "ours, traces of all" ? 1 : 0.01)))
+    return Tracing.layer().pipe(Layer.provideMerge(tracer(system === "ours + traces of all" ? 1 : 0.01)))
   }))
 }
 

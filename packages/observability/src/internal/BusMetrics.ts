@@ -82,7 +82,7 @@ export class BusMetrics implements Observer.Service {
   private readonly topics = new Map<string, TopicMetrics>()
   /** By subscription, which is `topic/group`. */
   private readonly groups = new Map<string, GroupMetrics>()
-  private readonly actors: Bound
+  private readonly bounds = new Map<string, Bound>()
   private readonly saidOf = new Set<string>()
   /** Most messages are of the same subscription as the one before. */
   private lastName: string | undefined
@@ -94,8 +94,7 @@ export class BusMetrics implements Observer.Service {
     private readonly checker: OrderChecker.OrderChecker | undefined,
     private readonly now: () => number
   ) {
-    // A bound of the whole bus. A metric has the same labels everywhere.
-    this.actors = new Bound(client, { topic: "", group: "", bound: "actors" })
+    this.ofBus("actors")
   }
 
   readonly transition = (flight: Observer.FlightView, from: Observer.State | undefined, since: number): void => {
@@ -112,9 +111,10 @@ export class BusMetrics implements Observer.Service {
       case "Restarted":
         return this.groupOf(event.flight).restarted()
       case "Bound": {
-        const { bound, isReached, partition = "", subscription } = event
-        if (subscription === undefined) return this.actors.tell("", isReached, this.now())
-        return this.groups.get(subscription)?.bound(bound, String(partition), isReached, this.now())
+        const { bound, isReached, partition = "", slot = "", subscription } = event
+        const key = `${partition}/${slot}`
+        if (subscription === undefined) return this.ofBus(bound).tell(key, isReached, this.now())
+        return this.groups.get(subscription)?.bound(bound, key, isReached, this.now())
       }
     }
   }
@@ -135,6 +135,16 @@ export class BusMetrics implements Observer.Service {
     const metrics = new TopicMetrics(this.client, name)
     this.topics.set(name, metrics)
     return metrics
+  }
+
+  /** A bound of the whole bus. A metric has the same labels everywhere. */
+  private ofBus(name: string): Bound {
+    let bound = this.bounds.get(name)
+    if (bound === undefined) {
+      bound = new Bound(this.client, { topic: "", group: "", bound: name })
+      this.bounds.set(name, bound)
+    }
+    return bound
   }
 
   /** By its subscription: the message's own topic may be one of many that match a pattern. */
@@ -177,7 +187,7 @@ export class BusMetrics implements Observer.Service {
       for (const metrics of this.groups.values()) {
         if (!sampled.some((one) => one === metrics)) metrics.sample(undefined, undefined, this.now())
       }
-      this.actors.sample(this.now())
+      for (const bound of this.bounds.values()) bound.sample(this.now())
       for (const metrics of this.topics.values()) metrics.sample(this.now())
     })
   })

@@ -34,7 +34,10 @@ export class ProducerSpans {
     const parent = current.parent ?? TraceContext.ofTraceId(traceIdOf(message))
     const span = this.span(operation === "encode" ? "create" : "publish", "producer", topic, current, parent)
     if (span.sampled) attributesOf(span, message)
-    return { messages: [carrying(message, span)], ended: (exit) => this.ended(span, current.now, exit) }
+    return {
+      messages: [carrying(message, span, TraceContext.write(span))],
+      ended: (exit) => this.ended(span, current.now, exit)
+    }
   }
 
   private batch({ messages, topic }: Observer.PublishRequest, current: Tracers.Current): Observer.Publishing {
@@ -50,8 +53,15 @@ export class ProducerSpans {
       })
       : []
     if (carriers.length > 0) span.addLinks(carriers.map((one) => ({ _tag: "SpanLink", span: one, attributes: {} })))
+    // One object for all messages that have nothing else: each would keep its own for as long as it is in hand.
+    const shared = TraceContext.write(span)
     return {
-      messages: messages.map((message, i) => carrying(message, carriers[i] ?? span)),
+      messages: messages.map((message, i) => {
+        const one = carriers[i]
+        return one === undefined
+          ? carrying(message, span, shared)
+          : carrying(message, one, TraceContext.write(one))
+      }),
       ended: (exit) => this.ended(span, current.now, exit)
     }
   }
@@ -115,9 +125,9 @@ const attributesOf = (span: Tracer.Span, message: Message): void => {
  * The message with a span's context. What the publisher has set stays. Field by field, because a message may be an instance of a class,
  * of which a spread would lose a part.
  */
-const carrying = (message: Message, span: Tracer.AnySpan): Message => {
+const carrying = (message: Message, span: Tracer.AnySpan, context: Headers.Headers): Message => {
   const { headers: own } = message
-  const headers = TraceContext.has(own) ? own : Headers.merge(own ?? Headers.empty, TraceContext.write(span))
+  const headers = own === undefined ? context : TraceContext.has(own) ? own : Headers.merge(own, context)
   if (!isEnvelope(message)) {
     const { aggregateId, body, key } = message
     return { aggregateId, body, key, headers }
