@@ -1,8 +1,9 @@
+import { EventBus, EventBusConfig, FailurePolicy, Topic } from "@effect-eventbus/core"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Redacted, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Layer, Redacted, Schema, Stream } from "effect"
 import { rmSync } from "node:fs"
 import { join } from "node:path"
-import { Subject } from "../src/index.js"
+import { NatsTransport, Subject } from "../src/index.js"
 import * as T from "./fixture.js"
 import { sharedServer } from "./sharedServer.js"
 
@@ -75,6 +76,50 @@ describe("A server that comes back with an empty store", () => {
             (await Effect.runPromise(source.status!)).problems.length === 0)
         })
       ),
+    60_000
+  )
+})
+
+describe("A handler that closes what it runs in", () => {
+  const servers = sharedServer("2.15")
+
+  it.each(["its subscription", "the bus"] as const)(
+    "%s: it waits for itself until the deadline, is interrupted, and its message comes again",
+    (what) =>
+      T.run(Effect.gen(function*() {
+        const topic = Topic.envelope(T.topic().name, Schema.Struct({ n: Schema.Int }), { eventType: () => "Order" })
+        const layer = EventBus.layer.pipe(
+          Layer.provide(NatsTransport.layer({ servers: servers() })),
+          Layer.provide(EventBusConfig.layer({ closeDeadline: "1 second", group: "group" }))
+        )
+        const built = Effect.map(T.scoped(Layer.build(layer)), ({ close, value }) => ({
+          close,
+          bus: Context.get(value, EventBus.EventBus)
+        }))
+        const one = yield* built
+        yield* one.bus.publish(topic, { aggregateId: "a", payload: { n: 1 } })
+        const ready = yield* Deferred.make<Effect.Effect<unknown>>()
+        const ended = yield* Deferred.make<Exit.Exit<unknown>>()
+        const subscription = yield* T.scoped(one.bus.subscribe(
+          topic,
+          () =>
+            Effect.flatten(Deferred.await(ready)).pipe(
+              Effect.onExit((exit) => Deferred.succeed(ended, Exit.asVoid(exit)))
+            ),
+          { onExhausted: FailurePolicy.drop }
+        ))
+        yield* Deferred.succeed(ready, what === "the bus" ? one.close : subscription.value.close)
+        // The close of a scope can't be interrupted: it goes on, and closing does without its handler 2 s after the deadline.
+        const exit = yield* Effect.timeout(Deferred.await(ended), "10 seconds")
+        assert.isTrue(Exit.isInterrupted(exit))
+        yield* Effect.timeout(one.close, "5 seconds")
+        const two = yield* built
+        const again = yield* Deferred.make<number>()
+        yield* T.scoped(two.bus.subscribe(topic, ({ n }) => Deferred.succeed(again, n), {
+          onExhausted: FailurePolicy.drop
+        }))
+        assert.strictEqual(yield* Effect.timeout(Deferred.await(again), "15 seconds"), 1)
+      })),
     60_000
   )
 })
