@@ -48,6 +48,7 @@ export default defineWorkspace([
   project("testing", "packages/testing"),
   project("kafka", "packages/kafka", withBrokers),
   project("nats", "packages/nats", withBrokers, onSuccessor),
+  project("observability", "packages/observability", withBrokers),
   project("examples", "examples", withBrokers),
   project("bench", "bench", withBrokers),
   project("chaos", "tools/chaos"),

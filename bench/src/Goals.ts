@@ -19,6 +19,14 @@ const atLeast = (ratio: number, workload: string, than: string, text = `≥ ${ra
   holds: (measured) => measured >= ratio
 })
 
+/** How much of our own rate is left to somebody who looks. */
+const observed = (ratio: number, system: string): Goal => ({
+  workload: "memory-observed",
+  text: `≥ ${ratio} of ours: ${system}`,
+  measured: (rows) => rowOf(rows, "memory-observed", system)?.ratios["ours"],
+  holds: (measured) => measured >= ratio
+})
+
 const ofOwn = (
   workload: string,
   text: string,
@@ -48,6 +56,9 @@ const slowerBy = (workload: string, raw: string): Goal => ({
 export const goals: ReadonlyArray<Goal> = [
   ofOwn("dispatch", "≥ 600,000/s", (row) => row.rate, (rate) => rate >= 600_000),
   atLeast(1, "dispatch", "fastq", "ahead of fastq"),
+  observed(0.99, "ours, no tracer"),
+  observed(0.92, "ours, metrics"),
+  observed(0.9, "ours, traces of 1 %"),
   atLeast(0.9, "kafka-noop", "kafkajs eachMessage"),
   atLeast(0.75, "kafka-noop", "kafkajs chains"),
   atLeast(0.9, "kafka-wait", "kafkajs chains"),

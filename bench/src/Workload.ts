@@ -151,6 +151,13 @@ export const workloads: ReadonlyArray<Workload> = [
     "ours with metrics",
     "ours with spans"
   ]),
+  consume("memory", "observed", "no-op, observed", "none", thousand, 40_000, "ours", [
+    "ours",
+    "ours, no tracer",
+    "ours, metrics",
+    "ours, traces of 1 %",
+    "ours, traces of all"
+  ]),
   consume("kafka", "noop", "no-op", "none", thousand, 250_000, "kafkajs eachMessage"),
   consume("kafka", "wait", "2 ms wait", "wait", thousand, 250_000, "kafkajs chains"),
   consume("kafka", "hot", "2 ms wait, half on 10 aggregates", "wait", hot, 25_000, "hot ones alone", [

@@ -1,6 +1,7 @@
 import { EventBus, FailurePolicy, MemoryTransport, Topic, TransportConfig } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
+import { Metrics, Tracing } from "@effect-eventbus/observability"
 import { Console, Data, Effect, Layer, Schema } from "effect"
 
 // The events of an order, and the topic that carries them.
@@ -37,7 +38,9 @@ const BusLive = EventBus.layer.pipe(
     memory: MemoryTransport.driver,
     kafka: KafkaTransport.driver,
     nats: NatsTransport.driver
-  }, { default: "memory" }))
+  }, { default: "memory" })),
+  Layer.provide(Metrics.layer()), // what happens, on Effect's Metric
+  Layer.provide(Tracing.layer()) // spans, where the program has a Tracer
 )
 
 const AppLive = Layer.merge(OrdersLive, ClicksLive).pipe(Layer.provideMerge(BusLive))

@@ -11,6 +11,8 @@ export interface Job {
   readonly topic: string
   readonly partitions: number
   readonly semantics: "at-least-once" | "at-most-once"
+  /** In seconds. */
+  readonly lease: number
 }
 
 export interface Report {
@@ -58,7 +60,12 @@ const main = Effect.gen(function*() {
 }).pipe(
   Effect.scoped,
   Effect.provide(EventBus.layer.pipe(
-    Layer.provide(NatsTransport.layer({ servers: job.servers, preflight: "off", plainStorage: "file" })),
+    Layer.provide(NatsTransport.layer({
+      servers: job.servers,
+      preflight: "off",
+      plainStorage: "file",
+      leaseDuration: `${job.lease} seconds`
+    })),
     Layer.provide(EventBusConfig.layer({ group: "scale" }))
   )),
   Logger.withMinimumLogLevel(LogLevel.Warning)

@@ -1,5 +1,5 @@
 /**
- * `npm run scale -- [--partitions 12,100,1000] [--aggregates 1000000] [--seconds 30] [--rate 2000]`: what partitions and aggregates cost a
+ * `npm run scale -- [--partitions 12,100,1000] [--aggregates 1000000] [--seconds 30] [--rate 2000] [--lease 10]`: what partitions and aggregates cost a
  * nats-server and an instance. For each number of partitions: an instance begins, rests, works, shares with a second one, and is killed.
  */
 import type { OutgoingMessage, Service } from "@effect-eventbus/core/Transport"
@@ -26,11 +26,14 @@ const { values } = parseArgs({
     aggregates: { type: "string", default: "1000000" },
     seconds: { type: "string", default: "30" },
     rate: { type: "string", default: "2000" },
-    semantics: { type: "string", default: "at-least-once" }
+    semantics: { type: "string", default: "at-least-once" },
+    /** Of the leases, in seconds. */
+    lease: { type: "string", default: "10" }
   }
 })
 const seconds = Number(values.seconds)
 const rate = Number(values.rate)
+const lease = Number(values.lease)
 
 const say = (line: string) => Effect.sync(() => process.stderr.write(`${line}\n`))
 
@@ -119,7 +122,7 @@ const partitioned = (partitions: number) =>
     const server = yield* Server.make
     const empty = yield* server.see
     const semantics = values.semantics === "at-most-once" ? "at-most-once" : "at-least-once"
-    const job: Job = { servers: server.servers, topic: "orders", partitions, semantics }
+    const job: Job = { servers: server.servers, topic: "orders", partitions, semantics, lease }
     const first = yield* instance(job)
     const owned = (one: typeof first) => Effect.map(one.ask, (report) => report.owned)
     yield* untilTrue("the first has all", Effect.map(owned(first), (count) => count === partitions))
@@ -198,7 +201,13 @@ const aggregates = (count: number) =>
     const after = yield* server.see
     const back = yield* server.restart
     const restarted = yield* server.see
-    const first = yield* instance({ servers: server.servers, topic: "orders", partitions, semantics: "at-least-once" })
+    const first = yield* instance({
+      servers: server.servers,
+      topic: "orders",
+      partitions,
+      semantics: "at-least-once",
+      lease
+    })
     yield* first.ask
     const readAt = performance.now()
     yield* untilTrue("all is handled", Effect.map(first.ask, ({ handled }) => handled >= count), 600_000)

@@ -35,12 +35,25 @@ export const transport = (
 /** Settings are the defaults. */
 export const layer = (
   name: TransportName,
-  job: Pick<Job, "kafka" | "nats" | "steps">
+  job: Pick<Job, "kafka" | "nats" | "steps" | "system">
 ): Layer.Layer<EventBus.EventBus> =>
   EventBus.layer.pipe(
     Layer.provide(transport(name, job)),
+    Layer.provide(observed(job.system)),
     Layer.provide(Logger.minimumLogLevel(LogLevel.Warning))
   )
+
+/** Who looks at the bus. Only what is measured is loaded. */
+const observed = (system: string): Layer.Layer<never> => {
+  if (!system.startsWith("ours, ")) return Layer.empty
+  return Layer.unwrapEffect(Effect.promise(async (): Promise<Layer.Layer<never>> => {
+    const { Metrics, Tracing } = await import("@effect-eventbus/observability")
+    if (system === "ours, metrics") return Metrics.layer()
+    if (system === "ours, no tracer") return Tracing.layer()
+    const { tracer } = await import("./Spans.js")
+    return Tracing.layer().pipe(Layer.provideMerge(tracer(system === "ours, traces of all" ? 1 : 0.01)))
+  }))
+}
 
 /** Subscribes; the scope ends it. */
 export const consume = (

@@ -22,6 +22,15 @@ describe("envelope", () => {
     expect(Topic.envelope).type.toBeCallableWith("totals", Untagged, { eventType: () => "total" })
   })
 
+  test("says in one short message that the event type of an untagged payload is missing", () => {
+    // @ts-expect-error Expected 3 arguments, but got 2
+    Topic.envelope("totals", Untagged)
+    // @ts-expect-error Property 'eventType' is missing in type '{ partitions: number; }'
+    Topic.envelope("totals", Untagged, { partitions: 12 })
+    // @ts-expect-error Expected 3 arguments, but got 2
+    Topic.envelope("either", Schema.Union(OrderPlaced, Untagged))
+  })
+
   test("knows the payload and how it is encoded", () => {
     expect(Topic.envelope("totals", Untagged, { eventType: () => "total" })).type.toBe<
       Topic.EnvelopeTopic<{ readonly total: number }, { readonly total: string }>

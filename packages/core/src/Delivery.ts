@@ -37,7 +37,8 @@ export interface Delivery {
   readonly timestamp: number
   /**
    * The message's bytes, as they came; `null` is Kafka's tombstone. They may be a part of a larger buffer that other messages
-   * share: read and copy them, but don't write to them, and don't transfer `value.buffer`.
+   * share: read and copy them, but don't write to them, and don't transfer `value.buffer`. Only an at-least-once handler of a plain topic
+   * has a copy of its own at each attempt.
    */
   readonly value: Uint8Array | null
 }

@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
+import type * as Dispatch from "./Dispatch.js"
 import * as EnvelopeCodec from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
 import { AlreadySubscribed, BusClosed, InvalidConfiguration, SubscribeFailed } from "./EventBusError.js"
@@ -19,6 +20,8 @@ import type { PublishError, SubscribeError } from "./EventBusError.js"
 import * as Handler from "./internal/attempt.js"
 import * as Checks from "./internal/checks.js"
 import { Condition } from "./internal/condition.js"
+import * as Dispatching from "./internal/dispatch.js"
+import { FullMailboxes } from "./internal/fullMailboxes.js"
 import * as Incoming from "./internal/incoming.js"
 import * as Logging from "./internal/logging.js"
 import { Mailboxes } from "./internal/mailboxes.js"
@@ -32,7 +35,8 @@ import * as Strategies from "./internal/strategies.js"
 import * as Internal from "./internal/subscription.js"
 import * as Observer from "./Observer.js"
 import type * as Replay from "./Replay.js"
-import { Strategy } from "./Strategy.js"
+import type { Service as StrategyService } from "./Strategy.js"
+import { actorPerAggregate, Strategy } from "./Strategy.js"
 import type {
   AnyOptions,
   CommonOptions,
@@ -144,6 +148,8 @@ export interface Service {
       options?: Replay.Options
     ): Effect.Effect<Replay.Report, Replay.ReplayFailed<E> | Replay.ReplayError, Exclude<R, Scope.Scope>>
   }
+  /** The strategy of this bus, which can be changed while it runs. */
+  readonly dispatch: Dispatch.Service
   /** The running subscriptions of this bus, those of layers included: what they are, their `stats`, `failures` and `close`. */
   readonly subscriptions: Effect.Effect<ReadonlyArray<AnySubscription>>
   /** The running subscription of a topic and group (default: the configured one) in this bus, if there is one. Takes no lock. */
@@ -173,24 +179,38 @@ type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
-  const observer = yield* Observer.provided
-  const strategy = yield* Strategy
+  const registry = new Registry()
+  const observer = yield* Observer.forBus({ transport: transport.name, subscriptions: () => registry.all() })
+  const given = yield* Effect.contextWith((context: Context.Context<never>) =>
+    context.unsafeMap.get(Strategy.key) as StrategyService | undefined
+  )
+  const choice = Strategies.choose(config, given)
   const runtime = yield* Effect.runtime<never>()
   const warn = (text: string) => void Runtime.runSyncExit(runtime)(Logging.warning(text))
-  const strategyIssues = Strategies.issuesOf(strategy)
+  const strategyIssues = choice.issues
+  const guard = yield* Strategies.guard
+  const { turns } = yield* Supervisor.Supervisor
+  const full = new FullMailboxes(observer, () => turns.monotonic())
   const mailboxes = new Mailboxes(
     yield* Supervisor.Supervisor,
-    yield* Strategies.guarded(strategy),
-    config.mailboxCapacity
+    // With a wrong strategy nothing can be subscribed.
+    guard(strategyIssues.length === 0 ? choice.strategy : actorPerAggregate),
+    { capacity: config.mailboxCapacity, restartBase: config.restartBase, full }
   )
+  yield* Effect.forkScoped(Effect.interruptible(full.run))
+  const dispatch = yield* Dispatching.make({ mailboxes, guard, config, observer })
+  yield* strategyIssues.length > 0
+    ? Logging.error(`Dispatch: nothing can be subscribed: ${strategyIssues.join("; ")}`)
+    : choice.source === undefined
+    ? Logging.debug(`Dispatch: ${Strategies.describe(choice.strategy, config)}, by default`)
+    : Logging.info(`Dispatch: ${Strategies.describe(choice.strategy, config)}, from ${choice.source}`)
   const codec = yield* EnvelopeCodec.EnvelopeCodec
   const provided = Provided.make({
     config: { tag: EventBusConfig, value: config },
     codec: { tag: EnvelopeCodec.EnvelopeCodec, value: codec },
-    strategy: { tag: Strategy, value: strategy },
+    strategy: { tag: Strategy, value: choice.strategy },
     observer: { tag: Observer.Observer, value: observer }
   })
-  const registry = new Registry()
   const presubscribed = new Map<string, Presubscribed>()
   /** Nothing more is subscribed or replayed. */
   let isClosing = false
@@ -411,6 +431,7 @@ export const make = Effect.gen(function*() {
     subscribe: subscribe as unknown as Service["subscribe"],
     presubscribe: presubscribe as Service["presubscribe"],
     replay: replay as Service["replay"],
+    dispatch,
     subscriptions: Effect.sync(() => registry.all()),
     find: (topic, group) => Option.fromNullable(registry.find(topic, group ?? config.group))
   })
@@ -441,5 +462,5 @@ const handlerOf = <E, R>(
   topic: AnyTopic,
   codec: EnvelopeCodec.Service,
   handler: AnyHandler<E, R>,
-  options: CommonOptions & Pick<ReadingOptions<Semantics, E, R>, "onTombstone">
+  options: CommonOptions & Pick<ReadingOptions<Semantics, E, R>, "onTombstone"> & { readonly semantics?: Semantics }
 ): Handler.Handler<E> => Handler.make(Incoming.make(topic, codec, options), handler, options, options.onTombstone)

@@ -39,6 +39,17 @@ export const spec = {
     default: "10 seconds",
     description: "How long handlers may go on when a partition is taken away."
   }),
+  /** Which slot an aggregate's messages go to. Default: ``. */
+  dispatch: ConfigSpec.literal("actor-per-aggregate", "actor-pool", "keyed-workers")({
+    default: undefined,
+    description: "Which slot an aggregate's messages go to."
+  }),
+  /** How many slots `actor-pool` or `keyed-workers` has: 256 unless this says otherwise. Default: ``. */
+  poolSize: ConfigSpec.integer({
+    unit: "slots",
+    default: undefined,
+    description: "How many slots `actor-pool` or `keyed-workers` has: 256 unless this says otherwise."
+  }),
   /** Messages in one actor's mailbox, the one in hand included. Default: `1000`. */
   mailboxCapacity: ConfigSpec.integer({
     unit: "messages",

@@ -96,6 +96,8 @@ export interface Service {
     topic: string,
     group: string
   ) => Effect.Effect<ReadonlyArray<{ readonly watermark: number; readonly end: number }>>
+  /** Topics that messages were published to and that nobody has subscribed to or read. Each is answered once, at the third look. */
+  readonly unheard: Effect.Effect<ReadonlyArray<string>>
   /** The newest entries of the journal, in the order in which they happened. */
   readonly journal: Effect.Effect<ReadonlyArray<JournalEntry>>
 }
@@ -161,6 +163,10 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
           if (!topics.has(name)) create(name, partitions ?? settings.partitions)
         }),
       positions: (topic, group) => Effect.sync(() => topics.get(topic)?.groups.get(group)?.positions() ?? []),
+      unheard: Effect.sync(() => {
+        const found = Array.from(topics.values()).filter((topic) => topic.isUnheard && ++topic.looks === 3)
+        return found.map(({ name }) => name)
+      }),
       journal: Effect.sync(() => journal.entries())
     })
   })

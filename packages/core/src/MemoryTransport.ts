@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -11,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as ConfigSpec from "./ConfigSpec.js"
 import { type InvalidConfiguration, MessageTooLarge, PublishFailed } from "./EventBusError.js"
 import type { PublishError } from "./EventBusError.js"
+import * as Logging from "./internal/logging.js"
 import type { Member } from "./internal/memoryGroup.js"
 import type { MemoryTopic } from "./internal/memoryLog.js"
 import * as MemoryRead from "./internal/memoryRead.js"
@@ -89,7 +91,10 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
         stopped: false
       }
       yield* Effect.acquireRelease(group.join(member), () => group.leave(member))
-      return { stop: Effect.sync(() => void (member.stopped = true)) }
+      return {
+        stop: Effect.sync(() => void (member.stopped = true)),
+        status: Effect.sync(() => ({ isConnected: true, partitions: group.statusOf(member), problems: [] }))
+      }
     })
 
   return {
@@ -123,7 +128,24 @@ export const layer = (options?: MemoryBroker.Options): Layer.Layer<TransportTag,
  * @since 0.1.0
  * @category layers
  */
-export const layerBroker: Layer.Layer<TransportTag, never, MemoryBroker.MemoryBroker> = Layer.effect(TransportTag, make)
+export const layerBroker: Layer.Layer<TransportTag, never, MemoryBroker.MemoryBroker> = Layer.scoped(
+  TransportTag,
+  Effect.tap(make, () => Effect.forkScoped(Effect.interruptible(Effect.suspend(() => hints))))
+)
+
+/** In real time, also under a test's clock: nobody has to wait for it. */
+const hints = MemoryBroker.MemoryBroker.pipe(
+  Effect.flatMap(({ unheard }) => unheard),
+  Effect.flatMap(
+    Effect.forEach((topic) =>
+      Logging.info(
+        `Messages are published to the topic "${topic}" in memory, and nobody in this process has subscribed to it`
+      ), { discard: true })
+  ),
+  Effect.delay("2 seconds"),
+  Effect.forever,
+  Effect.withClock(Clock.make())
+)
 
 /**
  * The settings of the memory transport, below `eventbus.memory`.

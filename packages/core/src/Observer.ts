@@ -4,17 +4,23 @@
  *
  * @since 0.1.0
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
+import type { AnySpan } from "effect/Tracer"
 import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
+import type { Headers } from "./Headers.js"
+import { describeCause } from "./internal/describeCause.js"
 import * as Logging from "./internal/logging.js"
 import * as Provided from "./internal/provided.js"
 import * as Safely from "./internal/safely.js"
+import type { Subscription } from "./Subscription.js"
+import type { EnvelopeMessage, PlainMessage } from "./TopicDefinition.js"
 import type { Semantics } from "./Transport.js"
 
 /**
@@ -35,7 +41,7 @@ import type { Semantics } from "./Transport.js"
 export type State = "settling" | "queued" | "running" | "waiting" | "held" | "dead-lettering" | "ended"
 
 /**
- * How a flight ended. `unfinished`: the message is not settled, and comes again. `lost`: it was settled before, and was not handled.
+ * How a flight ended. `unfinished`: the message is not settled, and comes again. `lost`: it was settled before, or may have been, and was not handled.
  * `skipped`: it was counted only. `failed`: an at-most-once handler failed.
  *
  * @since 0.1.0
@@ -57,6 +63,8 @@ export type Outcome =
  * @category models
  */
 export interface FlightView {
+  /** Its subscription, as `topic/group`. In NATS that topic may be a pattern, of which `topic` is one of many. */
+  readonly subscription: string
   readonly topic: string
   readonly partition: number
   readonly offset: number
@@ -65,6 +73,7 @@ export interface FlightView {
   readonly semantics: Semantics
   readonly aggregateId: string | undefined
   readonly maybeDuplicate: boolean
+  readonly headers: Headers
   readonly state: State
   /** When this state began, in milliseconds since the epoch, exact to about 10 ms. */
   readonly since: number
@@ -78,6 +87,8 @@ export interface FlightView {
   readonly outcome: Outcome | undefined
   /** Why its last attempt failed. It may hold values of the payload. */
   readonly lastCause: Cause.Cause<unknown> | undefined
+  /** The name of the strategy by which its slot was chosen; undefined until then. While a canary runs, it tells both sides apart. */
+  readonly strategy: string | undefined
   /** The handler's first argument; undefined until it is decoded. */
   readonly event: unknown
   /** Whether it is a deletion: an envelope topic's message without a value. */
@@ -96,11 +107,14 @@ export type Event =
   | {
     /** A bound has been reached, and something waits for room; or nothing waits any more. */
     readonly _tag: "Bound"
-    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "rate"
+    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "rate" | "mailbox"
     /** The subscription, as `topic/group`. Undefined: a bound of the whole bus. */
     readonly subscription: string | undefined
     /** The partition that waits, for `unfinished` and `rate`. */
     readonly partition?: number | undefined
+    /** The slot whose mailbox it is, and its strategy, for `mailbox`: it has been full for as long as the strategy's `reportFullAfter`. */
+    readonly slot?: string | undefined
+    readonly strategy?: string | undefined
     readonly isReached: boolean
   }
   | {
@@ -112,7 +126,15 @@ export type Event =
     readonly epoch: number
   }
   | {
-    /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. */
+    /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */
+    readonly _tag: "Switched" | "Moved"
+    readonly from: string
+    readonly to: string
+    /** The strategy that has a share of the aggregates, while a canary runs. */
+    readonly candidate: string | undefined
+  }
+  | {
+    /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. With a strategy that never restarts it does not come. */
     readonly _tag: "Restarted"
     readonly flight: FlightView
   }
@@ -129,6 +151,17 @@ export type Event =
     readonly _tag: "Connected" | "Degraded" | "Disconnected"
     /** The transport's name. */
     readonly transport: string
+  }
+  | {
+    /**
+     * A group's rebalance has ended for this member, and assigned partitions or none (Kafka). Or another instance did not renew its lease,
+     * so that its partitions are taken over; or this one has lost a lease (NATS).
+     */
+    readonly _tag: "Rebalanced" | "TakenOver" | "LeaseLost"
+    /** The transport's name. */
+    readonly transport: string
+    readonly topic: string
+    readonly group: string
   }
   | {
     /** The broker has confirmed a settlement of an assigned partition. */
@@ -153,15 +186,65 @@ export type Event =
   }
 
 /**
- * Both functions run in the middle of the work. They have to be quick, and must not throw.
+ * A bus that is being made, as its observer sees it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Bus {
+  /** The transport's name. */
+  readonly transport: string
+  /** The subscriptions that run now. */
+  readonly subscriptions: () => ReadonlyArray<Subscription<EnvelopeFailure<unknown> | PlainFailure<unknown>>>
+}
+
+/**
+ * Somebody publishes, or encodes messages that somebody else is going to send.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PublishRequest {
+  readonly topic: string
+  readonly operation: "publish" | "encode"
+  readonly messages: ReadonlyArray<EnvelopeMessage<unknown> | PlainMessage>
+}
+
+/**
+ * What an observer makes of a request to publish.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Publishing {
+  /** The messages that are published instead: as many, in the same order, with other headers or another `traceId`. */
+  readonly messages: ReadonlyArray<EnvelopeMessage<unknown> | PlainMessage>
+  /** It has ended. The failure is the one that the publisher gets. */
+  readonly ended: (exit: Exit.Exit<unknown, unknown>) => void
+}
+
+/**
+ * All functions but `forBus` run in the middle of the work. They have to be quick, and must not throw.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
-  /** A flight went from one state to the next. `from` is undefined when a lane has just taken the message. */
-  readonly transition?: ((flight: FlightView, from: State | undefined) => void) | undefined
+  /**
+   * A flight went from one state to the next. `from` is undefined when a lane has just taken the message. `since` is when the former
+   * state began, in milliseconds since the epoch, exact to about 10 ms.
+   */
+  readonly transition?: ((flight: FlightView, from: State | undefined, since: number) => void) | undefined
   readonly event?: ((event: Event) => void) | undefined
+  /**
+   * A bus is made. What the bus would tell this observer it tells the answer instead, until the scope ends. The transport goes on telling
+   * this one.
+   */
+  readonly forBus?: ((bus: Bus) => Effect.Effect<Service, never, Scope.Scope>) | undefined
+  /** The span that a handler runs in: it is asked for at each start, after the transition to `running`. Undefined: none. */
+  readonly spanOf?: ((flight: FlightView) => AnySpan | undefined) | undefined
+  /** Somebody publishes. It is asked in the publisher's fiber. Undefined: the messages are published as they are. */
+  readonly onPublish?: ((request: PublishRequest) => Publishing | undefined) | undefined
 }
 
 /**
@@ -183,7 +266,8 @@ export class Observer extends Context.Reference<Observer>()("@effect-eventbus/co
 export const none: Service = {}
 
 /**
- * Several observers as one. Each is told everything, in the order given, also if one before it throws.
+ * Several observers as one. Each is told everything, in the order given, also if one before it throws. What one has made of messages that
+ * are published the next one gets. The span of a handler is that of the first observer that has `spanOf`.
  *
  * @since 0.1.0
  * @category combinators
@@ -191,10 +275,58 @@ export const none: Service = {}
 export const combine = (...observers: ReadonlyArray<Service>): Service => {
   const transitions = observers.flatMap((one) => transitionOf(one) ?? [])
   const events = observers.flatMap((one) => eventOf(one) ?? [])
-  const combined: Service = { transition: each(transitions), event: each(events) }
+  const spans = observers.flatMap((one) => one.spanOf?.bind(one) ?? [])
+  const publishers = observers.flatMap((one) => one.onPublish?.bind(one) ?? [])
+  const combined: Service = {
+    transition: each(transitions),
+    event: each(events),
+    spanOf: spans[0],
+    onPublish: publishers.length === 0 ? undefined : (request) => publishingOf(publishers, request),
+    forBus: observers.some((one) => one.forBus !== undefined)
+      ? (bus) => Effect.map(Effect.forEach(observers, (one) => builtFor(one, bus)), (all) => combine(...all))
+      : undefined
+  }
   parts.set(combined, observers)
   return combined
 }
+
+const publishingOf = (
+  all: ReadonlyArray<NonNullable<Service["onPublish"]>>,
+  request: PublishRequest
+): Publishing | undefined => {
+  let { messages } = request
+  const ended: Array<Publishing["ended"]> = []
+  for (const onPublish of all) {
+    let answer: Publishing | undefined
+    try {
+      answer = onPublish({ ...request, messages })
+    } catch (thrown) {
+      // The messages are published as they were: for those before it this is over.
+      each(ended)?.(Exit.void)
+      throw thrown
+    }
+    if (answer === undefined) continue
+    const { ended: tell } = answer
+    messages = answer.messages
+    ended.push(tell.bind(answer))
+  }
+  return ended.length === 0 ? undefined : { messages, ended: each(ended)! }
+}
+
+/** An observer that can't be made for a bus is left out: the bus must not fail because of it. */
+const builtFor = (observer: Service, bus: Bus): Effect.Effect<Service, never, Scope.Scope> =>
+  observer.forBus === undefined
+    ? Effect.succeed(observer)
+    : Effect.suspend(() => observer.forBus!(bus)).pipe(
+      Effect.catchAllCause((cause) =>
+        Cause.isInterruptedOnly(cause)
+          ? Effect.failCause(cause)
+          : Effect.as(
+            Logging.warning(`An observer could not be made for a bus, so it sees nothing: ${describeCause(cause)}`),
+            none
+          )
+      )
+    )
 
 /** What observers were combined of. */
 const parts = new WeakMap<Service, ReadonlyArray<Service>>()
@@ -249,29 +381,56 @@ export const provided: Effect.Effect<Service> = Effect.gen(function*() {
   if (observer === none) return observer
   const found = guarded.get(observer)
   if (found !== undefined) return found
-  const runtime = yield* Effect.runtime<never>()
-  const guard = guardOf((thrown) =>
-    Runtime.runSyncExit(runtime)(
-      Logging.warning(
-        `The observer threw (${Safely.nameOf(thrown)}). What it throws is ignored, and this is said once.`
-      )
-    )
-  )
-  const made: Service = { transition: guard(transitionOf(observer)), event: guard(eventOf(observer)) }
+  const made = yield* guardedOf(observer)
   guarded.set(observer, made)
   return made
 })
 
+/**
+ * The observer of a bus that is being made. It ends with the bus's scope.
+ *
+ * @internal
+ */
+export const forBus = (bus: Bus): Effect.Effect<Service, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const observer = yield* Observer
+    const common = yield* provided
+    return observer.forBus === undefined ? common : yield* guardedOf(yield* builtFor(observer, bus))
+  })
+
+const guardedOf = (observer: Service): Effect.Effect<Service> =>
+  Effect.map(Effect.runtime<never>(), (runtime) => {
+    const guard = guardOf((thrown) =>
+      Runtime.runSyncExit(runtime)(
+        Logging.warning(
+          `The observer threw (${Safely.nameOf(thrown)}). What it throws is ignored, and this is said once.`
+        )
+      )
+    )
+    const onPublish = guard(observer.onPublish?.bind(observer))
+    return {
+      transition: guard(transitionOf(observer)),
+      event: guard(eventOf(observer)),
+      spanOf: guard(observer.spanOf?.bind(observer)),
+      onPublish: onPublish && ((request) => {
+        const answer = onPublish(request)
+        return answer && { messages: answer.messages, ended: guard(answer.ended.bind(answer))! }
+      })
+    }
+  })
+
 const guardOf = (say: (thrown: unknown) => void) => {
   let isSaid = false
-  return <Args extends ReadonlyArray<unknown>>(tell: ((...args: Args) => void) | undefined) =>
-    tell === undefined ? undefined : (...args: Args): void => {
+  return <Args extends ReadonlyArray<unknown>, A>(tell: ((...args: Args) => A) | undefined) =>
+    tell === undefined ? undefined : (...args: Args): A | undefined => {
       try {
-        tell(...args)
+        return tell(...args)
       } catch (thrown) {
-        if (isSaid) return
-        isSaid = true
-        say(thrown)
+        if (!isSaid) {
+          isSaid = true
+          say(thrown)
+        }
+        return undefined
       }
     }
 }

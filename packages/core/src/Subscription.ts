@@ -51,7 +51,7 @@ export interface Stats {
   readonly handled: number
   /** Attempts after the first. */
   readonly retried: number
-  /** How often an actor was started again after a defect. The last start, which gives the message up, counts as well. */
+  /** How often an actor was started again after a defect. The last start, which gives the message up, counts as well. With a strategy that never restarts it stays 0. */
   readonly restarted: number
   readonly deadLettered: number
   readonly dropped: number
@@ -65,10 +65,17 @@ export interface Stats {
   readonly tombstones: number
   /** At-most-once messages whose handler failed. */
   readonly failed: number
-  /** At-most-once messages that were settled and not handled, because closing ran out of time or their partition was taken away. */
+  /**
+   * At-most-once messages that were settled and not handled, because closing ran out of time or their partition was taken away; also
+   * those whose settlement the broker had not confirmed by then, because it may have settled them.
+   */
   readonly lost: number
   /** Actors alive now. */
   readonly actors: number
+  /** Actors of this subscription that have ended, because they were idle or made room. 0 where the strategy's slots are shared. */
+  readonly endedActors: number
+  /** How full the fullest mailbox is now, from 0 (empty) to 1 (full). */
+  readonly fullestMailbox: number
 }
 
 /**
@@ -80,7 +87,7 @@ export interface Stats {
 export interface CloseReport {
   /** Messages that were taken and did not finish. They are not settled, so they come again, here or elsewhere. */
   readonly unfinished: number
-  /** At-most-once messages that were settled and not handled. They are gone. */
+  /** At-most-once messages that were settled, or may have been, and were not handled. */
   readonly lost: number
 }
 

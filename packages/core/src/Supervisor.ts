@@ -15,12 +15,13 @@ import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import type * as Runtime from "effect/Runtime"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import { EventBusConfig } from "./EventBusConfig.js"
 import { Home } from "./internal/home.js"
 import { Population } from "./internal/population.js"
 import * as Provided from "./internal/provided.js"
 import { Quota, type Share, Waiter } from "./internal/quota.js"
+import * as Restarts from "./internal/restarts.js"
 import { Slot, type SlotOptions, Yard } from "./internal/slot.js"
 import { Turns } from "./internal/turn.js"
 import * as Observer from "./Observer.js"
@@ -104,10 +105,7 @@ export const make = Effect.fnUntraced(function*(options?: Options) {
   // A fork is as interruptible as the region around it, and a layer may be built in an uninterruptible region.
   yield* Effect.forkScoped(Effect.interruptible(reap(population, turns, config.actorIdleTimeout)))
   return Supervisor.of({
-    restart: options?.restart ?? Schedule.exponential(config.restartBase, 2).pipe(
-      Schedule.jittered,
-      Schedule.intersect(Schedule.recurs(config.restartTimes))
-    ),
+    restart: options?.restart ?? Restarts.upTo(config.restartTimes, config.restartBase),
     home: <R>(name: string) =>
       Effect.map(Effect.runtime<R>(), (runtime) => new Home(runtime as Runtime.Runtime<never>, name, turns)),
     turns,

@@ -87,8 +87,9 @@ export interface EnvelopeTopicOptions<A> extends Options {
 export const envelope = <A, I>(
   name: string,
   schema: Schema.Schema<A, I>,
-  ...[options]: A extends { readonly _tag: string } ? [options?: EnvelopeTopicOptions<A>]
-    : [options: EnvelopeTopicOptions<A> & { readonly eventType: (payload: A) => string }]
+  // Not distributed: one member of a union without a `_tag` needs `eventType`, too.
+  ...[options]: [A] extends [{ readonly _tag: string }] ? [options?: EnvelopeTopicOptions<A>]
+    : [optionsWithEventType: EnvelopeTopicOptions<A> & { readonly eventType: (payload: A) => string }]
 ): EnvelopeTopic<A, I> => {
   const topic: EnvelopeTopic<A, I> = {
     kind: "envelope",

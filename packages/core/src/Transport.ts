@@ -13,6 +13,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { PublishError, ReadError, ReadFailed, SettlementFailed, SubscribeError } from "./EventBusError.js"
 import type { Headers } from "./Headers.js"
+import * as Logging from "./internal/logging.js"
 
 /**
  * What a transport has to know about a topic.
@@ -408,6 +409,15 @@ export interface Service {
   /** Whether a subscription to the topic also gets what is published to the other one. Left out where no topic is a pattern of several. */
   readonly covers?: ((topic: TopicSpec, other: TopicSpec) => boolean) | undefined
 }
+
+/**
+ * For transports: an effect in which no logger of the application can throw, nor in the fibers that it forks. A transport makes itself
+ * within it; the bus subscribes and reads within it.
+ *
+ * @since 0.1.0
+ * @category transports
+ */
+export const logSafely: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = Logging.unbreakable
 
 /**
  * The transport of an application, chosen by configuration or provided directly.

@@ -21,6 +21,10 @@ export * as Delivery from "./Delivery.js"
 /**
  * @since 0.1.0
  */
+export * as Dispatch from "./Dispatch.js"
+/**
+ * @since 0.1.0
+ */
 export * as Envelope from "./Envelope.js"
 /**
  * @since 0.1.0
@@ -74,6 +78,10 @@ export * as OrderChecker from "./OrderChecker.js"
  * @since 0.1.0
  */
 export * as Partitioner from "./Partitioner.js"
+/**
+ * @since 0.1.0
+ */
+export * as PredecessorDispatch from "./PredecessorDispatch.js"
 /**
  * @since 0.1.0
  */

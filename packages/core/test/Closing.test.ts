@@ -4,12 +4,14 @@ import {
   FailurePolicy,
   MemoryBroker,
   MemoryTransport,
+  Observer,
+  Strategy,
   type Subscription,
   Topic,
   Transport
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Schedule, Scope, TestClock } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Schedule, Scope, TestClock } from "effect"
 import { eventually, settle } from "./Eventually.js"
 import { Bad, Clicks, dropping, Orders, Placed, placed, provideBus, recorder, text } from "./Orders.js"
 
@@ -241,6 +243,53 @@ describe("closing", () => {
       yield* TestClock.adjust("3 seconds")
       yield* Fiber.join(done)
       for (const fiber of fibers) expect(fiber.unsafePoll()).not.toBeNull()
+    }))
+})
+
+describe("an at-most-once handler that crashed", () => {
+  for (const where of ["the wait for its restart", "its report"] as const) {
+    it.scoped(`has failed, not been lost, when closing interrupts ${where}; the defect is logged at once`, () => {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(String(message)))
+      return Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        let reported = 0
+        const subscription = yield* bus.subscribe(Clicks, () => Effect.die(new Error("the handler broke")), {
+          onFailure: () =>
+            Effect.zipRight(Effect.sync(() => reported++), where === "its report" ? Effect.never : Effect.void)
+        })
+        yield* bus.publish(Clicks, { body: "one", key: "k" })
+        yield* eventually("it is reported", () => reported === 1)
+        expect(lines.filter((line) => line.includes("the handler broke"))).toHaveLength(1)
+        const closing = yield* Effect.fork(subscription.close)
+        yield* settle
+        yield* TestClock.adjust("26 seconds")
+        expect(yield* Fiber.join(closing)).toEqual({ unfinished: 0, lost: 0 })
+        expect(yield* subscription.stats).toMatchObject({ failed: 1, lost: 0, restarted: 1 })
+      }).pipe(provideBus({ restartBase: "1 hours" }), Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+    })
+  }
+
+  it.scoped("is not told as restarted where the strategy never restarts", () =>
+    Effect.gen(function*() {
+      const told: Array<string> = []
+      yield* Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        let dropped = 0
+        const subscription = yield* bus.subscribe(Orders, () => Effect.die("broke"), {
+          ...dropping,
+          onFailure: () => Effect.sync(() => dropped++)
+        })
+        yield* bus.publish(Orders, placed("a", 0))
+        yield* eventually("it is dropped", () => dropped === 1)
+        expect(yield* subscription.stats).toMatchObject({ dropped: 1, restarted: 0 })
+      }).pipe(
+        provideBus(),
+        Effect.provide(Strategy.layer({ ...Strategy.actorPerAggregate, restart: "never" })),
+        Effect.provide(Observer.layer({ event: ({ _tag }) => void told.push(_tag) }))
+      )
+      expect(told).toContain("GivenUp")
+      expect(told).not.toContain("Restarted")
     }))
 })
 

@@ -4,6 +4,7 @@ import { Deferred, Effect, Fiber, Layer, Logger, Schedule, TestClock } from "eff
 import type { Flight, Subscriber } from "../src/internal/flight.js"
 import { Mailboxes } from "../src/internal/mailboxes.js"
 import { Waiter } from "../src/internal/quota.js"
+import { defaults } from "./Defaults.js"
 import { eventually, settle } from "./Eventually.js"
 import { Bad, Clicks, dropping, Orders, placed, provideBus, recorder } from "./Orders.js"
 
@@ -262,7 +263,7 @@ for (
         const waiterOf = () => new Waiter(() => {})
         expect([supervisor.admit(other, waiterOf()), supervisor.admit(other, waiterOf())]).toEqual([true, true])
         const home = yield* supervisor.home<never>("test")
-        const mailboxes = new Mailboxes(supervisor, strategy, 1_000)
+        const mailboxes = new Mailboxes(supervisor, strategy, defaults())
         const book = mailboxes.open({ home } as Subscriber)
         yield* Effect.addFinalizer(() => Effect.zipRight(book.shutdown, mailboxes.shutdown))
         const task = (key: string) =>
@@ -322,7 +323,7 @@ for (
     Effect.gen(function*() {
       const supervisor = yield* Supervisor.make().pipe(Effect.provide(EventBusConfig.layer({ maxActors: 2 })))
       const home = yield* supervisor.home<never>("test")
-      const mailboxes = new Mailboxes(supervisor, { ...strategy, capacity: 1 }, 1_000)
+      const mailboxes = new Mailboxes(supervisor, { ...strategy, capacity: 1 }, defaults())
       const book = mailboxes.open({ home } as Subscriber)
       yield* Effect.addFinalizer(() => Effect.zipRight(book.shutdown, mailboxes.shutdown))
       const running: Array<string> = []

@@ -9,6 +9,7 @@ import { Mailboxes } from "../src/internal/mailboxes.js"
 import { Quota } from "../src/internal/quota.js"
 import { SettleFirst } from "../src/internal/settleFirst.js"
 import { SettleTurns } from "../src/internal/settleTurns.js"
+import { defaults } from "./Defaults.js"
 import { ScriptedAssignment } from "./ScriptedAssignment.js"
 
 export interface Options {
@@ -53,7 +54,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
       observer: options.observer ?? Observer.none,
       time: () => supervisor.turns.time()
     }
-    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, options.mailboxCapacity ?? 1_000)
+    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, defaults(options.mailboxCapacity))
     const mailboxes = book.open(subscriber)
     yield* Effect.addFinalizer(() => mailboxes.shutdown)
     const scope = yield* Effect.scope

@@ -1,6 +1,6 @@
-import type { Transport } from "@effect-eventbus/core"
+import { EventBusError, type Transport } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, TestClock } from "effect"
+import { Deferred, Duration, Effect, Fiber, Logger, TestClock } from "effect"
 import type { Flight } from "../src/internal/flight.js"
 import { eventually, settle } from "./Eventually.js"
 import { setup } from "./LaneProbe.js"
@@ -385,18 +385,50 @@ describe("an at-most-once lane", () => {
       expect(settings.bytes.used).toBe(0)
     }))
 
-  it.scoped("gives up a settlement that never answers at the deadline of closing", () =>
+  it.scoped("gives up a settlement that never answers at the deadline of closing, and counts as lost what the broker may have settled", () =>
     Effect.gen(function*() {
-      const { assign, settings } = yield* setup("at-most-once")
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(String(message)))
+      const { assign, settings } = yield* setup("at-most-once", { maxSettledAhead: 4 })
       const one = assign()
       one.onSettle = () => Effect.never
       one.append(...messages("a", 5))
       yield* settle
-      const closer = yield* close(one, closing)
+      const closer = yield* close(one, closing).pipe(
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+      )
       yield* TestClock.adjust("10 seconds")
-      expect(yield* Fiber.join(closer)).toEqual({ unfinished: 5, lost: 0 })
+      // The fifth was never asked for.
+      expect(yield* Fiber.join(closer)).toEqual({ unfinished: 1, lost: 4 })
       expect([settings.bytes.used, settings.settledAhead.used]).toEqual([0, 0])
+      expect(lines.filter((line) => line.includes("topic[0]") && line.includes("4 messages"))).toHaveLength(1)
     }))
+
+  for (const answers of [["Timeout", "Refused"], ["Refused"]] as const) {
+    it.scoped(`counts as lost what a settlement that failed by ${answers.join(", then ")} may have settled`, () =>
+      Effect.gen(function*() {
+        const { assign } = yield* setup("at-most-once")
+        const one = assign()
+        const left: Array<string> = [...answers]
+        one.onSettle = () =>
+          Effect.suspend(() =>
+            new EventBusError.SettlementFailed({
+              topic: "topic",
+              partition: 0,
+              isRetryable: left.shift() === "Timeout",
+              cause: "no"
+            })
+          )
+        one.append(...messages("a", 2))
+        yield* settle
+        yield* TestClock.adjust("1 seconds")
+        const closer = yield* close(one, closing)
+        yield* TestClock.adjust("10 seconds")
+        expect(yield* Fiber.join(closer)).toEqual(
+          answers.length === 2 ? { unfinished: 0, lost: 2 } : { unfinished: 2, lost: 0 }
+        )
+      }))
+  }
 
   it.scoped("works off what is settled when its partition is taken away, and leaves the rest unsettled", () =>
     Effect.gen(function*() {

@@ -9,7 +9,20 @@ import {
   type Transport
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Either, Exit, Fiber, Layer, Schema, Scope, TestClock } from "effect"
+import {
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Either,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Schema,
+  Scope,
+  TestClock
+} from "effect"
 import { eventually, settle } from "./Eventually.js"
 
 const encoder = new TextEncoder()
@@ -494,4 +507,71 @@ describe("several buses on one memory broker", () => {
       )
       yield* first.leave
     }))
+})
+
+it.scoped("a subscription says what it owns, how far it is, and how full its fullest mailbox is", () =>
+  Effect.gen(function*() {
+    const topic = Topic.envelope("status", Schema.TaggedStruct("Placed", {}), { partitions: 2 })
+    const bus = yield* EventBus.EventBus
+    const gate = yield* Deferred.make<void>()
+    const subscription = yield* bus.subscribe(topic, () => Deferred.await(gate), { onExhausted: FailurePolicy.drop })
+    yield* TestClock.adjust("1 second")
+    const publish = Effect.map(
+      bus.publish(topic, { aggregateId: "a", payload: { _tag: "Placed" } }),
+      ({ partition }) => partition
+    )
+    const partition = yield* publish
+    for (let i = 0; i < 3; i++) yield* publish
+    const own = Effect.map(subscription.status, (status) => status?.partitions[partition])
+    expect(yield* own).toEqual({
+      topic: "status",
+      partition,
+      epoch: 1,
+      position: 4,
+      watermark: 0,
+      end: 4,
+      movedAt: 1000
+    })
+    expect(yield* subscription.stats).toMatchObject({ actors: 1, endedActors: 0, fullestMailbox: 0.4 })
+    yield* TestClock.adjust("1 second")
+    yield* Deferred.succeed(gate, undefined)
+    yield* eventually("all is handled", () => Effect.runSync(subscription.stats).handled === 4)
+    expect(yield* own).toMatchObject({ watermark: 4, movedAt: 2000 })
+    expect(yield* subscription.status).toMatchObject({ isConnected: true, problems: [], partitions: { length: 2 } })
+    yield* TestClock.adjust("10 minutes")
+    yield* eventually(
+      "the actor has ended",
+      () => Effect.runSync(subscription.stats).endedActors === 1
+    )
+    expect(yield* subscription.stats).toMatchObject({ actors: 0, fullestMailbox: 0 })
+    yield* subscription.close
+    expect(yield* subscription.status).toMatchObject({ partitions: [] })
+  }).pipe(Effect.provide(EventBus.layer.pipe(
+    Layer.provide(MemoryTransport.layer()),
+    Layer.provide(EventBusConfig.layer({ mailboxCapacity: 10 }))
+  ))))
+
+it.scopedLive("a topic that messages are published to and nobody subscribes to is said once; read ones are not", () => {
+  const lines: Array<string> = []
+  const logger = Logger.make(({ message }) => void lines.push(String(message)))
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const broker = yield* MemoryBroker.MemoryBroker
+    const publish = (name: string) => bus.publish(Topic.plain(name), { body: "one" })
+    yield* Effect.forEach(["unheard", "replayed"], publish)
+    yield* bus.replay(Topic.plain("replayed"), () => Effect.void)
+    yield* bus.subscribe(Topic.plain("heard"), () => Effect.void)
+    yield* publish("heard")
+    const said = () => lines.filter((line) => line.includes("nobody"))
+    yield* eventually("it is said", () => said().length > 0)
+    yield* publish("unheard")
+    expect(yield* Effect.replicateEffect(broker.unheard, 3)).toEqual([[], [], []])
+    expect(said()).toEqual([expect.stringContaining("\"unheard\"")])
+  }).pipe(
+    Effect.provide(EventBus.layer.pipe(
+      Layer.provide(MemoryTransport.layerBroker),
+      Layer.provideMerge(MemoryBroker.layer())
+    )),
+    Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+  )
 })

@@ -5,6 +5,7 @@ import type { Flight, Subscriber } from "../src/internal/flight.js"
 import type { Home } from "../src/internal/home.js"
 import { type Mailbox, Mailboxes } from "../src/internal/mailboxes.js"
 import { Waiter } from "../src/internal/quota.js"
+import { defaults } from "./Defaults.js"
 import { eventually, settle } from "./Eventually.js"
 
 interface Message {
@@ -59,7 +60,7 @@ class Probe {
 const openUnder = (supervisor: Supervisor.Service, probe: Probe, capacity = 1_000, name = "test") =>
   Effect.gen(function*() {
     const home = yield* supervisor.home<never>(name)
-    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, capacity).open({ home } as Subscriber)
+    const book = new Mailboxes(supervisor, Strategy.actorPerAggregate, defaults(capacity)).open({ home } as Subscriber)
     yield* Effect.addFinalizer(() => book.shutdown)
     const waiters = new Map<() => void, Waiter>()
     return {

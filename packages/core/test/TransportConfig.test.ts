@@ -57,6 +57,23 @@ describe("TransportConfig.layer", () => {
       expect(memory.transport.capabilities.maxMessageBytes).toBe(99)
     }))
 
+  it.effect("says of settings of a transport that its driver is not given", () =>
+    Effect.gen(function*() {
+      const only = (provider: ConfigProvider.ConfigProvider) =>
+        issuesOf(
+          Transport.Transport.pipe(
+            Effect.provide(TransportConfig.layer({ memory: MemoryTransport.driver })),
+            Effect.withConfigProvider(provider)
+          )
+        )
+      expect(yield* only(ConfigProvider.fromJson({ eventbus: { kafka: { brokers: ["a"] } } }))).toEqual([
+        "eventbus.kafka.brokers: unknown setting (no driver of the kafka transport is given to TransportConfig.layer)"
+      ])
+      expect(yield* only(env({ EVENTBUS_NATS_SERVERS: "a" }))).toEqual([
+        expect.stringContaining("unknown setting (no driver of the nats transport is given to TransportConfig.layer)")
+      ])
+    }))
+
   it.effect("demands a name where there is a choice and no default", () =>
     Effect.gen(function*() {
       expect(yield* issuesOf(build({}))).toEqual([

@@ -96,14 +96,15 @@ describe("a handler that can't be interrupted", () => {
         bus.subscribe(Clicks, () => Effect.uninterruptible(Effect.suspend(() => (runs++, Deferred.await(gate))))),
         scope
       )
-      yield* bus.publish(Clicks, { body: "one", key: "k" })
-      yield* eventually("it runs", () => runs === 1)
+      yield* bus.publishAll(Clicks, [{ body: "one", key: "k" }, { body: "two", key: "l" }])
+      yield* eventually("both run", () => runs === 2)
       const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
       yield* settle
       for (let i = 0; i < 30; i++) yield* Effect.zipRight(TestClock.adjust("1 seconds"), settle)
       yield* eventually("it is closed", () => closing.unsafePoll() !== null)
-      expect(lines.filter((line) => line.includes("clicks[0]"))).toHaveLength(1)
-      expect(lines.some((line) => line.includes("1 lost"))).toBe(true)
+      expect(lines.filter((line) => /^2 handlers of clicks\[0\] .*: k, l$/.test(line))).toHaveLength(1)
+      expect(lines.some((line) => line.includes("2 lost"))).toBe(true)
+      expect(lines.filter((line) => line.includes("fibers"))).toEqual([])
       yield* Deferred.succeed(gate, undefined)
     }).pipe(provideBus(), Effect.provide(layer))
   })

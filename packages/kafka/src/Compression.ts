@@ -183,6 +183,7 @@ const isFramed = (bytes: Buffer): boolean =>
 function* framed(bytes: Buffer): Iterable<Buffer> {
   for (let at = FRAME_HEADER; at + 4 <= bytes.length;) {
     const length = bytes.readInt32BE(at)
+    if (!(length > 0 && length <= bytes.length - at - 4)) throw new Error("A block of a batch's framing is damaged")
     yield bytes.subarray(at + 4, at + 4 + length)
     at += 4 + length
   }

@@ -169,7 +169,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
       if (response.errorCode !== 0) return yield* failure("Fetch", response.errorCode)
       const fetched = response.partitions[0]
       // A broker that holds us to a quota answers with nothing at all.
-      if (fetched === undefined) return { messages: [], next: Option.some(cursor) }
+      if (fetched === undefined) return yield* later(cursor)
       if (ErrorCode.nameOf(fetched.errorCode) === "OFFSET_OUT_OF_RANGE") {
         return yield* afterRetention(role, topic, fetched, cursor, to)
       }
@@ -183,7 +183,7 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
       if (fetched.lastStableOffset >= to) return { messages: [], next: Option.none() }
       // A new leader may not know for a moment how far its log is confirmed; or the log was cut off for good.
       if (fetched.highWatermark < to) return yield* unavailable("The topic is shorter than it was")
-      return { messages: [], next: Option.some(cursor) }
+      return yield* later(cursor)
     })
 
   const pageOf = (topic: TopicSpec, fetched: FetchedPartition, { factor, offset }: Cursor, to: number) =>
@@ -232,6 +232,10 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
 
   return { read }
 }
+
+/** A broker that does not wait for what comes is not asked without a pause. */
+const later = (cursor: Cursor) =>
+  Effect.delay(Effect.succeed<Page>({ messages: [], next: Option.some(cursor) }), "20 millis")
 
 const unavailable = (cause: string) => new KafkaFailure({ type: "LEADER_NOT_AVAILABLE", sent: false, cause })
 

@@ -121,6 +121,7 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
           ? new KafkaFailure({ type: "UNKNOWN_TOPIC_OR_PARTITION", sent: true, cause: "The broker has no such topic" })
           : failure("Metadata", code)
       }
+      if (!topic.partitions.every(({ id }) => id >= 0 && id < MAX_PARTITIONS)) return yield* noSuchPartition
       return topic
     })
 
@@ -199,6 +200,15 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
   })
 
 const closed = Exit.fail(new KafkaFailure({ type: "Connection", sent: false, cause: "The transport is closed" }))
+
+/** What is known of partitions is kept by their numbers: one that no topic can have would take all memory. */
+const MAX_PARTITIONS = 1_000_000
+
+const noSuchPartition = new KafkaFailure({
+  type: "Client",
+  sent: true,
+  cause: "The broker names a partition with a number that none can have"
+})
 
 const notYet = (error: KafkaFailure): KafkaFailure =>
   error.type === "UNKNOWN_TOPIC_OR_PARTITION"

@@ -44,7 +44,7 @@ const STATES = 16
 export const make = (
   options: KafkaConfig.Options
 ): Effect.Effect<Transport.Service, BrokerUnreachable | InvalidConfiguration, Scope.Scope> =>
-  Effect.gen(function*() {
+  Transport.logSafely(Effect.gen(function*() {
     const settings = yield* KafkaConfig.resolve(options)
     const observed = yield* Observer.connection("kafka")
     const told = yield* reporter(options.onConnectionState)
@@ -89,7 +89,7 @@ export const make = (
       subscribe: consumer.subscribe,
       read: KafkaReader.make(client, topics, settings).read
     }
-  })
+  }))
 
 /**
  * The transport, and whether its brokers can be reached.

@@ -195,8 +195,12 @@ it.scoped("a broker that holds us to a quota is asked for nothing until its time
     expect(asked).toBe(2)
   }))
 
-it.scoped("a mistake in one subscription is said, and ends the fetching of no other", () =>
-  Effect.gen(function*() {
+it.scoped("a mistake in one subscription is said, and ends the fetching of no other, however often it comes", () => {
+  const said: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ annotations, logLevel }) => {
+    if (logLevel._tag === "Error") said.push(String(HashMap.unsafeGet(annotations, "topic")))
+  })
+  return Effect.gen(function*() {
     const asked: Array<string> = []
     const pool = yield* poolOf(clientOf({
       fetch: (request) =>
@@ -221,10 +225,51 @@ it.scoped("a mistake in one subscription is said, and ends the fetching of no ot
     fetcher.wake()
     yield* TestClock.adjust("3 seconds")
     expect(mistakes).toBeGreaterThan(1)
-    expect(asked).toEqual([])
+    expect(mistakes).toBeLessThan(6)
+    expect(asked.length).toBeGreaterThan(6)
+    expect(new Set(asked)).toEqual(new Set(["orders/0"]))
+    expect(said).toEqual(["invoices"])
     yield* broken.leave
+    const before = mistakes
     yield* TestClock.adjust("2 seconds")
-    expect(asked).toContain("orders/0")
+    expect(mistakes).toBe(before)
+  }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+})
+
+it.scoped("what throws while it takes an answer is asked again after a while, and the others take theirs", () =>
+  Effect.gen(function*() {
+    let answers = 0
+    const records = yield* Effect.promise(() => batch(0, ["0", "1", "2"]))
+    const pool = yield* poolOf(clientOf({
+      fetch: ({ maxWaitTime, topics }) =>
+        Effect.suspend(() => {
+          answers++
+          const all = topics.flatMap(({ partitions, topic }) =>
+            partitions.filter(({ fetchOffset }) => fetchOffset === 0).map(({ partition }) =>
+              fetched(partition, { topic, records })
+            )
+          )
+          const answer = Effect.succeed(response(all, { sessionId: 0 }))
+          return all.length > 0 ? answer : Effect.delay(answer, maxWaitTime)
+        })
+    }))
+    const bad = yield* subscription(pool, topicsOf(topicOf(1)), 1, { topic: "invoices" })
+    const good = yield* subscription(pool, topicsOf(topicOf(1)), 1)
+    let isBroken = true
+    Object.defineProperty(bad.partitions.get(0)!, "logEnd", {
+      set: () => {
+        if (isBroken) throw new Error("a mistake")
+      }
+    })
+    bad.fetcher.wake()
+    good.fetcher.wake()
+    yield* TestClock.adjust("5 seconds")
+    expect(good.taken).toHaveLength(3)
+    expect(bad.taken).toEqual([])
+    expect(answers).toBeLessThan(60)
+    isBroken = false
+    yield* TestClock.adjust("2 seconds")
+    expect(bad.taken).toHaveLength(3)
   }))
 
 describe("what lasts is said, and when it is over", () => {

@@ -1,7 +1,7 @@
 /** The group's life before a scripted coordinator, on virtual time. */
 import { expect, it } from "@effect/vitest"
 import type { Duration } from "effect"
-import { Deferred, Effect, Fiber, Logger, TestClock } from "effect"
+import { Clock, Deferred, Effect, Fiber, Logger, TestClock } from "effect"
 import type { FailureType } from "../src/internal/Failure.js"
 import { KafkaFailure } from "../src/internal/Failure.js"
 import type { GroupDriver, GroupRequest, Join, Joined } from "../src/internal/GroupDriver.js"
@@ -490,4 +490,51 @@ it.scoped("a coordinator that comes back without the last generation keeps a mem
     expect(membership.isAlive()).toBe(true)
     expect(losses).toEqual([])
     expect(owned).toEqual([0, 1])
+  }))
+
+it.scoped("a heartbeat of a generation that the coordinator does not know is followed at once by one of the generation before", () =>
+  Effect.gen(function*() {
+    const coordinator = coordinatorOf()
+    coordinator.then("SyncGroup", Effect.succeed(assigned), Effect.fail(refusal("Connection")))
+    // No session is so short that one of them could not be spared.
+    const { losses, membership } = yield* memberOf(coordinator, { fenceAfterMs: 4_000 })
+    yield* Standing.stands(membership, 30_000)
+    coordinator.then("JoinGroup", Effect.succeed(joinedAs(2)), Effect.delay(Effect.succeed(joinedAs(2)), "40 seconds"))
+    coordinator.refuses("Heartbeat", (note) => note === "beat 1" ? "REBALANCE_IN_PROGRESS" : "ILLEGAL_GENERATION")
+    yield* TestClock.adjust("1900 millis")
+    coordinator.asked.length = 0
+    membership.rejoin()
+    yield* TestClock.adjust("500 millis")
+    expect(beats(coordinator.asked)).toEqual(["beat 2", "beat 1"])
+    yield* TestClock.adjust("20 seconds")
+    expect(losses).toEqual([])
+    expect(membership.isAlive()).toBe(true)
+  }))
+
+it.scoped("members of a process that joined at different times send their heartbeats at the same moments", () =>
+  Effect.gen(function*() {
+    const beatenAt: Array<ReadonlyArray<number>> = []
+    for (const later of [0, 130, 700]) {
+      yield* TestClock.adjust(later)
+      const own: Array<number> = []
+      beatenAt.push(own)
+      const coordinator = coordinatorOf()
+      const noted: GroupDriver = {
+        ...coordinator.driver,
+        heartbeat: (...args) =>
+          Effect.zipRight(
+            Effect.map(Clock.currentTimeMillis, (now) => void own.push(now)),
+            coordinator.driver.heartbeat(...args)
+          )
+      }
+      const { membership } = yield* memberOf(coordinator, { driver: noted })
+      yield* Standing.stands(membership, 30_000)
+    }
+    yield* TestClock.adjust("8 seconds")
+    // Never later than they are due, and all at multiples of the same time.
+    expect(beatenAt.map((own) => own.slice(0, 3))).toEqual([[2_000, 4_000, 6_000], [2_000, 4_000, 6_000], [
+      2_750,
+      4_750,
+      6_750
+    ]])
   }))

@@ -25,6 +25,24 @@ it.live("the connection, the assignment and each commit that the broker has conf
     const [assigned] = events.filter((event) => event._tag === "Assigned")
     expect(assigned).toMatchObject({ topic: name, group: "group", partition: 0 })
     for (const one of settled()) expect(one).toMatchObject({ ...assigned, _tag: "Settled" })
+    const rebalanced = () => events.filter((event) => event._tag === "Rebalanced")
+    const [first] = rebalanced()
+    expect(first).toEqual({ _tag: "Rebalanced", transport: "kafka", topic: name, group: "group" })
+    const before = rebalanced().length
+    yield* Effect.scoped(Effect.gen(function*() {
+      const other = yield* Layer.build(EventBus.layer.pipe(Layer.provide(KafkaTransport.layer({ brokers }))))
+      yield* Effect.provide(
+        Effect.flatMap(
+          EventBus.EventBus,
+          (bus) => bus.subscribe(orders, () => Effect.void, { onExhausted: FailurePolicy.drop })
+        ),
+        other
+      )
+      yield* eventually(
+        "another member's join is a rebalance for the first one, too",
+        () => rebalanced().length > before
+      )
+    }))
   }).pipe(
     Effect.scoped,
     Effect.provide(EventBus.layer.pipe(

@@ -20,6 +20,7 @@ const producer = (maxQueuedBytes: number) =>
       addresses: [],
       connect: (node) => node === DEAD ? Effect.fail(disconnected("it is gone", false)) : Effect.void,
       isConnected: () => true,
+      isOpen: () => true,
       metadata: never,
       coordinator: never,
       release: () => Effect.void,

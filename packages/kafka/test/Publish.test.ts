@@ -280,6 +280,9 @@ describe("publishing", () => {
       const started = Date.now()
       const error = yield* Effect.flip(Effect.scoped(transport({ brokers: ["127.0.0.1:1", "127.0.0.1:2"] })))
       expect(error).toMatchObject({ _tag: "BrokerUnreachable", addresses: ["127.0.0.1:1", "127.0.0.1:2"] })
+      expect(error.message).toMatch(
+        /^No kafka broker answers at 127\.0\.0\.1:1, 127\.0\.0\.1:2: Connection: connect ECONNREFUSED 127\.0\.0\.1:[12]$/
+      )
       expect(Date.now() - started).toBeLessThan(3_000)
       // One that answers is enough.
       yield* Effect.scoped(transport({ brokers: ["127.0.0.1:1", ...shared()] }))

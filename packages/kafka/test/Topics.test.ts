@@ -1,6 +1,6 @@
 import { TopicSettings } from "@effect-eventbus/kafka"
 import { it } from "@effect/vitest"
-import { Duration, Effect } from "effect"
+import { Duration, Effect, Logger } from "effect"
 import { describe, expect } from "vitest"
 import { finishing, message, published, request, spec, topicName, transport, withAdmin } from "./Harness.js"
 
@@ -18,6 +18,18 @@ const partitionsOf = (topic: string) =>
 const named = (name = topicName()) => ({ ...spec(name), partitions: undefined })
 
 describe("topics", () => {
+  it.scopedLive("that are made, and groups that are joined, are one line of the log each", () => {
+    const lines: Array<string> = []
+    const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+      if (logLevel.label === "INFO") lines.push(String(message))
+    })
+    return Effect.gen(function*() {
+      const service = yield* transport()
+      yield* service.subscribe(request({ ...spec(topicName()), partitions: 6 }), finishing().consumer)
+      expect(lines).toEqual(["Created a topic", "Joined the group"])
+    }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+  })
+
   it.scopedLive(
     "are made with everything that is set; what the definition says comes first",
     () =>

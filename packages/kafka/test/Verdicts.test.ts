@@ -134,7 +134,7 @@ describe("what an answer to a batch means", () => {
     Effect.gen(function*() {
       const topic = spec()
       let isStuck = true
-      const { publish, sent } = yield* publishing(topic, () => isStuck ? 19 : 0)
+      const { publish, sent } = yield* publishing(topic, () => isStuck ? 20 : 0)
       const first = yield* Effect.fork(publish("0"))
       yield* TestClock.adjust("11 seconds")
       expect(yield* Fiber.join(first)).toMatchObject({ left: { _tag: "PublishFailed", outcome: "unknown" } })
@@ -145,6 +145,50 @@ describe("what an answer to a batch means", () => {
       expect(yield* Fiber.join(second)).toMatchObject({ _tag: "Right" })
       expect(sent.at(-1)!.producerId).not.toBe(sent[0]!.producerId)
       expect(sent.at(-1)).toMatchObject({ firstSequence: 0, messages: [{ value: Buffer.from("1") }] })
+    }))
+
+  for (
+    const [code, outcome, why] of [
+      [2, "not-written", "this attempt wrote nothing"],
+      [19, "not-written", "this attempt wrote nothing"],
+      [6, "unknown", "the leader may have written it before it lost its office"],
+      [20, "unknown", "it is written"]
+    ] as const
+  ) {
+    it.scoped(`${code} ${ErrorCode.nameOf(code)} until the time is over: ${outcome}, because ${why}`, () =>
+      Effect.gen(function*() {
+        let isStuck = true
+        const { publish, sent } = yield* publishing(spec(), () => isStuck ? code : 0)
+        const first = yield* Effect.fork(publish("0"))
+        yield* TestClock.adjust("11 seconds")
+        expect(yield* Fiber.join(first)).toMatchObject({ left: { _tag: "PublishFailed", outcome } })
+        const isWritten = outcome === "unknown"
+        yield* TestClock.adjust("3 seconds")
+        isStuck = false
+        const second = yield* Effect.fork(publish("1"))
+        yield* TestClock.adjust("3 seconds")
+        expect(yield* Fiber.join(second)).toMatchObject({ _tag: "Right" })
+        // What nobody waits for is not sent once it is known that it is not there.
+        expect(sent.at(-1)).toMatchObject({
+          producerId: sent[0]!.producerId,
+          firstSequence: isWritten ? 1 : 0,
+          messages: [{ value: Buffer.from("1") }]
+        })
+      }))
+  }
+
+  it.scoped("what was put off after an attempt without an answer is not taken for unsent", () =>
+    Effect.gen(function*() {
+      const topic = spec()
+      let calls = 0
+      const producer = yield* producerOf(topic, (request) =>
+        ++calls === 1
+          ? Effect.fail(new KafkaFailure({ type: "Timeout", sent: true, cause: "no answer" }))
+          : Effect.succeed(answered(request, { errorCode: 19, baseOffset: -1 })))
+      const publishing = yield* Effect.fork(producer.publish(topic, [message("a", "1")], { timeout }))
+      yield* TestClock.adjust("11 seconds")
+      expect(yield* Fiber.join(publishing)).toMatchObject([{ left: { outcome: "unknown" } }])
+      expect(calls).toBeGreaterThan(2)
     }))
 
   it.scopedLive("a mistake of ours while it is sent leaves nothing behind: it is sent again", () =>

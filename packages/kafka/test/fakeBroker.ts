@@ -7,6 +7,7 @@ import type { ProduceRequest, ProduceResponse } from "../src/internal/produce.js
 import type { ApiName, RequestOf, ResponseOf } from "../src/internal/requests.js"
 import * as KafkaConfig from "../src/KafkaConfig.js"
 import * as KafkaProducer from "../src/KafkaProducer.js"
+import type { KafkaTopics } from "../src/KafkaTopics.js"
 
 export type Answer = (request: ProduceRequest) => Effect.Effect<ProduceResponse, KafkaFailure>
 
@@ -17,6 +18,7 @@ const clientOf = (produce: Answer): Client => {
     addresses: [],
     connect: () => Effect.void,
     isConnected: () => true,
+    isOpen: () => true,
     metadata: never,
     coordinator: never,
     release: () => Effect.void,
@@ -29,7 +31,7 @@ const clientOf = (produce: Answer): Client => {
   }
 }
 
-export const producerOf = (topic: Transport.TopicSpec, produce: Answer) =>
+export const producerOf = (topic: Transport.TopicSpec, produce: Answer, more: Partial<KafkaTopics> = {}) =>
   Effect.gen(function*() {
     const known = {
       name: topic.name,
@@ -42,6 +44,7 @@ export const producerOf = (topic: Transport.TopicSpec, produce: Answer) =>
       ensure: () => Effect.succeed(known),
       refresh: () => Effect.succeed(known),
       known: () => known,
-      isReady: () => true
+      isReady: () => true,
+      ...more
     }, yield* KafkaConfig.resolve({ brokers: ["none:1"] }))
   })

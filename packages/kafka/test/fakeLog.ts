@@ -72,6 +72,7 @@ export const clientOf = (answers: {
   coordinator: () => Effect.never,
   release: () => Effect.void,
   isConnected: () => true,
+  isOpen: () => true,
   call: <Name extends ApiName>(node: number | "any", role: string, name: Name, request: RequestOf<Name>) => {
     const answer: Effect.Effect<object, KafkaFailure> = name === "Fetch"
       ? answers.fetch(request as FetchRequest, role, node)

@@ -24,8 +24,8 @@ export const versions = (ranges: Readonly<Record<number, number>>): Buffer => {
   return bytes
 }
 
-/** Answers with a body; nothing is answered for `undefined`. It ends with the scope. */
-export const serve = (answer: (asked: Asked) => Buffer | undefined) =>
+/** Answers with a body, or with bytes as they are; nothing is answered for `undefined`. It ends with the scope. */
+export const serve = (answer: (asked: Asked) => Buffer | { readonly raw: Buffer } | undefined) =>
   Effect.gen(function*() {
     const sockets = new Set<Socket>()
     const asked: Array<Asked> = []
@@ -53,6 +53,10 @@ export const serve = (answer: (asked: Asked) => Buffer | undefined) =>
           asked.push(one)
           const body = answer(one)
           if (body === undefined) continue
+          if ("raw" in body) {
+            socket.write(body.raw)
+            continue
+          }
           const head = Buffer.alloc(8)
           head.writeInt32BE(4 + body.length, 0)
           frame.copy(head, 4, 4, 8)

@@ -121,7 +121,7 @@ const open = (options: NatsConfig.Options) =>
         })
     }
     return { aside, connection, transport }
-  }).pipe(Effect.annotateLogs("transport", "nats"))
+  }).pipe(Effect.annotateLogs("transport", "nats"), Transport.logSafely)
 
 /** Headers are read from fields that the client does not export: with a client that has others they would vanish in silence. */
 const checkClient = ({ replies }: Connection.Connection): Effect.Effect<void, InvalidConfiguration> =>

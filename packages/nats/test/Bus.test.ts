@@ -27,6 +27,26 @@ const withBus = <A, E>(
     )
   )
 
+it("a stream that is made, and a group that is joined, are one line of the log each", () => {
+  const lines: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+    if (logLevel.label === "INFO") lines.push(String(message))
+  })
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    yield* bus.subscribe(orders(), () => Effect.void, { onExhausted: FailurePolicy.drop })
+    assert.deepStrictEqual(lines.filter((line) => !line.includes("bucket")), [
+      "Created a JetStream stream",
+      "Joined the group"
+    ])
+  }).pipe(
+    Effect.scoped,
+    Effect.provide(EventBus.layer.pipe(Layer.provide(NatsTransport.layer({ servers, partitions: 4 })))),
+    Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+    Effect.runPromise
+  )
+})
+
 describe("A pattern, through the bus", () => {
   it("is refused where it covers the topic of its dead letters, with partitions or without", () =>
     withBus(

@@ -13,6 +13,7 @@ const scene = (partitions: number) => {
   const owners = new Map<number, string>()
   const faults: Array<string> = []
   const lost: Array<string> = []
+  const takenOver: Array<string> = []
   const instance = (name: string, isFull: () => boolean = () => false) =>
     T.scoped(Effect.gen(function*() {
       const bucket = server.as(isFull)
@@ -36,13 +37,14 @@ const scene = (partitions: number) => {
           lost.push(`${name} ${lease.partition}`)
           if (owners.get(lease.partition) === name) owners.delete(lease.partition)
           Effect.runFork(lease.giveBack(undefined))
-        }
+        },
+        onTakenOver: () => takenOver.push(name)
       })
       yield* leases.join
       yield* leases.take
     }))
   const has = (name: string, count: number) => [...owners.values()].filter((owner) => owner === name).length === count
-  return { faults, has, instance, lost, owners, server }
+  return { faults, has, instance, lost, owners, server, takenOver }
 }
 
 describe("The leases, with a bucket that is a model", () => {
@@ -84,7 +86,7 @@ describe("The leases, with a bucket that is a model", () => {
 
   it("who died while there is no room is taken over when there is some", () =>
     T.run(Effect.gen(function*() {
-      const { faults, has, instance, owners } = scene(2)
+      const { faults, has, instance, owners, takenOver } = scene(2)
       let isFull = false
       const a = yield* instance("a", () => isFull)
       yield* instance("b", () => isFull)
@@ -94,8 +96,10 @@ describe("The leases, with a bucket that is a model", () => {
       for (const [partition, owner] of owners) if (owner === "a") owners.delete(partition)
       yield* Effect.sleep(2 * duration)
       assert.isTrue(has("b", 1))
+      assert.deepStrictEqual(takenOver, [])
       isFull = false
       yield* T.waitUntil("the other has both", () => has("b", 2))
+      assert.deepStrictEqual(takenOver, ["b"])
       assert.deepStrictEqual(faults, [])
     })))
 

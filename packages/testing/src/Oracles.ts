@@ -90,7 +90,10 @@ export interface Options {
    * purpose, as `Faults` with `duplicate` does. Default: false.
    */
   readonly repeats?: boolean | undefined
-  /** How long after a suspension the process may still overlap with its successor, in ms (rule 12). Default: 0. */
+  /**
+   * How long after a suspension the process may still overlap with its successor, in ms (rule 12): a handler that was about to start then
+   * still does, and repeats what its successor has finished, unannounced. Default: 0.
+   */
   readonly grace?: number | undefined
   /**
    * How many messages one take-over (a process and an epoch) may start again after they were finished.
@@ -237,14 +240,17 @@ export const duplicates = (history: History, options: Options = {}): Verdict => 
   const findings: Array<Finding> = []
   const max = options.maxDuplicates ?? 11_000
   const perOwner = new Map<string, number>()
-  const { aggregates } = index(history)
+  const { aggregates, isOut } = index(history)
+  const grace = options.grace ?? 0
   for (const aggregate of aggregates.values()) {
     for (const entry of duplicatesOf(aggregate)) {
       const { copies, entries } = aggregate
       const id = ownerOf(entry)
       const count = (perOwner.get(id) ?? 0) + 1
       perOwner.set(id, count)
-      if (!entry.maybeDuplicate && (copies.get(entry.sequence) ?? 1) === 1) {
+      const isSaid = entry.maybeDuplicate || (copies.get(entry.sequence) ?? 1) > 1
+      // It was handed over before the process stood still, and nobody could know then.
+      if (!isSaid && !(isOut(entry.process, entry.at, grace) && isOutlived(entry, entries))) {
         const why = `${name(entry)} was started again in ${id}, and its delivery did not say that it may be a duplicate`
         findings.push(finding("duplicates", "unannounced", entry, why, entries, entry))
       }
@@ -256,6 +262,13 @@ export const duplicates = (history: History, options: Options = {}): Verdict => 
   }
   return { oracle: "duplicates", findings }
 }
+
+/** Whether a later owner has finished the message before. */
+const isOutlived = ({ at, epoch, sequence }: Started, entries: ReadonlyArray<Entry>): boolean =>
+  entries.some((entry) =>
+    entry.kind === "ended" && entry.outcome === "finished" && entry.sequence === sequence && entry.at <= at &&
+    entry.epoch > epoch
+  )
 
 /**
  * While published messages are unfinished, at least one is finished within each time of this length.

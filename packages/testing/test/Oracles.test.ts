@@ -162,6 +162,28 @@ describe("the oracles", () => {
     })
   })
 
+  it("excuse an unannounced duplicate of a process that was just resumed, if a later owner had finished the message", () => {
+    /** The process is resumed at 4,000, and starts then what it was about to start when it was suspended. */
+    const resumed = (at: number, epoch: number): ReadonlyArray<Entry> => {
+      const message = { aggregate: "a", sequence: 0 }
+      const other = { ...message, process: "p2", epoch: 2 }
+      return [
+        { kind: "published", at: 0, process: "p0", ...message, outcome: "confirmed" },
+        { kind: "down", at: 1_000, process: "p1", cause: "suspended" },
+        { kind: "started", at: 3_000, ...other, maybeDuplicate: true },
+        { kind: "ended", at: 3_001, ...other, outcome: "finished" },
+        { kind: "up", at: 4_000, process: "p1" },
+        { kind: "started", at, ...message, process: "p1", epoch, maybeDuplicate: false }
+      ]
+    }
+    const unannounced = "duplicates unannounced"
+    expect(kinds(resumed(4_010, 1), { grace: 1_000 })).not.toContain(unannounced)
+    expect(kinds(resumed(4_010, 1))).toContain(unannounced)
+    expect(kinds(resumed(6_000, 1), { grace: 1_000 })).toContain(unannounced)
+    // It has taken the partition again, and knows that the message may have been handled.
+    expect(kinds(resumed(4_010, 3), { grace: 1_000 })).toContain(unannounced)
+  })
+
   it("see that nothing moves while something is outstanding, and only then", () => {
     const pause = (outstanding: boolean) => (entry: Entry, history: ReadonlyArray<Entry>) => {
       if (entry.kind !== "published") return undefined

@@ -1,11 +1,4 @@
-import {
-  EventBus,
-  FailurePolicy,
-  MemoryBroker,
-  MemoryTransport,
-  Partitioner,
-  type Strategy
-} from "@effect-eventbus/core"
+import { EventBus, FailurePolicy, MemoryBroker, MemoryTransport, Strategy } from "@effect-eventbus/core"
 import { Effect, FiberRef, Layer } from "effect"
 import { describe, expect } from "vitest"
 import { inBus, newTopic, orDrop, Step, test, withStrategy } from "../src/conformance/Bench.js"
@@ -13,11 +6,7 @@ import { isolation } from "../src/conformance/isolation.js"
 import { order } from "../src/conformance/order.js"
 import { eventually } from "../src/Eventually.js"
 
-const pool = (count: number, capacity?: number): Strategy.Service => ({
-  name: "pool",
-  slots: { count, slotOf: (key) => Partitioner.fnv1a(new TextEncoder().encode(key)) % count },
-  capacity
-})
+const pool = (size: number, capacity?: number) => Strategy.pool({ name: "pool", size, capacity })
 
 const onBroker = MemoryTransport.layerBroker.pipe(
   Layer.provide(Layer.succeed(MemoryBroker.MemoryBroker, Effect.runSync(MemoryBroker.make({}))))

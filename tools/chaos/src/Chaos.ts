@@ -83,6 +83,7 @@ const environment = (options: Options, stage: Stage.Stage): Record<string, strin
   CHAOS_AGGREGATES: String(options.aggregates),
   CHAOS_AHEAD: String(options.ahead),
   CHAOS_STRATEGY: options.strategy,
+  CHAOS_SWITCH_EVERY: String(options.switchEverySeconds ?? 0),
   CHAOS_SEED: String(options.seed),
   CHAOS_MIN_WORK_MS: String(options.minWorkMs),
   CHAOS_MAX_WORK_MS: String(options.maxWorkMs),

@@ -10,7 +10,7 @@ export const usage = `npm run chaos -- [--preset ${
 }] [--transport kafka|nats|memory] [--driver kafkajs|platformatic]
   [--seconds N] [--envelopes N] [--instances N] [--aggregates N] [--partitions N] [--nodes 1|3]
   [--kill-every 5s] [--relentless] [--actions kill,stop,suspend] [--cut] [--cut-every 3s] [--broker-restart] [--restart-every 20s]
-  [--strategy actor-per-aggregate|pool:N] [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
+  [--strategy actor-per-aggregate|actor-pool|keyed-workers|pool:N] [--switch-every 500ms] [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
 
 export class InvalidArguments extends Data.TaggedError("InvalidArguments")<{ readonly detail: string }> {
   override get message() {
@@ -44,6 +44,7 @@ const flags = {
   "broker-restart": flag,
   "restart-every": text,
   strategy: text,
+  "switch-every": text,
   "handler-ms": text,
   fail: text,
   ahead: text,
@@ -89,7 +90,7 @@ const driver = oneOf("driver", "kafkajs", "platformatic")
 
 const strategy = (value: string): string =>
   Strategies.named(value) === undefined
-    ? bad(`--strategy: actor-per-aggregate, or pool:8 for eight slots; not ${value}`)
+    ? bad(`--strategy: actor-per-aggregate, actor-pool, keyed-workers, or pool:8 for eight slots; not ${value}`)
     : value
 
 const set = <K extends keyof Options>(key: K, value: string | undefined, parse: (value: string) => Options[K]) =>
@@ -132,6 +133,7 @@ const parsed = (args: ReadonlyArray<string>, seed: number): CommandLine => {
     ...(values["handler-ms"] === undefined ? {} : range(values["handler-ms"])),
     ...set("failureRate", values.fail, rate),
     ...set("strategy", values.strategy, strategy),
+    ...set("switchEverySeconds", values["switch-every"], seconds("switch-every")),
     ...set("ahead", values.ahead, count("ahead", 1)),
     ...set("sessionTimeoutMs", values["session-timeout"], (value) => seconds("session-timeout")(value) * 1_000),
     ...set("seed", values.seed, count("seed", 0)),

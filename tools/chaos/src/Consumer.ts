@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Log from "./Log.js"
 import * as Random from "./Random.js"
+import * as Strategies from "./Strategies.js"
 import type { Step, Topics } from "./Topics.js"
 
 export interface Settings {
@@ -14,10 +15,14 @@ export interface Settings {
   readonly maxWorkMs: number
   /** Of each start of a handler; a tenth of the failures are defects. */
   readonly failureRate: number
+  /** Whether the strategy of the bus is switched, on average so often. */
+  readonly switchEverySeconds?: number | undefined
 }
 
 /** The two subscriptions. How long a handler takes and whether it fails is decided by the seed, the event and the attempt. */
-export const layer = ({ failureRate, maxWorkMs, minWorkMs, seed, topics, write }: Settings) => {
+export const layer = (
+  { failureRate, maxWorkMs, minWorkMs, seed, switchEverySeconds, topics, write }: Settings
+) => {
   const handle = ({ sequence }: Step, delivery: Delivery.EnvelopeDelivery) => {
     const { aggregateId, attempt } = delivery
     const chance = (of: string) => Random.at(seed, of, aggregateId, sequence, attempt)
@@ -41,6 +46,9 @@ export const layer = ({ failureRate, maxWorkMs, minWorkMs, seed, topics, write }
   }
 
   return Layer.mergeAll(
+    switchEverySeconds === undefined
+      ? Layer.empty
+      : Layer.scopedDiscard(Effect.forkScoped(Effect.interruptible(Strategies.switching(switchEverySeconds)))),
     topics.orders.toLayer(handle, { onExhausted: FailurePolicy.hold({ undecodable: FailurePolicy.drop }) }),
     topics.clicks.toLayer((body, delivery) =>
       Effect.sync(() => write("O", "click", Number(new TextDecoder().decode(body)), delivery))

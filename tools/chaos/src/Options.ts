@@ -24,6 +24,8 @@ export interface Options {
   readonly nodes: 1 | 3
   /** Which slot handles an aggregate's messages: a name of `Strategies`. */
   readonly strategy: string
+  /** Whether each instance switches its strategy while it runs, on average so often. */
+  readonly switchEverySeconds?: number | undefined
   readonly seed: number
   /** Of each handler, in ms. */
   readonly minWorkMs: number

@@ -54,3 +54,20 @@ it("nats: a minute in which connections break and the server is killed as well",
   expect(result.cuts).toBeGreaterThan(0)
   expect(result.brokerRestarts).toBeGreaterThan(0)
 }, 300_000)
+
+for (const transport of ["kafka", "nats"] as const) {
+  it(
+    `${transport}: a minute in which each instance switches its strategy while instances are killed`,
+    async ({ signal }) => {
+      await run(signal, {
+        transport,
+        instances: 2,
+        seconds: 60,
+        actions: ["kill", "stop"],
+        killEverySeconds: 5,
+        switchEverySeconds: 1
+      })
+    },
+    300_000
+  )
+}

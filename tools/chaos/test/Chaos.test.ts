@@ -20,6 +20,20 @@ it(
 )
 
 it(
+  "memory: the same while each instance switches its strategy, for all aggregates or a share of them",
+  async ({ signal }) => {
+    await run(signal, {
+      transport: "memory",
+      instances: 2,
+      seconds: 6,
+      killEverySeconds: 1.5,
+      switchEverySeconds: 0.1
+    })
+  },
+  60_000
+)
+
+it(
   "kafka: instances that are killed or suspended before they got to work, again and again: no start fails, and all is handled",
   async ({ signal }) => {
     await run(signal, {

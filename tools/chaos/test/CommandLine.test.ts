@@ -53,7 +53,9 @@ describe("the command line of a chaos run", () => {
     expect(refused("--transport rabbit")).toMatch(/--transport: kafka, nats, memory; not rabbit/)
     expect(refused("--transport memory --cut")).toMatch(/kafka or nats only/)
     expect(refused("--transport memory --actions suspend")).toMatch(/can't be suspended/)
-    expect(refused("--strategy pool:0")).toMatch(/--strategy: actor-per-aggregate, or pool:8/)
+    expect(refused("--strategy pool:0")).toMatch(
+      /--strategy: actor-per-aggregate, actor-pool, keyed-workers, or pool:8/
+    )
     expect(refused("--unknown")).toMatch(/--unknown/)
   })
 })

@@ -15,7 +15,7 @@ export interface Given {
 
 export const root = fileURLToPath(new URL("../../../", import.meta.url))
 export const tsc = join(root, "node_modules", "typescript", "bin", "tsc")
-export const packages = ["core", "kafka", "nats", "testing"] as const
+export const packages = ["core", "kafka", "nats", "observability", "testing"] as const
 
 /** What `npm test` and vitest put into the environment would tell npm and pnpm that they are in our workspace. */
 const isOfWorkspace =

@@ -20,7 +20,7 @@ const known: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
 }
 
 const folders = [
-  ...["core", "kafka", "nats", "testing"].map((name) => `packages/${name}`),
+  ...["core", "kafka", "nats", "observability", "testing"].map((name) => `packages/${name}`),
   ...["brokers", "chaos", "packages"].map((name) => `tools/${name}`)
 ]
 

@@ -93,7 +93,13 @@ describe("the packed tarballs", () => {
       console.log(JSON.stringify(Object.keys(await import("@effect-eventbus/${name}"))))`
     const names: unknown = JSON.parse(await run(project, process.execPath, "--input-type=module", "--eval", script))
     expect(names).toContain(
-      { core: "EventBus", kafka: "KafkaTransport", nats: "NatsTransport", testing: "OrderOracle" }[name]
+      {
+        core: "EventBus",
+        kafka: "KafkaTransport",
+        nats: "NatsTransport",
+        observability: "Metrics",
+        testing: "OrderOracle"
+      }[name]
     )
   })
 

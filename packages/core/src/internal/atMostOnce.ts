@@ -67,9 +67,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
 
   return {
     receive: (flight, host) => {
-      // The former fiber died while it handled this message. This fiber only reports it.
-      if (flight.state === "ended") return Effect.void
-      if (flight.lastCause !== undefined) return failed(flight, flight.lastCause as Cause.Cause<never>)
+      // It was given back, or the former fiber died while it handled this message and this one has reported that.
       if (!flight.begin()) return Effect.void
       if (flight.isTombstone) {
         flight.carrier.subscriber.counters.tombstones++
@@ -82,6 +80,8 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
         onSuccess: (value) => after(flight, host, Exit.succeed(value))
       })
     },
-    giveUp: (flight, cause) => failed(flight, cause)
+    // At once: an interruption during the wait for the restart would leave the failure unsaid.
+    crashed: (flight) => failed(flight, flight.lastCause as Cause.Cause<never>),
+    giveUp: (flight, cause) => flight.state === "ended" ? Effect.void : failed(flight, cause)
   }
 }

@@ -1,6 +1,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Tracer from "effect/Tracer"
 import type { Delivery } from "../Delivery.js"
 import { type DecodeError, HandlerTimeout, type UnknownEventType } from "../EventBusError.js"
 import type { CommonOptions } from "../Subscription.js"
@@ -10,7 +11,8 @@ import { Waiter } from "./quota.js"
 import * as UserCode from "./userCode.js"
 
 /**
- * A user's handler, and what happens around each start of it. The event is decoded once, when the message's turn has come. Where
+ * A user's handler, and what happens around each start of it. The event is decoded when the message's turn has come, and anew for each
+ * further attempt, because the one before may have changed it. Where
  * the options say so, the time of an attempt and the number of running handlers are limited.
  *
  * @internal
@@ -42,9 +44,27 @@ export const make = <E, R>(
   options: CommonOptions,
   onTombstone?: (delivery: Delivery) => Effect.Effect<unknown, E, R>
 ): Handler<E> => {
+  /** What an attempt has done to its event or envelope is not seen by the next one. */
+  const decodeAnew = (flight: Flight): void => {
+    const { envelope } = incoming.read(flight.message)
+    // A codec that can't read now what it has read before: then there is nothing better.
+    if (envelope === undefined && flight.envelope !== undefined) return
+    flight.envelope = envelope
+    const event = incoming.event(envelope, flight.message)
+    if (!Either.isEither(event)) flight.decoding = event
+    else if (Either.isRight(event)) flight.event = event.right
+  }
+
   const start = (flight: Flight): Effect.Effect<unknown, E> => {
     flight.started()
+    const { spanOf } = flight.carrier.subscriber.observer
+    const span = spanOf === undefined ? undefined : spanOf(flight)
+    if (span === undefined) return run(flight)
+    return Effect.provideService(Effect.suspend(() => run(flight)), Tracer.ParentSpan, span)
+  }
+  const run = (flight: Flight): Effect.Effect<unknown, E> => {
     if (flight.isTombstone) return called(onTombstone!, flight.delivery(), undefined)
+    if (flight.attempt > 1) decodeAnew(flight)
     return flight.decoding === undefined
       ? called(handle, flight.event as never, flight.delivery() as never)
       : Effect.flatMap(

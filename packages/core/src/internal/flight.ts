@@ -4,6 +4,7 @@ import type * as Schedule from "effect/Schedule"
 import type { Delivery, EnvelopeDelivery } from "../Delivery.js"
 import type { Envelope } from "../Envelope.js"
 import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
+import type { Headers } from "../Headers.js"
 import type * as Observer from "../Observer.js"
 import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
@@ -34,6 +35,8 @@ export const transitions: { readonly [From in Observer.State]: ReadonlyArray<Obs
  */
 export interface Behaviour {
   readonly receive: (flight: Flight, host: Host) => Effect.Effect<void>
+  /** The fiber died with the flight in hand: what is done before the restart waits. */
+  readonly crashed?: (flight: Flight) => Effect.Effect<void>
   /** The restarts for the flight have ended. */
   readonly giveUp: (flight: Flight, cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
 }
@@ -104,12 +107,19 @@ export class Flight implements Observer.FlightView, Task {
   /** The mailbox's key. Undefined: the message has no key, and gets one of the shared keys when it is dispatched. */
   readonly key: string | undefined
   readonly aggregateId: string | undefined
-  /** The envelope, if the message is one. */
-  readonly envelope: Envelope | undefined
+  /** The envelope, if the message is one. Each attempt has one of its own. */
+  envelope: Envelope | undefined
   undecodable: DecodeError | UnknownEventType | undefined
   readonly isTombstone: boolean
   /** The aggregate's mailbox, from dispatching on. */
-  mailbox: { readonly key: string; readonly slot: Slot; readonly left: () => void } | undefined
+  mailbox:
+    | {
+      readonly key: string
+      readonly slot: Slot
+      readonly placement: { readonly strategy: { readonly name: string } }
+      readonly left: () => void
+    }
+    | undefined
 
   constructor(
     readonly message: IncomingMessage,
@@ -128,6 +138,9 @@ export class Flight implements Observer.FlightView, Task {
     this.takenAt = this.since = carrier.subscriber.time()
   }
 
+  get subscription(): string {
+    return this.carrier.subscriber.name
+  }
   get topic(): string {
     return this.message.topic
   }
@@ -140,6 +153,9 @@ export class Flight implements Observer.FlightView, Task {
   get maybeDuplicate(): boolean {
     return this.message.maybeDuplicate
   }
+  get headers(): Headers {
+    return this.message.headers
+  }
   get group(): string {
     return this.carrier.subscriber.group
   }
@@ -148,6 +164,9 @@ export class Flight implements Observer.FlightView, Task {
   }
   get epoch(): number {
     return this.carrier.epoch
+  }
+  get strategy(): string | undefined {
+    return this.mailbox?.placement.strategy.name
   }
   get position(): Position {
     return { topic: this.topic, partition: this.partition, offset: this.offset }
@@ -173,6 +192,8 @@ export class Flight implements Observer.FlightView, Task {
       value: message.value
     }
     if (envelope !== undefined) delivery.envelope = envelope
+    // A plain message's event is its bytes, which may be a copy.
+    else if (this.isDecoded && message.value !== null) delivery.value = this.event as Uint8Array
     return delivery
   }
 
@@ -180,7 +201,7 @@ export class Flight implements Observer.FlightView, Task {
 
   /** Its lane has taken it: from now on the transport has it no more. */
   taken(): void {
-    this.told(undefined)
+    this.told(undefined, this.takenAt)
   }
 
   /** The broker has confirmed the settlement. The flight goes to its mailbox. */
@@ -251,25 +272,25 @@ export class Flight implements Observer.FlightView, Task {
     this.carrier.ended(this, state)
   }
 
-  /** The flight was not handled. If it is settled already it is lost, else it comes again. */
+  /** The flight was not handled. If it is settled already it is lost, or its handler has failed; else it comes again. */
   giveBack(): void {
-    this.end(this.semantics === "at-most-once" && this.state !== "settling" ? "lost" : "unfinished")
+    const isSettled = this.semantics === "at-most-once" && this.state !== "settling"
+    this.end(!isSettled ? "unfinished" : this.lastCause === undefined ? "lost" : "failed")
   }
 
   private to(state: Observer.State): void {
-    const from = this.state
+    const { carrier, since, state: from } = this
     if (from === state) return
     this.state = state
-    const { carrier } = this
     this.since = carrier.subscriber.time()
     if (from === "queued" && state !== "ended") carrier.begun(this)
-    this.told(from)
+    this.told(from, since)
   }
 
-  private told(from: Observer.State | undefined): void {
+  private told(from: Observer.State | undefined, since: number): void {
     const { counters, observer } = this.carrier.subscriber
     counters.transition(this, from)
-    if (observer.transition !== undefined) observer.transition(this, from)
+    if (observer.transition !== undefined) observer.transition(this, from, since)
   }
 
   // ----- what its slot does with it
@@ -282,13 +303,17 @@ export class Flight implements Observer.FlightView, Task {
     return this.carrier.subscriber.behaviour.receive(this, host)
   }
 
-  crashed(cause: Cause.Cause<never>): void {
+  crashed(cause: Cause.Cause<never>, isRestarted: boolean): Effect.Effect<void> | undefined {
     this.hasCrashed = true
     this.lastCause = cause
-    const { counters, observer } = this.carrier.subscriber
-    counters.restarted++
-    if (observer.event !== undefined) observer.event({ _tag: "Restarted", flight: this })
-    if (this.state !== "ended") this.to("waiting")
+    const { behaviour, counters, observer } = this.carrier.subscriber
+    if (isRestarted) {
+      counters.restarted++
+      if (observer.event !== undefined) observer.event({ _tag: "Restarted", flight: this })
+    }
+    if (this.state === "ended") return undefined
+    this.to("waiting")
+    return behaviour.crashed?.(this)
   }
 
   giveUp(cause: Cause.Cause<never>, host: Host): Effect.Effect<void> {

@@ -6,7 +6,7 @@ import type { Envelope } from "../Envelope.js"
 import type * as EnvelopeCodec from "../EnvelopeCodec.js"
 import { DecodeError, type Position, UnknownEventType } from "../EventBusError.js"
 import type { EnvelopeDefinition, PlainDefinition } from "../TopicDefinition.js"
-import type { IncomingMessage } from "../Transport.js"
+import type { IncomingMessage, Semantics } from "../Transport.js"
 import * as EventTypes from "./eventTypes.js"
 import * as MailboxKey from "./mailboxKey.js"
 import * as ParseIssue from "./parseIssue.js"
@@ -52,7 +52,7 @@ export type Decoding =
 export const make = (
   topic: EnvelopeDefinition<unknown, unknown> | PlainDefinition,
   busCodec: EnvelopeCodec.Service,
-  options: { readonly aggregateIdFromSubject?: boolean | undefined }
+  options: { readonly aggregateIdFromSubject?: boolean | undefined; readonly semantics?: Semantics | undefined }
 ): Incoming => {
   const fromSubject = options.aggregateIdFromSubject === true
   const idOf = (message: IncomingMessage): string | undefined =>
@@ -62,7 +62,10 @@ export const make = (
   if (topic.kind === "plain") {
     return {
       read: (message) => ordered(message, idOf(message), undefined, undefined, undefined, false),
-      event: (_, message) => Either.right(message.value ?? empty)
+      // A message that may be run again or dead-lettered keeps its bytes, whatever a handler does to those that it gets.
+      event: options.semantics === "at-least-once"
+        ? (_, message) => Either.right(message.value?.slice() ?? empty)
+        : (_, message) => Either.right(message.value ?? empty)
     }
   }
   const codec = topic.codec ?? busCodec

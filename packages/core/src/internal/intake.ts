@@ -13,6 +13,7 @@ import type { AddressBook } from "./mailboxes.js"
 import { Pace } from "./pace.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
 import type { Rate } from "./rate.js"
+import * as Safely from "./safely.js"
 import { sizeOf } from "./size.js"
 import type { Slot } from "./slot.js"
 
@@ -36,6 +37,8 @@ export interface IntakeSettings {
   readonly nextTurn: ((run: () => void) => void) | undefined
   /** Whether slots wait for the event loop's turn. */
   readonly isTurnAwaited: () => boolean
+  /** Logs an error. */
+  readonly say?: (text: string) => void
   /** Makes the stage in which messages are settled before they go to their mailboxes. Undefined: they are settled when they are finished. */
   readonly settleFirst: ((intake: Intake, assignment: Assignment) => Stage) | undefined
 }
@@ -198,8 +201,23 @@ export class Intake implements Lane, Carrier {
   // ----- called by flights
 
   mayBegin(): boolean {
-    if (!this.dropping && this.assignment.isOwned?.() === false) this.dropping = true
+    if (!this.dropping && !this.isOwned) this.dropping = true
     return !this.dropping
+  }
+
+  private get isOwned(): boolean {
+    try {
+      return this.assignment.isOwned?.() !== false
+    } catch (thrown) {
+      // Then it is not certain, and a defect would run the message into its failure policy.
+      const { partition, topic } = this.assignment
+      this.settings.say?.(
+        `The transport's isOwned threw (${
+          Safely.nameOf(thrown)
+        }), so no handler of ${topic}[${partition}] begins any more`
+      )
+      return false
+    }
   }
 
   begun(): void {
@@ -305,7 +323,7 @@ export class Intake implements Lane, Carrier {
   private get abandon(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { running } = this
-      const freed = Effect.forEach(running, (flight) => flight.mailbox!.slot.freed(flight), { discard: true })
+      const freed = Effect.all(running.map((flight) => this.settings.mailboxes.freed(flight)), { discard: true })
       return Effect.flatMap(Effect.forkDaemon(freed), (fiber) => {
         this.isStuck = true
         this.freed = Effect.asVoid(Fiber.await(fiber))

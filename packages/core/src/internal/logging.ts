@@ -1,14 +1,49 @@
-/** The bus's log lines. A logger is users' code: one that throws must neither end an actor nor a lane, nor run a message again. */
+/**
+ * The bus's log lines. A logger is users' code: one that throws must neither end an actor, a lane or a loop of a transport, nor run a
+ * message again.
+ */
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
+import * as HashSet from "effect/HashSet"
+import * as Logger from "effect/Logger"
 
 /** @internal */
-export const info = (text: string): Effect.Effect<void> => unbroken(Effect.logInfo(text))
+export const debug = (text: string): Effect.Effect<void> => unbreakable(Effect.logDebug(text))
 
 /** @internal */
-export const warning = (text: string): Effect.Effect<void> => unbroken(Effect.logWarning(text))
+export const info = (text: string): Effect.Effect<void> => unbreakable(Effect.logInfo(text))
 
 /** @internal */
-export const error = (text: string): Effect.Effect<void> => unbroken(Effect.logError(text))
+export const warning = (text: string): Effect.Effect<void> => unbreakable(Effect.logWarning(text))
 
-const unbroken = (logging: Effect.Effect<void>): Effect.Effect<void> =>
-  Effect.catchAllDefect(logging, () => Effect.void)
+/** @internal */
+export const error = (text: string): Effect.Effect<void> => unbreakable(Effect.logError(text))
+
+type AnyLogger = Logger.Logger<unknown, unknown>
+
+const guarded = new WeakMap<AnyLogger, AnyLogger>()
+
+const guard = (logger: AnyLogger): AnyLogger => {
+  const found = guarded.get(logger)
+  if (found !== undefined) return found
+  const made = Logger.make<unknown, unknown>((options) => {
+    try {
+      return logger.log(options)
+    } catch {
+      return undefined
+    }
+  })
+  guarded.set(logger, made)
+  guarded.set(made, made)
+  return made
+}
+
+/**
+ * An effect in which no logger can throw, nor in the fibers that it forks.
+ *
+ * @internal
+ */
+export const unbreakable: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = Effect.locallyWith(
+  FiberRef.currentLoggers,
+  HashSet.map(guard)
+)

@@ -2,14 +2,12 @@ import * as Effect from "effect/Effect"
 import { ChurningMap } from "../ChurningMap.js"
 import type * as Strategy from "../Strategy.js"
 import type * as Supervisor from "../Supervisor.js"
-import * as Closing from "./closing.js"
+import { Condition } from "./condition.js"
 import type { Flight, Subscriber } from "./flight.js"
-import * as Logging from "./logging.js"
-import type { Share, Waiter } from "./quota.js"
+import { Keyless, type Turn } from "./keyless.js"
+import { type Defaults, Placement, stopAll } from "./placement.js"
+import { type Share, Waiter } from "./quota.js"
 import type { Slot, SlotOptions } from "./slot.js"
-
-/** How many mailboxes the messages without a key share. */
-const keyless = 256
 
 /**
  * What is known of an active aggregate of one subscription: how many of its flights wait or are in hand, and which slot they go
@@ -20,79 +18,145 @@ const keyless = 256
 export class Mailbox {
   size = 0
 
-  constructor(readonly key: string, readonly slot: Slot, private readonly owner: AddressBook) {}
+  constructor(
+    readonly key: string,
+    readonly slot: Slot,
+    readonly placement: Placement,
+    private readonly owner: AddressBook,
+    /** For messages that have no key. */
+    readonly turn: Turn | undefined
+  ) {}
 
   /** One of its flights has left the slot. */
   left(): void {
     this.size--
     if (this.size === 0) this.owner.emptied(this)
+    else if (this.owner.carries) this.owner.carry(this)
   }
 }
 
 /**
- * The mailboxes of a bus: each active aggregate's record, and the slots that all subscriptions share where the strategy has a
- * fixed number of them.
+ * A strategy that has a share of the aggregates.
+ *
+ * @internal
+ */
+export interface Candidate {
+  readonly strategy: Strategy.Service
+  readonly isIts: (key: string, subscription: string) => boolean
+}
+
+/**
+ * The mailboxes of a bus: each active aggregate's record, and the strategy that says which slot it goes to.
  *
  * @internal
  */
 export class Mailboxes {
-  private readonly shared = new Map<number, Slot>()
-  /** One that nobody uses would keep places for itself. */
-  private readonly sharedPlaces: Share | undefined
+  /** By strategy: the present one, and former ones that aggregates have not left yet. */
+  private readonly placements = new Map<Strategy.Service, Placement>()
+  private readonly books = new Set<AddressBook>()
+  /** Where aggregates are placed that have no mailbox yet, and don't belong to the candidate. */
+  current: Placement
+  private candidate: { readonly placement: Placement; readonly isIts: Candidate["isIts"] } | undefined
+  /** Goes up with each switch. */
+  generation = 0
+  /** Called once when all aggregates have moved. */
+  onMoved: (() => void) | undefined
+  private readonly noneLeaves = new Condition(() => this.leaving === 0)
+  /** Slots in which a handler goes on that can't be interrupted. Its lane has waited for it and named it. */
+  readonly stuck = new WeakSet<Slot>()
 
   constructor(
     readonly supervisor: Supervisor.Service,
-    readonly strategy: Strategy.Service,
-    private readonly defaultCapacity: number
+    strategy: Strategy.Service,
+    private readonly defaults: Defaults
   ) {
-    this.sharedPlaces = strategy.slots === "per-aggregate" ? undefined : supervisor.places()
+    this.current = this.placed(strategy)
+    this.current.open()
   }
 
   /** The mailboxes of one subscription. */
   open(subscriber: Subscriber): AddressBook {
-    return new AddressBook(this, subscriber)
+    const book = new AddressBook(this, subscriber, () => this.books.delete(book))
+    this.books.add(book)
+    return book
   }
 
-  optionsOf(place: Share, onEnd: (slot: Slot) => void): SlotOptions {
-    const { capacity, restart } = this.strategy
-    return {
-      capacity: capacity ?? this.defaultCapacity,
-      restart: restart === "never" ? undefined : restart ?? this.supervisor.restart,
-      place,
-      onEnd
+  /**
+   * From now on aggregates are placed by this strategy, and those of the candidate's share by the candidate. Those that have messages waiting or
+   * in hand move when they have none; the others have moved when this returns. If it carries, waiting messages move with their aggregate
+   * as soon as none is in hand.
+   */
+  arrange(strategy: Strategy.Service, candidate: Candidate | undefined, carries: boolean): void {
+    const former = [this.current, ...(this.candidate === undefined ? [] : [this.candidate.placement])]
+    if (strategy !== this.current.strategy || candidate !== undefined || this.candidate !== undefined) {
+      this.current = this.placed(strategy)
+      this.candidate = candidate && { isIts: candidate.isIts, placement: this.placed(candidate.strategy) }
+      this.current.open()
+      this.candidate?.placement.open()
+      this.generation++
+      const moves = Array.from(this.books, (book) => book.rearrange())
+      // From here on slots end, which wakes those who wait for places: their lanes may offer at once.
+      for (const placement of former) if (!this.isUsed(placement)) placement.close()
+      for (const move of moves) move()
     }
+    for (const book of Array.from(this.books)) book.carryAll(carries)
+    this.moved()
   }
 
-  /** A slot that several subscriptions share. Undefined: there is no place for it, and the waiter is woken when there is. */
-  sharedSlot(key: string, subscriber: Subscriber, waiter: Waiter): Slot | undefined {
-    const { slots } = this.strategy
-    const places = this.sharedPlaces
-    if (slots === "per-aggregate" || places === undefined) return undefined
-    const index = slots.slotOf(key)
-    // As in `offer`.
-    if (waiter.share !== undefined && this.shared.has(index)) waiter.share.cancel(waiter)
-    const found = this.shared.get(index)
-    if (found !== undefined) return found
-    if (!this.supervisor.admit(places, waiter)) return undefined
-    // As in `slotFor`.
-    const made = this.shared.get(index)
-    if (made !== undefined) {
-      places.give(1)
-      return made
+  /** Where an aggregate is placed that has no mailbox. */
+  placementOf(key: string, subscription: string): Placement {
+    const { candidate, current } = this
+    return candidate !== undefined && candidate.isIts(key, subscription) ? candidate.placement : current
+  }
+
+  isUsed(placement: Placement): boolean {
+    return placement === this.current || placement === this.candidate?.placement
+  }
+
+  /** How many mailboxes have still to move. */
+  get leaving(): number {
+    let count = 0
+    for (const { leaving } of this.books) count += leaving.size
+    return count
+  }
+
+  /** The mailboxes that have still to move, with the name of their subscription. */
+  left(): ReadonlyArray<readonly [subscription: string, mailbox: Mailbox]> {
+    return Array.from(this.books).flatMap((book) =>
+      Array.from(book.leaving, (mailbox) => [book.subscription, mailbox] as const)
+    )
+  }
+
+  /** Waits until all aggregates have moved. */
+  get allMoved(): Condition {
+    return this.noneLeaves
+  }
+
+  /** A mailbox has moved. */
+  moved(): void {
+    if (this.leaving > 0) return
+    for (const [strategy, placement] of this.placements) {
+      // A slot of one that is still busy is ended with the bus, or found at the next switch.
+      if (!placement.isOpen && placement.isEmpty) this.placements.delete(strategy)
     }
-    const options = this.optionsOf(places, (ended) => {
-      if (this.shared.get(index) === ended) this.shared.delete(index)
-    })
-    const slot = this.supervisor.start(`${this.strategy.name}-${index}`, subscriber.home, options)
-    this.shared.set(index, slot)
-    return slot
+    const { onMoved } = this
+    this.onMoved = undefined
+    this.noneLeaves.changed()
+    onMoved?.()
   }
 
   /** Ends the shared slots. The bus has closed its subscriptions before. */
   readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
-    // A supervisor may outlive the bus.
-    Effect.map(stopAll("the bus", this.shared.values()), () => this.sharedPlaces?.end())
+    Effect.forEach(Array.from(this.placements.values()), (placement) => placement.shutdown(this.stuck), {
+      discard: true
+    })
   )
+
+  private placed(strategy: Strategy.Service): Placement {
+    const found = this.placements.get(strategy) ?? new Placement(strategy, this.supervisor, this.defaults)
+    this.placements.set(strategy, found)
+    return found
+  }
 }
 
 /**
@@ -102,40 +166,53 @@ export class Mailboxes {
  */
 export class AddressBook {
   private readonly mailboxes = new ChurningMap<string, Mailbox>()
-  /** Of the actors that are its own; undefined where slots are shared. */
-  private readonly places: Share | undefined
-  private readonly options: SlotOptions | undefined
-  /** The keys of empty mailboxes for messages that have no key. They are used first, so that idle slots get work first. */
-  private readonly free: Array<string> = Array.from({ length: keyless }, (_, i) => ` rr-${i}`)
-  private nextKeyless = 0
+  /** The mailboxes that have messages, and whose aggregates are to move. */
+  readonly leaving = new Set<Mailbox>()
+  /** What its own actors are made of, where slots are not shared. */
+  private readonly own = new Map<Placement, SlotOptions>()
+  /** Who waits for a place or for room in a mailbox. A switch wakes them. */
+  private readonly waiting = new Set<Waiter>()
+  private keyless: Keyless | undefined
+  /** Whether messages that wait move with their aggregate. */
+  carries = false
+  /** How many actors of this subscription have ended. */
+  endedActors = 0
 
-  constructor(private readonly owner: Mailboxes, private readonly subscriber: Subscriber) {
-    this.places = owner.strategy.slots === "per-aggregate" ? owner.supervisor.places() : undefined
-    this.options = this.places && owner.optionsOf(this.places, (slot) => {
-      if (this.mailboxes.get(slot.name)?.slot === slot) this.mailboxes.delete(slot.name)
-    })
+  constructor(
+    private readonly owner: Mailboxes,
+    private readonly subscriber: Subscriber,
+    private readonly onEnd: () => void
+  ) {
+    // An idle subscription has its minimum of places, too.
+    if (!owner.current.isShared) this.ownOptions(owner.current)
   }
 
   /** Puts a flight into its mailbox. `false`: there is no room, and the waiter is woken when some is reserved for it. */
   offer(flight: Flight, waiter: Waiter): boolean {
-    const key = flight.key ?? this.keylessKey()
+    const turn = flight.key === undefined ? this.turns.next : undefined
+    const key = flight.key ?? turn!.key
     // Others may have made the mailbox while this one waited for a place. Giving the place back wakes those who wait for one.
     if (waiter.share !== undefined && this.mailboxes.has(key)) waiter.share.cancel(waiter)
     let mailbox = this.mailboxes.get(key)
-    const slot = mailbox?.slot ?? this.slotFor(key, waiter)
-    if (slot === undefined) return false
+    const placement = mailbox?.placement ?? this.placementOf(key)
+    const slot = mailbox?.slot ?? this.slotFor(placement, key, turn, waiter)
+    if (slot === undefined) return this.refuse(waiter)
     if (waiter.room !== undefined && waiter.room !== slot) waiter.room.cancel(waiter)
-    if (!slot.offer(flight, waiter)) return false
+    if (!slot.offer(flight, waiter)) return this.refuse(waiter)
+    if (this.waiting.size > 0) this.waiting.delete(waiter)
     mailbox ??= this.mailboxes.get(key)
-    if (mailbox === undefined) this.mailboxes.set(key, mailbox = new Mailbox(key, slot, this))
+    if (mailbox === undefined) {
+      this.mailboxes.set(key, mailbox = new Mailbox(key, slot, placement, this, turn))
+    }
     mailbox.size++
     flight.mailbox = mailbox
-    if (flight.key === undefined) this.takeKeyless(key)
+    turn?.owner.take(turn)
     return true
   }
 
   /** The waiter waits no more. */
   cancel(waiter: Waiter): void {
+    this.waiting.delete(waiter)
     waiter.share?.cancel(waiter)
     waiter.room?.cancel(waiter)
   }
@@ -156,37 +233,158 @@ export class AddressBook {
     )
   }
 
+  get subscription(): string {
+    return this.subscriber.name
+  }
+
+  /** Waits until a flight's handler runs no more, which could not be interrupted. */
+  freed(flight: Flight): Effect.Effect<void> {
+    const { slot } = flight.mailbox!
+    this.owner.stuck.add(slot)
+    return slot.freed(flight)
+  }
+
   /** How many actors of this subscription live. */
   live(): number {
-    return this.isShared ? this.slots().length : this.mailboxes.size
+    return this.hasShared ? this.slots().length : this.mailboxes.size
+  }
+
+  /** How full the fullest mailbox is, from 0 to 1. */
+  fullest(): number {
+    return this.slots().reduce((most, slot) => Math.max(most, slot.use), 0)
   }
 
   slots(): ReadonlyArray<Slot> {
     const slots = Array.from(this.mailboxes.values(), ({ slot }) => slot)
-    return this.isShared ? Array.from(new Set(slots)) : slots
+    return this.hasShared ? Array.from(new Set(slots)) : slots
   }
 
   /** A mailbox has become empty. With an actor per aggregate the mailbox is kept as long as its actor lives. */
   emptied(mailbox: Mailbox): void {
-    if (mailbox.key.startsWith(" rr-")) this.free.push(mailbox.key)
-    if (this.isShared) this.mailboxes.delete(mailbox.key)
+    const { placement, turn } = mailbox
+    if (!this.isPlaced(mailbox)) return this.moved(mailbox)
+    if (turn !== undefined) turn.owner.give(turn)
+    if (placement.isShared) this.mailboxes.delete(mailbox.key)
+  }
+
+  /**
+   * The strategy has changed. What has messages is going to move when it is empty. The answer ends the slots of the rest, and wakes all who
+   * wait: they may find room elsewhere.
+   */
+  rearrange(): () => void {
+    const { owner } = this
+    this.keyless = undefined
+    this.leaving.clear()
+    const empty: Array<Mailbox> = []
+    for (const mailbox of this.mailboxes.values()) {
+      if (this.isPlaced(mailbox)) continue
+      if (mailbox.size === 0) empty.push(mailbox)
+      else this.leaving.add(mailbox)
+    }
+    for (const { key } of empty) this.mailboxes.delete(key)
+    const ended = Array.from(this.own).filter(([placement]) => !owner.isUsed(placement))
+    for (const [placement] of ended) this.own.delete(placement)
+    if (!owner.current.isShared) this.ownOptions(owner.current)
+    return () => {
+      for (const [, { place }] of ended) place.end()
+      for (const { placement, slot } of empty) if (!placement.isShared) slot.endIfIdle()
+      const waiting = Array.from(this.waiting)
+      for (const waiter of waiting) this.cancel(waiter)
+      for (const waiter of waiting) waiter.wake()
+    }
+  }
+
+  /** Moves the aggregates that have messages waiting and none in hand, and from now on each other one as soon as none is. */
+  carryAll(carries: boolean): void {
+    this.carries = carries && this.leaving.size > 0
+    if (!this.carries) return
+    for (const mailbox of Array.from(this.leaving)) {
+      const inHand = mailbox.slot.taskInHand as Flight | undefined
+      if (inHand?.mailbox === mailbox) continue
+      this.carry(mailbox)
+      mailbox.slot.tookOut()
+    }
+  }
+
+  /** None of its messages is in hand: those that wait go to the aggregate's slot of the present strategy, if there is a place for it. */
+  carry(mailbox: Mailbox): void {
+    const { key, slot, turn } = mailbox
+    // Messages without a key have no order. They stay, and no others come after them.
+    if (turn !== undefined || !this.leaving.has(mailbox)) return
+    const placement = this.placementOf(key)
+    const other = this.slotToCarryTo(placement, key)
+    if (other === undefined) return
+    const flights = slot.takeOut((task) => (task as Flight).mailbox === mailbox) as ReadonlyArray<Flight>
+    const next = new Mailbox(key, other, placement, this, undefined)
+    next.size = flights.length
+    for (const flight of flights) flight.mailbox = next
+    this.mailboxes.set(key, next)
+    other.putIn(flights)
+    this.moved(mailbox)
+  }
+
+  private slotToCarryTo(placement: Placement, key: string): Slot | undefined {
+    const { owner, subscriber } = this
+    // It does not wait for a place: the next chance is the end of the aggregate's next message.
+    const waiter = new Waiter(() => {})
+    const slot = placement.isShared
+      ? placement.sharedSlot(key, undefined, subscriber.home, waiter)
+      : owner.supervisor.admit(this.ownOptions(placement).place, waiter)
+      ? owner.supervisor.start(key, subscriber.home, this.ownOptions(placement))
+      : undefined
+    this.cancel(waiter)
+    return slot
   }
 
   /** The subscription ends. The slots that only it uses end with it. */
-  readonly shutdown: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.map(
-      this.isShared ? Effect.void : stopAll(this.subscriber.name, this.slots()),
-      () => this.places?.end()
-    )
-  )
+  readonly shutdown: Effect.Effect<void> = Effect.suspend(() => {
+    const own = Array.from(this.mailboxes.values()).flatMap(({ placement, slot }) => placement.isShared ? [] : [slot])
+    return Effect.map(stopAll(this.subscriber.name, own, this.owner.stuck), () => {
+      for (const { place } of this.own.values()) place.end()
+      this.leaving.clear()
+      this.onEnd()
+      this.owner.moved()
+    })
+  })
 
-  get isShared(): boolean {
-    return this.places === undefined
+  private placementOf(key: string): Placement {
+    return this.owner.placementOf(key, this.subscriber.name)
   }
 
-  private slotFor(key: string, waiter: Waiter): Slot | undefined {
-    const { options, owner, subscriber } = this
-    if (options === undefined) return owner.sharedSlot(key, subscriber, waiter)
+  /** Whether its next message goes to the same slot. If not, the mailbox is about to move, or to be replaced. */
+  private isPlaced({ key, placement, turn }: Mailbox): boolean {
+    return placement === this.placementOf(key) && (turn === undefined || turn.owner === this.keyless)
+  }
+
+  private get hasShared(): boolean {
+    return this.owner.current.isShared || this.owner.generation > 0
+  }
+
+  private get turns(): Keyless {
+    const { current, generation } = this.owner
+    return this.keyless ??= new Keyless(current.turns, generation === 0 ? "" : `.${generation}`)
+  }
+
+  private refuse(waiter: Waiter): false {
+    this.waiting.add(waiter)
+    return false
+  }
+
+  /** The aggregate has nothing in hand and nothing waiting: its next message goes where the present strategy says. */
+  private moved(mailbox: Mailbox): void {
+    const { key, placement, slot } = mailbox
+    if (this.mailboxes.get(key) === mailbox) this.mailboxes.delete(key)
+    // Its slot is in the middle of something.
+    if (!placement.isShared || !placement.isOpen) queueMicrotask(() => slot.endIfIdle())
+    if (!this.leaving.delete(mailbox)) return
+    if (this.leaving.size === 0) this.carries = false
+    this.owner.moved()
+  }
+
+  private slotFor(placement: Placement, key: string, turn: Turn | undefined, waiter: Waiter): Slot | undefined {
+    const { owner, subscriber } = this
+    if (placement.isShared) return placement.sharedSlot(key, turn?.index, subscriber.home, waiter)
+    const options = this.ownOptions(placement)
     if (!owner.supervisor.admit(options.place, waiter)) return undefined
     // Making room wakes others. A transport may offer their messages at once, and one of them may have made this mailbox.
     const made = this.mailboxes.get(key)
@@ -195,33 +393,15 @@ export class AddressBook {
     return made.slot
   }
 
-  /** The mailbox's key for a message that has no key: one with an empty mailbox, else the next in turn. An aggregate id has no space, so the keys differ from all ids. */
-  private keylessKey(): string {
-    return this.free[0] ?? ` rr-${this.nextKeyless}`
+  private ownOptions(placement: Placement): SlotOptions {
+    const found = this.own.get(placement)
+    if (found !== undefined) return found
+    const place: Share = this.owner.supervisor.places()
+    const options = placement.optionsOf(place, (slot) => {
+      this.endedActors++
+      if (this.mailboxes.get(slot.name)?.slot === slot) this.mailboxes.delete(slot.name)
+    })
+    this.own.set(placement, options)
+    return options
   }
-
-  private takeKeyless(key: string): void {
-    if (this.free[0] === key) this.free.shift()
-    else this.nextKeyless = (this.nextKeyless + 1) % keyless
-  }
-}
-
-/**
- * Ends slots. What handlers have forked may not be interruptible: then it goes on, and is named. Where a handler itself goes on,
- * its lane has waited for it and named it before.
- */
-const stopAll = (what: string, slots: Iterable<Slot>): Effect.Effect<void> => {
-  const remaining = new Set(slots)
-  const stopping = Array.from(remaining, (slot) => {
-    const stopped = Effect.map(slot.stop(), () => remaining.delete(slot))
-    return slot.taskInHand === undefined ? Effect.asVoid(stopped) : Effect.asVoid(Effect.forkDaemon(stopped))
-  })
-  return Closing.patiently(Effect.forEach(stopping, (stopped) => stopped, { discard: true }), () => {
-    const names = Array.from(remaining).filter((slot) => slot.taskInHand === undefined).map(({ name }) => name)
-    return names.length === 0 ? Effect.void : Logging.warning(
-      `${what}: the fibers of ${names.length} actors don't end, because handlers have forked something uninterruptible, and closing goes on without them: ${
-        Closing.some(names)
-      }`
-    )
-  })
 }

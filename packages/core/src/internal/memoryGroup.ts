@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { SettlementFailed } from "../EventBusError.js"
 import type * as Observer from "../Observer.js"
 import * as OffsetTracker from "../OffsetTracker.js"
-import type { Assignment, Consumer, IncomingMessage, Lane } from "../Transport.js"
+import type { Assignment, Consumer, IncomingMessage, Lane, PartitionStatus } from "../Transport.js"
 import * as Closing from "./closing.js"
 import type { Journal, MemoryTopic } from "./memoryLog.js"
 import type { StoredMessage } from "./storedMessage.js"
@@ -42,6 +42,11 @@ export class MemoryGroup {
 
   positions() {
     return this.partitions.map((partition) => ({ watermark: partition.tracker.watermark, end: partition.end }))
+  }
+
+  /** The partitions that the member owns. */
+  statusOf(member: Member): ReadonlyArray<PartitionStatus> {
+    return this.partitions.flatMap((partition) => partition.owner === member ? [partition.status] : [])
   }
 
   pump(index: number): void {
@@ -95,6 +100,7 @@ class GroupPartition {
   private lane: Lane | undefined
   private epoch = 0
   private refused = false
+  private movedAt = 0
   /** Its owner has left, and a handler of it goes on. */
   private isStuck = false
   /** The messages that the lane has refused. They are offered first, as the same objects, by which the lane knows them. */
@@ -119,6 +125,11 @@ class GroupPartition {
     return this.topic.partitions[this.index]!.end
   }
 
+  get status(): PartitionStatus {
+    const { end, epoch, index: partition, movedAt, topic: { name: topic }, tracker } = this
+    return { topic, partition, epoch, position: tracker.position, watermark: tracker.watermark, end, movedAt }
+  }
+
   /** Offers what is there and what the lane takes. */
   pump(): void {
     const { lane, owner, tracker } = this
@@ -140,6 +151,7 @@ class GroupPartition {
       const taken = lane.offer(batch)
       this.offering = undefined
       for (let i = 0; i < taken; i++) this.deliver(batch[i]!)
+      if (taken > 0) this.movedAt = this.topic.now()
       this.pending = batch.slice(taken)
       if (taken < batch.length) {
         this.refused = true
@@ -187,6 +199,7 @@ class GroupPartition {
   private assign(member: Member): void {
     this.owner = member
     this.epoch++
+    this.movedAt = this.topic.now()
     this.refused = false
     this.lane = member.consumer.assigned(this.assignment(this.epoch))
     this.record("assigned", this.tracker.position)
@@ -239,6 +252,7 @@ class GroupPartition {
     const { watermark: before } = this.tracker
     const wasStuck = this.tracker.ahead >= maxAboveWatermark
     this.tracker.finish(message.offset)
+    if (this.tracker.watermark > before) this.movedAt = this.topic.now()
     if (event !== undefined && this.tracker.watermark > before) {
       const { epoch, group, index: partition, topic: { name: topic }, tracker: { watermark: position } } = this
       event({ _tag: "Settled", topic, group, partition, epoch, position })

@@ -61,6 +61,10 @@ export interface Reader {
 export class MemoryTopic<Group extends Reader = Reader> {
   readonly partitions: ReadonlyArray<MemoryPartition>
   readonly groups = new Map<string, Group>()
+  /** Somebody reads it outside of any group. */
+  isRead = false
+  /** How often a look found that nobody listens. */
+  looks = 0
   private nextPartition = 0
   private readonly turn = Effect.unsafeMakeSemaphore(1)
   /** How many publishers wait for room. */
@@ -72,7 +76,8 @@ export class MemoryTopic<Group extends Reader = Reader> {
     partitions: number,
     readonly maxMessages: number,
     private readonly journal: Journal,
-    private readonly now: () => number
+    /** Milliseconds since the epoch. */
+    readonly now: () => number
   ) {
     this.partitions = Array.from({ length: partitions }, () => new MemoryPartition())
   }
@@ -102,6 +107,11 @@ export class MemoryTopic<Group extends Reader = Reader> {
 
   get isFull(): boolean {
     return this.waiting > 0
+  }
+
+  /** Messages were published, and nobody has subscribed or read until now. */
+  get isUnheard(): boolean {
+    return this.groups.size === 0 && !this.isRead && this.partitions.some(({ end }) => end > 0)
   }
 
   /** Tries `attempt` whenever there may be room, until it succeeds. Publishers that wait take turns. */

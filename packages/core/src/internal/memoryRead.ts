@@ -13,13 +13,15 @@ const batchSize = 256
  *
  * @internal
  */
-export const partitions = (topic: MemoryTopic, request: ReadRequest): ReadonlyArray<ReadPartition> =>
-  topic.partitions.map((log, partition) => {
+export const partitions = (topic: MemoryTopic, request: ReadRequest): ReadonlyArray<ReadPartition> => {
+  topic.isRead = true
+  return topic.partitions.map((log, partition) => {
     const within = (offset: number) => Math.min(log.end, Math.max(log.start, offset))
     const from = within(fromOf(log, partition, request.from))
     const to = Math.max(from, within(toOf(log, partition, request.to)))
     return { partition, from, to, messages: messages(topic.name, log, partition, from, to) }
   })
+}
 
 const fromOf = (log: MemoryPartition, partition: number, from: ReadRequest["from"]): number => {
   if (from === "earliest") return log.start

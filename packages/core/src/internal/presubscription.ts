@@ -8,6 +8,7 @@ import type { SubscribeError } from "../EventBusError.js"
 import type { Presubscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as Closing from "./closing.js"
+import * as Logging from "./logging.js"
 import { WaitingLane, type WaitingState } from "./waitingLane.js"
 
 /** @internal */
@@ -112,7 +113,7 @@ export class Presubscribed implements WaitingState {
     Effect.gen(this, function*() {
       const { closeAttached, config, group, onClosed, semantics, startFrom, topic, transport } = this.settings
       const scope = yield* Scope.make()
-      const source = yield* restore(transport.subscribe({
+      const source = yield* restore(Logging.unbreakable(transport.subscribe({
         topic,
         group,
         semantics,
@@ -120,7 +121,7 @@ export class Presubscribed implements WaitingState {
         maxAboveWatermark: config.maxAboveWatermark,
         maxUnfinished: config.maxUnfinished,
         drainDeadline: config.drainDeadline
-      }, this.consumer)).pipe(
+      }, this.consumer))).pipe(
         Scope.extend(scope),
         Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
       )
@@ -138,7 +139,7 @@ export class Presubscribed implements WaitingState {
         Effect.ensuring(onClosed),
         Effect.asVoid
       )
-      const close = this.close = Closing.once(closeOnce, () => {
+      const close = this.close = Closing.once(Logging.unbreakable(closeOnce), () => {
         this.isClosing = true
       })
       yield* Effect.addFinalizer(() => close)

@@ -54,8 +54,23 @@ export interface Environment {
  *
  * @internal
  */
-export const make = ({ clock, codec, isClosed, observer: { event }, provided, timeout, transport }: Environment) => {
+export const make = ({ clock, codec, isClosed, observer, provided, timeout, transport }: Environment) => {
+  const { event } = observer
   const options = { timeout }
+
+  /** With the messages as the observer wants them. */
+  const observed = <A, E>(
+    topic: AnyTopic,
+    operation: Observer.PublishRequest["operation"],
+    messages: ReadonlyArray<AnyMessage>,
+    run: (messages: ReadonlyArray<AnyMessage>) => Effect.Effect<A, E>
+  ): Effect.Effect<A, E> =>
+    Effect.suspend(() => {
+      const publishing = observer.onPublish?.({ topic: topic.name, operation, messages })
+      return publishing === undefined
+        ? run(messages)
+        : Effect.onExit(run(publishing.messages), (exit) => Effect.sync(() => publishing.ended(exit)))
+    })
 
   const prepare = (
     topic: AnyTopic,
@@ -138,7 +153,15 @@ export const make = ({ clock, codec, isClosed, observer: { event }, provided, ti
     })
   }
 
-  return { encode, publish, publishAll }
+  if (observer.onPublish === undefined) return { encode, publish, publishAll }
+  return {
+    encode: (topic: AnyTopic, message: AnyMessage) =>
+      observed(topic, "encode", [message], ([one]) => encode(topic, one!)),
+    publish: (topic: AnyTopic, message: AnyMessage) =>
+      observed(topic, "publish", [message], ([one]) => publish(topic, one!)),
+    publishAll: (topic: AnyTopic, messages: ReadonlyArray<AnyMessage>) =>
+      observed(topic, "publish", messages, (all) => publishAll(topic, all))
+  }
 }
 
 /** The answer for the only message. */

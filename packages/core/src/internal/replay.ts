@@ -50,7 +50,9 @@ export const run = <E, R>(
     if (transport.read === undefined) {
       return yield* new ReplayUnsupported({ topic: topic.name, transport: transport.name })
     }
-    const found = yield* transport.read({ topic, from: options.from ?? "earliest", to: options.to ?? "now" })
+    const found = yield* Logging.unbreakable(
+      transport.read({ topic, from: options.from ?? "earliest", to: options.to ?? "now" })
+    )
     const partitions = yield* wanted(topic.name, found, options.partitions)
     const state: State<E> = {
       report: { read: 0, handled: 0, skipped: 0, undecodable: 0, unknownType: 0, tombstones: 0 },

@@ -112,6 +112,9 @@ const decode = (
     : Either.left(`expected ${key.wanted}, got a list (write a single value, without brackets)`)
 }
 
+/** The transports whose settings a program may have without their drivers. */
+const drivers = ["kafka", "nats", "memory"]
+
 /** The sections that a path stands in, from the root on. */
 const sectionsOf = (path: string): ReadonlyArray<string> =>
   path.split(".").map((_, depth, names) => Source.normalize(names.slice(0, depth).join(".")))
@@ -121,7 +124,12 @@ const hint = ({ below, path }: Source.Leaf, spec: Spec, known: ReadonlyMap<strin
     const above = known.get(Source.normalize(below.slice(0, length).join(".")))
     if (above !== undefined) return ` ("${above}" is ${spec[above]!.wanted}, with nothing below it)`
   }
-  const meant = Root.closest(Source.normalize(below.join(".")), known)
+  const name = Source.normalize(below.join("."))
+  const driver = drivers.find((driver) => name.startsWith(driver))
+  if (driver !== undefined && !Object.keys(spec).some((path) => path.startsWith(`${driver}.`))) {
+    return ` (no driver of the ${driver} transport is given to TransportConfig.layer)`
+  }
+  const meant = Root.closest(name, known)
   return meant === undefined ? "" : ` (did you mean "${Source.isVariable(path) ? Root.variable(meant) : meant}"?)`
 }
 

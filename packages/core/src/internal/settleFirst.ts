@@ -48,6 +48,8 @@ export class SettleFirst implements Stage {
   /** The deadline of closing is over. Flights that are lost now give back no room: more would be settled, and be lost as well. */
   private isOver = false
   private withheld = 0
+  /** How many of those that wait, from the first on, the broker may have settled without having confirmed it. */
+  private unconfirmed = 0
   private isDispatching = false
   private readonly ahead: Share
   private readonly mayGoOn: Effect.Latch = Effect.unsafeMakeLatch(false)
@@ -101,10 +103,21 @@ export class SettleFirst implements Stage {
     this.isFinishing = false
     this.ahead.cancel(this.waiter)
     this.settings.mailboxes.cancel(this.forMailbox)
-    return Effect.zipRight(Fiber.interrupt(this.pump), Effect.sync(() => this.ahead.end()))
+    return Effect.zipRight(
+      Fiber.interrupt(this.pump),
+      Effect.suspend(() => {
+        this.ahead.end()
+        const { partition, topic } = this.assignment
+        return this.unconfirmed === 0 ? Effect.void : Logging.warning(
+          `${topic}[${partition}]: the broker has not confirmed in time that ${this.unconfirmed} messages are settled. They were not handled, and count as lost, because the broker may have settled them`
+        )
+      })
+    )
   })
 
   drain(): ReadonlyArray<Flight> {
+    // The broker may have settled them, and then they don't come again.
+    for (const flight of this.waiting.splice(0, this.unconfirmed)) flight.end("lost")
     return [...this.waiting.splice(0), ...this.undispatched.splice(0)]
   }
 
@@ -163,6 +176,7 @@ export class SettleFirst implements Stage {
       Effect.onExit((exit) =>
         Effect.sync(() => {
           if (Exit.isFailure(exit)) return this.ahead.give(count)
+          this.unconfirmed = 0
           this.undispatched = this.waiting.splice(0, count)
           for (const flight of this.undispatched) flight.settled()
         })
@@ -181,9 +195,14 @@ export class SettleFirst implements Stage {
 
   private settle(flights: ReadonlyArray<Flight>): Effect.Effect<void, SettlementFailed> {
     const { partition, topic } = this.assignment
-    return this.assignment.settle(flights.map((flight) => flight.message)).pipe(
+    let mayBeSettled = false
+    return Effect.suspend(() => {
+      this.unconfirmed = flights.length
+      return this.assignment.settle(flights.map((flight) => flight.message))
+    }).pipe(
       // A defect of the transport must not stop the lane in silence.
       Effect.catchAllDefect((cause) => new SettlementFailed({ topic, partition, isRetryable: true, cause })),
+      Effect.tapError(({ isRetryable }) => Effect.sync(() => mayBeSettled ||= isRetryable)),
       // It waits for its next attempt without keeping others from theirs.
       Effect.ensuring(this.endTurn),
       (settling) =>
@@ -192,7 +211,10 @@ export class SettleFirst implements Stage {
           while: (error) => error.isRetryable && this.goesOn
         }),
       // It is tried no more: the partition was taken away, as a rule.
-      Effect.tapError((error) => Logging.warning(error.message))
+      Effect.tapError((error) => {
+        if (!mayBeSettled) this.unconfirmed = 0
+        return Logging.warning(error.message)
+      })
     )
   }
 

@@ -24,8 +24,11 @@ export interface Task {
   readonly home: Home
   /** Handles the task. It has no typed failure. A defect ends the slot's fiber. */
   readonly run: (host: Host) => Effect.Effect<void>
-  /** The fiber ended while it handled this task. The next fiber begins with this task again. */
-  readonly crashed: (cause: Cause.Cause<never>) => void
+  /**
+   * The fiber ended while it handled this task. The next fiber runs the answer, if there is one, then waits as the schedule says, and begins
+   * with this task again. `isRestarted`: the slot has a schedule of restarts.
+   */
+  readonly crashed: (cause: Cause.Cause<never>, isRestarted: boolean) => Effect.Effect<void> | void
   /** The restart schedule has ended for the task: this is its last run. A defect here is one more crash. */
   readonly giveUp: (cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
   /** The task was interrupted in hand, or was in the mailbox when its slot ended. */
@@ -48,6 +51,22 @@ export interface SlotOptions {
   readonly place: Share
   /** It has ended. */
   readonly onEnd: (slot: Slot) => void
+  /** Who is told that messages wait for room in its mailbox. Undefined: nobody. */
+  readonly full?: Fullness | undefined
+}
+
+/**
+ * Who is told whether a slot's mailbox is full.
+ *
+ * @internal
+ */
+export interface Fullness {
+  /** A task has found no room. */
+  readonly isFull: (slot: Slot) => void
+  /** There is room again that nobody waits for. */
+  readonly hasRoom: (slot: Slot) => void
+  /** It has been full for long. */
+  readonly tell: (slot: Slot) => void
 }
 
 /** The tasks of all empty mailboxes. It is never written to: an array of its own would be a part of each idle slot's memory. */
@@ -182,6 +201,11 @@ export class Slot implements Host, Mortal {
     return this.tasks.length - this.next
   }
 
+  /** How full its mailbox is, from 0 to 1. */
+  get use(): number {
+    return this.size / this.options.capacity
+  }
+
   /** Puts a task behind the others. `false`: the mailbox is full, and the waiter is woken when there is room for it. */
   offer(task: Task, waiter: Waiter): boolean {
     const { room, size } = this
@@ -189,6 +213,7 @@ export class Slot implements Host, Mortal {
       const { waiters } = this.room ??= { waiters: [], reserved: new Set() }
       if (!waiters.includes(waiter)) waiters.push(waiter)
       waiter.room = this
+      this.options.full?.isFull(this)
       return false
     }
     waiter.room = undefined
@@ -209,6 +234,7 @@ export class Slot implements Host, Mortal {
     const index = room.waiters.indexOf(waiter)
     if (index !== -1) room.waiters.splice(index, 1)
     if (room.reserved.delete(waiter)) this.serve(room)
+    this.tellRoom(room)
   }
 
   /** The tasks in the mailbox that are not in hand. */
@@ -226,6 +252,38 @@ export class Slot implements Host, Mortal {
     return count
   }
 
+  /** Takes tasks out that are not in hand. */
+  takeOut(which: (task: Task) => boolean): ReadonlyArray<Task> {
+    const from = this.inHand ? this.next + 1 : this.next
+    const waiting = this.tasks.slice(from) as ReadonlyArray<Task>
+    const out = waiting.filter(which)
+    if (out.length > 0) this.tasks = [...this.tasks.slice(0, from), ...waiting.filter((task) => !which(task))]
+    return out
+  }
+
+  /** Tasks were taken out, and it may have nothing to do now. Those who wait for room are woken. */
+  tookOut(): void {
+    if (this.size === 0 && this.tasks !== none) {
+      this.tasks = none
+      this.next = 0
+      if (!this.isStopped) this.yard.population.becameIdle(this)
+    }
+    const { room } = this
+    if (room === undefined) return
+    while (room.waiters.length > 0 && this.size + room.reserved.size < this.options.capacity) this.serve(room)
+    this.tellRoom(room)
+  }
+
+  /** Puts in tasks that were taken out of another slot, also beyond its capacity. */
+  putIn(tasks: ReadonlyArray<Task>): void {
+    if (this.size === 0) {
+      this.yard.population.becameBusy(this)
+      this.tasks = tasks.slice()
+      this.next = 0
+    } else for (const task of tasks) this.tasks.push(task)
+    this.awake()
+  }
+
   /** Interrupts the task in hand if `which` is true for it, and goes on with the next task. */
   interrupt(which: (task: Task) => boolean): void {
     if (this.isStopped || !this.inHand || this.interrupting !== undefined) return
@@ -235,10 +293,20 @@ export class Slot implements Host, Mortal {
     this.fiber.unsafeInterruptAsFork(FiberId.none)
   }
 
+  get fullness(): Fullness | undefined {
+    return this.options.full
+  }
+
+  /** Ends it if it has nothing to do. */
+  endIfIdle(): void {
+    if (!this.isStopped && !this.inHand && this.size === 0) this.end()
+  }
+
   /** Ends an idle slot. */
   end(): void {
     this.isStopped = true
     this.options.onEnd(this)
+    this.options.full?.hasRoom(this)
     this.yard.population.ended(this)
     // The waiters for room here find another slot.
     for (const waiter of this.room?.waiters.splice(0) ?? []) waiter.wake()
@@ -271,6 +339,7 @@ export class Slot implements Host, Mortal {
       if (this.fiber !== fiber) return this.stopped
       for (; this.next < this.tasks.length; this.next++) this.tasks[this.next]!.interrupted()
       this.options.onEnd(this)
+      this.options.full?.hasRoom(this)
       this.yard.population.ended(this)
       return Effect.void
     })
@@ -344,7 +413,15 @@ export class Slot implements Host, Mortal {
       this.tasks.splice(0, this.next)
       this.next = 0
     }
-    if (this.room !== undefined) this.serve(this.room)
+    if (this.room !== undefined) {
+      this.serve(this.room)
+      this.tellRoom(this.room)
+    }
+  }
+
+  private tellRoom({ reserved }: Room): void {
+    const { capacity, full } = this.options
+    if (full !== undefined && this.size + reserved.size < capacity) full.hasRoom(this)
   }
 
   private serve({ reserved, waiters }: Room): void {
@@ -373,13 +450,15 @@ export class Slot implements Host, Mortal {
     }
     // The target was done just before the interruption arrived. The task that is in hand now was not meant.
     if (Exit.isSuccess(exit) || target !== undefined) return this.run(this.loop)
-    if (this.inHand) this.current().crashed(exit.cause)
-    this.run(this.restart(exit.cause))
+    const first = this.inHand ? this.current().crashed(exit.cause, this.options.restart !== undefined) : undefined
+    this.run(this.restart(exit.cause, first ?? Effect.void))
   }
 
   /** Waits as the schedule says and goes on. When the schedule has ended for the task in hand, that task is given up. */
-  private restart(cause: Cause.Cause<never>): Effect.Effect<void> {
+  private restart(cause: Cause.Cause<never>, first: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.gen(this, function*() {
+      yield* first
+      if (this.isChanged) yield* this.renew
       const { restart } = this.options
       const trouble = this.trouble ??= {}
       let goesOn = false

@@ -91,6 +91,7 @@ const intakeOf = <E, R>(
   subscriber: Subscriber,
   handler: Handler<E>,
   options: Options<E, R>,
+  lasting: Lasting,
   scheduler: Scheduler.Scheduler,
   fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
 ): IntakeSettings => {
@@ -101,7 +102,6 @@ const intakeOf = <E, R>(
   const settledAhead = new Quota(config.maxSettledAhead, told("settledAhead"))
   const turns = new SettleTurns()
   const withheld: Array<() => void> = []
-  const lasting = new Lasting("Messages can't be settled, so their handlers don't begin")
   return {
     subscriber,
     mailboxes: book,
@@ -115,6 +115,7 @@ const intakeOf = <E, R>(
       ? afterEvents
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
+    say: (text) => void fork(Logging.error(text)),
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -147,11 +148,12 @@ export const make = <E, R>(
       }
       const counters = new Counters()
       const lasting = DeadLetter.lasting()
+      const settling = new Lasting("Messages can't be settled, so their handlers don't begin")
       const failures: Reports<E> = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
       // The slots and the transport's subscription have a scope each, because closing needs an order.
       const slots = yield* Scope.make()
       const source = yield* Scope.make()
-      const run = Runtime.runFork(yield* Effect.runtime<never>())
+      const run = Runtime.runFork(yield* Logging.unbreakable(Effect.runtime<never>()))
       const { turns } = mailboxes.supervisor
       const subscriber: Subscriber = {
         name,
@@ -168,6 +170,7 @@ export const make = <E, R>(
         subscriber,
         handler,
         options,
+        settling,
         yield* FiberRef.get(FiberRef.currentScheduler),
         (effect) => run(Effect.interruptible(effect), { scope: slots })
       )
@@ -183,7 +186,7 @@ export const make = <E, R>(
           }
         }
       }
-      const subscribed = yield* restore(transport.subscribe({
+      const subscribed = yield* restore(Logging.unbreakable(transport.subscribe({
         topic,
         group,
         semantics: options.semantics,
@@ -191,7 +194,7 @@ export const make = <E, R>(
         maxAboveWatermark: config.maxAboveWatermark,
         maxUnfinished: config.maxUnfinished,
         drainDeadline: config.drainDeadline
-      }, consumer)).pipe(
+      }, consumer))).pipe(
         Scope.extend(source),
         Effect.onExit((exit) =>
           Exit.isFailure(exit) ? Effect.zipRight(Scope.close(source, exit), Scope.close(slots, exit)) : Effect.void
@@ -240,17 +243,22 @@ export const make = <E, R>(
         )
       )
 
-      const close = Closing.once<CloseReport>(closeOnce)
+      const close = Closing.once<CloseReport>(Logging.unbreakable(closeOnce))
       yield* Effect.addFinalizer(() => close)
 
       const subscription: Subscription<EnvelopeFailure<E> | PlainFailure<E>> = {
         topic: topic.name,
         group,
         failures: Stream.fromPubSub(failures),
-        // What the transport can't know: its letters are this subscription's.
+        // What the transport can't know: letters and settlements are tried again by this subscription.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
-          status && { ...status, problems: [...status.problems, ...lasting.problems] }),
-        stats: Effect.sync(() => ({ ...counters, actors: settings.mailboxes.live() })),
+          status && { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems] }),
+        stats: Effect.sync(() => ({
+          ...counters,
+          actors: settings.mailboxes.live(),
+          endedActors: settings.mailboxes.endedActors,
+          fullestMailbox: settings.mailboxes.fullest()
+        })),
         close
       }
       environment.onOpened(subscription)

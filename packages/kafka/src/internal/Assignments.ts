@@ -89,6 +89,8 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     const lanes = new Map<Partition, { readonly lane: Lane; readonly closed: Deferred.Deferred<void> }>()
     /** What was finished and not confirmed when the group was lost: it need not be handled again. */
     const remembered = new Map<number, Partition>()
+    /** What is to begin anew in another log, until it has: it may be that the group can't be told. */
+    const restarts = new Map<number, Starts.Restart>()
     /** Begins what could not begin at once. */
     const late = yield* FiberHandle.make<void, KafkaFailure>()
     /** Others wait for what is let go, heartbeats go on meanwhile. */
@@ -122,6 +124,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       wasOurs: (id) => epochs.has(id),
       membership: () => membership,
       remembered,
+      restarts,
       known: topics.known(topic)?.leaders.length ?? 0
     })
 
@@ -187,6 +190,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
 
     const open = (start: Start, epoch: number, mark: CommitRequest): void => {
       remembered.delete(start.id)
+      restarts.delete(start.id)
       epochs.set(start.id, epoch)
       const partition = new Partition({
         topic,
@@ -283,18 +287,27 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         )
       })
 
-    const beginAgain = Effect.fnUntraced(function*(partition: Partition, startOf: () => Start) {
+    const beginAgain: LogResets.LogResetsOptions["beginAgain"] = Effect.fnUntraced(function*(partition, again) {
+      // It was lost meanwhile. Where it begins again, the same is found out again.
+      if (partitions.get(partition.id) !== partition) return
       const generation = membership.generation()
+      if (typeof again !== "function") {
+        const { metadata, offset } = partition.commit(false, undefined, room.bytes)
+        const { committed = { offset, metadata: metadata.text } } = partition
+        restarts.set(partition.id, { start: again, says: [committed, { offset, metadata: metadata.text }] })
+      }
       // A member that gets the partition meanwhile begins there: the old log's committed offset means another message in the new log.
       committer.notify()
-      // A lane that was closed by half would be nobody's.
-      yield* Effect.uninterruptible(
-        Effect.zipRight(close([partition], drain), Effect.sync(() => forget([partition])))
-      )
-      const start = startOf()
-      // Where this fails, joining again finds that the partition is missing.
-      yield* Effect.flatMap(starts.mark(start, generation), (mark) => begin(generation)(start, mark)).pipe(
-        Effect.tapError(() => Effect.sync(membership.rejoin))
+      // A lane that was closed by half would be nobody's. One that can't be closed is said by whoever waits for it.
+      yield* close([partition], drain).pipe(
+        Effect.ensuring(Effect.sync(() => forget([partition]))),
+        Effect.uninterruptible,
+        Effect.zipRight(Effect.suspend(() => {
+          const start = typeof again === "function" ? again() : again
+          return Effect.flatMap(starts.mark(start, generation), (mark) => begin(generation)(start, mark))
+        })),
+        // Joining again finds that the partition is missing.
+        Effect.tapErrorCause(() => Effect.sync(membership.rejoin))
       )
     })
 
@@ -309,8 +322,17 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       intervalMs: settings.metadataMaxAge
     })
 
+    let toldOf = -1
+    /** Beginning a generation may be tried several times. */
+    const rebalanced = (generation: number) => {
+      if (generation === toldOf) return
+      toldOf = generation
+      event?.({ _tag: "Rebalanced", transport: "kafka", topic, group: request.group })
+    }
+
     const apply = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, generation: number) {
       plan.applied(generation)
+      rebalanced(generation)
       // Before anything is committed in it: of what is uncertain from then on it says nothing.
       committer.renewed(generation)
       const gone = [...partitions.values()].filter(({ id }) => !ids.includes(id))

@@ -27,6 +27,8 @@ export interface Client {
     request: RequestOf<Name>,
     timeoutMs?: number
   ) => Effect.Effect<ResponseOf<Name>, KafkaFailure>
+  /** Whether what is asked now goes out over a connection that is open. From memory. */
+  readonly isOpen: (node: number, role: string) => boolean
   /** Connects to a broker, so that what is then sent is not kept waiting. */
   readonly connect: (node: number | "any", role: string) => Effect.Effect<void, KafkaFailure>
   /** Of these topics (at least one) and of the brokers. Nothing is created by asking. */
@@ -75,7 +77,7 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
 
     const linkTo = async (address: Address, role: string): Promise<Wire> => {
       if (isClosed) throw disconnected("The client is closed", false)
-      const key = `${address.host}:${address.port}/${role}`
+      const key = keyOf(address, role)
       const known = links.get(key)
       if (known !== undefined) {
         const open = await known.opening.catch(() => undefined)
@@ -92,6 +94,11 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
         if (links.get(key) === slot) links.delete(key)
       })
       return slot.opening
+    }
+
+    const openLink = (address: Address, role: string): Wire | undefined => {
+      const known = links.get(keyOf(address, role))?.link
+      return known?.isOpen() === true ? known : undefined
     }
 
     const link = (address: Address, role: string) =>
@@ -142,24 +149,24 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
       request: RequestOf<Name>,
       timeoutMs?: number
     ) =>
-      link(address, role).pipe(
-        Effect.flatMap((link) =>
+      Effect.suspend(() => {
+        const over = (link: Wire) =>
           Effect.tryPromise({
             try: () => link.send(name, request, timeoutMs),
             catch: (cause) => failureOf(cause, true)
           })
-        ),
-        Effect.tapBoth({
-          onFailure: (error) =>
-            Effect.sync(() => {
-              if (error.isUnreachable) doubtful.add(addressOf(address))
-            }),
-          onSuccess: () =>
-            Effect.sync(() => {
-              doubtful.delete(addressOf(address))
-            })
+        const open = down.has(addressOf(address)) ? undefined : openLink(address, role)
+        return Effect.mapBoth(open === undefined ? Effect.flatMap(link(address, role), over) : over(open), {
+          onFailure: (error) => {
+            if (error.isUnreachable) doubtful.add(addressOf(address))
+            return error
+          },
+          onSuccess: (answer) => {
+            if (doubtful.size > 0) doubtful.delete(addressOf(address))
+            return answer
+          }
         })
-      )
+      })
 
     /** Those that are connected first, those that did not answer when they were last asked at the end. */
     const candidates = (role: string): ReadonlyArray<Address> => {
@@ -243,6 +250,10 @@ export const make = (options: ClientOptions): Effect.Effect<Client, never, Scope
     return {
       addresses: options.brokers,
       call,
+      isOpen: (node, role) => {
+        const address = nodes.get(node)
+        return address !== undefined && openLink(address, role) !== undefined
+      },
       connect: (node, role) => at(node, role, (address) => Effect.asVoid(link(address, role))),
       metadata,
       coordinator,
@@ -259,6 +270,8 @@ interface Slot {
   readonly opening: Promise<Wire>
   link: Wire | undefined
 }
+
+const keyOf = (address: Address, role: string): string => `${addressOf(address)}/${role}`
 
 const addressOf = ({ host, port }: Address): string => `${host}:${port}`
 

@@ -45,6 +45,10 @@ export const make = ({ outbox, rest, retire, schedule }: ConclusionsOptions): Co
     switch (verdict) {
       case "again":
         return rest(batch.queue, error)
+      case "put-off":
+        // Of an earlier attempt, whose answer was lost, nobody knows.
+        if (--batch.sent === 0) putBack(batch, false)
+        return rest(batch.queue, error)
       case "uncounted":
         return renumber(batch, error)
       case "too-large":

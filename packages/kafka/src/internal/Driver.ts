@@ -92,5 +92,19 @@ const KEEP_ALIVE_MS = 30_000
 export const tuned = <S extends Socket>(socket: S): S => {
   socket.setNoDelay(true)
   socket.setKeepAlive(true, KEEP_ALIVE_MS)
-  return socket
+  return guarded(socket)
+}
+
+/** What is no frame at all throws in the client that reads it. That ends the link, and not the process. */
+const guarded = <S extends Socket>(socket: S): S => {
+  const on = socket.on.bind(socket) as (event: string, listener: (...args: Array<unknown>) => void) => S
+  const listen: typeof on = (event, listener) =>
+    event !== "data" ? on(event, listener) : on(event, (...args) => {
+      try {
+        listener(...args)
+      } catch (error) {
+        socket.destroy(error instanceof Error ? error : new Error(String(error)))
+      }
+    })
+  return Object.assign(socket, { on: listen })
 }

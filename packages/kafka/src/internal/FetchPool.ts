@@ -10,6 +10,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
+import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import { backoff } from "./backoff.js"
@@ -17,12 +18,13 @@ import type { Client } from "./Client.js"
 import type { KafkaFailure } from "./Failure.js"
 import { failure } from "./Failure.js"
 import { FetchSession } from "./FetchSession.js"
+import { monotonic } from "./monotonic.js"
 import type { Partition } from "./Partition.js"
 import type { FetchedPartition, FetchResponse } from "./records.js"
 import { bytesOf } from "./records.js"
 import { Signal } from "./Signal.js"
 
-/** A subscription. What it does is synchronous, and may not throw. */
+/** A subscription. What it does is synchronous; where it throws, it is left out for a while. */
 export interface Member {
   readonly topic: string
   /** Its partitions that a broker leads and that can be fetched from now. */
@@ -55,6 +57,8 @@ interface Line {
   state: "idle" | "long" | "short" | "joining"
   /** So often in a row nothing came. */
   quiet: number
+  /** So often in a row nothing came, and that was said at once instead of waiting for it. */
+  hasty: number
 }
 
 interface Channel {
@@ -76,6 +80,10 @@ interface Slot {
 const SHORT_WAIT_MS = 20
 /** After so many short waits without anything its partitions go to the first one again. */
 const QUIET_WAITS = 5
+/** A mistake that comes again and again is said the first time, and so often. */
+const SAID_EACH = 60
+/** A broker that does not wait for messages is not asked without a pause; some answers come at once, for good reasons. */
+const HASTY_ANSWERS = 10
 const sessionErrors = new Set([
   "FETCH_SESSION_ID_NOT_FOUND",
   "INVALID_FETCH_SESSION_EPOCH",
@@ -84,9 +92,14 @@ const sessionErrors = new Set([
 
 export const make = (client: Client, settings: Settings): Effect.Effect<FetchPool, never, Scope.Scope> =>
   Effect.gen(function*() {
+    const now = monotonic(yield* Effect.clock)
     const loops = yield* FiberMap.make<string>()
     const run = yield* FiberMap.runtime(loops)<never>()
+    const fork = yield* FiberSet.makeRuntime<never>()
     const slots: Array<Slot> = []
+    /** Those that are left out for a while. */
+    const resting = new Set<Member>()
+    const mistakes = new WeakMap<Member, number>()
     let turn = 0
     let serial = 0
 
@@ -96,7 +109,8 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
       signal: new Signal(),
       session: new FetchSession(),
       state: "idle",
-      quiet: 0
+      quiet: 0,
+      hasty: 0
     })
 
     const channelOf = (slot: Slot, node: number): Channel => {
@@ -117,10 +131,37 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
       // Otherwise whichever comes back first looks for it.
     }
 
-    const ready = ({ node, slot }: Channel): ReadonlyArray<Ready> => {
+    /** A mistake of ours in one subscription must not end the fetching of the others. */
+    const guarded = <A>({ node, slot }: Channel, member: Member, act: () => A): A | undefined => {
+      try {
+        return act()
+      } catch (defect) {
+        if (resting.has(member)) return undefined
+        resting.add(member)
+        const before = mistakes.get(member) ?? 0
+        mistakes.set(member, before + 1)
+        fork(
+          Effect.logError("Fetching broke down", defect).pipe(
+            Effect.annotateLogs({ module: "KafkaConsumer", broker: node, topic: member.topic }),
+            Effect.when(() => before % SAID_EACH === 0),
+            Effect.zipRight(Effect.sleep(backoff(Infinity))),
+            Effect.zipRight(Effect.sync(() => {
+              resting.delete(member)
+              if (slot.members.has(member)) { for (const node of slot.channels.keys()) wake(slot, node) }
+            }))
+          )
+        )
+        return undefined
+      }
+    }
+
+    const ready = (channel: Channel): ReadonlyArray<Ready> => {
       const found: Array<Ready> = []
-      for (const member of slot.members) {
-        for (const partition of member.ready(node)) if (!partition.isAsked) found.push({ member, partition })
+      for (const member of channel.slot.members) {
+        if (resting.has(member)) continue
+        for (const partition of guarded(channel, member, () => member.ready(channel.node)) ?? []) {
+          if (!partition.isAsked) found.push({ member, partition })
+        }
       }
       return found
     }
@@ -138,7 +179,11 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
           }
           line.state = other.state === "long" ? "short" : "long"
           const isLong = line.state === "long"
-          const isEmpty = yield* fetch(channel, line, wanted, isLong ? settings.fetchMaxWait : SHORT_WAIT_MS)
+          const maxWait = isLong ? settings.fetchMaxWait : SHORT_WAIT_MS
+          const askedAt = now()
+          const isEmpty = yield* fetch(channel, line, wanted, maxWait)
+          line.hasty = isEmpty && now() - askedAt < maxWait / 2 ? line.hasty + 1 : 0
+          if (line.hasty > HASTY_ANSWERS) yield* Effect.sleep(SHORT_WAIT_MS)
           line.quiet = isEmpty ? line.quiet + 1 : 0
           if (!isLong || other.state !== "short" || !(isEmpty || other.quiet >= QUIET_WAITS)) continue
           line.state = "joining"
@@ -158,14 +203,14 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
 
     /** Answers whether nothing came. */
     const fetch = (
-      { node }: Channel,
+      channel: Channel,
       { role, session }: Line,
       wanted: ReadonlyArray<Ready>,
       maxWaitTime: number
     ): Effect.Effect<boolean> =>
       Effect.suspend(() => {
         for (const { partition } of wanted) partition.isAsked = true
-        return client.call(node, role, "Fetch", {
+        return client.call(channel.node, role, "Fetch", {
           maxWaitTime,
           minBytes: 1,
           maxBytes: settings.fetchBytes,
@@ -192,14 +237,14 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
             // The broker had no room for the session any more: nothing is wrong.
             if (!(isKnown && sessionErrors.has(error.type))) {
               for (const [member, partitions] of byMember(wanted)) {
-                if (isMember(member)) member.failed(partitions, error)
+                if (isMember(member)) guarded(channel, member, () => member.failed(partitions, error))
               }
             }
             return { isEmpty: true, throttleMs: 0 }
           },
           onSuccess: (response) => {
             session.accepted(response)
-            deliver(session, wanted, response)
+            deliver(channel, session, wanted, response)
             const isEmpty = response.partitions.every(({ errorCode, records }) =>
               errorCode === 0 && records.length === 0
             )
@@ -214,16 +259,25 @@ export const make = (client: Client, settings: Settings): Effect.Effect<FetchPoo
         }))
       )
 
-    const deliver = (session: FetchSession, wanted: ReadonlyArray<Ready>, { partitions }: FetchResponse): void => {
+    const deliver = (
+      channel: Channel,
+      session: FetchSession,
+      wanted: ReadonlyArray<Ready>,
+      { partitions }: FetchResponse
+    ): void => {
       const asked = new Map(wanted.map((one) => [keyOf(one.partition.options.topic, one.partition.id), one]))
       for (const fetched of partitions) {
         const one = asked.get(keyOf(fetched.topic, fetched.partition))
         if (one === undefined || !isMember(one.member)) continue
         if (session.offsetOf(fetched.topic, fetched.partition) !== one.partition.fetchOffset) continue
         if (fetched.errorCode !== 0) asked.delete(keyOf(fetched.topic, fetched.partition))
-        one.member.received(one.partition, fetched)
+        guarded(channel, one.member, () => one.member.received(one.partition, fetched))
       }
-      for (const [member, all] of byMember([...asked.values()])) if (isMember(member)) member.worked(all)
+      for (const [member, all] of byMember([...asked.values()])) {
+        if (isMember(member)) {
+          guarded(channel, member, () => member.worked(all))
+        }
+      }
     }
 
     const isMember = (member: Member): boolean => slots.some(({ members }) => members.has(member))

@@ -3,15 +3,16 @@
  * partition whose lane is full wants nothing, and so holds up no other.
  */
 import type { Problem, TopicSpec } from "@effect-eventbus/core/Transport"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../KafkaConfig.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import { backoff } from "./backoff.js"
 import * as ErrorCode from "./ErrorCode.js"
-import type { KafkaFailure } from "./Failure.js"
-import { failure } from "./Failure.js"
+import { failure, KafkaFailure } from "./Failure.js"
 import type { Fetched } from "./Fetched.js"
 import type { FetchPool, Member } from "./FetchPool.js"
 import * as FetchTroubles from "./FetchTroubles.js"
@@ -51,6 +52,11 @@ export interface Fetcher {
 /** So many times `fetchBytes` are held in all, also where partitions stand still. */
 const MAX_HELD = 8
 const REDIRECT_TICK = "5 millis"
+/** Of failures in a row that nobody may be able to mend, the first is said, and then one in so many. */
+const SAID_EVERY = 60
+
+const mistake = (cause: Cause.Cause<never>): KafkaFailure =>
+  new KafkaFailure({ type: "Client", sent: false, cause: Cause.squash(cause) })
 
 export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -96,20 +102,34 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       return id !== undefined && topicId !== undefined && topicId !== id
     }
 
-    /** What may take its time is done beside the loop, which goes on with the other partitions. */
+    /**
+     * What may take its time is done beside the loop, which goes on with the other partitions. However it ends, the partition
+     * does not rest for ever.
+     */
     const aside = (partition: Partition, work: Effect.Effect<void, KafkaFailure>): void => {
       partition.resting = true
-      fork(Effect.match(work, {
-        onFailure: (error) => {
-          partition.resting = false
-          rest(partition, error)
-        },
-        onSuccess: () => {
-          partition.resting = false
-          wake()
-        }
+      fork(Effect.matchCauseEffect(Effect.suspend(() => work), {
+        onFailure: (cause) =>
+          Effect.suspend(() => {
+            const failed = Cause.failureOrCause(cause)
+            const isNews = Either.isRight(failed) && partition.failures % SAID_EVERY === 0
+            partition.resting = false
+            rest(partition, Either.match(failed, { onLeft: (error) => error, onRight: mistake }))
+            return isNews ? saidMistake(partition, cause) : Effect.void
+          }),
+        onSuccess: () =>
+          Effect.sync(() => {
+            partition.resting = false
+            wake()
+          })
       }))
     }
+
+    const saidMistake = ({ fetchOffset, id }: Partition, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+      Effect.annotateLogs(
+        Effect.logError("What has become of a partition's log can't be found out because of a mistake here", cause),
+        { topic, partition: id, offset: fetchOffset }
+      )
 
     /** A partition that stands still, because an aggregate of it does, counts for its share only: others go on. */
     const isFull = (): boolean => {
@@ -194,7 +214,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
         return accept(partition, from, Unpackable.instead(error, options.topic, partition.id, from, duplicatesBelow))
       }
       const cause = unreadable(error)
-      if (partition.failures % 60 === 0) {
+      if (partition.failures % SAID_EVERY === 0) {
         // It may be that nothing that is tried again will help: somebody has to see it.
         fork(
           Effect.logError("Records can't be read, and the partition stands still", cause.message).pipe(

@@ -134,7 +134,9 @@ export const make = ({ client, group, instanceId, joinRole }: GroupDriverOptions
       Effect.flatMap((answer): Effect.Effect<Joined, KafkaFailure> => {
         const { generation, leaderId, memberId, members } = answer
         const error = answer.errorCode === 0 ? undefined : failure("JoinGroup", answer.errorCode)
-        if (error?.type === "MEMBER_ID_REQUIRED") return Effect.succeed({ _tag: "Named", memberId })
+        // It comes again at once with what it is called, which is to be news: otherwise it would come again for ever.
+        const isNews = join.memberId === "" && memberId !== ""
+        if (error?.type === "MEMBER_ID_REQUIRED" && isNews) return Effect.succeed({ _tag: "Named", memberId })
         return error === undefined
           ? Effect.succeed({ _tag: "Joined", memberId, generation, leaderId, members })
           : Effect.fail(error)
@@ -146,8 +148,11 @@ export const make = ({ client, group, instanceId, joinRole }: GroupDriverOptions
       Effect.map(({ assignment }) => assignment)
     ),
   heartbeat: (node, member, timeoutMs) =>
-    client.call(node, HEARTBEATS, "Heartbeat", { ...member, group, instanceId }, timeoutMs).pipe(
-      within("Heartbeat", timeoutMs * 2),
+    Effect.suspend(() => {
+      const asked = client.call(node, HEARTBEATS, "Heartbeat", { ...member, group, instanceId }, timeoutMs)
+      // Sending has its own deadline, and hundreds of subscriptions send one every other second.
+      return client.isOpen(node, HEARTBEATS) ? asked : within("Heartbeat", timeoutMs * 2)(asked)
+    }).pipe(
       Effect.flatMap(accepted("Heartbeat")),
       Effect.asVoid
     ),

@@ -43,6 +43,8 @@ export interface Heartbeats {
 const FENCE_TICK_MS = 250
 /** The same while all is well: a timer that is due when the process wakes up comes at once. */
 const REST_TICK_MS = 5_000
+/** All members of a process wake up together, so often at most: hundreds of timers by themselves cost far more than what they do. */
+const GRID_MS = 250
 /** A heartbeat that failed is sent again so soon. */
 const BACKOFF_MS = 100
 
@@ -86,17 +88,32 @@ export const make = (options: HeartbeatsOptions): Heartbeats => {
       Effect.when(() => !isProbe),
       Effect.zipRight(then),
       Effect.as(
-        next === "retry" && !isProbe ? Math.min(BACKOFF_MS, settings.heartbeatInterval) : settings.heartbeatInterval
+        (next === "retry" && !isProbe) || isOfBefore(counted)
+          ? Math.min(BACKOFF_MS, settings.heartbeatInterval)
+          : settings.heartbeatInterval
       )
     )
   }
+
+  /** The coordinator does not know the generation that was joined: whether it knows the one before can't wait. */
+  const isOfBefore = (refused: number): boolean => {
+    const { counted, generation } = state()
+    return coordinator.isJoining() && counted === generation && refused > generation
+  }
+
+  /** After so long, or a little sooner, when others wake up, too. */
+  const together = (millis: number) =>
+    Effect.suspend(() => {
+      const at = now()
+      return Effect.sleep(millis - (at + millis) % Math.min(GRID_MS, settings.heartbeatInterval / 8))
+    })
 
   const isSilent = () => now() - state().contact > fenceAfterMs
 
   const heartbeats = Effect.suspend(() => {
     let pause = settings.heartbeatInterval
     return Effect.forever(Effect.zipRight(
-      Effect.suspend(() => Effect.sleep(pause)),
+      Effect.suspend(() => pause < settings.heartbeatInterval ? Effect.sleep(pause) : together(pause)),
       Effect.map(beat, (next) => {
         pause = next
       })
@@ -107,7 +124,11 @@ export const make = (options: HeartbeatsOptions): Heartbeats => {
   const fence = Effect.forever(
     Effect.suspend(() => {
       const left = state().contact + fenceAfterMs - now()
-      return Effect.sleep(left < 0 ? FENCE_TICK_MS : Math.min(REST_TICK_MS, left + 1))
+      return left < 0
+        ? Effect.sleep(FENCE_TICK_MS)
+        : left < REST_TICK_MS
+        ? Effect.sleep(left + 1)
+        : together(REST_TICK_MS)
     }).pipe(
       Effect.zipRight(Effect.suspend(() => {
         if (owned().length === 0 || !(isSilent() || isRefusing())) return Effect.void

@@ -17,8 +17,11 @@ export interface LogResetsOptions {
   readonly topics: KafkaTopics
   readonly topic: string
   readonly role: string
-  /** Ends it here and begins it again, from where the start says once nothing of it runs any more. */
-  readonly beginAgain: (partition: Partition, start: () => Start) => Effect.Effect<void, KafkaFailure>
+  /**
+   * Ends it here and begins it again. A start that depends on what was finished is made once nothing of it runs any more; one
+   * that does not is kept for later, where it can't begin now.
+   */
+  readonly beginAgain: (partition: Partition, start: Start | (() => Start)) => Effect.Effect<void, KafkaFailure>
 }
 
 export interface LogResets {
@@ -65,14 +68,14 @@ export const make = (options: LogResetsOptions): LogResets => {
       first
     )
     partition.beginAnewAt(first)
-    yield* options.beginAgain(partition, () => startOf(partition, first, position))
+    yield* options.beginAgain(partition, startOf(partition, first, position))
   })
 
   const onRemade = Effect.fnUntraced(function*(partition: Partition) {
     const first = yield* firstOf(partition)
     yield* warn("The topic was deleted and made again; reading begins anew", partition, first)
     partition.beginAnewAt(first)
-    yield* options.beginAgain(partition, () => startOf(partition, first, 0))
+    yield* options.beginAgain(partition, startOf(partition, first, 0))
   })
 
   /** Of another log, or of one of which nothing is known any more. */

@@ -73,6 +73,8 @@ export interface Membership {
 
 /** Nobody was in the group before, or it was deleted. */
 const FIRST_GENERATION = 1
+/** Until it is proven that what it has is nobody else's, for so long at most, the member goes on with it. */
+const PROOF_MS = 1_000
 /** What somebody has to change is not asked for more often. */
 const REFUSED_BACKOFF_MS = 5_000
 
@@ -167,12 +169,13 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       Effect.suspend(() => {
         const { generation, memberId } = state()
         const ticket = coordinator.ticket("Proof")
-        return ask("Proof", (node) => driver.heartbeat(node, { memberId, generation }, beatWithin)).pipe(
-          Effect.match({
-            onSuccess: () => new Refused(refused.failure, dispatch({ _tag: "Proven", ticket })),
-            onFailure: ({ next }) => new Refused(refused.failure, next)
-          })
-        )
+        return ask("Proof", (node) => driver.heartbeat(node, { memberId, generation }, Math.min(beatWithin, PROOF_MS)))
+          .pipe(
+            Effect.match({
+              onSuccess: () => new Refused(refused.failure, dispatch({ _tag: "Proven", ticket })),
+              onFailure: ({ next }) => new Refused(refused.failure, next)
+            })
+          )
       })
 
     const nothing: Assignments = new Map()
@@ -199,14 +202,14 @@ export const make = (options: MembershipOptions): Effect.Effect<Membership> =>
       )
       // The next one is made when it is needed: links that rest cost brokers and us.
       yield* driver.abandonJoin
-      yield* Effect.logDebug("Joined the group").pipe(
-        Effect.annotateLogs({ generation: counted, partitions: partitions.join(",") })
-      )
       const letGo = yield* begin(partitions, counted)
       if (letGo) return
       if (!state().wantsJoin) {
         dispatch({ _tag: "Stands" })
-        yield* Deferred.succeed(standing, undefined)
+        const isFirst = yield* Deferred.succeed(standing, undefined)
+        yield* (isFirst ? Effect.logInfo("Joined the group") : Effect.logDebug("Joined the group again")).pipe(
+          Effect.annotateLogs({ generation: counted, partitions: partitions.join(",") })
+        )
       }
       while (!state().wantsJoin) yield* wake.wait
     })

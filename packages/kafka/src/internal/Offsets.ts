@@ -123,10 +123,10 @@ export const noLeader = new KafkaFailure({
 
 const noAnswer = failure("ListOffsets", -1)
 
-/** Looks who leads the partitions now. If that fails, the next request that needs the leaders tries again. */
+/** Looks who leads the partitions now. However that fails, the next request that needs the leaders tries again. */
 export const refreshed = (topics: KafkaTopics, topic: string): Effect.Effect<void> =>
-  topics.refresh(topic).pipe(
-    Effect.catchAll((error) =>
+  Effect.suspend(() => topics.refresh(topic)).pipe(
+    Effect.catchAllCause((error) =>
       Effect.annotateLogs(Effect.logDebug("Who leads the partitions can't be asked", error), { topic })
     )
   )

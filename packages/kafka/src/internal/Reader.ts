@@ -39,8 +39,12 @@ export class Reader {
     return this.bytes(Math.max(0, this.int32()))
   }
   array<A>(one: () => A): Array<A> {
+    return this.times(this.int32(), one)
+  }
+  /** How many they are is only said: memory is taken for those that are there. */
+  private times<A>(count: number, one: () => A): Array<A> {
     const found: Array<A> = []
-    for (let count = this.int32(); count > 0; count--) found.push(one())
+    for (; count > 0; count--) found.push(one())
     return found
   }
   /** A number of variable length, without a sign. */
@@ -56,7 +60,7 @@ export class Reader {
     return this.text(Math.max(0, this.unsigned() - 1))
   }
   compactArray<A>(one: () => A): Array<A> {
-    return Array.from({ length: Math.max(0, this.unsigned() - 1) }, one)
+    return this.times(this.unsigned() - 1, one)
   }
   /** Passes fields of later versions. */
   tags(): void {

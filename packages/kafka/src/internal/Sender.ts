@@ -196,6 +196,10 @@ export const make = (
       rest(batch.queue, error)
     }
 
+    /** A mistake of ours in it must not keep the partition for good. */
+    const refreshed = (topic: string) =>
+      Effect.catchAllDefect(Effect.suspend(() => topics.refresh(topic)), (defect) => Effect.fail(broken(defect)))
+
     /** Waits, asks who leads the partition now, and goes on. */
     const rest = (queue: PartitionQueue, error: KafkaFailure): void => {
       if (queue.resting) return
@@ -212,7 +216,7 @@ export const make = (
         Effect.logDebug("Publishing is tried again", error).pipe(
           Effect.when(() => queue.failures === 3),
           Effect.zipRight(Effect.sleep(backoff(queue.failures))),
-          Effect.zipRight(Effect.either(topics.refresh(queue.topic))),
+          Effect.zipRight(Effect.either(refreshed(queue.topic))),
           Effect.map((known) => {
             queue.resting = false
             if (Either.isRight(known)) return schedule(queue)

@@ -42,6 +42,17 @@ export interface Mark {
   readonly epoch: number
 }
 
+/** A partition that is to begin again, because its log is another one. */
+export interface Restart {
+  readonly start: Start
+  /** What the group has committed of it as long as nobody else has had it. */
+  readonly says: Array<{ readonly offset: number; readonly metadata: string }>
+}
+
+/** Of what has been committed, or may have been: what there was before it was to begin again, and the last that was tried. */
+const FIRST_SAYS = 2
+const MAX_SAYS = 10
+
 export interface StartsOptions {
   readonly client: Client
   readonly topics: KafkaTopics
@@ -56,6 +67,8 @@ export interface StartsOptions {
   readonly membership: () => Membership
   /** What was finished and not confirmed when the group was lost: it need not be handled again. */
   readonly remembered: ReadonlyMap<number, Partition>
+  /** What could not begin again yet: where the group could not be told, its commit is of the log that is gone. */
+  readonly restarts: ReadonlyMap<number, Restart>
   /** How many partitions there were when the subscription began. */
   readonly known: number
 }
@@ -152,6 +165,8 @@ export const make = (options: StartsOptions): Starts => {
   /** Where nobody says that the log is another one, or shorter, it is the one that was committed of. */
   const checked = Effect.fnUntraced(function*(id: number, commit: Offsets.Committed, end: number, leaderEpoch: number) {
     if (yield* isOfAnother(metadataOf(commit).topicId)) return yield* remade(id, commit, leaderEpoch)
+    const again = restartOf(id, commit)
+    if (again !== undefined) return again
     const start = afterCommit(id, commit, end, leaderEpoch)
     // What is finished above the commit may be gone as well, and others have taken its place.
     const position = topOf(start.offset, start.finished)
@@ -247,6 +262,13 @@ export const make = (options: StartsOptions): Starts => {
     return former?.committed?.offset === commit.offset && former.committed.metadata === commit.text ? former : undefined
   }
 
+  const restartOf = (id: number, commit: Offsets.Committed): Start | undefined => {
+    const restart = options.restarts.get(id)
+    return restart?.says.some(({ metadata, offset }) => offset === commit.offset && metadata === commit.text) === true
+      ? restart.start
+      : undefined
+  }
+
   const afterCommit = (id: number, commit: Offsets.Committed, end: number, leaderEpoch: number): Start => {
     const { clean, leaderEpoch: epoch = leaderEpoch, ...metadata } = metadataOf(commit)
     const former = ours(id, commit)
@@ -298,6 +320,11 @@ export const make = (options: StartsOptions): Starts => {
       epoch
     }
     const { text } = CommitMetadata.encode(offset, metadata, options.room.bytes)
+    const says = options.restarts.get(id)?.says
+    if (says !== undefined) {
+      says.push({ offset, metadata: text })
+      if (says.length > MAX_SAYS) says.splice(FIRST_SAYS, 1)
+    }
     return { request: { partition: id, offset, metadata: text }, epoch }
   }
 

@@ -72,7 +72,7 @@ export const create = Effect.fnUntraced(function*(client: Client, spec: TopicSpe
     timeoutMs: WITHIN
   }, WITHIN + settings.requestTimeout)
   yield* accepted("CreateTopics", answer, "TOPIC_ALREADY_EXISTS")
-  yield* Effect.logDebug("Created a topic").pipe(Effect.annotateLogs({ topic: spec.name, partitions }))
+  yield* Effect.logInfo("Created a topic").pipe(Effect.annotateLogs({ topic: spec.name, partitions }))
 })
 
 /** The settings that are not as they are wanted. */

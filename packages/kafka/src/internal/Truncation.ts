@@ -51,6 +51,8 @@ export const find = (
         leaderEpoch: epoch
       })
       if (theirs < 0 || endOffset < 0) return unknown
+      // Otherwise the same would be asked again.
+      if (theirs > epoch) return yield* nonsense
       end = Math.min(end, lineage.endOf(theirs), endOffset)
       const isShared = theirs === epoch || lineage.has(theirs)
       epoch = isShared ? -1 : lineage.below(theirs)
@@ -58,6 +60,12 @@ export const find = (
     }
     return unknown
   })
+
+const nonsense = new KafkaFailure({
+  type: "Client",
+  sent: true,
+  cause: "OffsetForLeaderEpoch was answered with a later epoch than was asked for"
+})
 
 const ask = (
   client: Client,

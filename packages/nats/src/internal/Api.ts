@@ -175,13 +175,20 @@ export const isAtLeast = ({ client }: Connection, major: number, minor: number):
 const encoder = new TextEncoder()
 const nothing = new Uint8Array(0)
 
-/** Unlike the client's own requests this one fails at once when the connection is gone. */
+/** How many times as long as a request is waited for an answer that comes late can still be heard of. */
+const late = 8
+
+/**
+ * Unlike the client's own requests this one fails at once when the connection is gone. An answer that comes after the request has failed
+ * for its time goes to `onLate`.
+ */
 export const request = (
   connection: Connection,
   subject: string,
   timeout: number,
   body: object | undefined,
-  headers?: Uint8Array
+  headers?: Uint8Array,
+  onLate?: (answer: Answer) => void
 ): Effect.Effect<unknown, NatsRequestFailed> =>
   Effect.async<Message, NatsRequestFailed>((resume) => {
     const failed = (reason: "Timeout" | "NoResponders" | "Disconnected" | "Closed", cause?: unknown) =>
@@ -199,9 +206,16 @@ export const request = (
         resume(Effect.fail(new NatsRequestFailed({ subject, reason: "Denied", denied })))
       }
     }
+    let lateTimer: NodeJS.Timeout | undefined
     const token = connection.replies.expect({
       onReply: (message) => {
         forget()
+        if (lateTimer !== undefined) {
+          clearTimeout(lateTimer)
+          const answer = message === undefined ? undefined : parse(message.data)
+          if (answer !== undefined) onLate?.(answer)
+          return
+        }
         if (message === undefined) {
           const { denied } = connection.replies
           if (denied === undefined) disconnected()
@@ -214,7 +228,11 @@ export const request = (
     const timer = setTimeout(() => {
       // After what the socket has: where the process stood still, the answer may be there.
       last = setImmediate(() => {
-        forget()
+        if (onLate === undefined) forget()
+        else {
+          connection.listeners.delete(listener)
+          lateTimer = setTimeout(() => connection.replies.forget(token), timeout * (late - 1)).unref()
+        }
         failed("Timeout")
       })
     }, timeout)
@@ -253,8 +271,14 @@ export const request = (
 
 const decoder = new TextDecoder()
 
+/** What JetStream answers. */
+export interface Answer {
+  readonly error?: ApiError
+  readonly [key: string]: unknown
+}
+
 /** An answer of JetStream; undefined when the bytes are none. */
-export const parse = (data: Uint8Array): { readonly error?: ApiError; readonly [key: string]: unknown } | undefined =>
+export const parse = (data: Uint8Array): Answer | undefined =>
   Either.getOrUndefined(Either.try(() => JSON.parse(decoder.decode(data))))
 
 const ordinary = Buffer.from("{\"stream\":\"")

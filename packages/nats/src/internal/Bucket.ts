@@ -68,8 +68,16 @@ export interface Bucket {
   readonly ensure: Effect.Effect<void, NatsRequestFailed | InvalidConfiguration>
   /** As the stream's leader has it. */
   readonly get: (key: string) => Effect.Effect<Entry | undefined, NatsRequestFailed>
-  /** Writes a key whose revision is the given one, 0 where there is none, and answers the new revision. */
-  readonly put: (key: string, value: Value, revision: number) => Effect.Effect<number, NatsRequestFailed | Conflict>
+  /**
+   * Writes a key whose revision is the given one, 0 where there is none, and answers the new revision. Where that comes only after it
+   * has failed with `Timeout`, `onLate` is told.
+   */
+  readonly put: (
+    key: string,
+    value: Value,
+    revision: number,
+    onLate?: (revision: number) => void
+  ) => Effect.Effect<number, NatsRequestFailed | Conflict>
   /** Deletes a key of this revision, and leaves nothing behind. */
   readonly remove: (key: string, revision: number) => Effect.Effect<void, NatsRequestFailed | Conflict>
   /** Removes a key if it has this revision, or a lower one, and answers whether it had. It needs no room, but nobody hears of it. */
@@ -108,10 +116,18 @@ export const make = (connection: Connection, settings: Settings, timeout: number
       A,
       NatsRequestFailed
     >
-  const write = (key: string, value: object | undefined, revision: number) => {
+  const write = (
+    key: string,
+    value: object | undefined,
+    revision: number,
+    onLate?: (revision: number) => void
+  ) => {
     const mark = value === undefined ? "KV-Operation: DEL\r\n" : ""
     const block = `NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: ${revision}\r\n${mark}\r\n`
-    return Api.request(connection, writes + key, timeout, value, encoder.encode(block)).pipe(
+    const onAnswer = onLate === undefined ? undefined : ({ seq }: Api.Answer) => {
+      if (typeof seq === "number") onLate(seq)
+    }
+    return Api.request(connection, writes + key, timeout, value, encoder.encode(block), onAnswer).pipe(
       Effect.catchIf(
         (failure) => failure.error !== undefined && wrongSequence.has(failure.error.err_code),
         () => new Conflict({ key })

@@ -77,7 +77,7 @@ export const ensure = (
         failure.error?.err_code !== codes.streamNotFound,
       () =>
         Effect.zipRight(
-          Effect.logInfo("Creating a JetStream consumer").pipe(
+          Effect.logDebug("Creating a JetStream consumer").pipe(
             Effect.annotateLogs("consumer", wanted.durable_name),
             Effect.zipRight(onFound(undefined))
           ),

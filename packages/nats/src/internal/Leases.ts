@@ -32,6 +32,9 @@ const retryDelay = 250
 
 const concurrency = 16
 
+/** How many partitions are being given back at once: of hundreds each closes a lane, and renewals have to go between. */
+const mostWanted = 64
+
 export interface Options {
   readonly bucket: Bucket
   /** The same one, with so short a wait for answers that a renewal which got lost is repeated before the lease ends. */
@@ -50,12 +53,16 @@ export interface Options {
   readonly onWanted: (lease: Lease.Lease) => void
   /** The partition is not ours any more, or may be another's soon: the code that reads it has to stop at once. Synchronous. */
   readonly onLost: (lease: Lease.Lease) => void
+  /** Another instance did not renew its lease, and this one is the first to say so. Synchronous. */
+  readonly onTakenOver?: (() => void) | undefined
 }
 
 export class Leases {
   private readonly membership: Membership
   private readonly view: GroupView
   private readonly held = new Map<number, Lease.Held>()
+  /** How many of them are being given back. */
+  private wanted = 0
   private readonly unseen = new Lasting(
     "The leases can't be looked at, or partitions not be taken: those that are free stay unread",
     "The leases can be looked at again"
@@ -290,6 +297,9 @@ export class Leases {
   private release(partition: number): void {
     const held = this.held.get(partition)
     if (held === undefined || held.isWanted || held.isLost || this.membership.isFull) return
+    // When one was given back there is another look.
+    if (this.wanted >= mostWanted) return
+    this.wanted++
     held.isWanted = true
     this.options.onWanted(held.lease)
   }
@@ -321,7 +331,10 @@ export class Leases {
   private evict(id: string, member: Member): Effect.Effect<void, NatsRequestFailed> {
     return this.options.bucket.remove(memberKey(this.options.prefix, id), member.revision).pipe(
       Effect.zipRight(Effect.logWarning("An instance did not renew its lease: its partitions are taken over")),
-      Effect.tap(() => this.view.members.delete(id)),
+      Effect.tap(() => {
+        this.options.onTakenOver?.()
+        return Effect.sync(() => this.view.members.delete(id))
+      }),
       Effect.zipLeft(Effect.ignoreLogged(this.options.bucket.purge(asideKey(this.options.prefix, id)))),
       // It has renewed at the last moment, or another instance was quicker.
       Effect.catchTag("Conflict", () => this.view.read(memberKey(this.options.prefix, id))),
@@ -364,6 +377,7 @@ export class Leases {
         ),
       instance: () => this.membership.id,
       forget: () => {
+        if (this.held.get(partition)?.isWanted === true) this.wanted--
         this.held.delete(partition)
         Queue.unsafeOffer(this.signal, undefined)
       }

@@ -157,22 +157,33 @@ export class Membership {
         ...(this.isLeaving || this.isAside ? { leaving: true } : {}),
         ...(doubts.length === 0 ? {} : { doubts: Object.fromEntries(doubts) })
       }
-      return bucket.put(this.key, value, this.revision).pipe(
-        Effect.map((revision) => {
-          this.revision = revision
-          if (!this.hasJoined) this.onJoined()
-          this.renewedAt = sentAt
-          this.isFull = false
-          const now = performance.now()
-          this.doubted = new Map(doubts.map(([id, revision]) => {
-            const before = this.doubted.get(id)
-            return [id, before?.revision === revision ? before : { revision, since: now }]
-          }))
-          this.armFence()
-        }),
+      const { id } = this
+      const renewed = (revision: number) => this.renewed(id, sentAt, revision, doubts)
+      return bucket.put(this.key, value, this.revision, renewed).pipe(
+        Effect.map(renewed),
         Effect.catchTag("Conflict", () => this.recall)
       )
     })
+  }
+
+  /** The server has written a renewal that was sent then. It can say so late, after others were tried: it counts all the same. */
+  private renewed(
+    id: string,
+    sentAt: number,
+    revision: number,
+    doubts: ReadonlyArray<readonly [id: string, revision: number]>
+  ): void {
+    if (id !== this.id || sentAt < this.renewedAt) return
+    this.revision = Math.max(this.revision, revision)
+    if (!this.hasJoined) this.onJoined()
+    this.renewedAt = sentAt
+    this.isFull = false
+    const now = performance.now()
+    this.doubted = new Map(doubts.map(([id, revision]) => {
+      const before = this.doubted.get(id)
+      return [id, before?.revision === revision ? before : { revision, since: now }]
+    }))
+    this.armFence()
   }
 
   /** When an instance is dead, if it does not renew until then; before it is doubted that is not known. */
@@ -239,7 +250,10 @@ export class Membership {
 
   private notRenewed(failure: NatsRequestFailed): Effect.Effect<void> {
     this.view.failed()
-    const { duration, renewals } = this.options
+    const { duration, renewEvery, renewals } = this.options
+    // The answers come later than they are waited for, and count all the same.
+    const isSlow = failure.reason === "Timeout" && performance.now() - this.renewedAt < 1.5 * renewEvery
+    if (isSlow) return this.unrenewed.over
     if (isStorageFull(failure)) {
       this.isFull = true
       return this.withoutRoom.now(failure.message).pipe(

@@ -136,7 +136,11 @@ export const make = (
         })
       },
       onWanted: (lease) => readers.get(lease)?.reader.end("Wanted"),
-      onLost: (lease) => readers.get(lease)?.reader.lose()
+      onLost: (lease) => {
+        readers.get(lease)?.reader.lose()
+        observer.event?.({ _tag: "LeaseLost", transport: "nats", topic, group })
+      },
+      onTakenOver: () => observer.event?.({ _tag: "TakenOver", transport: "nats", topic, group })
     })
 
     // They run from the last to the first: partitions are given back while their lease is renewed, and then it is ended.
@@ -174,6 +178,9 @@ export const make = (
       settings.requestTimeout
     )
     isSubscribed = true
+    yield* Effect.logInfo("Joined the group").pipe(
+      Effect.annotateLogs("partitions", Array.from(readers.keys(), ({ partition }) => partition).join(","))
+    )
     const status = Effect.sync((): SourceStatus => {
       const all = Array.from(readers.values(), ({ reader }) => reader)
       return {

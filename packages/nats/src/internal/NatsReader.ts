@@ -65,10 +65,10 @@ export const make =
         Effect.mapError(toReadError(request, settings))
       )
       return yield* Effect.forEach(bounds, ({ from, to }, partition) => {
-        const reader = new Reader(connection, api, streams, settings, request, stream, parts[partition]!, to)
+        const pager = new Pager(connection, api, streams, settings, request, stream, parts[partition]!, to)
         return Effect.as(
-          Effect.addFinalizer(() => reader.close),
-          { partition, from, to, messages: from < to ? reader.messages(from) : Stream.empty }
+          Effect.addFinalizer(() => pager.close),
+          { partition, from, to, messages: from < to ? pager.messages(from) : Stream.empty }
         )
       })
     })
@@ -151,7 +151,8 @@ interface Fetched {
 
 let serial = 0
 
-class Reader {
+/** One part, page by page. */
+class Pager {
   /** The consumer that is pulled from, and how many messages it has delivered. */
   private consumer: { readonly name: string; readonly batch: number; delivered: number } | undefined
 

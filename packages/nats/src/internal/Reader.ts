@@ -10,6 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import { Closing } from "./Closing.js"
 import type { Connection, Listener } from "./Connection.js"
 import { type Options as SessionOptions, Session } from "./Session.js"
 
@@ -26,9 +27,12 @@ export class Reader {
   private readonly session: Session
   private loop: Fiber.RuntimeFiber<never> | undefined
   private isStopped = false
+  /** Which time its last requests have: that of all that closes, or, where others want the partition, one of its own. */
+  private closing: Closing
 
   constructor(private readonly options: SessionOptions) {
     this.session = new Session(options)
+    this.closing = options.connection.closing
   }
 
   /** How the partition stands; undefined before it is read for the first time. */
@@ -70,13 +74,13 @@ export class Reader {
 
   /** Ends when the partition was given back. */
   readonly run: Effect.Effect<void> = Effect.suspend(() => {
-    const { connection: { closing }, lease, limit } = this.options
+    const { lease, limit } = this.options
     return this.reading.pipe(
       Effect.catchAllCause((cause) => Effect.logError("Giving back a partition failed", cause)),
       Effect.ensuring(Deferred.succeed(this.opened, undefined)),
       Effect.ensuring(
         Effect.suspend(() =>
-          this.isStuck ? Effect.void : closing.within(lease.giveBack(this.session.offered, limit.withdraw))
+          this.isStuck ? Effect.void : this.closing.within(lease.giveBack(this.session.offered, limit.withdraw))
         )
       ),
       Effect.annotateLogs({ partition: lease.partition, epoch: lease.epoch() })
@@ -104,8 +108,13 @@ export class Reader {
         this.loop = yield* Effect.forkScoped(supervise(connection, session, this.opened))
         const end = yield* Effect.raceFirst(Deferred.await(this.ended), lost)
         yield* this.stop
-        const closing = end === "Wanted" ? session.drain : end === "Closed" ? session.confirm : Effect.void
-        yield* Effect.raceFirst(closing, lost)
+        if (end === "Wanted") this.closing = new Closing(settings.closeTimeout)
+        const last = end === "Wanted"
+          ? session.drain(this.closing)
+          : end === "Closed"
+          ? session.confirm(this.closing)
+          : Effect.void
+        yield* Effect.raceFirst(last, lost)
         if (end === "Closed") this.isStuck = !(yield* session.isQuiet)
       }
       if (yield* Deferred.isDone(this.lost)) {

@@ -20,6 +20,7 @@ import { Acks } from "./Acks.js"
 import type { Api, ConsumerConfig, ConsumerInfo } from "./Api.js"
 import { Bodiless } from "./Bodiless.js"
 import { bounded } from "./Bounded.js"
+import type { Closing } from "./Closing.js"
 import type { Connection } from "./Connection.js"
 import * as DurableConsumer from "./DurableConsumer.js"
 import type { HeldBack } from "./HeldBack.js"
@@ -267,17 +268,18 @@ export class Session {
   }
 
   /** The partition is given away in order: what runs may end, what waits is left to the next owner. */
-  readonly drain: Effect.Effect<void> = Effect.suspend(() =>
-    this.closeLane(this.options.request.drainDeadline).pipe(
-      Effect.zipRight(this.confirm)
+  drain(closing: Closing): Effect.Effect<void> {
+    return Effect.zipRight(
+      Effect.suspend(() => this.closeLane(this.options.request.drainDeadline)),
+      this.confirm(closing)
     )
-  )
+  }
 
   /** What was finished until now is confirmed by the server. */
-  readonly confirm: Effect.Effect<void> = Effect.suspend(() => {
-    const { client, closing } = this.options.connection
+  confirm(closing: Closing): Effect.Effect<void> {
+    const { client } = this.options.connection
     // A connection that is closed for good brings no answer.
-    return closing.within(this.acks.confirmed, client.isClosed() ? 0 : Infinity).pipe(
+    return Effect.suspend(() => closing.within(this.acks.confirmed, client.isClosed() ? 0 : Infinity)).pipe(
       Effect.flatMap((confirmed) =>
         Option.isSome(confirmed)
           ? Effect.void
@@ -287,7 +289,7 @@ export class Session {
         this.isClosed = true
       }))
     )
-  })
+  }
 
   /** The partition may be another's: handlers are interrupted, and nothing is acknowledged any more. */
   readonly fence: Effect.Effect<void> = Effect.suspend(() => {

@@ -1,5 +1,5 @@
 /**
- * What the suite's tests use: buses on the transport under test, and topics that no other test uses.
+ * The tests of the suite use these: buses on the transport under test, and topics that no other test has.
  *
  * @since 0.1.0
  */
@@ -20,11 +20,11 @@ import { it } from "vitest"
  */
 export interface Subject {
   readonly name: string
-  /** Built anew for each bus, as a process that starts would; what is published outlives it. */
+  /** Each bus builds it anew, as a process that starts would. Published messages outlive it. */
   readonly layer: Layer.Layer<Transport.Transport, unknown>
-  /** The same transport with the setting that topics have to exist: for the error of an unknown topic. */
+  /** The same transport with the setting that topics have to exist. The tests of the error for an unknown topic use it. */
   readonly strict: Layer.Layer<Transport.Transport, unknown>
-  /** Whether the messages at the broker are in the memory of this process. */
+  /** Whether the broker keeps its messages in the memory of this process. */
   readonly inProcess?: boolean | undefined
   /** Which slot handles an aggregate's messages. Default: each aggregate has an actor of its own. */
   readonly strategy?: Strategy.Service | undefined
@@ -39,7 +39,7 @@ export interface Subject {
 export const withStrategy = (subject: Subject): Subject => {
   const { layer, strategy, strict } = subject
   if (strategy === undefined) return subject
-  // A bus takes its strategy from what is provided below it.
+  // A bus takes the strategy that is provided below it.
   return {
     ...subject,
     layer: Layer.merge(layer, Strategy.layer(strategy)),
@@ -48,24 +48,24 @@ export const withStrategy = (subject: Subject): Subject => {
 }
 
 /**
- * The event that the tests publish. It has its number within the aggregate, and says what its handler does.
+ * The event that the tests publish. It has its number within the aggregate, and tells the handler what to do.
  *
  * @since 0.1.0
  * @category models
  */
 export class Step extends Schema.TaggedClass<Step>()("Step", {
   sequence: Schema.Int,
-  /** How often its handler fails, before it succeeds. */
+  /** How often the handler fails before it succeeds. */
   fails: Schema.optionalWith(Schema.Int, { default: () => 0 }),
-  /** How often its handler dies, before it fails or succeeds. */
+  /** How often the handler dies before it fails or succeeds. */
   dies: Schema.optionalWith(Schema.Int, { default: () => 0 }),
-  /** How long its handler takes, in ms. */
+  /** How long the handler takes, in ms. */
   takes: Schema.optionalWith(Schema.Int, { default: () => 0 }),
   filler: Schema.optional(Schema.String)
 }) {}
 
 /**
- * Quick retries, so that tests don't wait. All other settings are the defaults.
+ * Retries are quick, so that tests don't wait. All other settings are the defaults.
  *
  * @since 0.1.0
  * @category models
@@ -100,7 +100,7 @@ export const newTopic = (prefix: string, partitions?: number) => Topic.envelope(
 export const newName = (prefix: string): string => `${prefix}-${process.pid}-${Date.now().toString(36)}-${topics++}`
 
 /**
- * Runs a program in a process of its own, as far as the broker can tell: a bus on a new connection, closed at the end.
+ * Runs a program on a bus with a new connection, and closes the bus at the end. To the broker it looks like a process of its own.
  *
  * @since 0.1.0
  * @category running
@@ -119,16 +119,22 @@ export const inBus = <A, E>(
 }
 
 /**
- * A test in real time. What the bus logs about failures that the test provokes is not shown, unless `TEST_LOG` is set.
+ * What the bus logs about failures that the test provokes is not shown, unless `TEST_LOG` is set.
+ *
+ * @since 0.1.0
+ * @category running
+ */
+export const quietly = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  process.env.TEST_LOG === undefined ? Logger.withMinimumLogLevel(effect, LogLevel.None) : effect
+
+/**
+ * A test in real time. It hides what the bus logs about the failures that it provokes, unless `TEST_LOG` is set.
  *
  * @since 0.1.0
  * @category running
  */
 export const test = (name: string, program: () => Effect.Effect<void, unknown>, timeout = 60_000): void => {
-  const quiet = process.env.TEST_LOG === undefined
-    ? Logger.withMinimumLogLevel(LogLevel.None)
-    : <A, E, R>(effect: Effect.Effect<A, E, R>) => effect
-  it(name, () => Effect.runPromise(quiet(Effect.suspend(program))), timeout)
+  it(name, () => Effect.runPromise(quietly(Effect.suspend(program))), timeout)
 }
 
 /**

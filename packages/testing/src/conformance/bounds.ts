@@ -1,5 +1,5 @@
 /**
- * Rule 6: memory is bounded, the source is paused at a bound, and goes on when there is room.
+ * Rule 6: memory is bounded. The bus pauses the source at a bound, and resumes it when there is room.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,7 @@ const steps = (count: number, aggregates: number, filler?: string) =>
     payload: new Step({ sequence: Math.floor(i / aggregates), fails: 0, dies: 0, takes: 0, filler })
   }))
 
-/** Handlers that hang until they are released, and the order in which they then end. */
+/** Handlers that hang until the test releases them, and the order in which they end then. */
 const gate = Effect.gen(function*() {
   const open = yield* Deferred.make<void>()
   const seen = new Map<string, Array<number>>()
@@ -58,7 +58,7 @@ export const bounds = (subject: Subject): void => {
         yield* throughout("nothing more is taken", () => received(subscription) === 1_000, "1500 millis")
         const spent = process.cpuUsage(cpu)
         expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024)
-        // Nobody spins: paused is asleep, but for heartbeats and polls.
+        // A paused source sleeps: it only sends heartbeats and polls.
         expect((spent.user + spent.system) / 1_000).toBeLessThan(1_000)
         yield* open
         yield* eventually("all is handled", () => handled() === all.length, "60 seconds")

@@ -9,7 +9,7 @@ import { expect } from "vitest"
 import { eventually } from "../Eventually.js"
 import { inBus, newName, newTopic, orDrop, Step, type Subject, test } from "./Bench.js"
 
-/** Until when the quick ones must be through: far less than the slow ones take, and with room for a busy machine. */
+/** The quick messages must be done by then. It is far less than the slow ones take, and leaves room for a busy machine. */
 const soon = "4 seconds"
 
 const steps = (prefix: string, aggregates: number, count: number, takes: number, filler?: string) =>
@@ -20,7 +20,7 @@ const steps = (prefix: string, aggregates: number, count: number, takes: number,
 
 const work = (step: Step) => step.takes > 0 ? Effect.sleep(step.takes) : Effect.void
 
-/** Two keys, or aggregates, whose messages go to different partitions of a topic. They are looked for with the transport's own partitioner. */
+/** Two keys, or aggregates, whose messages go to different partitions of a topic. The transport's own partitioner finds them. */
 const apart = (partitionOf: (key: string) => Effect.Effect<number, unknown>) =>
   Effect.gen(function*() {
     const slow = "slow-0"
@@ -29,7 +29,7 @@ const apart = (partitionOf: (key: string) => Effect.Effect<number, unknown>) =>
       const quick = `quick-${i}`
       if ((yield* partitionOf(quick)) !== first) return { slow, quick }
     }
-    // A transport without partitions: then the two share the only one.
+    // If the transport has no partitions, the two share the only one.
     return { slow, quick: "quick-0" }
   })
 
@@ -56,7 +56,7 @@ export const fairness = (subject: Subject): void => {
             ? Effect.zipRight(Effect.sync(() => slowOnes++), Effect.sleep(500))
             : Effect.sync(() => quickOnes++))
         yield* eventually("the slow one is under way", () => slowOnes > 0)
-        // The slow ones have by now what they can get.
+        // By now the slow ones hold all that they can get.
         yield* bus.publishAll(topic, Array.from({ length: 150 }, () => ({ key: quick, body: "quick" })))
         yield* eventually("the quick ones are handled", () => quickOnes === 150, soon)
       }),
@@ -96,7 +96,7 @@ export const fairness = (subject: Subject): void => {
             ({ partition }) => partition
           )
         )
-        // Small messages whose handlers take a while, far more than fit; and one that takes three quarters of the bound.
+        // There are far more small messages than fit, and their handlers take a while. One large message needs three quarters of the bound.
         const small = Array.from({ length: 400 }, (_, sequence) => ({
           aggregateId: slow,
           payload: new Step({ sequence, fails: 0, dies: 0, takes: 20, filler: "x".repeat(2_000) })
@@ -128,7 +128,7 @@ export const fairness = (subject: Subject): void => {
         const bus = yield* EventBus.EventBus
         const probe = newTopic("fair-permits-probe", 2)
         const topic = newTopic("fair-permits", 2)
-        // Many aggregates: those of one partition are slow.
+        // There are many aggregates. Those of one partition are slow.
         const partitions = new Map<string, number>()
         for (const { aggregateId, payload } of steps("order", 60, 60, 0)) {
           partitions.set(aggregateId, (yield* bus.publish(probe, { aggregateId, payload })).partition)

@@ -40,7 +40,7 @@ export const keysOrder = (subject: Subject): void => {
               running.add(which)
               atOnce = Math.max(atOnce, running.size)
               seen.set(which, [...seen.get(which) ?? [], Number(round)])
-              // The first of each takes the longest.
+              // The first message of each key takes the longest.
               yield* Effect.sleep((rounds - Number(round)) * 5)
               running.delete(which)
               handled++
@@ -53,7 +53,7 @@ export const keysOrder = (subject: Subject): void => {
           expect(found).toEqual(new Set(bytes.map((key, which) => `${which} undefined ${key}`)))
           for (const order of seen.values()) expect(order).toEqual(Array.from({ length: rounds }, (_, i) => i))
           expect(overlaps).toBe(0)
-          // Keys are not in each other's way.
+          // Different keys don't wait for each other.
           expect(atOnce).toBeGreaterThan(1)
         })
       ))

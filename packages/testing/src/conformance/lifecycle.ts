@@ -15,7 +15,7 @@ import { inBus, newName, newTopic, orDrop, Step, type Subject, test } from "./Be
 
 const step = new Step({ sequence: 0, fails: 0, dies: 0, takes: 0 })
 
-/** Timers and sockets that keep the process alive, by kind. */
+/** How many timers and sockets keep the process alive. */
 const resources = () => process.getActiveResourcesInfo().filter((kind) => kind !== "MessagePort").length
 
 /**
@@ -115,7 +115,7 @@ export const lifecycle = (subject: Subject): void => {
             bus.subscribe(topic, () => Effect.sync(() => began.push("second")), orDrop)
           )
           yield* Effect.sleep("1 seconds")
-          // In memory the partition waits for the handler, on a broker for the end of the first member's session or lease.
+          // The memory broker keeps the partition until the handler ends. Other brokers keep it until the first member's session or lease ends.
           expect(began).toEqual(["first"])
           yield* Deferred.succeed(gate, undefined)
         })
@@ -201,7 +201,7 @@ export const lifecycle = (subject: Subject): void => {
             bus.publish(topic, { aggregateId: "order-1", payload: new Step({ ...step, filler }) })
           )
           expect(large).toMatchObject({ _tag: "MessageTooLarge", topic: topic.name })
-          // The subscription is made in a scope that outlives the bus.
+          // The test subscribes in a scope that outlives the bus.
           const late = yield* bus.subscribe(newTopic("late"), () => Effect.void, orDrop).pipe(Scope.extend(scope))
           return { bus, late }
         })

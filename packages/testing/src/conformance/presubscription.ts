@@ -1,5 +1,5 @@
 /**
- * Topics that are joined before their handlers, and replays beside them.
+ * A group joins a topic before there is a handler. Replays run beside it.
  *
  * @since 0.1.0
  */
@@ -107,7 +107,7 @@ export const presubscription = (subject: Subject): void => {
         yield* eventually("the later ones are handled", () => handled() === 50)
         yield* subscription.close
         yield* former.close
-        // The skipped ones are settled: the group does not get them again.
+        // The skipped messages are settled, so the group does not get them again.
         yield* publish(20, 21)
         yield* bus.subscribe(topic, handler, orDrop)
         yield* eventually("the last ones are handled", () => handled() >= 55)

@@ -1,6 +1,6 @@
 /**
- * Rules 8, 9 and 14 where messages are no events: tombstones, types that a newer version publishes, errors of any size and kind, and
- * nothing of a payload in what the bus adds.
+ * Rules 8, 9 and 14 for messages that are no events: tombstones, and types that a newer version publishes. Errors may have any size
+ * and kind. Nothing that the bus adds shows anything of a payload.
  *
  * @since 0.1.0
  */
@@ -23,7 +23,7 @@ const revoked = () => {
   return proxy
 }
 
-/** The letters of a topic, as they come. */
+/** The dead letters of a topic, in the order of their arrival. */
 const lettersOf = (dead: Topic.PlainTopic) =>
   Effect.gen(function*() {
     const bus = yield* EventBus.EventBus

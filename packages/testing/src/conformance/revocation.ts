@@ -11,7 +11,7 @@ import { expect } from "vitest"
 import { eventually } from "../Eventually.js"
 import { inBus, newTopic, Step, type Subject, test } from "./Bench.js"
 
-/** What happens to lanes while their partitions are taken away. */
+/** Records what happens to lanes while their partitions are taken away. */
 class Revocations {
   readonly revoked = new Set<string>()
   /** How long the lanes took to close, in ms. */
@@ -43,7 +43,7 @@ class Revocations {
   })
 }
 
-/** A transport whose assignments are owned for as long as the test says so. */
+/** A transport that owns its assignments for as long as the test says so. */
 const ownedWhile = (isOwned: () => boolean, inner: Subject["layer"]): Subject["layer"] =>
   Layer.provide(
     Layer.effect(
@@ -83,7 +83,7 @@ const ownership = (subject: Subject, semantics: Transport.Semantics, concurrency
           Effect.suspend(() => {
             started++
             if (!isOwned) late++
-            // One of each aggregate is in hand or waits for a permit, and one waits behind it.
+            // One message of each aggregate is in hand or waits for a permit, and one waits behind it.
             if (started === (concurrency ?? 5)) isOwned = false
             return Effect.sleep(20)
           })
@@ -102,7 +102,7 @@ const ownership = (subject: Subject, semantics: Transport.Semantics, concurrency
         expect(late).toBe(0)
         expect(started).toBe(concurrency ?? 5)
         expect(lost + unfinished).toBeLessThanOrEqual(10 - started)
-        // What was not settled before comes again, and the other member handles it.
+        // Unsettled messages come again, and the other member handles them.
         if (semantics === "at-least-once") expect(lost).toBe(0)
       }),
       options
@@ -140,7 +140,7 @@ export const revocation = (subject: Subject): void => {
             Effect.suspend(() => {
               busy.add(partition)
               if (revocations.revoked.has(`${partition}/${epoch}`)) late.push(`${partition}/${epoch}`)
-              // They end at different times, so that some go on while others begin.
+              // The handlers end at different times, so some go on while others begin.
               return Effect.sleep(100 + 13 * (sequence % 8))
             }), { onExhausted: FailurePolicy.drop, concurrency })
           yield* eventually("handlers of all partitions run", () => busy.size === partitions)

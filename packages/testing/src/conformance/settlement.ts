@@ -1,5 +1,5 @@
 /**
- * Rules 2, 3, 5 and 10: what is settled when, what a second start sees, and what closing leaves.
+ * Rules 2, 3, 5 and 10: when messages are settled, what a second start sees, and what closing leaves.
  *
  * @since 0.1.0
  */
@@ -35,11 +35,11 @@ export const settlement = (subject: Subject): void => {
         const bus = yield* EventBus.EventBus
         yield* bus.publishAll(topic, all)
         const subscription = yield* bus.subscribe(topic, (step, { aggregateId }) =>
-          // Some aggregates hang at some point; the others go on, above the watermark.
+          // Some aggregates hang at some point. The others go on above the watermark.
           Number(aggregateId.slice(6)) % 3 === 0 && step.sequence >= 4
             ? Effect.never
             : Effect.sync(() => finished.push(name(aggregateId, step.sequence))), orDrop)
-        // 7 of 20 aggregates stop at their fifth message.
+        // Seven of twenty aggregates stop at their fifth message.
         yield* eventually("all that can be handled is", () => finished.length === 13 * 15 + 7 * 4)
         yield* eventually("the rest is in hand", () => Effect.runSync(subscription.stats).received === all.length)
         const report = yield* subscription.close

@@ -129,9 +129,9 @@ export const restartLosesTheMessageInHand: Bug = {
         const faulty: Supervisor.Task = {
           home: task.home,
           run: (host) => isLost ? Effect.sync(() => task.interrupted()) : task.run(host),
-          crashed: (cause) => {
+          crashed: (cause, isRestarted) => {
             isLost = true
-            task.crashed(cause)
+            return task.crashed(cause, isRestarted)
           },
           giveUp: (cause, host) => task.giveUp(cause, host),
           interrupted: () => task.interrupted(),

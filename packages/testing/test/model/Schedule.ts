@@ -1,3 +1,4 @@
+import type { Dispatch } from "@effect-eventbus/core"
 import * as Oracles from "@effect-eventbus/testing/Oracles"
 import * as VirtualTime from "@effect-eventbus/testing/VirtualTime"
 import { Duration, Effect, FastCheck as fc, Logger, LogLevel } from "effect"
@@ -16,6 +17,14 @@ export type Command =
   | { readonly _tag: "click"; readonly count: number }
   | { readonly _tag: "wait"; readonly ms: number }
   | { readonly _tag: "start" }
+  | {
+    readonly _tag: "switch"
+    readonly process: number
+    readonly strategy: number
+    readonly waiting: "finish" | "move"
+    /** In tenths: it becomes the candidate of a canary. Undefined: all aggregates move to it. */
+    readonly share: number | undefined
+  }
   | { readonly _tag: Moved; readonly process: number }
 
 type Moved = "crash" | "close" | "rebalance" | "pause" | "resume" | "subscribe" | "leave"
@@ -50,9 +59,23 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   }
 )
 
+const switching: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 5, arbitrary: command },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      _tag: fc.constant("switch" as const),
+      process: fc.nat(1),
+      strategy: fc.nat(World.strategies.length - 1),
+      waiting: fc.constantFrom("finish" as const, "move" as const),
+      share: fc.option(fc.integer({ min: 0, max: 10 }), { nil: undefined })
+    })
+  }
+)
+
 const rate = (value: number) => fc.constantFrom(0, value)
 
-const ofLength = (minLength: number, maxLength: number): fc.Arbitrary<Schedule> =>
+const ofLength = (minLength: number, maxLength: number, one = command): fc.Arbitrary<Schedule> =>
   fc.record({
     seed: fc.nat(),
     partitions: fc.integer({ min: 1, max: 3 }),
@@ -67,7 +90,7 @@ const ofLength = (minLength: number, maxLength: number): fc.Arbitrary<Schedule> 
       delayPublish: fc.constantFrom(undefined, { rate: 0.2, max: 10 }),
       delayDelivery: fc.constantFrom(undefined, { rate: 0.2, max: 30 })
     }),
-    commands: fc.array(command, { minLength, maxLength, size: "max" })
+    commands: fc.array(one, { minLength, maxLength, size: "max" })
   })
 
 /** Of 10 to 25 commands. */
@@ -78,6 +101,12 @@ export const schedule: fc.Arbitrary<Schedule> = fc.oneof(
   { weight: 9, arbitrary: ofLength(2, 8) },
   { weight: 1, arbitrary: long }
 )
+
+/** Processes that begin with any strategy, and switch. */
+export const switched: fc.Arbitrary<Schedule> = fc.tuple(
+  fc.oneof({ weight: 4, arbitrary: ofLength(3, 12, switching) }, { weight: 1, arbitrary: ofLength(12, 30, switching) }),
+  fc.nat(World.strategies.length - 1)
+).map(([schedule, strategy]) => ({ ...schedule, strategy }))
 
 const step = (world: World.World, command: Command): Effect.Effect<void, unknown> => {
   switch (command._tag) {
@@ -98,6 +127,8 @@ const step = (world: World.World, command: Command): Effect.Effect<void, unknown
       const process = world.processes[command.process]
       if (process === undefined) return Effect.void
       switch (command._tag) {
+        case "switch":
+          return change(process.bus.dispatch, command)
         case "crash":
           return world.crash(process)
         case "close":
@@ -115,6 +146,14 @@ const step = (world: World.World, command: Command): Effect.Effect<void, unknown
       }
     }
   }
+}
+
+const change = (dispatch: Dispatch.Service, { share, strategy, waiting }: Extract<Command, { _tag: "switch" }>) => {
+  const to = World.strategies[strategy]!
+  return share === undefined
+    ? dispatch.switchTo(to, { waiting })
+    // The present strategy can't be its own candidate.
+    : Effect.catchTag(dispatch.canary(to, share / 10, { waiting }), "InvalidConfiguration", () => Effect.void)
 }
 
 /** How long nothing may move, once everybody is there and nobody is paused. */
@@ -135,6 +174,11 @@ const drain = (world: World.World) =>
       if (waited % 1_000 === 900 && (world.settings.faults.dropAck ?? 0) > 0) {
         for (const process of world.processes) yield* process.faults.cut(0)
       }
+    }
+    // What has nothing to do has moved.
+    for (const { bus, name } of world.processes) {
+      const { remaining } = yield* bus.dispatch.moved("10 seconds")
+      if (remaining > 0) return yield* Effect.fail(`${remaining} aggregates of ${name} have not moved`)
     }
     while (world.processes.length > 0) yield* world.close(world.processes[0]!)
   })

@@ -5,6 +5,7 @@ import {
   Headers,
   MemoryBroker,
   MemoryTransport,
+  Strategy,
   Supervisor,
   Topic,
   Transport
@@ -29,8 +30,19 @@ export interface Settings {
   readonly bound: number
   readonly holds: boolean
   readonly faults: Omit<Faults.Options, "seed">
+  /** The number of the strategy that each process begins with. */
+  readonly strategy?: number | undefined
   readonly bug?: Bug | undefined
 }
+
+/** Between which a process may switch. Few slots and small mailboxes, so that aggregates are in each other's way. */
+export const strategies: ReadonlyArray<Strategy.Service> = [
+  Strategy.actorPerAggregate,
+  Strategy.pool({ name: "one", size: 1 }),
+  Strategy.pool({ name: "three", size: 3, capacity: 2, restart: 3 }),
+  Strategy.pool({ name: "workers", size: 2, restart: "never", reportFullAfter: "20 millis" }),
+  { ...Strategy.actorPerAggregate, name: "small", capacity: 1, restart: "never" }
+]
 
 const decoder = new TextDecoder()
 
@@ -336,9 +348,11 @@ const connect = (
   )
 
 /** What `EventBus.layer` builds, without layers: they were half of the cost of a schedule. */
-const busOn = (transport: Transport.Service, { bound, bug }: Settings) =>
+const busOn = (transport: Transport.Service, { bound, bug, strategy }: Settings) =>
   Effect.gen(function*() {
-    const config = Context.make(EventBusConfig.EventBusConfig, yield* configOf(bound))
+    const config = Context.make(EventBusConfig.EventBusConfig, yield* configOf(bound)).pipe(
+      Context.add(Strategy.Strategy, strategies[strategy ?? 0]!)
+    )
     const supervisor = yield* Effect.provide(Supervisor.make(), config)
     return yield* Effect.provide(
       EventBus.make,

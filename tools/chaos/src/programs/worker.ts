@@ -21,5 +21,6 @@ run(Layer.launch(Consumer.layer({
   seed: Number(setting("SEED")),
   minWorkMs: Number(setting("MIN_WORK_MS")),
   maxWorkMs: Number(setting("MAX_WORK_MS")),
-  failureRate: Number(setting("FAILURE_RATE"))
+  failureRate: Number(setting("FAILURE_RATE")),
+  switchEverySeconds: Number(setting("SWITCH_EVERY")) || undefined
 })))

@@ -145,6 +145,11 @@ const loggerOf = (log: LinkOptions["log"]): unknown =>
 /** What is found out before anything is written. */
 const NOT_CONNECTED = "Not connected"
 
+/** The kind of the failure says so already. */
+const PREFIX = "Connection error: "
+const withoutPrefix = (message: string, cause: unknown): unknown =>
+  message.startsWith(PREFIX) ? new Error(message.slice(PREFIX.length), { cause }) : cause
+
 const failureOf = (cause: unknown, sent: boolean): KafkaFailure => {
   if (cause instanceof KafkaFailure) {
     return cause.type === "Connection" && !sent ? disconnected(cause.cause, false) : cause
@@ -154,6 +159,6 @@ const failureOf = (cause: unknown, sent: boolean): KafkaFailure => {
     return new KafkaFailure({ type: "Authentication", sent: false, cause })
   }
   return name === "KafkaJSConnectionError" || name === "KafkaJSConnectionClosedError"
-    ? disconnected(cause, sent && message !== NOT_CONNECTED)
+    ? disconnected(withoutPrefix(message, cause), sent && message !== NOT_CONNECTED)
     : new KafkaFailure({ type: "Client", sent, cause })
 }

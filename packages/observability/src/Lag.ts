@@ -1,0 +1,190 @@
+/**
+ * How far the subscriptions of a bus are behind, by number and by time, with thresholds. It reads the `status` of the subscriptions, and
+ * asks no broker.
+ *
+ * @since 0.1.0
+ */
+import { EventBus } from "@effect-eventbus/core/EventBus"
+import type { PartitionStatus } from "@effect-eventbus/core/Transport"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { LagEstimate } from "./internal/LagEstimate.js"
+
+/**
+ * How far a subscription is behind, over the partitions of this instance.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Reading {
+  readonly topic: string
+  readonly group: string
+  /** Offsets between the oldest unfinished message and the end of the log. On NATS offsets of other subjects of the stream count, too. */
+  readonly messages: number
+  /** How old the oldest of these messages is at most, as far back as it was watched. */
+  readonly age: Duration.Duration
+  readonly isBehind: boolean
+}
+
+/**
+ * A subscription has fallen behind a threshold, is below it again, or has ended while it was behind.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Change {
+  readonly _tag: "Behind" | "CaughtUp" | "Ended"
+  readonly reading: Reading
+}
+
+/**
+ * What can be set.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface Options {
+  /** How often it looks. Default: 5 seconds. */
+  readonly interval?: Duration.DurationInput | undefined
+  /** A subscription is behind with more messages than this. Default: no such threshold. */
+  readonly messages?: number | undefined
+  /** A subscription is behind if its oldest unfinished message is older than this. Default: no such threshold. */
+  readonly age?: Duration.DurationInput | undefined
+  /** It has caught up at this part of both thresholds, so that nobody is told again and again around one. Default: 0.5. */
+  readonly recoversAt?: number | undefined
+  /** Runs at each change, one after the other, and beside the looking. A failure is logged. */
+  readonly onChange?: ((change: Change) => Effect.Effect<unknown, unknown>) | undefined
+}
+
+/**
+ * What is known of the lag of a bus.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  /** As it was seen last. A subscription whose transport has no `status` is not in it. */
+  readonly readings: Effect.Effect<ReadonlyArray<Reading>>
+  /** The changes from now on: a sliding view of the newest 256. */
+  readonly changes: Stream.Stream<Change>
+}
+
+/**
+ * The lag of a bus; `layer` watches it.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class Lag extends Context.Tag("@effect-eventbus/observability/Lag")<Lag, Service>() {}
+
+/**
+ * Watches the bus until the scope ends.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (options: Options = {}): Effect.Effect<Service, never, EventBus | Scope.Scope> =>
+  Effect.gen(function*() {
+    const bus = yield* EventBus
+    const limits: Limits = {
+      messages: options.messages ?? Number.POSITIVE_INFINITY,
+      age: options.age === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(options.age),
+      recoversAt: options.recoversAt ?? 0.5
+    }
+    const changes = yield* Effect.acquireRelease(PubSub.sliding<Change>(256), PubSub.shutdown)
+    const watched = new Map<string, Watched>()
+
+    const look = Effect.gen(function*() {
+      const seen = new Set<string>()
+      for (const { group, status, topic } of yield* bus.subscriptions) {
+        const name = `${topic}/${group}`
+        seen.add(name)
+        const partitions = (yield* status)?.partitions
+        if (partitions === undefined) continue
+        let one = watched.get(name)
+        if (one === undefined) watched.set(name, one = new Watched(topic, group))
+        const change = one.see(partitions, limits, yield* Clock.currentTimeMillis)
+        if (change !== undefined) yield* changes.publish(change)
+      }
+      for (const [name, { reading }] of watched) {
+        if (seen.has(name)) continue
+        watched.delete(name)
+        if (reading.isBehind) yield* changes.publish({ _tag: "Ended", reading })
+      }
+    })
+
+    const { onChange } = options
+    if (onChange !== undefined) {
+      const own = yield* PubSub.subscribe(changes)
+      const tell = (change: Change) =>
+        Effect.catchAllCause(Effect.suspend(() => onChange(change)), (cause) =>
+          Cause.isInterruptedOnly(cause)
+            ? Effect.failCause(cause as Cause.Cause<never>)
+            : Effect.logError("onChange of the lag failed", cause))
+      yield* Effect.forkScoped(Effect.interruptible(Stream.runForEach(Stream.fromQueue(own), tell)))
+    }
+    const looking = Effect.catchAllCause(look, (cause) =>
+      Cause.isInterruptedOnly(cause)
+        ? Effect.failCause(cause)
+        : Effect.logWarning("The lag can't be read, and is looked at again", cause))
+    yield* Effect.forkScoped(
+      Effect.interruptible(Effect.repeat(looking, Schedule.spaced(options.interval ?? "5 seconds")))
+    )
+    return {
+      readings: Effect.sync(() => Array.from(watched.values(), ({ reading }) => reading)),
+      changes: Stream.fromPubSub(changes)
+    }
+  })
+
+/**
+ * Watches the bus that is below it.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options?: Options): Layer.Layer<Lag, never, EventBus> => Layer.scoped(Lag, make(options))
+
+interface Limits {
+  readonly messages: number
+  /** In milliseconds. */
+  readonly age: number
+  readonly recoversAt: number
+}
+
+class Watched {
+  reading: Reading
+  private readonly estimates = new Map<number, LagEstimate>()
+
+  constructor(topic: string, group: string) {
+    this.reading = { topic, group, messages: 0, age: Duration.zero, isBehind: false }
+  }
+
+  see(partitions: ReadonlyArray<PartitionStatus>, limits: Limits, now: number): Change | undefined {
+    let messages = 0
+    let age = 0
+    for (const { end, partition, watermark } of partitions) {
+      if (end === undefined) continue
+      let estimate = this.estimates.get(partition)
+      if (estimate === undefined) this.estimates.set(partition, estimate = new LagEstimate())
+      messages += Math.max(0, end - watermark)
+      age = Math.max(age, estimate.see(end, watermark, now))
+    }
+    // Somebody else has the partition: what was seen of it is no news when it comes back.
+    for (const known of this.estimates.keys()) {
+      if (!partitions.some(({ partition }) => partition === known)) this.estimates.delete(known)
+    }
+    const was = this.reading.isBehind
+    const part = was ? limits.recoversAt : 1
+    const isBehind = messages > limits.messages * part || age > limits.age * part
+    this.reading = { ...this.reading, messages, age: Duration.millis(age), isBehind }
+    return was === isBehind ? undefined : { _tag: isBehind ? "Behind" : "CaughtUp", reading: this.reading }
+  }
+}
