@@ -8,6 +8,17 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 
 /**
+ * What became of stepping down.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StepDownReport {
+  /** How many partitions this instance still has. */
+  readonly left: number
+}
+
+/**
  * All subscriptions of this process, as far as they take partitions.
  *
  * @since 0.1.0
@@ -16,9 +27,11 @@ import type * as Effect from "effect/Effect"
 export interface Service {
   /**
    * Gives back all partitions, as closing does: handlers that run may end (`drainDeadline`), what waits goes to the next owners. Nothing is
-   * taken until `stepUp`. Ends when all was given back. Publishing goes on.
+   * taken until `stepUp`. Publishing goes on. Ends when all was given back, or when no partition has been for longer than handlers may
+   * take and the server may need (`drainDeadline` and twice `requestTimeout`); the report then says how many are left. They are given back
+   * as soon as that is possible, while the bucket of the leases has no room for example it is not, and are read until then.
    */
-  readonly stepDown: Effect.Effect<void>
+  readonly stepDown: Effect.Effect<StepDownReport>
   /** Takes part again: this instance gets its share of the partitions. */
   readonly stepUp: Effect.Effect<void>
   readonly isSteppedDown: Effect.Effect<boolean>

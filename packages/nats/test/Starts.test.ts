@@ -3,26 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { inject } from "vitest"
 import * as T from "./fixture.js"
+import { relay } from "./relay.js"
 
 const servers = inject("natsServers")
-
-/** A domain whose requests go to the server over a client of the test, which leaves some unanswered. */
-const relay = (name: string, isLost: (endpoint: string) => boolean) =>
-  Effect.map(T.client(servers), (nc) => {
-    const prefix = `$JS.${name}.API.`
-    nc.subscribe(`${prefix}>`, {
-      callback: (_, { data, headers, reply, subject }) => {
-        const endpoint = subject.slice(prefix.length)
-        if (isLost(endpoint)) return
-        const to = endpoint.startsWith("$KV.") ? endpoint : `$JS.API.${endpoint}`
-        nc.publish(to, data, {
-          ...(headers === undefined ? {} : { headers }),
-          ...(reply === undefined ? {} : { reply })
-        })
-      }
-    })
-    return { servers, domain: name }
-  })
 
 /** The requests of a subscription that begins, after its stream and consumer are there. */
 const steps: ReadonlyArray<readonly [what: string, endpoint: RegExp, skipped: number]> = [
@@ -42,10 +25,10 @@ describe("A subscription that begins while the server does not answer", () => {
         yield* T.publish(yield* T.transport(servers), topic, T.messages(0, 10))
         let [seen, lost] = [0, 0]
         let isAway = false
-        const options = yield* relay(`starts-${what.replaceAll(" ", "-")}`, (asked) => {
-          if (!isAway || !endpoint.test(asked) || seen++ < skipped) return false
+        const options = yield* relay(servers, `starts-${what.replaceAll(" ", "-")}`, (asked) => {
+          if (!isAway || !endpoint.test(asked) || seen++ < skipped) return "Served"
           lost++
-          return true
+          return "Lost"
         })
         const service = yield* T.transport(servers, {
           ...options,

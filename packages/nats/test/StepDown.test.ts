@@ -5,6 +5,7 @@ import { Context, Effect, Fiber, Layer } from "effect"
 import type { NatsConnection } from "nats"
 import { NatsInstance, NatsTransport, Subject } from "../src/index.js"
 import * as T from "./fixture.js"
+import { relay } from "./relay.js"
 
 const partitions = 4
 
@@ -138,4 +139,39 @@ describe.each(T.versions)("An instance that steps down, on %s", (version) => {
       yield* T.waitUntil("it takes what is free", () => consumer.assignments.length === 1)
       assert.lengthOf((yield* source.status!).problems, 0)
     })))
+})
+
+describe("An instance that is to step down while there is no room for what it would give back", () => {
+  it("says how many partitions it still has, reads them, and gives them back when there is room", () =>
+    T.runRemembering((lines) =>
+      Effect.gen(function*() {
+        const { servers } = yield* T.server()
+        let isFull = false
+        let refused = 0
+        const options = yield* relay(servers, "full", (endpoint) => {
+          if (!isFull || !endpoint.startsWith("$KV.")) return "Served"
+          refused++
+          return "NoRoom"
+        })
+        const context = yield* Layer.build(
+          NatsTransport.layer({ ...options, requestTimeout: "500 millis", leaseRenewInterval: "300 millis" })
+        )
+        const me = Context.get(context, NatsInstance.NatsInstance)
+        const service = Context.get(context, Transport.Transport)
+        const topic = { ...T.topic(), partitions: 2 }
+        const consumer = new T.TestConsumer()
+        const source = yield* service.subscribe(T.request(topic), consumer)
+        isFull = true
+        yield* T.waitUntil("renewals are refused", () => refused > 2)
+        assert.deepStrictEqual(yield* Effect.timeout(me.stepDown, "8 seconds"), { left: 2 })
+        assert.isTrue(
+          lines.some((line) => line.includes("has not given back all partitions") && line.includes("left=2"))
+        )
+        yield* T.publish(service, topic, T.messages(0, 10))
+        yield* T.waitUntil("it reads on", () => consumer.taken.length === 10)
+        isFull = false
+        assert.deepStrictEqual(yield* Effect.timeout(me.stepDown, "8 seconds"), { left: 0 })
+        assert.lengthOf((yield* source.status!).partitions, 0)
+      })
+    ))
 })

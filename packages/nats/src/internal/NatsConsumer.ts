@@ -171,7 +171,7 @@ export const make = (
         })
       })))
     )
-    yield* aside.join(leases)
+    yield* aside.join(leases, Duration.toMillis(request.drainDeadline) + 2 * settings.requestTimeout)
     yield* Effect.mapError(leases.take, (failure) => toSubscribeError(topic, group, failure))
     yield* bounded(
       Effect.forEach(Array.from(readers.values()), ({ reader }) => Deferred.await(reader.opened), { discard: true }),
