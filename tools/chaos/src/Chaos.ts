@@ -32,6 +32,8 @@ export interface Result extends Verdict {
   /** Faults of the network, and restarts of brokers. */
   readonly cuts: number
   readonly brokerRestarts: number
+  /** Instances that hung when they were to end, and were killed. */
+  readonly slowStops: number
   /** The longest time in which nobody finished anything, in ms. */
   readonly longestPauseMs: number
   /** The longest time from a kill until the last of the dead one's partitions was handled again, in ms. */
@@ -96,7 +98,7 @@ class Run {
   readonly progress = new Progress()
   readonly instances: Array<Instance> = []
   readonly disturbances: Array<Disturbance> = []
-  readonly counts = { kills: 0, suspensions: 0, cuts: 0, brokerRestarts: 0 }
+  readonly counts = { kills: 0, suspensions: 0, cuts: 0, brokerRestarts: 0, slowStops: 0 }
   /** All that were ever started: what the dead wrote last is still to be read. */
   private readonly everybody: Array<Instance | Publisher> = []
   private readonly handling = new Set<string>()
@@ -199,18 +201,33 @@ const story = (run: Run, stage: Stage.Stage, publisher: Publisher) =>
     const chaosTo = Log.now()
 
     // The end: what was published has to be handled, too.
+    const finishing = performance.now()
     yield* publisher.finish
+    const tookMs = Math.round(performance.now() - finishing)
+    if (tookMs > stopPatienceMs) say(`the publisher took ${tookMs} ms to end:\n${publisher.errors()}`)
     run.poll()
     say(`the end: ${progress.outstanding} to be handled`)
     const begun = performance.now()
     yield* settledOrStill(run)
     say(`the end: settled after ${Math.round(performance.now() - begun)} ms, ${progress.outstanding} outstanding`)
-    yield* Effect.forEach(run.instances.splice(0), (instance) => instance.stop(30_000), {
+    yield* Effect.forEach(run.instances.splice(0), (instance) => stopped(run, instance), {
       concurrency: "unbounded",
       discard: true
     })
     run.poll()
     return verdictOf(run, { from: calmFrom, to: calmTo }, { from: calmTo, to: chaosTo })
+  })
+
+/** An instance has 5 s to close, and its broker may be gone or be told late: what takes longer than this hangs, and is killed. */
+const stopPatienceMs = 20_000
+
+const stopped = ({ counts, progress, say }: Run, instance: Instance): Effect.Effect<void> =>
+  Effect.map(instance.stop(stopPatienceMs), (inTime) => {
+    if (inTime) return
+    counts.slowStops++
+    say(
+      `${instance.name} did not end within ${stopPatienceMs} ms after SIGTERM, and was killed: ${progress.handled} handled`
+    )
   })
 
 const weather = (run: Run, stage: Stage.Stage) => {
@@ -247,7 +264,7 @@ const chaos = (run: Run, isEnough: () => boolean): Effect.Effect<void, Participa
     counts.kills++
     // It is expected to end now.
     instances.splice(index, 1)
-    yield* action === "kill" ? victim.kill : victim.stop(15_000)
+    yield* action === "kill" ? victim.kill : stopped(run, victim)
     yield* Effect.sleep(away)
     const successor = yield* run.startInstance
     instances.splice(index, 0, successor)

@@ -42,8 +42,9 @@ export const make = (
       // A process that was killed no longer reads.
       child.stdin.on("error", (error) => complain(`${error.message}\n`))
       child.on("error", (error) => complain(`${error.message}\n`))
-      child.on("exit", () => {
+      child.on("exit", (code) => {
         alive = false
+        if (code !== null && code !== 0) complain(`it ended with ${code}\n`)
         outages.push({ process: name, from: Log.now(), to: Number.POSITIVE_INFINITY, why: "end" })
         Deferred.unsafeDone(ended, Effect.void)
       })

@@ -24,7 +24,8 @@ const fields = [
   "brokerRestarts",
   "plainLost",
   "plainTwice",
-  "stalls"
+  "stalls",
+  "slowStops"
 ] as const satisfies ReadonlyArray<keyof Result>
 
 /** One line. */
@@ -55,6 +56,7 @@ export const table = (result: Result, { seed, strategy }: Options, tookMs: numbe
     ["violations", result.violations, "of the order"],
     ["overlaps", result.overlaps],
     ["plain", result.plainPublished, `${result.plainLost} lost by kills, ${result.plainTwice} handled twice`],
+    ["slow stops", result.slowStops, "instances that did not end within 20 s after SIGTERM"],
     ["stalls", result.stalls, "of 0.5 s and more, for want of CPU time"],
     ["longest pause", `${result.longestPauseMs} ms`],
     ["time to recover", `${result.recoverMs} ms`, "from a kill until all its partitions go on, at most"],

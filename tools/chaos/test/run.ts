@@ -6,6 +6,8 @@ import { defaults, defaultsOf, type Options } from "../src/Options.js"
 
 export const run = async (signal: AbortSignal, options: Partial<Options> & Pick<Options, "transport">) => {
   const lines: Array<string> = []
+  const since = performance.now()
+  const say = (line: string) => lines.push(`${((performance.now() - since) / 1_000).toFixed(1)} s: ${line}`)
   const result = await Effect.runPromise(
     Chaos.run({
       ...defaults,
@@ -19,7 +21,7 @@ export const run = async (signal: AbortSignal, options: Partial<Options> & Pick<
       sessionTimeoutMs: 4_000,
       seed: 7,
       ...options
-    }, (line) => lines.push(line)).pipe(
+    }, say).pipe(
       Effect.onError(() => Effect.sync(() => process.stdout.write(`${lines.join("\n")}\n`)))
     ),
     { signal }
@@ -32,6 +34,7 @@ export const run = async (signal: AbortSignal, options: Partial<Options> & Pick<
     overlaps: 0,
     excess: 0,
     plainTwice: 0,
+    slowStops: 0,
     handled: result.published
   })
   expect(result.published).toBeGreaterThan(0)
