@@ -75,7 +75,56 @@ export type TlsOptions = Nats.TlsOptions
 
 export const { createInbox, credsAuthenticator, nkeyAuthenticator } = Nats
 
-export const connect = async (options: ConnectOptions): Promise<Client> => of(await Nats.connect(options))
+export const connect = async (options: ConnectOptions): Promise<Client> => {
+  const connection = await Nats.connect(options)
+  const client = of(connection)
+  const abandon = tidied(connection)
+  return { ...client, close: () => client.close().then(abandon), drain: () => client.drain().finally(abandon) }
+}
+
+/** One attempt of the client to connect, and the connection that comes of it. */
+interface Attempt {
+  readonly connected?: boolean
+  socket?: { readonly destroy: () => void }
+}
+
+/**
+ * Makes a client end the socket of an attempt to connect that it gives up: when a server takes the connection and says nothing in time,
+ * and when the client is closed meanwhile. The client forgets such sockets, and one that stays open keeps the process
+ * alive. The answer is for when the client has been closed.
+ */
+const tidied = (connection: Nats.NatsConnection): () => void => {
+  const protocol = (connection as unknown as { readonly protocol?: { transport?: Attempt } }).protocol
+  let attempt = protocol?.transport
+  if (protocol === undefined || attempt === undefined) return () => {}
+  const abandon = () => {
+    if (attempt !== undefined && attempt.connected !== true) end(attempt)
+  }
+  Object.defineProperty(protocol, "transport", {
+    configurable: true,
+    enumerable: true,
+    get: () => attempt,
+    set: (next: Attempt) => {
+      abandon()
+      attempt = next
+    }
+  })
+  return abandon
+}
+
+const end = (attempt: Attempt): void => {
+  let { socket } = attempt
+  if (socket !== undefined) return socket.destroy()
+  // Its address has not answered yet, and may do so at any time.
+  Object.defineProperty(attempt, "socket", {
+    configurable: true,
+    get: () => socket,
+    set: (late: NonNullable<Attempt["socket"]>) => {
+      socket = late
+      late.destroy()
+    }
+  })
+}
 
 /** What `publish` itself goes through, and is not exported. */
 interface Protocol {
