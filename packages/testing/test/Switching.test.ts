@@ -3,7 +3,7 @@ import { expect, it } from "@effect/vitest"
 import { Effect, FastCheck as fc } from "effect"
 import * as Schedule from "./model/Schedule.js"
 
-const runs = Number(process.env.TEST_SWITCHING_RUNS ?? (process.env.TEST_LONG === "1" ? 10_000 : 200))
+const runs = Number(process.env.TEST_SWITCHING_RUNS ?? (process.env.TEST_LONG === "1" ? 1_500 : 200))
 const seed = Number(process.env.TEST_MODEL_SEED ?? Date.now() % 2 ** 31)
 const path = process.env.TEST_MODEL_PATH
 const repeat = `Repeat it with TEST_MODEL_SEED=${seed} and TEST_MODEL_PATH=<the path that fast-check tells>`

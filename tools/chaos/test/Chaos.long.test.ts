@@ -57,12 +57,12 @@ it("nats: a minute in which connections break and the server is killed as well",
 
 for (const transport of ["kafka", "nats"] as const) {
   it(
-    `${transport}: a minute in which each instance switches its strategy while instances are killed`,
+    `${transport}: half a minute in which each instance switches its strategy while instances are killed`,
     async ({ signal }) => {
       await run(signal, {
         transport,
         instances: 2,
-        seconds: 60,
+        seconds: 30,
         actions: ["kill", "stop"],
         killEverySeconds: 5,
         switchEverySeconds: 1
