@@ -1,3 +1,4 @@
+import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Scope } from "effect"
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
@@ -67,6 +68,23 @@ for (const version of T.versions) {
         yield* T.waitUntil("an attempt is under way", () => open.size > 0, 5_000)
         yield* Scope.close(scope, Exit.void)
         yield* T.waitUntil("no socket is left", () => open.size === 0, 5_000)
+      })))
+
+    it("and none is opened by a client that was closed while it waited to try again", () =>
+      T.run(Effect.gen(function*() {
+        const server = yield* T.server(version)
+        const proxy = yield* TcpProxy.make({ port: Number(server.servers[0]!.split(":").at(-1)) })
+        const scope = yield* Scope.make()
+        const service = yield* Scope.extend(NatsTransport.make({ servers: [proxy.address] }), scope)
+        yield* T.publish(service, T.topic("plain"), [T.message(0)])
+        yield* proxy.refuse
+        yield* proxy.cut
+        yield* Effect.sleep("200 millis")
+        yield* proxy.accept
+        yield* Scope.close(scope, Exit.void)
+        // Longer than it waits between two attempts.
+        yield* Effect.sleep("1500 millis")
+        assert.strictEqual(yield* proxy.connections, 0)
       })))
   })
 }

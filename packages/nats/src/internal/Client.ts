@@ -79,7 +79,7 @@ export const connect = async (options: ConnectOptions): Promise<Client> => {
   const connection = await Nats.connect(options)
   const client = of(connection)
   const abandon = tidied(connection)
-  return { ...client, close: () => client.close().then(abandon), drain: () => client.drain().finally(abandon) }
+  return { ...client, close: () => client.close().finally(abandon), drain: () => client.drain().finally(abandon) }
 }
 
 /** One attempt of the client to connect, and the connection that comes of it. */
@@ -97,19 +97,22 @@ const tidied = (connection: Nats.NatsConnection): () => void => {
   const protocol = (connection as unknown as { readonly protocol?: { transport?: Attempt } }).protocol
   let attempt = protocol?.transport
   if (protocol === undefined || attempt === undefined) return () => {}
-  const abandon = () => {
-    if (attempt !== undefined && attempt.connected !== true) end(attempt)
-  }
+  let isOver = false
   Object.defineProperty(protocol, "transport", {
     configurable: true,
     enumerable: true,
     get: () => attempt,
     set: (next: Attempt) => {
-      abandon()
+      if (attempt !== undefined && attempt.connected !== true) end(attempt)
       attempt = next
+      // One that was closed while it waited to try again still tries.
+      if (isOver) end(next)
     }
   })
-  return abandon
+  return () => {
+    isOver = true
+    if (attempt !== undefined) end(attempt)
+  }
 }
 
 const end = (attempt: Attempt): void => {
