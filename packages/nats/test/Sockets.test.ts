@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Scope } from "effect"
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 import { NatsTransport } from "../src/index.js"
+import * as Client from "../src/internal/Client.js"
 import * as T from "./fixture.js"
 
 interface Relay {
@@ -85,6 +86,21 @@ for (const version of T.versions) {
         // Longer than it waits between two attempts.
         yield* Effect.sleep("1500 millis")
         assert.strictEqual(yield* proxy.connections, 0)
+      })))
+
+    it("and a client whose draining ended because its connection broke is not taken for closed", () =>
+      T.run(Effect.gen(function*() {
+        const server = yield* T.server(version)
+        const proxy = yield* TcpProxy.make({ port: Number(server.servers[0]!.split(":").at(-1)) })
+        const client = yield* Effect.promise(() => Client.connect({ servers: [proxy.address] }))
+        client.subscribe("some.subject", () => {})
+        yield* proxy.blackhole
+        const draining = client.drain()
+        yield* proxy.refuse
+        yield* proxy.cut
+        assert.isFalse(yield* Effect.promise(() => draining))
+        yield* Effect.promise(() => client.close())
+        assert.isUndefined(yield* Effect.promise(() => client.closed()))
       })))
   })
 }

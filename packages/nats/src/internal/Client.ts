@@ -79,7 +79,12 @@ export const connect = async (options: ConnectOptions): Promise<Client> => {
   const connection = await Nats.connect(options)
   const client = of(connection)
   const abandon = tidied(connection)
-  return { ...client, close: () => client.close().finally(abandon), drain: () => client.drain().finally(abandon) }
+  const drain = async () => {
+    const isClosed = await client.drain()
+    if (isClosed) abandon()
+    return isClosed
+  }
+  return { ...client, drain, close: () => client.close().finally(abandon) }
 }
 
 /** One attempt of the client to connect, and the connection that comes of it. */
@@ -105,7 +110,7 @@ const tidied = (connection: Nats.NatsConnection): () => void => {
     set: (next: Attempt) => {
       if (attempt !== undefined && attempt.connected !== true) end(attempt)
       attempt = next
-      // One that was closed while it waited to try again still tries.
+      // An attempt can begin in the moment in which the client is closed.
       if (isOver) end(next)
     }
   })
@@ -163,7 +168,8 @@ export const of = (connection: Nats.NatsConnection): Client => {
     isClosed,
     flush: () => connection.flush(),
     closed: () => connection.closed(),
-    drain: () => connection.drain().then(() => true, () => false),
+    // Where the connection breaks meanwhile, the client ends its draining without an error, and is not closed.
+    drain: () => connection.drain().then(() => connection.isClosed(), () => false),
     close: () => connection.close()
   }
 }
