@@ -75,9 +75,12 @@ describe("The client", () => {
   })
 
   it("is not drained where the connection breaks meanwhile, which is no error", async () => {
-    const drained = (drain: () => Promise<void>) => connection({ drain }).drain()
+    const drained = (drain: () => Promise<void>, isClosed = true) =>
+      connection({ drain, isClosed: () => isClosed }).drain()
     assert.isTrue(await drained(() => Promise.resolve()))
     assert.isFalse(await drained(() => Promise.reject(new Error("connection disconnected"))))
+    // The client itself says nothing of it.
+    assert.isFalse(await drained(() => Promise.resolve(), false))
   })
 
   it("tells which permission a refused subscription is missing, of both clients", () => {
