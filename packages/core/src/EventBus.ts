@@ -10,7 +10,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type * as Dispatch from "./Dispatch.js"
 import * as EnvelopeCodec from "./EnvelopeCodec.js"
@@ -185,8 +184,7 @@ export const make = Effect.gen(function*() {
     context.unsafeMap.get(Strategy.key) as StrategyService | undefined
   )
   const choice = Strategies.choose(config, given)
-  const runtime = yield* Effect.runtime<never>()
-  const warn = (text: string) => void Runtime.runSyncExit(runtime)(Logging.warning(text))
+  const log = yield* Logging.atOnce
   const strategyIssues = choice.issues
   const guard = yield* Strategies.guard
   const { turns } = yield* Supervisor.Supervisor
@@ -345,7 +343,7 @@ export const make = Effect.gen(function*() {
       const former = new Presubscribed({
         transport,
         config,
-        warn,
+        warn: (text) => log(Logging.warning(text)),
         topic: topic.spec,
         group,
         semantics: options.semantics ?? Checks.semanticsOf(topic),

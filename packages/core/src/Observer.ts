@@ -9,7 +9,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
@@ -399,9 +398,9 @@ export const forBus = (bus: Bus): Effect.Effect<Service, never, Scope.Scope> =>
   })
 
 const guardedOf = (observer: Service): Effect.Effect<Service> =>
-  Effect.map(Effect.runtime<never>(), (runtime) => {
+  Effect.map(Logging.atOnce, (log) => {
     const guard = guardOf((thrown) =>
-      Runtime.runSyncExit(runtime)(
+      log(
         Logging.warning(
           `The observer threw (${Safely.nameOf(thrown)}). What it throws is ignored, and this is said once.`
         )

@@ -34,6 +34,25 @@ const broken = (defect: () => Effect.Effect<never>, done: () => void = () => {})
   }
 }
 
+type Subscription = Effect.Effect.Success<ReturnType<typeof subscription>>
+
+/** The mistake is made once, is said once, and the partition is read on. */
+const goesOn = (
+  { fetcher, taken }: Pick<Subscription, "fetcher" | "taken">,
+  calls: () => number,
+  lines: ReadonlyArray<string>
+) =>
+  Effect.gen(function*() {
+    fetcher.wake()
+    yield* settled
+    yield* TestClock.adjust("1 second")
+    yield* settled
+    yield* TestClock.adjust("1 second")
+    expect(calls()).toBe(2)
+    expect(taken.length).toBeGreaterThanOrEqual(2)
+    expect(lines.filter((line) => line.startsWith("ERROR") && line.includes("mistake here"))).toHaveLength(1)
+  })
+
 const defects = {
   "a throw": () => Effect.sync(thrown),
   "a die": () => Effect.dieMessage("a mistake"),
@@ -55,17 +74,10 @@ for (const [name, defect] of Object.entries(defects)) {
                   : Effect.delay(Effect.succeed(response([fetched(0, { records })], { sessionId: 0 })), 100)
               )
           }))
-          const { fetcher, taken } = yield* subscription(pool, topicsOf(topicOf(undefined, 0)), 1, {
+          const reader = yield* subscription(pool, topicsOf(topicOf(undefined, 0)), 1, {
             callbacks: { onOutOfRange: callback }
           })
-          fetcher.wake()
-          yield* settled
-          yield* TestClock.adjust("1 second")
-          yield* settled
-          yield* TestClock.adjust("1 second")
-          expect(calls()).toBe(2)
-          expect(taken.length).toBeGreaterThanOrEqual(2)
-          expect(lines.filter((line) => line.startsWith("ERROR") && line.includes("mistake here"))).toHaveLength(1)
+          yield* goesOn(reader, calls, lines)
         })
       ))
 
@@ -87,18 +99,11 @@ for (const [name, defect] of Object.entries(defects)) {
               which === "onRemade"
                 ? topicOf(isMended ? "old" : "new", 0)()
                 : topicOf("old", isMended ? 0 : 7)()
-            const { fetcher, taken } = yield* subscription(pool, topicsOf(topic), 1, {
+            const reader = yield* subscription(pool, topicsOf(topic), 1, {
               callbacks: { [which]: callback },
               partition: { topicId: "old" }
             })
-            fetcher.wake()
-            yield* settled
-            yield* TestClock.adjust("1 second")
-            yield* settled
-            yield* TestClock.adjust("1 second")
-            expect(calls()).toBe(2)
-            expect(taken.length).toBeGreaterThanOrEqual(2)
-            expect(lines.filter((line) => line.startsWith("ERROR") && line.includes("mistake here"))).toHaveLength(1)
+            yield* goesOn(reader, calls, lines)
           }
         })
       ))

@@ -5,7 +5,7 @@ import { describe } from "vitest"
 import * as Compression from "../src/Compression.js"
 import * as ErrorCode from "../src/internal/ErrorCode.js"
 import type { FetchRequest } from "../src/internal/logApis.js"
-import type { PartitionOptions } from "../src/internal/Partition.js"
+import type { Partition, PartitionOptions } from "../src/internal/Partition.js"
 import { batch, clientOf, fetched, poolOf, response, subscription, topicsOf } from "./fakeLog.js"
 
 const topicOf = (count: number, epoch = 0) => () => ({
@@ -90,34 +90,27 @@ const crowded = (partition: Partial<PartitionOptions> = {}) =>
     }
   })
 
-it.scoped("where a partition begins to stand still, the others are fetched that waited for room", () =>
-  Effect.gen(function*() {
-    const { fetcher, full, partitions, resume, taken } = yield* crowded({ maxAboveWatermark: 30 })
-    full.add(0)
-    fetcher.wake()
-    yield* TestClock.adjust("1 second")
-    expect(taken).toEqual([])
+for (
+  const [what, maxAboveWatermark, isSo] of [
     // It takes thirty, and waits for the first of them to finish: its bytes count for its share only.
-    resume(0)
-    yield* settled
-    yield* TestClock.adjust("1 second")
-    expect(partitions.get(0)!.standsStill).toBe(true)
-    expect(taken.filter(({ partition }) => partition === 1)).toHaveLength(1)
-  }))
-
-it.scoped("where a partition has given away all that it had, and may not fetch, the others are fetched", () =>
-  Effect.gen(function*() {
-    const { fetcher, full, partitions, resume, taken } = yield* crowded({ maxAboveWatermark: 40 })
-    full.add(0)
-    fetcher.wake()
-    yield* TestClock.adjust("1 second")
-    expect(taken).toEqual([])
-    resume(0)
-    yield* settled
-    yield* TestClock.adjust("1 second")
-    expect(partitions.get(0)!.canFetch).toBe(false)
-    expect(taken.filter(({ partition }) => partition === 1)).toHaveLength(1)
-  }))
+    ["begins to stand still, the others are fetched that waited for room", 30, (one) => one.standsStill],
+    ["has given away all that it had, and may not fetch, the others are fetched", 40, (one) => !one.canFetch]
+  ] as ReadonlyArray<[string, number, (partition: Partition) => boolean]>
+) {
+  it.scoped(`where a partition ${what}`, () =>
+    Effect.gen(function*() {
+      const { fetcher, full, partitions, resume, taken } = yield* crowded({ maxAboveWatermark })
+      full.add(0)
+      fetcher.wake()
+      yield* TestClock.adjust("1 second")
+      expect(taken).toEqual([])
+      resume(0)
+      yield* settled
+      yield* TestClock.adjust("1 second")
+      expect(isSo(partitions.get(0)!)).toBe(true)
+      expect(taken.filter(({ partition }) => partition === 1)).toHaveLength(1)
+    }))
+}
 
 it.scoped("where a partition is taken away, the others are fetched that waited for room", () =>
   Effect.gen(function*() {

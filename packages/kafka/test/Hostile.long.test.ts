@@ -80,16 +80,12 @@ describe("handlers", () => {
                 done.push(n)
               }), { onExhausted: FailurePolicy.drop }).pipe(Scope.extend(scope))
             end = how === "close" ? subscription.close : Scope.close(scope, Exit.void)
-            const begun = performance.now()
             yield* publishAll(topic, range(20).map((n) => ({ aggregateId: "a", payload: { n } })))
             yield* Effect.timeoutFail(closed.await, {
               duration: "15 seconds",
               onTimeout: () => new Error(`closing from within hangs (${how})`)
             })
             yield* subscription.close
-            console.log(
-              `${how}: closed from within after ${Math.round(performance.now() - begun)} ms, ${done.join(",")}`
-            )
             yield* Scope.close(scope, Exit.void)
             yield* subscribe(topic, ({ n }) => Effect.sync(() => void done.push(n)), {
               onExhausted: FailurePolicy.drop

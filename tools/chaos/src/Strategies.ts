@@ -26,11 +26,12 @@ export const switching = (everySeconds: number): Effect.Effect<never, never, Eve
   Effect.gen(function*() {
     const { dispatch } = yield* EventBus.EventBus
     yield* Effect.sleep(everySeconds * 1_000 * (yield* EffectRandom.nextRange(0.5, 1.5)))
-    const strategy = yield* pick(all)
+    const present = (yield* dispatch.report).strategy
+    // The present strategy can't be its own candidate.
+    const strategy = yield* pick(all.filter(({ name }) => name !== present.name))
     const options = { waiting: yield* pick(["finish", "move"] as const) }
     const share = yield* pick([undefined, 0.1, 0.5])
     yield* share === undefined
       ? dispatch.switchTo(strategy, options)
-      // The present strategy can't be its own candidate.
-      : Effect.ignore(dispatch.canary(strategy, share, options))
+      : dispatch.canary(strategy, share, options)
   }).pipe(Effect.orDie, Effect.forever)

@@ -1,6 +1,5 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Runtime from "effect/Runtime"
 import type * as Dispatch from "../Dispatch.js"
 import type * as EventBusConfig from "../EventBusConfig.js"
 import { InvalidConfiguration } from "../EventBusError.js"
@@ -30,10 +29,10 @@ export interface Settings {
  * @internal
  */
 export const make = (settings: Settings): Effect.Effect<Dispatch.Service> =>
-  Effect.map(Effect.runtime<never>(), (runtime) => {
+  Effect.map(Logging.atOnce, (log) => {
     const { config, guard, mailboxes, observer } = settings
-    const say = (text: string) => void Runtime.runSyncExit(runtime)(Logging.info(text))
-    const warn = (text: string) => void Runtime.runSyncExit(runtime)(Logging.warning(text))
+    const say = (text: string) => log(Logging.info(text))
+    const warn = (text: string) => log(Logging.warning(text))
     let canary: Dispatch.Canary | undefined
 
     const report = (): Dispatch.Report => {

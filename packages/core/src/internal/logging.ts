@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as HashSet from "effect/HashSet"
 import * as Logger from "effect/Logger"
+import * as Runtime from "effect/Runtime"
 
 /** @internal */
 export const debug = (text: string): Effect.Effect<void> => unbreakable(Effect.logDebug(text))
@@ -18,6 +19,16 @@ export const warning = (text: string): Effect.Effect<void> => unbreakable(Effect
 
 /** @internal */
 export const error = (text: string): Effect.Effect<void> => unbreakable(Effect.logError(text))
+
+/**
+ * Logs a line at once, from code that is no effect, with the loggers of the fiber that asks for this.
+ *
+ * @internal
+ */
+export const atOnce: Effect.Effect<(line: Effect.Effect<void>) => void> = Effect.map(
+  Effect.runtime<never>(),
+  (runtime) => (line) => void Runtime.runSyncExit(runtime)(line)
+)
 
 type AnyLogger = Logger.Logger<unknown, unknown>
 

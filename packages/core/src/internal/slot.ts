@@ -12,6 +12,7 @@ import { endScope, type Home, type Host } from "./home.js"
 import type { Ends, Mortal, Population } from "./population.js"
 import type { Share, Waiter } from "./quota.js"
 import { flagsOf, refsOf } from "./refs.js"
+import { Room } from "./room.js"
 import type { Turns } from "./turn.js"
 
 /**
@@ -81,14 +82,6 @@ interface Trouble {
   restarts?: Schedule.ScheduleDriver<unknown, Cause.Cause<never>> | undefined
   /** The schedule has ended: the task runs for the last time. */
   givingUp?: Cause.Cause<never>
-}
-
-/** Who waits for room in a mailbox. */
-interface Room {
-  /** In their order. */
-  readonly waiters: Array<Waiter>
-  /** A waiter that is woken moves here: its room is kept. */
-  readonly reserved: Set<Waiter>
 }
 
 /**
@@ -209,9 +202,9 @@ export class Slot implements Host, Mortal {
   /** Puts a task behind the others. `false`: the mailbox is full, and the waiter is woken when there is room for it. */
   offer(task: Task, waiter: Waiter): boolean {
     const { room, size } = this
-    if (room?.reserved.delete(waiter) !== true && size + (room?.reserved.size ?? 0) >= this.options.capacity) {
-      const { waiters } = this.room ??= { waiters: [], reserved: new Set() }
-      if (!waiters.includes(waiter)) waiters.push(waiter)
+    if (room?.take(waiter) !== true && size + (room?.kept ?? 0) >= this.options.capacity) {
+      this.room ??= new Room()
+      this.room.wait(waiter)
       waiter.room = this
       this.options.full?.isFull(this)
       return false
@@ -231,17 +224,15 @@ export class Slot implements Host, Mortal {
     waiter.room = undefined
     const { room } = this
     if (room === undefined) return
-    const index = room.waiters.indexOf(waiter)
-    if (index !== -1) room.waiters.splice(index, 1)
-    if (room.reserved.delete(waiter)) this.serve(room)
+    room.cancel(waiter)
     this.tellRoom(room)
   }
 
-  /** The tasks in the mailbox that are not in hand. */
   get taskInHand(): Task | undefined {
     return this.inHand ? this.current() : undefined
   }
 
+  /** The tasks in the mailbox that are not in hand. */
   waiting(): ReadonlyArray<Task> {
     return this.tasks.slice(this.inHand ? this.next + 1 : this.next) as ReadonlyArray<Task>
   }
@@ -270,7 +261,7 @@ export class Slot implements Host, Mortal {
     }
     const { room } = this
     if (room === undefined) return
-    while (room.waiters.length > 0 && this.size + room.reserved.size < this.options.capacity) this.serve(room)
+    while (room.isAwaited && this.size + room.kept < this.options.capacity) room.serve()
     this.tellRoom(room)
   }
 
@@ -309,7 +300,7 @@ export class Slot implements Host, Mortal {
     this.options.full?.hasRoom(this)
     this.yard.population.ended(this)
     // The waiters for room here find another slot.
-    for (const waiter of this.room?.waiters.splice(0) ?? []) waiter.wake()
+    this.room?.end()
     // Its loop ends by itself: an interruption costs several times as much, and slots may come and go by the thousand a second.
     if (!this.awake()) this.fiber.unsafeInterruptAsFork(FiberId.none)
   }
@@ -414,21 +405,14 @@ export class Slot implements Host, Mortal {
       this.next = 0
     }
     if (this.room !== undefined) {
-      this.serve(this.room)
+      this.room.serve()
       this.tellRoom(this.room)
     }
   }
 
-  private tellRoom({ reserved }: Room): void {
+  private tellRoom({ kept }: Room): void {
     const { capacity, full } = this.options
-    if (full !== undefined && this.size + reserved.size < capacity) full.hasRoom(this)
-  }
-
-  private serve({ reserved, waiters }: Room): void {
-    const waiter = waiters.shift()
-    if (waiter === undefined) return
-    reserved.add(waiter)
-    waiter.wake()
+    if (full !== undefined && this.size + kept < capacity) full.hasRoom(this)
   }
 
   private ended(exit: Exit.Exit<void>): void {

@@ -1,5 +1,4 @@
 import * as Effect from "effect/Effect"
-import * as Runtime from "effect/Runtime"
 import * as ConfigSpec from "../ConfigSpec.js"
 import * as EventBusConfig from "../EventBusConfig.js"
 import * as Strategy from "../Strategy.js"
@@ -155,10 +154,10 @@ export const describe = ({ capacity, name, restart, slots }: Strategy.Service, d
  * @internal
  */
 export const guard: Effect.Effect<(strategy: Strategy.Service) => Strategy.Service> = Effect.map(
-  Effect.runtime<never>(),
-  (runtime) => {
+  Logging.atOnce,
+  (log) => {
     const guards = new WeakMap<Strategy.Service, Strategy.Service>()
-    const warn = (text: string) => void Runtime.runSyncExit(runtime)(Logging.warning(text))
+    const warn = (text: string) => log(Logging.warning(text))
     return (strategy) => {
       const guard = guards.get(strategy) ?? guarded(strategy, warn)
       guards.set(strategy, guard)
