@@ -372,8 +372,9 @@ describe("three brokers, with three replicas", () => {
         const isJoining = Effect.map(state, ({ groups: [found] }) =>
           // Or has joined already: the first one's heartbeat was due.
           found!.state === "PreparingRebalance" || found!.members.length === 3).pipe(
-            // The client may try the broker that is not to be reached.
-            Effect.catchAllDefect(() => Effect.succeed(false))
+            // The client may try the broker that is not to be reached, and goes on doing so for half a minute.
+            Effect.catchAllDefect(() => Effect.succeed(false)),
+            Effect.timeoutTo({ duration: "2 seconds", onSuccess: (is) => is, onTimeout: () => false })
           )
         while (!(yield* isJoining)) yield* Effect.sleep("20 millis")
         // It joins with its next heartbeat, which is a tenth of a second away.
