@@ -195,6 +195,8 @@ export interface Bus {
   readonly transport: string
   /** The subscriptions that run now. */
   readonly subscriptions: () => ReadonlyArray<Subscription<EnvelopeFailure<unknown> | PlainFailure<unknown>>>
+  /** The subscriptions that were asked for and do not stand yet, and since when, in milliseconds since the epoch. */
+  readonly starting: () => ReadonlyArray<{ readonly topic: string; readonly group: string; readonly since: number }>
 }
 
 /**

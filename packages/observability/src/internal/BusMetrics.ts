@@ -84,6 +84,7 @@ export class BusMetrics implements Observer.Service {
   private readonly groups = new Map<string, GroupMetrics>()
   private readonly bounds = new Map<string, Bound>()
   private readonly saidOf = new Set<string>()
+  private readonly eventLoopDelay: Update
   /** Most messages are of the same subscription as the one before. */
   private lastName: string | undefined
   private last: GroupMetrics | undefined
@@ -92,8 +93,10 @@ export class BusMetrics implements Observer.Service {
     private readonly client: Client,
     private readonly bus: Observer.Bus,
     private readonly checker: OrderChecker.OrderChecker | undefined,
-    private readonly now: () => number
+    private readonly now: () => number,
+    private readonly loopDelay: () => number = () => 0
   ) {
+    this.eventLoopDelay = client.own(own.eventLoopDelay, {})
     this.ofBus("actors")
   }
 
@@ -183,6 +186,7 @@ export class BusMetrics implements Observer.Service {
         }),
       { concurrency: "unbounded" }
     )
+    this.eventLoopDelay(this.loopDelay())
     return Effect.map(each, (sampled) => {
       for (const metrics of this.groups.values()) {
         if (!sampled.some((one) => one === metrics)) metrics.sample(undefined, undefined, this.now())
