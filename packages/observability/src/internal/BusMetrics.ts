@@ -153,7 +153,11 @@ export class BusMetrics implements Observer.Service {
   /** By its subscription: the message's own topic may be one of many that match a pattern. */
   private groupOf({ group, subscription }: Observer.FlightView): GroupMetrics {
     if (this.lastName === subscription) return this.last!
-    return this.group(subscription.slice(0, -group.length - 1), group)
+    const found = this.group(subscription.slice(0, -group.length - 1), group)
+    // The flights' own text: equal texts that are one are compared at once.
+    this.lastName = subscription
+    this.last = found
+    return found
   }
 
   private group(topic: string, group: string): GroupMetrics {
@@ -165,8 +169,6 @@ export class BusMetrics implements Observer.Service {
       metrics = new GroupMetrics(this.client, { topic, group }, this.checker)
       this.groups.set(name, metrics)
     }
-    this.lastName = name
-    this.last = metrics
     return metrics
   }
 
