@@ -239,6 +239,7 @@ describe("a subscription without the option", () => {
       const subscription = yield* bus.subscribe(Orders, () => Effect.void, dropping)
       yield* passBy(20_000, 5_000)
       expect(looks).toBe(0)
+      const timers = Chunk.size(yield* TestClock.sleeps())
       yield* subscription.setRecoveryMode("auto")
       yield* passBy(10_000, 1_000)
       expect(looks).toBeGreaterThan(9)
@@ -248,6 +249,7 @@ describe("a subscription without the option", () => {
       looks = 0
       yield* passBy(20_000, 5_000)
       expect(looks).toBe(0)
+      expect(Chunk.size(yield* TestClock.sleeps())).toBe(timers)
     }).pipe(provideBacklog(Effect.sync(() => {
       looks++
       return statusOf([100_000])
