@@ -68,7 +68,7 @@ const run = ({ active, aggregates, isRecovery, mostActors }: Size) =>
     // Each aggregate once, and then the active ones, in turns that bring each back when its actor has had to end.
     const rounds = [
       { from: 0, to: aggregates, sequence: 0 },
-      ...[1, 2, 3].map((sequence) => ({
+      ...[1, 2].map((sequence) => ({
         from: 0,
         to: active,
         sequence
@@ -78,8 +78,8 @@ const run = ({ active, aggregates, isRecovery, mostActors }: Size) =>
       for (let first = from; first < to; first += 1_000) {
         yield* publish(Array.from({ length: Math.min(1_000, to - first) }, (_, i) => first + i), sequence)
         published += Math.min(1_000, to - first)
-        if (published % 20_000 === 0) yield* look
-        if (published % 200_000 === 0) mostHeap = Math.max(mostHeap, heap() - before)
+        if (published % 50_000 === 0) yield* look
+        if (published % (aggregates / 4) === 0) mostHeap = Math.max(mostHeap, heap() - before)
       }
     }
     yield* eventually("all are handled", () => seen.handled >= published)
@@ -129,7 +129,7 @@ describe("many aggregates", () => {
             `scale: ${JSON.stringify({ ...seen, next: undefined, ms: performance.now() - began })}\n`
           )
           expect(seen.violations).toBe(0)
-          expect(seen.handled).toBe(aggregates + 3 * active)
+          expect(seen.handled).toBe(aggregates + 2 * active)
           expect(seen.mostLive).toBeLessThanOrEqual(mostActors)
           // The bound was reached, and an actor that was idle was there until its time was over.
           expect(seen.mostLive).toBeGreaterThan(mostActors * 0.9)
@@ -141,7 +141,8 @@ describe("many aggregates", () => {
           expect(seen.mostHeap).toBeLessThan(mostActors * 0.01 + 60)
           expect(seen.after).toBeLessThan(30)
         }),
-      180_000
+      // It takes about 50 µs of processor time for each aggregate.
+      600_000
     )
   }
 })
