@@ -202,6 +202,8 @@ export interface Bus {
   readonly transport: string
   /** The subscriptions that run now. */
   readonly subscriptions: () => ReadonlyArray<Subscription<EnvelopeFailure<unknown> | PlainFailure<unknown>>>
+  /** The subscriptions that were asked for and do not stand yet, and since when, in milliseconds since the epoch. */
+  readonly starting: () => ReadonlyArray<{ readonly topic: string; readonly group: string; readonly since: number }>
 }
 
 /**
@@ -425,12 +427,15 @@ const guardedOf = (observer: Service): Effect.Effect<Service> =>
     }
   })
 
+/** With up to three arguments, because rest parameters cost an array at each call, and there are several for every message. */
 const guardOf = (say: (thrown: unknown) => void) => {
   let isSaid = false
-  return <Args extends ReadonlyArray<unknown>, A>(tell: ((...args: Args) => A) | undefined) =>
-    tell === undefined ? undefined : (...args: Args): A | undefined => {
+  return <F extends (...args: never) => unknown>(tell: F | undefined): F | undefined => {
+    if (tell === undefined) return undefined
+    const call = tell as unknown as (a: unknown, b: unknown, c: unknown) => unknown
+    const guarded = (a: unknown, b: unknown, c: unknown): unknown => {
       try {
-        return tell(...args)
+        return call(a, b, c)
       } catch (thrown) {
         if (!isSaid) {
           isSaid = true
@@ -439,6 +444,8 @@ const guardOf = (say: (thrown: unknown) => void) => {
         return undefined
       }
     }
+    return guarded as unknown as F
+  }
 }
 
 /**

@@ -1,4 +1,5 @@
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -153,7 +154,8 @@ export const make = <E, R>(
       }
       const counters = new Counters()
       const lasting = DeadLetter.lasting()
-      const settling = new Lasting("Messages can't be settled, so their handlers don't begin")
+      const settling = new Lasting("Messages can't be settled, so their handlers don't begin", "commit")
+      const broken: Array<Transport.Problem> = []
       const failures: Reports<E> = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
       // The slots and the transport's subscription have a scope each, because closing needs an order.
       const slots = yield* Scope.make()
@@ -224,14 +226,17 @@ export const make = <E, R>(
 
       yield* recovery.stands(subscribed.status)
       if (subscribed.failed !== undefined) {
-        const broken = Effect.catchAllCause(subscribed.failed, (cause) => {
+        const breaking = Effect.catchAllCause(subscribed.failed, (cause) => {
           const error = Option.map(Cause.failureOption(cause), ({ message }) => message)
           const why = Option.getOrElse(error, () => describeCause(cause))
-          return Cause.isInterruptedOnly(cause)
-            ? Effect.void
-            : Logging.error(`Subscription ${name} has broken and handles nothing more: ${why}`)
+          if (Cause.isInterruptedOnly(cause)) return Effect.void
+          const message = `Subscription ${name} has broken and handles nothing more: ${why}`
+          return Effect.flatMap(Clock.currentTimeMillis, (since) => {
+            broken.push({ message, since, kind: "broken" })
+            return Logging.error(message)
+          })
         })
-        run(Effect.interruptible(broken), { scope: slots })
+        run(Effect.interruptible(breaking), { scope: slots })
       }
       const closeOnce = Effect.gen(function*() {
         yield* subscribed.stop
@@ -275,10 +280,9 @@ export const make = <E, R>(
         failures: Stream.fromPubSub(failures),
         // What the transport can't know: letters and settlements are tried again by this subscription.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
-          status && { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems] }),
-        isInRecoveryMode: Effect.sync(() =>
-          recovery.isOn
-        ),
+          status &&
+          { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems, ...broken] }),
+        isInRecoveryMode: Effect.sync(() => recovery.isOn),
         setRecoveryMode: recovery.set,
         recoveryChanges: Stream.fromPubSub(recovery.changes),
         stats: Effect.sync(() => ({
