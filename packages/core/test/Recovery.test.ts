@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, FastCheck as fc, Fiber, Layer, Logger, Stream, TestClock } from "effect"
 import { Judge } from "../src/internal/recovery.js"
 import { settle } from "./Eventually.js"
-import { Clicks, dropping, Orders, placed, provideBus, recorder } from "./Orders.js"
+import { Clicks, dropping, Orders, placed, provideBus, recorder, text } from "./Orders.js"
 import { ScriptedAssignment } from "./ScriptedAssignment.js"
 
 const publish = (...messages: ReadonlyArray<readonly [aggregate: string, n: number]>) =>
@@ -118,13 +118,13 @@ describe("the backlog", () => {
     return Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
       const subscription = yield* bus.subscribe(Orders, () => Effect.void, { ...dropping, recovery: {} })
-      yield* pass(60_000)
+      yield* passBy(8_000, 4_000)
       expect(yield* subscription.isInRecoveryMode).toBe(false)
       expect(lines.filter((line) => line.includes("recovery"))).toEqual([
         "Subscription orders/group: its transport does not say how large the backlog is, so only setRecoveryMode turns recovery on"
       ])
       yield* subscription.setRecoveryMode(true)
-      yield* pass(600_000)
+      yield* passBy(8_000, 4_000)
       expect(yield* subscription.isInRecoveryMode).toBe(true)
       yield* subscription.setRecoveryMode("auto")
       expect(yield* subscription.isInRecoveryMode).toBe(false)
@@ -237,8 +237,9 @@ describe("a subscription without the option", () => {
     return Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
       const subscription = yield* bus.subscribe(Orders, () => Effect.void, dropping)
-      yield* passBy(60_000, 5_000)
+      yield* passBy(20_000, 5_000)
       expect(looks).toBe(0)
+      const timers = Chunk.size(yield* TestClock.sleeps())
       yield* subscription.setRecoveryMode("auto")
       yield* passBy(10_000, 1_000)
       expect(looks).toBeGreaterThan(9)
@@ -246,8 +247,9 @@ describe("a subscription without the option", () => {
       yield* subscription.setRecoveryMode(false)
       yield* passBy(5_000, 1_000)
       looks = 0
-      yield* passBy(60_000, 5_000)
+      yield* passBy(20_000, 5_000)
       expect(looks).toBe(0)
+      expect(Chunk.size(yield* TestClock.sleeps())).toBe(timers)
     }).pipe(provideBacklog(Effect.sync(() => {
       looks++
       return statusOf([100_000])
@@ -363,6 +365,34 @@ describe("in recovery", () => {
       expect(handled).toBe(240)
       expect(most.other).toBeLessThanOrEqual(8)
     }).pipe(provideBus({ maxActors: 8 })))
+
+  for (const [name, topic] of [["envelopes", Orders], ["plain messages", Clicks]] as const) {
+    it.scoped(`${name} that wait for an actor or for the rate go on when it ends`, () =>
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const started: Array<string> = []
+        const handler = (_: unknown, { key }: { readonly key: Uint8Array | null }) =>
+          Effect.suspend(() => {
+            started.push(text(key))
+            return text(key) === "a" ? Effect.never : Effect.void
+          })
+        const waiting = (recovery: Recovery.Options, group: string) =>
+          topic === Orders
+            ? bus.subscribe(Orders, handler, { ...dropping, recovery, group })
+            : bus.subscribe(Clicks, handler, { recovery, group })
+        if (topic === Orders) yield* publish(["a", 1], ["b", 2], ["c", 3])
+        else yield* bus.publishAll(Clicks, ["a", "b", "c"].map((key) => ({ key, body: key })))
+        for (const recovery of [{ ...unlimited, maxActors: 1 }, { rate: { perSecond: 0.001, burst: 1 } }]) {
+          started.length = 0
+          const subscription = yield* waiting(recovery, `group-${String(recovery.rate)}`)
+          yield* settle
+          expect(started).toEqual(["a"])
+          yield* subscription.setRecoveryMode(false)
+          yield* settle
+          expect(started).toEqual(["a", "b", "c"])
+        }
+      }).pipe(provideBus({ closeDeadline: "0 millis" })))
+  }
 
   it.scoped("slots that all subscriptions share have no such bound", () =>
     Effect.gen(function*() {
