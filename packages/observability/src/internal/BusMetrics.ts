@@ -83,6 +83,7 @@ export class BusMetrics implements Observer.Service {
   /** By subscription, which is `topic/group`. */
   private readonly groups = new Map<string, GroupMetrics>()
   private readonly bounds = new Map<string, Bound>()
+  private readonly memory: Update
   private readonly saidOf = new Set<string>()
   /** Most messages are of the same subscription as the one before. */
   private lastName: string | undefined
@@ -95,6 +96,7 @@ export class BusMetrics implements Observer.Service {
     private readonly now: () => number
   ) {
     this.ofBus("actors")
+    this.memory = client.own(own.memory, {})
   }
 
   readonly transition = (flight: Observer.FlightView, from: Observer.State | undefined, since: number): void => {
@@ -190,6 +192,7 @@ export class BusMetrics implements Observer.Service {
         if (!sampled.some((one) => one === metrics)) metrics.sample(undefined, undefined, this.now())
       }
       for (const bound of this.bounds.values()) bound.sample(this.now())
+      this.memory(process.memoryUsage.rss())
       for (const metrics of this.topics.values()) metrics.sample(this.now())
     })
   })

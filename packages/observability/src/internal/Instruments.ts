@@ -101,6 +101,7 @@ export const own = {
     ...ofGroup,
     "bound"
   ]),
+  memory: gauge("resident_memory_bytes", "Memory of the process, as the system counts it", []),
   connected: gauge("connected", "1: connected, 0.5: some brokers can't be reached, 0: none can", []),
   reconnects: counter("reconnects_total", "How often the connection came back", []),
   disconnects: counter("disconnects_total", "How often the connection was lost", [])
