@@ -1,5 +1,5 @@
 /**
- * One station of a message's way. Without a transport to read from it publishes one, otherwise its handler fails twice and then publishes
+ * One station of messages' way. Without a transport to read from it publishes two, otherwise its handler fails twice and then publishes
  * to the next transport, if there is one. Its spans go to a collector by OTLP.
  */
 import { EventBus, EventBusConfig, FailurePolicy, Topic } from "@effect-eventbus/core"
@@ -21,23 +21,26 @@ const busOf = (transport: string) =>
     Effect.flatMap((context) => Effect.provide(EventBus.EventBus, context))
   )
 
+const messages = 2
+
 const program = Effect.gen(function*() {
   const next = Given.next === "" ? undefined : yield* busOf(Given.next)
-  const publish = next === undefined ? Effect.void : next.publish(Orders, { aggregateId: "order-1", payload: Order.make() })
-  if (Given.name === "") return yield* publish
+  const publish = next === undefined
+    ? Effect.void
+    : next.publish(Orders, { aggregateId: "order-1", payload: Order.make() })
+  if (Given.name === "") return yield* Effect.withSpan(Effect.repeatN(publish, messages - 1), "place an order")
   const bus = yield* busOf(Given.name)
-  const handled = yield* Deferred.make<void>()
-  // What comes behind the first waits in the mailbox of the same aggregate.
-  yield* bus.subscribe(
-    Orders,
-    (_, { attempt }) =>
-      attempt < 3
-        ? Effect.fail(new Error(`attempt ${attempt}`))
-        : publish.pipe(Effect.zipRight(Deferred.succeed(handled, undefined))),
-    { onExhausted: FailurePolicy.drop }
-  )
+  const over = yield* Deferred.make<void>()
+  let handled = 0
+  // The second waits in the mailbox until the first has been tried three times.
+  yield* bus.subscribe(Orders, (_, { attempt }) =>
+    attempt < 3
+      ? Effect.fail(new Error(`attempt ${attempt}`))
+      : Effect.tap(publish, () => ++handled === messages ? Deferred.succeed(over, undefined) : Effect.void), {
+    onExhausted: FailurePolicy.drop
+  })
   yield* Given.say({ isReady: true })
-  yield* Effect.raceFirst(Deferred.await(handled), Given.isOver)
+  yield* Effect.raceFirst(Deferred.await(over), Given.isOver)
 })
 
 const Collector = Otlp.layerJson({
