@@ -32,6 +32,7 @@ import { type AnySubscription, type Entry, Registry } from "./internal/registry.
 import * as InternalReplay from "./internal/replay.js"
 import * as Strategies from "./internal/strategies.js"
 import * as Internal from "./internal/subscription.js"
+import { Watched } from "./internal/watched.js"
 import * as Observer from "./Observer.js"
 import type * as Replay from "./Replay.js"
 import type { Service as StrategyService } from "./Strategy.js"
@@ -179,7 +180,9 @@ export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
   const registry = new Registry()
-  const observer = yield* Observer.forBus({ transport: transport.name, subscriptions: () => registry.all() })
+  const observer = new Watched(
+    yield* Observer.forBus({ transport: transport.name, subscriptions: () => registry.all() })
+  )
   const given = yield* Effect.contextWith((context: Context.Context<never>) =>
     context.unsafeMap.get(Strategy.key) as StrategyService | undefined
   )
