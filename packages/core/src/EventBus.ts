@@ -179,9 +179,14 @@ type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
-  const registry = new Registry()
+  const clock = yield* Effect.clock
+  const registry = new Registry(() => clock.unsafeCurrentTimeMillis())
   const observer = new Watched(
-    yield* Observer.forBus({ transport: transport.name, subscriptions: () => registry.all() })
+    yield* Observer.forBus({
+      transport: transport.name,
+      subscriptions: () => registry.all(),
+      starting: () => registry.starting().map(({ group, since, topic }) => ({ topic, group, since }))
+    })
   )
   const given = yield* Effect.contextWith((context: Context.Context<never>) =>
     context.unsafeMap.get(Strategy.key) as StrategyService | undefined
@@ -248,7 +253,7 @@ export const make = Effect.gen(function*() {
     observer,
     provided,
     timeout: config.publishTimeout,
-    clock: yield* Effect.clock,
+    clock,
     isClosed: () => isClosed
   })
 
