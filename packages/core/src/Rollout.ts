@@ -143,7 +143,7 @@ export interface State {
  * @category models
  */
 export interface Change {
-  /** `started`, or `resumed` from the store; `promoted` to the next step, or `completed` after the last one. */
+  /** `started`, or `resumed` from the store (also where the state is one that has ended); `promoted` to the next step, or `completed` after the last one. */
   readonly kind: "started" | "resumed" | "promoted" | "completed" | "rolled-back" | "superseded"
   readonly before: State | undefined
   readonly after: State
@@ -215,7 +215,7 @@ export interface Options {
   readonly name?: string | undefined
   /**
    * When the next step begins, if the figures allow it. `"timed"`: when the step has lasted for its time. `"by-hand"`: when `promote` is called. A
-   * schedule: each time it recurs. Default: `"timed"`.
+   * schedule: each time it recurs, counted from the beginning of the step. Once it has ended, only `promote` does. Default: `"timed"`.
    */
   readonly advance?: "timed" | "by-hand" | Schedule.Schedule<unknown> | undefined
   /** How often the figures are analysed. Default: 10 seconds. */

@@ -1,6 +1,6 @@
 import { EventBus, Observer, Rollout, Strategy } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Logger, Scope, TestClock } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Logger, Schedule, Scope, Stream, TestClock } from "effect"
 import { settle } from "./Eventually.js"
 import { provideBus } from "./Orders.js"
 
@@ -38,6 +38,41 @@ describe("a rollout", () => {
       expect((yield* dispatch.report).strategy.name).toBe("keyed-workers")
       expect(changes.map(({ kind }) => kind)).toEqual(["started", "superseded"])
     }).pipe(provideBus(), Effect.provide(layer))
+  })
+
+  it.scoped("rolled back by hand does not undo what somebody else has switched meanwhile", () =>
+    Effect.gen(function*() {
+      const { dispatch } = yield* EventBus.EventBus
+      const rollout = yield* started()
+      yield* dispatch.switchTo("keyed-workers")
+      expect((yield* rollout.rollback).status).toBe("superseded")
+      expect((yield* dispatch.report).strategy.name).toBe("keyed-workers")
+    }).pipe(provideBus()))
+
+  it.scoped("that could not begin leaves nothing behind", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(started({ candidate: "actor-per-aggregate" }))
+      expect(error).toMatchObject({ issues: ["canary: actor-per-aggregate is the present strategy already"] })
+      yield* started()
+    }).pipe(provideBus()))
+
+  it.scoped("goes on without a heap that throws, says so once, and a schedule without waits does not spin", () => {
+    const { changes, layer, lines } = watching()
+    return Effect.gen(function*() {
+      const rollout = yield* started({ advance: Schedule.forever })
+      yield* TestClock.adjust("1 minute")
+      expect(yield* rollout.state).toMatchObject({ status: "running", step: 0 })
+      expect(changes).toHaveLength(1)
+      expect(lines.filter((line) => line.startsWith("WARN Rollout.Heap threw (RangeError)"))).toHaveLength(1)
+    }).pipe(
+      provideBus(),
+      Effect.provide(layer),
+      Effect.provideService(Rollout.Heap, {
+        open: Effect.succeed(() => {
+          throw new RangeError("no heap")
+        })
+      })
+    )
   })
 
   it.scoped("gives everything back when its scope ends, as nobody watches the candidate any more", () =>
@@ -116,6 +151,9 @@ describe("the store of a rollout", () => {
         const rollout = yield* started({ store })
         expect(yield* rollout.ended).toMatchObject({ status: "rolled-back", reasons: ["by hand"] })
         expect((yield* dispatch.report).canary).toBeUndefined()
+        // Whoever listens is told, and need not wait.
+        const heard = Array.from(yield* Stream.runCollect(rollout.changes))
+        expect(heard.map(({ after, kind }) => [kind, after.status])).toEqual([["resumed", "rolled-back"]])
         yield* started({ store, name: "once more" })
         expect((yield* dispatch.report).canary?.share).toBe(0.5)
       }))

@@ -1,3 +1,4 @@
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
@@ -8,8 +9,10 @@ import type * as Dispatch from "../../Dispatch.js"
 import { InvalidConfiguration } from "../../EventBusError.js"
 import type * as Rollout from "../../Rollout.js"
 import type * as Strategy from "../../Strategy.js"
+import { describeCause } from "../describeCause.js"
 import { type Inside, inside } from "../dispatch.js"
 import * as Logging from "../logging.js"
+import * as Safely from "../safely.js"
 import { NotPromoted, type StoreFailed } from "./errors.js"
 import * as Judge from "./judge.js"
 import { type Meter, sameWork, Sides, sum } from "./meter.js"
@@ -49,6 +52,7 @@ class Engine {
   /** Since when the heap is above its limit. */
   private heapSince: number | undefined
   private isDue = false
+  private readonly stepped = Effect.unsafeMakeLatch(false)
   private saidDoubts = ""
   private lastFigures: Rollout.Figures | undefined
 
@@ -75,6 +79,7 @@ class Engine {
       this.heapBefore = heap()
       this.heapSince = undefined
       this.isDue = false
+      this.stepped.unsafeOpen()
       this.saidDoubts = ""
       yield* this.changed(kind, before, [], figures)
     })
@@ -121,7 +126,8 @@ class Engine {
 
   end(
     status: "promoted" | "rolled-back" | "superseded",
-    failures: ReadonlyArray<Rollout.Failure>
+    failures: ReadonlyArray<Rollout.Failure>,
+    why: ReadonlyArray<string> = []
   ): Effect.Effect<void> {
     return Effect.gen(this, function*() {
       const { baseline, candidate, dispatch, ended, inside, probe } = this.env
@@ -129,13 +135,13 @@ class Engine {
       if (before.status !== "running") return
       this.step.addAll(probe.take())
       const figures = this.figures()
-      const reasons = failures.map(Judge.describe)
+      const reasons = [...why, ...failures.map(Judge.describe)]
       this.state = {
         ...before,
         status,
         share: status === "promoted" ? 1 : status === "rolled-back" ? 0 : before.share,
         since: inside.time(),
-        reasons: status === "rolled-back" && reasons.length === 0 ? ["by hand"] : reasons
+        reasons
       }
       // A backlog moves as well: the candidate may be too slow to work it off.
       if (status === "rolled-back") yield* Effect.orDie(dispatch.switchTo(baseline, { waiting: "move" }))
@@ -145,6 +151,14 @@ class Engine {
       yield* this.changed(status === "promoted" ? "completed" : status, before, failures, figures)
       yield* Deferred.succeed(ended, this.state)
     })
+  }
+
+  /** Everything goes back, unless the bus is somebody else's by now. */
+  rollback(why: string): Effect.Effect<void> {
+    return Effect.flatMap(this.env.dispatch.report, (report) =>
+      this.state.status !== "running" || this.isOurs(report)
+        ? this.end("rolled-back", [], [why])
+        : this.end("superseded", []))
   }
 
   /** The switch was somebody else's if the bus is not as this rollout has left it. */
@@ -199,8 +213,21 @@ class Engine {
       : []
   }
 
-  due(): void {
-    this.isDue = true
+  /** The next step may begin; waits until it has. */
+  get due(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.isDue = true
+      this.stepped.unsafeClose()
+      return this.stepped.await
+    })
+  }
+
+  /** Tells of a rollout that had ended before. */
+  get known(): Effect.Effect<void> {
+    return Effect.zipRight(
+      this.changed("resumed", this.state, [], undefined),
+      Deferred.succeed(this.env.ended, this.state)
+    )
   }
 
   private changed(
@@ -303,7 +330,7 @@ export const start = Effect.fnUntraced(function*(
     reasons: []
   }
   const known = stored?.candidate === candidate.name ? stored : undefined
-  const opened = yield* heap.open
+  const opened = yield* openHeap(heap)
   const engine = new Engine(
     { dispatch, inside: found, settings, candidate, baseline, probe, heap: opened, save, now, changes, ended },
     known?.status === "running" ? resumed(known, fresh, settings) : known ?? fresh
@@ -312,7 +339,7 @@ export const start = Effect.fnUntraced(function*(
   const alone = <A, E>(effect: Effect.Effect<A, E>) => Effect.uninterruptible(semaphore.withPermits(1)(effect))
 
   const isOver = yield* takenUp(engine, known, { dispatch, candidate, baseline: given.strategy, guard: found.guard })
-  if (isOver) yield* Deferred.succeed(ended, engine.state)
+  if (isOver) yield* engine.known
   else {
     if (!found.watched.begin(probe)) {
       return yield* new InvalidConfiguration({ issues: ["rollout: another one measures this bus already"] })
@@ -330,18 +357,33 @@ export const start = Effect.fnUntraced(function*(
             : Effect.void)
       })
     )
-    yield* engine.begin(known === undefined ? "started" : "resumed", known)
+    yield* engine.begin(known === undefined ? "started" : "resumed", known).pipe(
+      Effect.onError(() => Effect.sync(() => found.watched.end(probe)))
+    )
+    // Nobody would watch the candidate any more.
+    const analyse = engine.analyse.pipe(
+      Effect.catchAllCause((cause) => engine.rollback(`the figures could not be analysed: ${describeCause(cause)}`)),
+      Effect.catchAllCause((cause) =>
+        Logging.error(`Rollout ${name}: it could not be rolled back: ${describeCause(cause)}`)
+      )
+    )
     yield* Effect.forkScoped(Effect.interruptible(
-      alone(engine.analyse).pipe(
+      alone(analyse).pipe(
         Effect.delay(settings.interval),
         Effect.repeat({ while: () => engine.state.status === "running" })
       )
     ))
     if (Schedule.isSchedule(settings.advance)) {
-      const due = Effect.sync(() => engine.due())
       yield* Effect.forkScoped(Effect.interruptible(
-        // A schedule begins at once; the first step does not end then.
-        Effect.schedule(due, settings.advance)
+        Effect.catchAllCause(
+          Effect.schedule(engine.due, settings.advance),
+          (cause) =>
+            Cause.isInterruptedOnly(cause) ? Effect.failCause(cause) : Logging.warning(
+              `Rollout ${name}: its schedule has failed, so only \`promote\` begins the next step: ${
+                describeCause(cause)
+              }`
+            )
+        )
       ))
     }
   }
@@ -364,10 +406,29 @@ export const start = Effect.fnUntraced(function*(
         yield* engine.goOn
         return engine.state
       })),
-    rollback: Effect.map(alone(engine.end("rolled-back", [])), () => engine.state),
+    rollback: Effect.map(alone(engine.rollback("by hand")), () => engine.state),
     ended: Deferred.await(ended)
   }
 })
+
+/** It may be a user's. */
+const openHeap = (
+  { open }: { readonly open: Effect.Effect<() => number | undefined, never, Scope.Scope> }
+): Effect.Effect<() => number | undefined, never, Scope.Scope> =>
+  Effect.zipWith(open, Logging.atOnce, (used, log) => {
+    let isSaid = false
+    return () => {
+      try {
+        return used()
+      } catch (thrown) {
+        if (!isSaid) {
+          log(Logging.warning(`Rollout.Heap threw (${Safely.nameOf(thrown)}), and is not judged. This is said once.`))
+        }
+        isSaid = true
+        return undefined
+      }
+    }
+  })
 
 /** The step of the store, or the largest that is not larger if the steps are others now. */
 const resumed = (stored: Rollout.State, fresh: Rollout.State, { steps }: Settings.Settings): Rollout.State => {
