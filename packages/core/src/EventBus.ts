@@ -178,8 +178,13 @@ type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
-  const registry = new Registry()
-  const observer = yield* Observer.forBus({ transport: transport.name, subscriptions: () => registry.all() })
+  const clock = yield* Effect.clock
+  const registry = new Registry(() => clock.unsafeCurrentTimeMillis())
+  const observer = yield* Observer.forBus({
+    transport: transport.name,
+    subscriptions: () => registry.all(),
+    starting: () => registry.starting().map(({ group, since, topic }) => ({ topic, group, since }))
+  })
   const given = yield* Effect.contextWith((context: Context.Context<never>) =>
     context.unsafeMap.get(Strategy.key) as StrategyService | undefined
   )
@@ -245,7 +250,7 @@ export const make = Effect.gen(function*() {
     observer,
     provided,
     timeout: config.publishTimeout,
-    clock: yield* Effect.clock,
+    clock,
     isClosed: () => isClosed
   })
 

@@ -16,6 +16,7 @@ import { BusMetrics } from "./internal/BusMetrics.js"
 import { ConnectionMetrics } from "./internal/ConnectionMetrics.js"
 import type { Client } from "./internal/GroupMetrics.js"
 import * as Instruments from "./internal/Instruments.js"
+import * as LoopDelay from "./internal/LoopDelay.js"
 import * as Names from "./internal/Names.js"
 
 /**
@@ -114,7 +115,7 @@ export const make = (options: Options = {}): Effect.Effect<Observer.Service, nev
         Effect.gen(function*() {
           const id = yield* idFor(bus.transport)
           const checker = checkOrder ? OrderChecker.make() : undefined
-          const metrics = new BusMetrics(clientOf(bus.transport, id), bus, checker, now)
+          const metrics = new BusMetrics(clientOf(bus.transport, id), bus, checker, now, yield* LoopDelay.measured)
           yield* Effect.acquireRelease(
             Effect.sync(() => running.add(metrics.sample)),
             // What is over has no value any more.

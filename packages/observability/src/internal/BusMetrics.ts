@@ -85,6 +85,7 @@ export class BusMetrics implements Observer.Service {
   private readonly bounds = new Map<string, Bound>()
   private readonly memory: Update
   private readonly saidOf = new Set<string>()
+  private readonly eventLoopDelay: Update
   /** Most messages are of the same subscription as the one before. */
   private lastName: string | undefined
   private last: GroupMetrics | undefined
@@ -93,8 +94,10 @@ export class BusMetrics implements Observer.Service {
     private readonly client: Client,
     private readonly bus: Observer.Bus,
     private readonly checker: OrderChecker.OrderChecker | undefined,
-    private readonly now: () => number
+    private readonly now: () => number,
+    private readonly loopDelay: () => number = () => 0
   ) {
+    this.eventLoopDelay = client.own(own.eventLoopDelay, {})
     this.ofBus("actors")
     this.memory = client.own(own.memory, {})
   }
@@ -187,6 +190,7 @@ export class BusMetrics implements Observer.Service {
         }),
       { concurrency: "unbounded" }
     )
+    this.eventLoopDelay(this.loopDelay())
     return Effect.map(each, (sampled) => {
       for (const metrics of this.groups.values()) {
         if (!sampled.some((one) => one === metrics)) metrics.sample(undefined, undefined, this.now())
