@@ -181,26 +181,28 @@ export const make = Effect.gen(function*() {
   const config = yield* EventBusConfig
   const clock = yield* Effect.clock
   const registry = new Registry(() => clock.unsafeCurrentTimeMillis())
-  const observer = new Watched(
-    yield* Observer.forBus({
-      transport: transport.name,
-      subscriptions: () => registry.all(),
-      starting: () => registry.starting().map(({ group, since, topic }) => ({ topic, group, since }))
-    })
-  )
   const given = yield* Effect.contextWith((context: Context.Context<never>) =>
     context.unsafeMap.get(Strategy.key) as StrategyService | undefined
   )
   const choice = Strategies.choose(config, given)
-  const log = yield* Logging.atOnce
   const strategyIssues = choice.issues
+  const first = strategyIssues.length === 0 ? choice.strategy : actorPerAggregate
+  const observer = new Watched(
+    yield* Observer.forBus({
+      transport: transport.name,
+      strategy: first.name,
+      subscriptions: () => registry.all(),
+      starting: () => registry.starting().map(({ group, since, topic }) => ({ topic, group, since }))
+    })
+  )
+  const log = yield* Logging.atOnce
   const guard = yield* Strategies.guard
   const { turns } = yield* Supervisor.Supervisor
   const full = new FullMailboxes(observer, () => turns.monotonic())
   const mailboxes = new Mailboxes(
     yield* Supervisor.Supervisor,
     // With a wrong strategy nothing can be subscribed.
-    guard(strategyIssues.length === 0 ? choice.strategy : actorPerAggregate),
+    guard(first),
     { capacity: config.mailboxCapacity, restartBase: config.restartBase, full }
   )
   yield* Effect.forkScoped(Effect.interruptible(full.run))

@@ -213,6 +213,8 @@ export type Event =
 export interface Bus {
   /** The transport's name. */
   readonly transport: string
+  /** The name of the strategy that the bus begins with. The event `Switched` tells of another one. */
+  readonly strategy: string
   /** The subscriptions that run now. */
   readonly subscriptions: () => ReadonlyArray<Subscription<EnvelopeFailure<unknown> | PlainFailure<unknown>>>
   /** The subscriptions that were asked for and do not stand yet, and since when, in milliseconds since the epoch. */

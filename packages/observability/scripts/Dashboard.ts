@@ -45,6 +45,20 @@ const rates = (metric: Parameters<typeof name>[0], what = legend): Target => ({
   legend: what
 })
 
+/** Of both sides while a rollout runs; before and after it there is nothing to see. */
+const sides = (how: "sum" | "max", metric: Parameters<typeof name>[0], what = ""): Target => ({
+  expr: `${how} by (client_id, side, strategy) (${running(name(metric))})`,
+  legend: `${what}{{side}} {{strategy}} {{client_id}}`
+})
+
+const running = (metric: string): string =>
+  `${metric} and on (transport, client_id, instance) ${name("rolloutRunning")} == 1`
+
+const heap = (when: "before" | "now"): Target => ({
+  expr: `max by (client_id, instance) (${running(`${name("rolloutHeap")}{when="${when}"}`)})`,
+  legend: `${when} {{client_id}} {{instance}}`
+})
+
 export const rows: ReadonlyArray<Row> = [
   {
     title: "Messages",
@@ -190,6 +204,18 @@ export const rows: ReadonlyArray<Row> = [
         }]
       },
       {
+        title: "Strategies, and what is paused",
+        description: "Instances with each strategy, and subscriptions that somebody has paused.",
+        unit: "short",
+        targets: [
+          {
+            expr: `sum by (side, strategy, client_id) (${name("dispatch")} == 1)`,
+            legend: "{{side}} {{strategy}} {{client_id}}"
+          },
+          gauge("max", "paused", `paused ${legend}`)
+        ]
+      },
+      {
         title: "Actors",
         description: "Actors that live now.",
         unit: "short",
@@ -209,6 +235,60 @@ export const rows: ReadonlyArray<Row> = [
         description: "Of the process, as the system counts it.",
         unit: "bytes",
         targets: [{ expr: `max by (client_id, instance) (${name("memory")})`, legend: "{{client_id}} {{instance}}" }]
+      }
+    ]
+  },
+  {
+    title: "Canary against baseline",
+    panels: [
+      {
+        title: "Rate of both sides",
+        description:
+          "Messages that end, in this step of the rollout. Empty where no rollout runs, as all panels of this row.",
+        unit: "ops",
+        targets: [sides("sum", "rolloutThroughput")]
+      },
+      {
+        title: "p99 of both sides",
+        description: "From taking a message to its end, of messages that were handled at the first attempt.",
+        unit: "s",
+        targets: [
+          sides("max", "rolloutLatency"),
+          sides("max", "rolloutWait", "waiting "),
+          sides("max", "rolloutHandling", "handling ")
+        ]
+      },
+      {
+        title: "Errors of both sides",
+        description:
+          "Messages of which an attempt has failed, or that were given up, per message. A rollback trigger at 1 %.",
+        unit: "percentunit",
+        targets: [sides("max", "rolloutErrors")]
+      },
+      {
+        title: "Restarts of both sides",
+        description: "Per message. A rollback trigger at 5 %.",
+        unit: "percentunit",
+        targets: [sides("max", "rolloutRestarts")]
+      },
+      {
+        title: "Share, and how rollouts ended",
+        description:
+          "The share of the aggregates that the candidate has, and how many rollouts have ended lately, by how.",
+        unit: "short",
+        targets: [
+          sides("max", "rolloutShare"),
+          {
+            expr: `sum by (client_id, outcome) (increase(${name("rollouts")}[$__rate_interval]))`,
+            legend: "{{outcome}} {{client_id}}"
+          }
+        ]
+      },
+      {
+        title: "Heap before the step, and now",
+        description: "Of the process, after full collections. A rollback trigger at 50 % more.",
+        unit: "bytes",
+        targets: [heap("before"), heap("now")]
       }
     ]
   },

@@ -109,6 +109,65 @@ const rollback = (transport: string, { baseline: [over, offset], rate }: Windows
   ]
 }
 
+/**
+ * While a rollout runs: the candidate's figures of the step, against the baseline's of the same time. The rollout takes itself back within a minute, so these
+ * are for one whose triggers are off, and for one that can't go back.
+ */
+const rollout = (transport: string): ReadonlyArray<Alert> => {
+  const name = named(transport)
+  const of = "transport, client_id, instance"
+  const about = "{{ $labels.client_id }} at {{ $labels.instance }}"
+  type Metric = Parameters<typeof name>[0]
+  const side = (which: "baseline" | "candidate", metric: Metric) => `max by (${of}) (${name(metric)}{side="${which}"})`
+  const heap = (when: "before" | "now") => `max by (${of}) (${name("rolloutHeap")}{when="${when}"})`
+  const [was, is] = [side("baseline", "rolloutLatency"), side("candidate", "rolloutLatency")]
+  // With few messages a share says nothing.
+  const enough = `${side("candidate", "rolloutMessages")} >= 50`
+  const above = (limit: number, metric: Metric) =>
+    `> ${limit} and ${side("candidate", metric)} > ${side("baseline", metric)} and ${enough}`
+  const common = { for: "2m", severity: "critical", isRollback: true } as const
+  const description =
+    "If the rollout does not take itself back: its triggers are off, or the log says why. Call rollback."
+  return [
+    {
+      ...common,
+      alert: "EventBusCandidateSlower",
+      // Where nothing was measured it is 0.
+      value: `${is} / (${was} > 0)`,
+      // Less than a millisecond says nothing.
+      condition: `> 1.2 and ${is} - ${was} > 0.001 and ${enough}`,
+      summary: `${about}: the 99th percentile of the rollout's candidate is 20 % above its baseline`,
+      description
+    },
+    {
+      ...common,
+      alert: "EventBusCandidateRestarts",
+      value: side("candidate", "rolloutRestarts"),
+      condition: above(0.05, "rolloutRestarts"),
+      summary: `${about}: handlers of the rollout's candidate crash for more than 5 % of the messages`,
+      description
+    },
+    {
+      ...common,
+      alert: "EventBusCandidateErrors",
+      value: side("candidate", "rolloutErrors"),
+      condition: above(0.01, "rolloutErrors"),
+      summary: `${about}: more than 1 % of the messages of the rollout's candidate fail`,
+      description
+    },
+    {
+      ...common,
+      alert: "EventBusCandidateMemory",
+      value: `${heap("now")} / (${heap("before")} > 0)`,
+      condition: "> 1.5",
+      // The heap grows and shrinks. The rollout itself waits as long.
+      for: "30m",
+      summary: `${about}: the heap is 50 % above what it was before the rollout's step`,
+      description
+    }
+  ]
+}
+
 const operation = (transport: string, { events, rate }: Windows): ReadonlyArray<Alert> => {
   const name = named(transport)
   return [
@@ -204,6 +263,15 @@ const operation = (transport: string, { events, rate }: Windows): ReadonlyArray<
       description: "The publishers' errors and the transport's log say why."
     },
     {
+      alert: "EventBusRolledBack",
+      value: `sum by (transport, client_id) (increase(${name("rollouts")}{outcome="rolled-back"}[${events}]))`,
+      condition: "> 0",
+      for: "0m",
+      severity: "warning",
+      summary: "{{ $labels.client_id }}: a rollout was rolled back",
+      description: "The log has the triggers that have fired, with the figures of both sides."
+    },
+    {
       alert: "EventBusOrderViolated",
       value: `sum by (${group}) (increase(${name("violations")}[${events}]))`,
       condition: "> 0",
@@ -216,7 +284,7 @@ const operation = (transport: string, { events, rate }: Windows): ReadonlyArray<
 }
 
 export const alerts = (transport: string, given: Windows = windows) => ({
-  rollback: rollback(transport, given),
+  rollback: [...rollback(transport, given), ...rollout(transport)],
   operation: operation(transport, given)
 })
 

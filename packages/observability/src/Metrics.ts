@@ -118,8 +118,7 @@ export const make = (options: Options = {}): Effect.Effect<Observer.Service, nev
           const metrics = new BusMetrics(clientOf(bus.transport, id), bus, checker, now, yield* LoopDelay.measured)
           yield* Effect.acquireRelease(
             Effect.sync(() => running.add(metrics.sample)),
-            // What is over has no value any more.
-            () => Effect.zipRight(Effect.sync(() => running.delete(metrics.sample)), metrics.sample)
+            () => Effect.zipRight(Effect.sync(() => running.delete(metrics.sample)), metrics.end)
           )
           yield* Effect.forkScoped(Effect.interruptible(Effect.repeat(metrics.sample, Schedule.spaced(interval))))
           return metrics

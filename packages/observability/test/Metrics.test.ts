@@ -203,7 +203,7 @@ it("more topics than can be told apart are counted together, and a pattern's top
       },
       convention: undefined
     },
-    { transport: "nats", subscriptions: () => [], starting: () => [] },
+    { transport: "nats", strategy: "actor-per-aggregate", subscriptions: () => [], starting: () => [] },
     undefined,
     () => 0
   )
@@ -262,6 +262,7 @@ it.effect("a subscription that can't say how it stands keeps no other from it, a
     })
     const bus = {
       transport: "own",
+      strategy: "actor-per-aggregate",
       subscriptions: () => [subscription("a", true), subscription("b", false)],
       starting: () => []
     }

@@ -36,6 +36,16 @@ const buckets = (fast: string): ReadonlyArray<Series> => [
   ["latency", { le: "0.25" }, "0+60x130"],
   ["latency", { le: "+Inf" }, "0+60x130"]
 ]
+/** The sides of a rollout, and what a former one has left. */
+const both = (metric: Series[0], baseline: number, candidate: number): ReadonlyArray<Series> => [
+  [metric, { side: "baseline", strategy: "actor-per-aggregate" }, `${baseline}x40`],
+  [metric, { side: "candidate", strategy: "actor-pool" }, `${candidate}x40`],
+  [metric, { side: "candidate", strategy: "keyed-workers" }, "0x40"]
+]
+const heap = (now: string): ReadonlyArray<Series> => [
+  ["rolloutHeap", { when: "before" }, "100x40"],
+  ["rolloutHeap", { when: "now" }, now]
+]
 const handled = { outcome: "handled" }
 
 const cases: Readonly<Record<string, Case>> = {
@@ -80,6 +90,38 @@ const cases: Readonly<Record<string, Case>> = {
     at: "8m",
     about: { topic: "orders" }
   },
+  EventBusCandidateSlower: {
+    fires: [...both("rolloutLatency", 0.1, 0.13), ...both("rolloutMessages", 450, 50)],
+    quiet: [...both("rolloutLatency", 0.1, 0.11), ...both("rolloutMessages", 450, 50)],
+    at: "3m",
+    about: instance
+  },
+  EventBusCandidateRestarts: {
+    fires: [...both("rolloutRestarts", 0, 0.06), ...both("rolloutMessages", 450, 50)],
+    quiet: [...both("rolloutRestarts", 0, 0.04), ...both("rolloutMessages", 450, 50)],
+    at: "3m",
+    about: instance
+  },
+  EventBusCandidateErrors: {
+    fires: [...both("rolloutErrors", 0.015, 0.02), ...both("rolloutMessages", 450, 50)],
+    // What fails on both sides is nobody's fault.
+    quiet: [...both("rolloutErrors", 0.02, 0.02), ...both("rolloutMessages", 450, 50)],
+    at: "3m",
+    about: instance
+  },
+  EventBusCandidateMemory: {
+    fires: heap("160x40"),
+    // It falls again before half an hour has passed.
+    quiet: heap("160x20 140x20"),
+    at: "31m",
+    about: instance
+  },
+  EventBusRolledBack: {
+    fires: [["rollouts", { outcome: "rolled-back" }, "0x5 1x30"]],
+    quiet: [["rollouts", { outcome: "rolled-back" }, "1x30"], ["rollouts", { outcome: "promoted" }, "0x5 1x30"]],
+    at: "8m",
+    about: { client_id: "shop" }
+  },
   EventBusOrderViolated: { fires: [["violations", {}, "0x5 1x30"]], quiet: [["violations", {}, "0x30"]], at: "8m" }
 }
 
@@ -98,17 +140,19 @@ const promtool = (args: ReadonlyArray<string>, texts: Readonly<Record<string, st
 const filled = (text: string, of: Readonly<Record<string, string>>, value: number | undefined) =>
   text.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, name: string) => of[name] ?? "").replace("{{ $value }}", String(value))
 
+const seriesOf = (transport: string, [metric, more, values]: Series) => {
+  const name = named(transport)(metric, metric === "latency" ? "_bucket" : "")
+  const all = Object.entries({ ...instance, ...labels, transport, ...more })
+  return { series: `${name}{${all.map(([key, text]) => `${key}="${text}"`).join(",")}}`, values }
+}
+
 const testOf = (transport: string, alert: Rules.Alert, which: "fires" | "quiet") => {
   const { about, at, value, ...one } = cases[alert.alert]!
   const found = { ...(about ?? labels), transport }
   return {
     name: `${alert.alert} ${which}`,
     interval: "1m",
-    input_series: one[which].map(([metric, more, values]) => {
-      const name = named(transport)(metric, metric === "latency" ? "_bucket" : "")
-      const all = Object.entries({ ...instance, ...labels, transport, ...more })
-      return { series: `${name}{${all.map(([key, text]) => `${key}="${text}"`).join(",")}}`, values }
-    }),
+    input_series: one[which].map((series) => seriesOf(transport, series)),
     alert_rule_test: [{
       eval_time: at,
       alertname: alert.alert,
@@ -172,3 +216,48 @@ it.live.each(transports)(
       expect(output).toContain("SUCCESS")
     })
 )
+
+/** Figures of a candidate that is worse, and yet nothing to go by. */
+const unjudged: Readonly<Record<string, ReadonlyArray<Series>>> = {
+  "few messages": [
+    ...both("rolloutLatency", 0.1, 0.9),
+    ...both("rolloutRestarts", 0, 0.9),
+    ...both("rolloutErrors", 0, 0.9),
+    ...both("rolloutMessages", 450, 49)
+  ],
+  "no rollout": [
+    ...both("rolloutLatency", 0, 0),
+    ...both("rolloutRestarts", 0, 0),
+    ...both("rolloutErrors", 0, 0),
+    ...both("rolloutMessages", 0, 0),
+    ["rolloutHeap", { when: "before" }, "0x40"],
+    ["rolloutHeap", { when: "now" }, "0x40"]
+  ],
+  "a baseline without times, and a heap that was not seen before": [
+    ...both("rolloutLatency", 0, 0.9),
+    ...both("rolloutMessages", 0, 900),
+    ["rolloutHeap", { when: "before" }, "0x40"],
+    ["rolloutHeap", { when: "now" }, "160x40"]
+  ],
+  "less than a millisecond": [...both("rolloutLatency", 0.001, 0.0019), ...both("rolloutMessages", 450, 450)]
+}
+
+it.live("no alert on a candidate fires on few messages, without a rollout, and where there is nothing to compare", () =>
+  Effect.gen(function*() {
+    const alerts = Rules.alerts("kafka").rollback.filter(({ alert }) => alert.startsWith("EventBusCandidate"))
+    expect(alerts).toHaveLength(4)
+    const output = yield* promtool(["test", "rules", "test.yml"], {
+      "rules.yml": Rules.format("kafka"),
+      "test.yml": JSON.stringify({
+        rule_files: ["rules.yml"],
+        evaluation_interval: "1m",
+        tests: Object.entries(unjudged).map(([name, series]) => ({
+          name,
+          interval: "1m",
+          input_series: series.map((one) => seriesOf("kafka", one)),
+          alert_rule_test: alerts.map(({ alert }) => ({ eval_time: "35m", alertname: alert, exp_alerts: [] }))
+        }))
+      })
+    })
+    expect(output).toContain("SUCCESS")
+  }))

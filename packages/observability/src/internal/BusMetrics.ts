@@ -5,6 +5,7 @@ import { Ages } from "./Ages.js"
 import { nameOf } from "./Causes.js"
 import { Bound, type Client, GroupMetrics } from "./GroupMetrics.js"
 import { conventions, own } from "./Instruments.js"
+import { RolloutMetrics } from "./RolloutMetrics.js"
 
 type Update = (value: number) => void
 
@@ -84,6 +85,7 @@ export class BusMetrics implements Observer.Service {
   private readonly groups = new Map<string, GroupMetrics>()
   private readonly bounds = new Map<string, Bound>()
   private readonly memory: Update
+  private readonly rollouts: RolloutMetrics
   private readonly saidOf = new Set<string>()
   private readonly eventLoopDelay: Update
   /** Most messages are of the same subscription as the one before. */
@@ -100,6 +102,7 @@ export class BusMetrics implements Observer.Service {
     this.eventLoopDelay = client.own(own.eventLoopDelay, {})
     this.ofBus("actors")
     this.memory = client.own(own.memory, {})
+    this.rollouts = new RolloutMetrics(client, bus.strategy)
   }
 
   readonly transition = (flight: Observer.FlightView, from: Observer.State | undefined, since: number): void => {
@@ -115,6 +118,12 @@ export class BusMetrics implements Observer.Service {
         return this.group(event.topic, event.group).moved(event._tag)
       case "Restarted":
         return this.groupOf(event.flight).restarted()
+      case "Switched":
+        return this.rollouts.switched(event.to, event.candidate)
+      case "Rollout":
+        return this.rollouts.changed(event.change)
+      case "RolloutAnalysed":
+        return this.rollouts.analysed(event.state, event.figures)
       case "Bound": {
         const { bound, isReached, partition = "", slot = "", subscription } = event
         const key = `${partition}/${slot}`
@@ -173,6 +182,12 @@ export class BusMetrics implements Observer.Service {
     }
     return metrics
   }
+
+  /** The bus has ended: what it was has no value any more. */
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    this.rollouts.end()
+    return this.sample
+  })
 
   /** Sets the gauges to what is so now. A subscription that can't say how it stands keeps nobody else from it. */
   readonly sample: Effect.Effect<void> = Effect.suspend(() => {

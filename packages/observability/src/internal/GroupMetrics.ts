@@ -118,8 +118,8 @@ export class GroupMetrics {
     if (client.transport === "kafka") make(own.rebalances)
     if (client.transport === "nats") [own.takeOvers, own.leasesLost].forEach(make)
     this.inFlight = new Map(states.map((state) => [state, client.own(own.inFlight, { ...labels, state })]))
-    const { actors, held, inbox, lag, oldest, partitions, problems, watermarkAge, watermarkLag } = own
-    const sampled = { actors, held, inbox, lag, oldest, partitions, problems, watermarkAge, watermarkLag }
+    const { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } = own
+    const sampled = { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag }
     this.gauges = Object.fromEntries(Object.entries(sampled).map(([name, definition]) => [name, make(definition)]))
   }
 
@@ -242,6 +242,7 @@ export class GroupMetrics {
     this.set("held", stats?.held ?? 0)
     this.set("inbox", stats?.fullestMailbox ?? 0)
     this.set("partitions", this.owned)
+    this.set("paused", status?.problems.some(({ kind }) => kind === "paused") === true ? 1 : 0)
     this.set("problems", status?.problems.length ?? 0)
     this.set("watermarkLag", sum(behind, ({ position, watermark }) => position - watermark))
     this.set("watermarkAge", behind.reduce((most, { movedAt }) => Math.max(most, now - movedAt), 0) / 1000)

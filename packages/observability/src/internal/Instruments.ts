@@ -28,6 +28,7 @@ export type Labels = Readonly<Record<string, string>>
 
 const ofTopic = ["topic"]
 const ofGroup = ["topic", "group"]
+const ofSide = ["side", "strategy"]
 
 const counter = (name: string, description: string, labels: ReadonlyArray<string> = ofGroup): Definition => ({
   name,
@@ -96,6 +97,7 @@ export const own = {
   watermarkAge: gauge("watermark_age_seconds", "For how long no partition with unfinished messages has moved, at most"),
   lag: gauge("consumer_lag", "Offsets between the watermark and the end of the log, over all partitions"),
   problems: gauge("problems", "What is failing now and is tried again, as the status of the subscription names it"),
+  paused: gauge("paused", "1: somebody has paused the subscription, or a part of it"),
   bounds: counter("bounds_reached_total", "How often a bound was reached", [...ofGroup, "bound"]),
   boundSeconds: counter("bound_paused_seconds_total", "For how long something waited at a bound", [
     ...ofGroup,
@@ -109,7 +111,20 @@ export const own = {
   memory: gauge("resident_memory_bytes", "Memory of the process, as the system counts it", []),
   connected: gauge("connected", "1: connected, 0.5: some brokers can't be reached, 0: none can", []),
   reconnects: counter("reconnects_total", "How often the connection came back", []),
-  disconnects: counter("disconnects_total", "How often the connection was lost", [])
+  disconnects: counter("disconnects_total", "How often the connection was lost", []),
+  dispatch: gauge("dispatch_info", "1: the bus has this strategy, on this side", ofSide),
+  rollouts: counter("rollouts_total", "Rollouts that ended, by how", ["outcome"]),
+  rolloutRunning: gauge("rollout_running", "1: a rollout runs", []),
+  rolloutShare: gauge("rollout_share", "The share of the aggregates that the side has, from 0 to 1", ofSide),
+  rolloutMessages: gauge("rollout_messages", "Messages whose handler was started in this step", ofSide),
+  rolloutThroughput: gauge("rollout_messages_per_second", "Messages that have ended, in this step", ofSide),
+  rolloutLatency: gauge("rollout_latency_p99_seconds", "The p99 from taking a message to its end", ofSide),
+  rolloutWait: gauge("rollout_wait_p99_seconds", "The p99 from taking a message to the start of its handler", ofSide),
+  rolloutHandling: gauge("rollout_handling_p99_seconds", "The p99 of the time in hand", ofSide),
+  rolloutErrors: gauge("rollout_errors_ratio", "Messages with an error per message, in this step", ofSide),
+  rolloutRestarts: gauge("rollout_restarts_ratio", "Restarts per message, in this step", ofSide),
+  rolloutLost: gauge("rollout_lost", "Messages that were lost in this step", ofSide),
+  rolloutHeap: gauge("rollout_heap_bytes", "The process's heap after a collection: before the step, and now", ["when"])
 } as const satisfies Record<string, Definition>
 
 /**

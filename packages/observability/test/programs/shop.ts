@@ -1,8 +1,8 @@
 /**
  * A service that has something of everything to show: it publishes and handles, some messages fail, some handlers crash, and some
- * messages are dead-lettered. It says on which port it answers Prometheus, and ends when its standard input does.
+ * messages are dead-lettered. A rollout gives half of the aggregates to another strategy, and never ends. It says on which port it answers Prometheus, and ends when its standard input does.
  */
-import { EventBus, EventBusConfig, FailurePolicy, Topic } from "@effect-eventbus/core"
+import { EventBus, EventBusConfig, FailurePolicy, Rollout, Topic } from "@effect-eventbus/core"
 import { Metrics, Prometheus } from "@effect-eventbus/observability"
 import { Effect, Layer, Schedule, Schema } from "effect"
 import * as Given from "./given.js"
@@ -25,20 +25,30 @@ const program = Effect.gen(function*() {
   // The topic of the dead letters is there before the first.
   yield* bus.subscribe(Dead, () => Effect.void, { onExhausted: FailurePolicy.drop })
   yield* bus.subscribe(Orders, handle, { onExhausted: FailurePolicy.deadLetter(Dead.name) })
+  yield* Rollout.start(bus.dispatch, {
+    candidate: "actor-pool",
+    steps: [{ share: 0.5, for: "1 day" }],
+    interval: "500 millis",
+    triggers: { p99: false, restarts: false, errors: false, heap: false }
+  })
   const { port } = yield* Prometheus.PrometheusServer
   yield* Given.say({ port })
   let n = 0
   const publish = Effect.suspend(() =>
-    bus.publish(Orders, { aggregateId: `order-${n % 7}`, payload: Order.make({ n: n++ }) })
+    bus.publish(Orders, { aggregateId: `order-${n % 31}`, payload: Order.make({ n: n++ }) })
   )
   yield* Effect.raceFirst(Effect.repeat(publish, Schedule.spaced("20 millis")), Given.isOver)
 })
+
+/** A test does not wait for full collections. */
+const Heap = Layer.succeed(Rollout.Heap, { open: Effect.succeed(() => process.memoryUsage().heapUsed) })
 
 const Live = EventBus.layer.pipe(
   Layer.provide(Given.transport(Given.name)),
   Layer.provide(EventBusConfig.layer({ retryBase: "10 millis", retryTimes: 1, restartBase: "10 millis" })),
   Layer.provide(Metrics.layer({ clientId: "shop", checkOrder: true })),
-  Layer.merge(Prometheus.layerServer({ port: 0 }))
+  Layer.merge(Prometheus.layerServer({ port: 0 })),
+  Layer.merge(Heap)
 )
 
 Given.run(Effect.scoped(Effect.provide(program, Live)))
