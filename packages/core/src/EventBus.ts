@@ -32,6 +32,7 @@ import { type AnySubscription, type Entry, Registry } from "./internal/registry.
 import * as InternalReplay from "./internal/replay.js"
 import * as Strategies from "./internal/strategies.js"
 import * as Internal from "./internal/subscription.js"
+import { Watched } from "./internal/watched.js"
 import * as Observer from "./Observer.js"
 import type * as Replay from "./Replay.js"
 import type { Service as StrategyService } from "./Strategy.js"
@@ -180,11 +181,13 @@ export const make = Effect.gen(function*() {
   const config = yield* EventBusConfig
   const clock = yield* Effect.clock
   const registry = new Registry(() => clock.unsafeCurrentTimeMillis())
-  const observer = yield* Observer.forBus({
-    transport: transport.name,
-    subscriptions: () => registry.all(),
-    starting: () => registry.starting().map(({ group, since, topic }) => ({ topic, group, since }))
-  })
+  const observer = new Watched(
+    yield* Observer.forBus({
+      transport: transport.name,
+      subscriptions: () => registry.all(),
+      starting: () => registry.starting().map(({ group, since, topic }) => ({ topic, group, since }))
+    })
+  )
   const given = yield* Effect.contextWith((context: Context.Context<never>) =>
     context.unsafeMap.get(Strategy.key) as StrategyService | undefined
   )

@@ -19,6 +19,7 @@ import * as Logging from "./internal/logging.js"
 import * as Provided from "./internal/provided.js"
 import * as Safely from "./internal/safely.js"
 import type * as Recovery from "./Recovery.js"
+import type { Change, Failure, Figures, State as RolloutState } from "./Rollout.js"
 import type { Subscription } from "./Subscription.js"
 import type { EnvelopeMessage, PlainMessage } from "./TopicDefinition.js"
 import type { Semantics } from "./Transport.js"
@@ -138,6 +139,18 @@ export type Event =
     readonly _tag: "Recovery"
     readonly subscription: string
     readonly change: Recovery.Change
+  }
+  | {
+    /** A rollout began, went to its next step, or ended. */
+    readonly _tag: "Rollout"
+    readonly change: Change
+  }
+  | {
+    /** A rollout has analysed its figures. The failures are those of this interval; a trigger fires after several in a row. */
+    readonly _tag: "RolloutAnalysed"
+    readonly state: RolloutState
+    readonly figures: Figures
+    readonly failures: ReadonlyArray<Failure>
   }
   | {
     /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. With a strategy that never restarts it does not come. */

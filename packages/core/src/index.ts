@@ -101,6 +101,10 @@ export * as Replay from "./Replay.js"
 /**
  * @since 0.1.0
  */
+export * as Rollout from "./Rollout.js"
+/**
+ * @since 0.1.0
+ */
 export * as Strategy from "./Strategy.js"
 /**
  * @since 0.1.0

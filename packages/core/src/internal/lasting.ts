@@ -25,7 +25,7 @@ export class Lasting {
   private saidAt: number | undefined
 
   /** `meaning` says what fails, and what it means for the user. */
-  constructor(private readonly meaning: string, private readonly kind: ProblemKind) {}
+  constructor(private readonly meaning: string, private readonly kind?: ProblemKind) {}
 
   /** Tries an effect until it succeeds, or until the schedule or `while` ends that. */
   retry<A, E extends Error>(

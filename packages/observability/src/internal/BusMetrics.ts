@@ -83,6 +83,7 @@ export class BusMetrics implements Observer.Service {
   /** By subscription, which is `topic/group`. */
   private readonly groups = new Map<string, GroupMetrics>()
   private readonly bounds = new Map<string, Bound>()
+  private readonly memory: Update
   private readonly saidOf = new Set<string>()
   private readonly eventLoopDelay: Update
   /** Most messages are of the same subscription as the one before. */
@@ -98,6 +99,7 @@ export class BusMetrics implements Observer.Service {
   ) {
     this.eventLoopDelay = client.own(own.eventLoopDelay, {})
     this.ofBus("actors")
+    this.memory = client.own(own.memory, {})
   }
 
   readonly transition = (flight: Observer.FlightView, from: Observer.State | undefined, since: number): void => {
@@ -194,6 +196,7 @@ export class BusMetrics implements Observer.Service {
         if (!sampled.some((one) => one === metrics)) metrics.sample(undefined, undefined, this.now())
       }
       for (const bound of this.bounds.values()) bound.sample(this.now())
+      this.memory(process.memoryUsage.rss())
       for (const metrics of this.topics.values()) metrics.sample(this.now())
     })
   })

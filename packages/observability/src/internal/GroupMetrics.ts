@@ -53,6 +53,9 @@ class PartitionMetrics {
   }
 }
 
+/** They are exposed from the beginning, so that the first one is seen by a rate. */
+const outcomes: ReadonlyArray<Observer.Outcome> = ["dead-lettered", "dropped", "failed"]
+
 const states: ReadonlyArray<Observer.State> = ["settling", "queued", "running", "waiting", "held", "dead-lettering"]
 
 /**
@@ -110,6 +113,10 @@ export class GroupMetrics {
     this.revoked = make(own.revoked)
     this.actorsEnded = make(own.actorsEnded)
     this.handled = new Tally(this.outcome("handled"))
+    for (const outcome of outcomes) this.outcome(outcome)
+    // The transport counts them, and has no group to tell before the first.
+    if (client.transport === "kafka") make(own.rebalances)
+    if (client.transport === "nats") [own.takeOvers, own.leasesLost].forEach(make)
     this.inFlight = new Map(states.map((state) => [state, client.own(own.inFlight, { ...labels, state })]))
     const { actors, held, inbox, lag, oldest, partitions, problems, watermarkAge, watermarkLag } = own
     const sampled = { actors, held, inbox, lag, oldest, partitions, problems, watermarkAge, watermarkLag }
