@@ -22,7 +22,10 @@ import * as Utf8 from "./internal/utf8.js"
  * @category models
  */
 export interface Service {
-  /** The bytes of an envelope whose fields are valid, and headers, which replace the publisher's of the same name. */
+  /**
+   * The bytes of an envelope whose fields are valid, and headers, which replace the publisher's of the same name. The bus copies both, so a
+   * codec may use one buffer again and again.
+   */
   readonly encode: (envelope: Envelope.Envelope) => Encoded
   /**
    * Reads an envelope. The bus does not ask about messages without a value: they are tombstones. Bad bytes are data: `undecodable` makes

@@ -93,6 +93,10 @@ export * as RateLimit from "./RateLimit.js"
 /**
  * @since 0.1.0
  */
+export * as Recovery from "./Recovery.js"
+/**
+ * @since 0.1.0
+ */
 export * as Replay from "./Replay.js"
 /**
  * @since 0.1.0

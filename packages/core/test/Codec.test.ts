@@ -104,6 +104,26 @@ describe("a codec of a topic", () => {
       expect(Array.from(seen.keys())).toEqual(["order 1", "user@example.com", "?"])
     }).pipe(provideBus()))
 
+  it.scoped("may write all messages into one buffer: each message has bytes of its own", () =>
+    Effect.gen(function*() {
+      const buffer = Buffer.alloc(1_000)
+      const frugal: EnvelopeCodec.Service = {
+        encode: (envelope) => {
+          const { headers, value } = EnvelopeCodec.json.encode(envelope)
+          buffer.set(value)
+          return { headers, value: buffer.subarray(0, value.length) }
+        },
+        decode: EnvelopeCodec.json.decode
+      }
+      const bus = yield* EventBus.EventBus
+      const Frugal = Topic.envelope("frugal", Placed, { partitions: 1, codec: frugal })
+      const handled: Array<number> = []
+      yield* bus.subscribe(Frugal, ({ n }) => Effect.sync(() => handled.push(n)), { onExhausted: FailurePolicy.drop })
+      yield* bus.publishAll(Frugal, [placed("a", 1), placed("a", 2), placed("a", 3)])
+      yield* eventually("all are handled", () => handled.length === 3)
+      expect(handled).toEqual([1, 2, 3])
+    }).pipe(provideBus()))
+
   it.scoped("that throws, or answers garbage, makes an InvalidMessage, and nothing is sent", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus

@@ -255,7 +255,10 @@ it.effect("a subscription that can't say how it stands keeps no other from it, a
       failures: Stream.empty,
       close: Effect.succeed({ unfinished: 0, lost: 0 }),
       stats: Effect.succeed({ actors: 7, endedActors: 0, held: 0, fullestMailbox: 0 } as Subscription.Stats),
-      status: isBroken ? Effect.die(new TypeError("secret")) : Effect.succeed(undefined)
+      status: isBroken ? Effect.die(new TypeError("secret")) : Effect.succeed(undefined),
+      isInRecoveryMode: Effect.succeed(false),
+      setRecoveryMode: () => Effect.void,
+      recoveryChanges: Stream.empty
     })
     const bus = {
       transport: "own",

@@ -3,7 +3,7 @@ import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as AggregateId from "../AggregateId.js"
 import * as Envelope from "../Envelope.js"
-import type * as EnvelopeCodec from "../EnvelopeCodec.js"
+import * as EnvelopeCodec from "../EnvelopeCodec.js"
 import { InvalidMessage } from "../EventBusError.js"
 import * as Headers from "../Headers.js"
 import type { EnvelopeDefinition, EnvelopeMessage, PlainDefinition, PlainMessage } from "../TopicDefinition.js"
@@ -99,12 +99,18 @@ const finish = (
     const { headers, value } = codec.encode(envelope)
     if (!(value instanceof Uint8Array)) return invalid(topic, "the codec answered no bytes")
     if (typeof headers !== "object" || headers === null) return invalid(topic, "the codec answered no headers")
+    // Another codec may write all messages into one buffer, and a transport keeps several of them until it sends.
+    const isOwn = codec === EnvelopeCodec.json
     return Either.right({
       id: envelope.eventId,
       aggregateId: envelope.aggregateId,
       key: null,
-      value,
-      headers: message.headers === undefined ? headers : Headers.merge(message.headers, headers),
+      value: isOwn ? value : new Uint8Array(value),
+      headers: message.headers !== undefined
+        ? Headers.merge(message.headers, headers)
+        : isOwn
+        ? headers
+        : { ...headers },
       timestamp: undefined
     })
   } catch (cause) {

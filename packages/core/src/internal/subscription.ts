@@ -19,6 +19,7 @@ import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
 import type * as Observer from "../Observer.js"
 import * as RateLimit from "../RateLimit.js"
+import type * as Recovery from "../Recovery.js"
 import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
@@ -35,6 +36,7 @@ import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { Quota } from "./quota.js"
 import { Ration } from "./ration.js"
+import { RecoveryMode } from "./recovery.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
 import { SettleTurns } from "./settleTurns.js"
@@ -43,6 +45,9 @@ import * as UserCode from "./userCode.js"
 
 /** How many failures wait for a slow reader of `failures`. Beyond this the oldest are left out. */
 const failuresCapacity = 1_024
+
+/** How many changes of the recovery mode wait for a slow reader of `recoveryChanges`. */
+const changesCapacity = 256
 
 /** @internal */
 export interface Environment {
@@ -191,13 +196,29 @@ export const make = <E, R>(
       )
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
       const lanes = new Set<Intake>()
+      const recovery = new RecoveryMode({
+        name,
+        options: options.recovery,
+        observer,
+        mailboxes: settings.mailboxes,
+        lanes,
+        clocks: turns,
+        scope: slots,
+        fork: (effect) => void run(Effect.interruptible(effect), { scope: slots })
+      }, yield* PubSub.sliding<Recovery.Change>(changesCapacity))
+      yield* recovery.start
       const consumer: Transport.Consumer = {
         assigned: (assignment) => {
           const lane = new Intake(assignment, settings)
           lanes.add(lane)
+          recovery.joined(lane)
+          const ended = Effect.sync(() => {
+            lanes.delete(lane)
+            recovery.left(lane)
+          })
           return {
             offer: (messages) => lane.offer(messages),
-            close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(lane)))
+            close: (options) => Effect.ensuring(lane.close(options), ended)
           }
         }
       }
@@ -216,6 +237,7 @@ export const make = <E, R>(
         )
       )
 
+      yield* recovery.stands(subscribed.status)
       if (subscribed.failed !== undefined) {
         const breaking = Effect.catchAllCause(subscribed.failed, (cause) => {
           const error = Option.map(Cause.failureOption(cause), ({ message }) => message)
@@ -245,6 +267,7 @@ export const make = <E, R>(
         Effect.ensuring(Effect.suspend(() => Scope.close(source, Exit.void))),
         Effect.ensuring(Effect.suspend(() => Scope.close(slots, Exit.void))),
         Effect.ensuring(PubSub.shutdown(failures)),
+        Effect.ensuring(recovery.close),
         Effect.ensuring(Effect.suspend(() => {
           const stuck = Array.from(lanes).filter(({ isStuck }) => isStuck)
           // Nothing of the topic and group begins again in this bus before the handlers that go on have ended.
@@ -273,6 +296,9 @@ export const make = <E, R>(
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
           status &&
           { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems, ...broken] }),
+        isInRecoveryMode: Effect.sync(() => recovery.isOn),
+        setRecoveryMode: recovery.set,
+        recoveryChanges: Stream.fromPubSub(recovery.changes),
         stats: Effect.sync(() => ({
           ...counters,
           actors: settings.mailboxes.live(),
