@@ -1,5 +1,5 @@
 import type { Observer, Transport } from "@effect-eventbus/core"
-import type { Finding, Reason } from "../Health.js"
+import type { Finding, Reason } from "../Finding.js"
 import { finding as makeFinding, type Told } from "./finding.js"
 import type { Limits } from "./HealthLimits.js"
 import { PartitionWatch } from "./PartitionWatch.js"
