@@ -184,6 +184,34 @@ export class PublishFailed extends error("PublishFailed")<{
 }
 
 /**
+ * As many aggregates of a subscription are paused as it can remember.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TooManyPaused extends error("TooManyPaused", true)<{
+  readonly topic: string
+  readonly group: string
+  readonly limit: number
+}> {
+  override get message() {
+    return `${this.limit} aggregates of topic "${this.topic}" and group "${this.group}" are paused already, and no more can be. Resume some, or pause the subscription.`
+  }
+}
+
+/**
+ * Somebody has given up the message by hand. It is a defect in the cause of the failure, behind the cause of the last attempt.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class GivenUpByHand extends error("GivenUpByHand", false)<{ readonly reason: string | undefined }> {
+  override get message() {
+    return `It was given up by hand${this.reason === undefined ? "" : `: ${this.reason}`}`
+  }
+}
+
+/**
  * The broker could not be reached, or refused the connection.
  *
  * @since 0.1.0

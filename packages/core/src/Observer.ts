@@ -125,6 +125,13 @@ export type Event =
     readonly epoch: number
   }
   | {
+    /** A subscription or one of its aggregates was paused by hand, or goes on. */
+    readonly _tag: "Paused" | "Resumed"
+    readonly subscription: string
+    /** Undefined: all of it. */
+    readonly aggregate: string | undefined
+  }
+  | {
     /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */
     readonly _tag: "Switched" | "Moved"
     readonly from: string

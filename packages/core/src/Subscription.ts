@@ -7,6 +7,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
+import type { Control } from "./Control.js"
 import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
@@ -31,6 +32,8 @@ export interface Subscription<out F> {
   readonly stats: Effect.Effect<Stats>
   /** How the transport sees it: its partitions, and what fails now. `undefined` on transports that can't tell. */
   readonly status: Effect.Effect<SourceStatus | undefined>
+  /** Pauses and resumes it or one of its aggregates, shows what waits and why, and gives up messages by hand. */
+  readonly control: Control
   /**
    * Ends the subscription before its scope does: fetching stops, mailboxes are worked off within
    * `closeDeadline`, what is finished is settled, the group is left. Calling it again answers the same report.

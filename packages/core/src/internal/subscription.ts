@@ -24,6 +24,7 @@ import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
 import * as Closing from "./closing.js"
+import * as Control from "./control/control.js"
 import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
 import { describeCause } from "./describeCause.js"
@@ -259,6 +260,20 @@ export const make = <E, R>(
           endedActors: settings.mailboxes.endedActors,
           fullestMailbox: settings.mailboxes.fullest()
         })),
+        control: Control.make({
+          topic,
+          transport,
+          subscriber,
+          book: settings.mailboxes,
+          onExhausted: options.semantics === "at-least-once" ? options.onExhausted : undefined,
+          goOn: () => {
+            for (const lane of Array.from(lanes)) {
+              lane.goOn()
+            }
+          },
+          fork: (effect) =>
+            run(Effect.interruptible(effect), { scope: slots })
+        }),
         close
       }
       environment.onOpened(subscription)
