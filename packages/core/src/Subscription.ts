@@ -73,6 +73,11 @@ export interface Stats {
    * those whose settlement the broker had not confirmed by then, because it may have settled them.
    */
   readonly lost: number
+  /**
+   * Messages that came from another partition of their topic than the message of their aggregate before them. More than 0 means that the order of
+   * these aggregates is not known: publishers use different partitioners, or partitions were added.
+   */
+  readonly otherPartition: number
   /** Actors alive now. */
   readonly actors: number
   /** Actors of this subscription that have ended, because they were idle or made room. 0 where the strategy's slots are shared. */

@@ -21,6 +21,9 @@ export class Mailbox {
   size = 0
   /** Its aggregate was paused while a flight was in hand: each start asks whether it still is. */
   isControlled = false
+  /** Where its last message came from. */
+  topic = ""
+  partition = -1
 
   constructor(
     readonly key: string,
@@ -199,6 +202,8 @@ export class AddressBook {
   endedActors = 0
   /** What is paused. Undefined: nothing is. */
   paused: Paused | undefined
+  /** The aggregate's last message came from another partition of the topic. */
+  onOtherPartition: ((mailbox: Mailbox, flight: Flight) => void) | undefined
   /** The pause of an aggregate has ended. */
   onPauseEnded: ((key: string, pause: Pause) => void) | undefined
 
@@ -235,6 +240,7 @@ export class AddressBook {
     }
     mailbox.size++
     flight.mailbox = mailbox
+    if (mailbox.partition !== flight.partition) this.cameFrom(mailbox, flight)
     turn?.owner.take(turn)
     return true
   }
@@ -406,6 +412,8 @@ export class AddressBook {
     const flights = slot.takeOut((task) => (task as Flight).mailbox === mailbox) as ReadonlyArray<Flight>
     const next = new Mailbox(key, other, placement, this, undefined)
     next.size = flights.length
+    next.topic = mailbox.topic
+    next.partition = mailbox.partition
     for (const flight of flights) flight.mailbox = next
     this.mailboxes.set(key, next)
     other.putIn(flights)
@@ -452,6 +460,14 @@ export class AddressBook {
   private get turns(): Keyless {
     const { current, generation } = this.owner
     return this.keyless ??= new Keyless(current.turns, generation === 0 ? "" : `.${generation}`)
+  }
+
+  /** Of a topic that is a pattern (NATS) each subject has partitions of its own. Messages without a key belong to no aggregate. */
+  private cameFrom(mailbox: Mailbox, flight: Flight): void {
+    const isSame = mailbox.topic === flight.topic && mailbox.turn === undefined
+    if (isSame && this.onOtherPartition !== undefined) this.onOtherPartition(mailbox, flight)
+    mailbox.topic = flight.topic
+    mailbox.partition = flight.partition
   }
 
   refuse(waiter: Waiter): false {

@@ -33,6 +33,7 @@ import { Intake, type IntakeSettings } from "./intake.js"
 import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
+import { OtherPartitions } from "./otherPartitions.js"
 import { Quota } from "./quota.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
@@ -175,6 +176,11 @@ export const make = <E, R>(
         yield* FiberRef.get(FiberRef.currentScheduler),
         (effect) => run(Effect.interruptible(effect), { scope: slots })
       )
+      const otherPartitions = new OtherPartitions(
+        subscriber,
+        (text) => void run(Logging.warning(text), { scope: slots })
+      )
+      settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
       const lanes = new Set<Intake>()
       const consumer: Transport.Consumer = {
