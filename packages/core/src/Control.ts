@@ -7,7 +7,7 @@
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
-import type { InvalidConfiguration, Position, TooManyPaused } from "./EventBusError.js"
+import type { InvalidConfiguration, Position, PublishError, TooManyPaused } from "./EventBusError.js"
 import type { DeadLetter, Drop } from "./FailurePolicy.js"
 import type { State } from "./Observer.js"
 
@@ -52,6 +52,32 @@ export interface Control {
   readonly giveUp: (aggregate: string, options?: GiveUpOptions) => Effect.Effect<boolean, InvalidConfiguration>
   /** The aggregates that are paused, held, retrying or slow, in the order of their names. */
   readonly list: (options?: ListOptions) => Effect.Effect<Page>
+}
+
+/**
+ * Publishing that has stopped, where the bus has `stopAfterFailedPublish`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Publishing {
+  /** The aggregates whose messages are refused, and the failure with which that began. Up to 10,000; with more a topic stops as a whole. */
+  readonly stopped: Effect.Effect<ReadonlyArray<StoppedPublishing>>
+  /** From now on messages of the aggregate are sent again; without one, those of all aggregates of the topic. `false`: none had stopped. */
+  readonly resume: (topic: string | { readonly name: string }, aggregate?: string) => Effect.Effect<boolean>
+}
+
+/**
+ * An aggregate whose messages are refused.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StoppedPublishing {
+  readonly topic: string
+  /** Its id, or the key of its messages. Undefined: all of the topic. */
+  readonly aggregate: string | undefined
+  readonly cause: PublishError
 }
 
 /**

@@ -184,6 +184,26 @@ export class PublishFailed extends error("PublishFailed")<{
 }
 
 /**
+ * A message of the same aggregate could not be published, or may not have been, so this one was not sent. The bus has
+ * `stopAfterFailedPublish`. After `bus.publishing.resume` messages are sent again.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class PublishStopped extends error("PublishStopped", false)<{
+  readonly topic: string
+  /** Undefined: publishing to the topic has stopped, because too many of its aggregates have. */
+  readonly aggregate: string | undefined
+  /** The failure with which it began. */
+  readonly cause: PublishError
+}> {
+  override get message(): string {
+    const what = this.aggregate === undefined ? "The topic" : `Aggregate "${this.aggregate}" of topic`
+    return `${what} "${this.topic}" is not published to since a publish failed, and this message was not sent. Say bus.publishing.resume when the first failure is settled: ${this.cause.message}`
+  }
+}
+
+/**
  * As many aggregates of a subscription are paused as it can remember.
  *
  * @since 0.1.0
@@ -385,6 +405,7 @@ export type PublishError =
   | InvalidMessage
   | MessageTooLarge
   | PublishFailed
+  | PublishStopped
   | InvalidConfiguration
 
 /**

@@ -5,6 +5,7 @@
  */
 import { EventBus, FailurePolicy } from "@effect-eventbus/core"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import { expect } from "vitest"
 import { eventually } from "../Eventually.js"
 import { inBus, newTopic, Step, type Subject, test } from "./Bench.js"
@@ -80,6 +81,47 @@ export const control = (subject: Subject): void => {
     )
     return Effect.zipRight(first, second)
   })
+
+  test("control: a publisher that stops refuses the later messages of an aggregate after one that failed, and goes on when told to", () =>
+    inBus(
+      subject.layer,
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const topic = newTopic("control-publish")
+        const { handler, of, seen } = recorder()
+        yield* bus.subscribe(topic, handler, { onExhausted: FailurePolicy.drop })
+        const wrong = { aggregateId: "a", payload: { _tag: "Step", sequence: 0.5 } as Step }
+        const failed = yield* Effect.flip(bus.publishAll(topic, [
+          ...events("a", 1, 2),
+          ...events("b", 1, 1),
+          wrong,
+          ...events("b", 2, 2),
+          ...events("a", 3, 4)
+        ]))
+        const tags = failed.results.map((result) => Either.isRight(result) ? "written" : result.left._tag)
+        expect(tags).toEqual([
+          "written",
+          "written",
+          "written",
+          "InvalidMessage",
+          "written",
+          "PublishStopped",
+          "PublishStopped"
+        ])
+        const [again] = events("a", 3, 3)
+        expect(yield* Effect.flip(bus.publish(topic, again!))).toMatchObject({
+          _tag: "PublishStopped",
+          aggregate: "a",
+          cause: { _tag: "InvalidMessage" }
+        })
+        yield* bus.publishAll(topic, events("b", 3, 4))
+        expect(yield* bus.publishing.resume(topic, "a")).toBe(true)
+        yield* bus.publishAll(topic, events("a", 3, 4))
+        yield* eventually("all are handled", () => seen.length === 8)
+        expect([of("a"), of("b")]).toEqual([named("a", 1, 4), named("b", 1, 4)])
+      }),
+      { stopAfterFailedPublish: true }
+    ))
 
   test("control: a paused subscription begins nothing, keeps its partitions and goes on in order", () =>
     inBus(
