@@ -92,6 +92,7 @@ export const stepsOf = (workload: Workload, seconds: number): number => {
     case "publish":
       return 1e9
     case "latency":
+    case "sustained":
       return 1e9
     case "idle":
       return workload.actors

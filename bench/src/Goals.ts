@@ -53,9 +53,40 @@ const slowerBy = (workload: string, raw: string): Goal => ({
   holds: (measured) => measured <= 1
 })
 
+/** What the predecessor accepted of a strategy that takes the place of keyed workers. */
+const acceptance = {
+  throughput: { text: "throughput ≥ −5 %", of: (row: Row) => row.rate, holds: (ratio: number) => ratio >= 0.95 },
+  p99: { text: "p99 ≤ +5 %", of: (row: Row) => row.p99Ms, holds: (ratio: number) => ratio <= 1.05 },
+  memory: { text: "memory ≤ +10 %", of: (row: Row) => row.rssMb, holds: (ratio: number) => ratio <= 1.1 }
+}
+
+const accepted = (workload: string, strategy: string, figure: keyof typeof acceptance): Goal => {
+  const { holds, of, text } = acceptance[figure]
+  return {
+    workload,
+    text: `${strategy}, ${text} of keyed-workers`,
+    measured: (rows) => {
+      const row = rowOf(rows, workload, strategy)
+      const other = rowOf(rows, workload, "keyed-workers")
+      if (row === undefined || other === undefined) return undefined
+      return figure === "throughput" ? row.ratios["keyed-workers"] : of(row) / of(other)
+    },
+    holds
+  }
+}
+
 export const goals: ReadonlyArray<Goal> = [
-  ofOwn("dispatch", "≥ 600,000/s", (row) => row.rate, (rate) => rate >= 600_000),
-  atLeast(1, "dispatch", "fastq", "ahead of fastq"),
+  ofOwn("mailboxes", "≥ 600,000/s", (row) => row.rate, (rate) => rate >= 600_000),
+  atLeast(1, "mailboxes", "fastq", "ahead of fastq"),
+  ...["actor-per-aggregate", "actor-pool"].flatMap((strategy) => [
+    ...["dispatch-noop", "dispatch-wait", "dispatch-10000"].map((workload) =>
+      accepted(workload, strategy, "throughput")
+    ),
+    ...["dispatch-10000", "dispatch-hot"].map((workload) => accepted(workload, strategy, "p99")),
+    ...["dispatch-noop", "dispatch-wait", "dispatch-10000", "dispatch-hot"].map((workload) =>
+      accepted(workload, strategy, "memory")
+    )
+  ]),
   observed(0.99, "ours + no tracer"),
   observed(0.92, "ours + metrics"),
   observed(0.9, "ours + traces of 1 %"),

@@ -31,6 +31,8 @@ export interface Measurement {
   /** Processor time of the process by the time that went by, in percent of one core. */
   readonly cpuPercent: number
   readonly sockets: number
+  /** Messages that the failure policy has dropped. */
+  readonly givenUp: number
 }
 
 export const nothing: Measurement = {
@@ -46,7 +48,8 @@ export const nothing: Measurement = {
   kibEach: 0,
   grownMb: 0,
   cpuPercent: 0,
-  sockets: 0
+  sockets: 0,
+  givenUp: 0
 }
 
 /** Partitions of the topics on Kafka and in memory. */

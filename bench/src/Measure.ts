@@ -27,6 +27,8 @@ export const run = (job: Job): Effect.Effect<Measurement> => {
       return Effect.flatMap(Effect.promise(() => import("./Publishing.js")), ({ run }) => run(workload, job))
     case "latency":
       return Effect.flatMap(Effect.promise(() => import("./Latency.js")), ({ run }) => run(workload, job))
+    case "sustained":
+      return Effect.flatMap(Effect.promise(() => import("./Sustained.js")), ({ run }) => run(workload, job))
     case "idle":
       return Memory.idle(workload, job)
     case "resting":

@@ -41,9 +41,7 @@ const colorOf = (system: string): string => system.startsWith("ours") ? "#2f6f9f
 
 /** A bar for each row that has a rate, as long as its share of the workload's fastest. */
 export const chart = (rows: ReadonlyArray<Report.Row>): string => {
-  const shown = rows.filter((row) =>
-    !row.workload.includes("latency") && row.kibEach === 0 && row.sockets === 0 && row.systems > 1
-  )
+  const shown = rows.filter((row) => !row.isPaced && row.kibEach === 0 && row.sockets === 0 && row.systems > 1)
   const parts: Array<string> = []
   let y = 10
   let workload = ""

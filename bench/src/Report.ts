@@ -10,6 +10,8 @@ export interface Row extends Measurement {
   readonly system: string
   /** How many systems do it. */
   readonly systems: number
+  /** How much came in a second was fixed, so its rate says nothing. */
+  readonly isPaced: boolean
   /** Its rate by that of the workload's raw system. */
   readonly ratioToRaw: number
   /** Its rate by that of each other system: the median of the rounds' ratios. */
@@ -57,6 +59,7 @@ const rowOf = (group: ReadonlyArray<Result>, all: ReadonlyArray<Result>): Row =>
     title: workload.title,
     system,
     systems: workload.systems.length,
+    isPaced: workload.kind === "latency" || workload.kind === "sustained",
     n: of("n"),
     rate: of("rate"),
     p50Ms: of("p50Ms"),
@@ -68,6 +71,7 @@ const rowOf = (group: ReadonlyArray<Result>, all: ReadonlyArray<Result>): Row =>
     grownMb: of("grownMb"),
     cpuPercent: of("cpuPercent"),
     sockets: of("sockets"),
+    givenUp: of("givenUp"),
     // These never hide behind a median.
     violations: sum(group.map(({ measurement }) => measurement.violations)),
     lost: sum(group.map(({ measurement }) => measurement.lost)),
@@ -96,7 +100,8 @@ export const json = (all: ReadonlyArray<Row>): string =>
       kibEach: round(row.kibEach, 2),
       grownMb: round(row.grownMb, 1),
       cpuPercent: round(row.cpuPercent, 2),
-      sockets: row.sockets
+      sockets: row.sockets,
+      givenUp: row.givenUp
     })
   ).join("\n")
 
@@ -115,7 +120,9 @@ const cells = (row: Row): ReadonlyArray<string> => [
   row.p99Ms === 0 ? "" : `${row.p50Ms.toFixed(2)} / ${row.p99Ms.toFixed(2)} / ${row.p999Ms.toFixed(2)}`,
   row.kibEach > 0
     ? `${row.kibEach.toFixed(1)} KiB each`
-    : `${number(row.rssMb)} MiB${row.sockets > 0 ? `, ${row.sockets} sockets` : ""}`,
+    : `${number(row.rssMb)} MiB${row.sockets > 0 ? `, ${row.sockets} sockets` : ""}${
+      row.givenUp > 0 ? `, ${number(row.givenUp)} given up` : ""
+    }`,
   row.violations + row.lost === 0 ? "" : `${row.violations} out of order, ${row.lost} lost`
 ]
 

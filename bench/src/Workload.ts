@@ -47,6 +47,18 @@ export interface Latency extends Common {
   readonly ratePerSecond: number
 }
 
+/**
+ * Publishes and handles at a steady rate in memory, with each strategy: from the call of publish to the start of the handler. `"cold"`: only
+ * of the aggregates that are not hot. `"defects"`: from a defect to the end of its message, which is handled or given up.
+ */
+export interface Sustained extends Common {
+  readonly kind: "sustained"
+  readonly spread: Spread
+  readonly work: Work
+  readonly ratePerSecond: number
+  readonly times: "all" | "cold" | "defects"
+}
+
 /** What an idle actor takes. */
 export interface Idle extends Common {
   readonly kind: "idle"
@@ -66,7 +78,10 @@ export interface Resting extends Common {
   readonly subscriptions: number
 }
 
-export type Workload = Consume | Dispatch | Publish | Latency | Idle | Steady | Resting
+export type Workload = Consume | Dispatch | Publish | Latency | Sustained | Idle | Steady | Resting
+
+/** Compared with the last one, by what its users would accept. */
+export const strategies = ["actor-per-aggregate", "actor-pool", "keyed-workers"] as const
 
 const thousand: Spread = { aggregates: 1_000 }
 const hot: Spread = { aggregates: 1_000, hot: 10 }
@@ -125,9 +140,29 @@ const latency = (transport: "kafka" | "nats", ratePerSecond: number): Latency =>
   raw: transport === "kafka" ? "kafkajs" : "nats"
 })
 
-const dispatch = (name: string, title: string, spread: Spread): Dispatch => ({
+const sustained = (
+  name: string,
+  title: string,
+  ratePerSecond: number,
+  spread: Spread,
+  work: Work,
+  times: Sustained["times"]
+): Sustained => ({
+  kind: "sustained",
+  name: `dispatch-${name}`,
+  title,
+  transport: "memory",
+  ratePerSecond,
+  spread,
+  work,
+  times,
+  systems: strategies,
+  raw: "keyed-workers"
+})
+
+const mailboxes = (name: string, title: string, spread: Spread): Dispatch => ({
   kind: "dispatch",
-  name: `dispatch${name}`,
+  name: `mailboxes${name}`,
   title,
   transport: "memory",
   spread,
@@ -137,10 +172,35 @@ const dispatch = (name: string, title: string, spread: Spread): Dispatch => ({
 })
 
 export const workloads: ReadonlyArray<Workload> = [
-  dispatch("", "dispatcher alone", thousand),
-  dispatch("-1", "dispatcher alone, 1 aggregate", { aggregates: 1 }),
-  dispatch("-100", "dispatcher alone, 100 aggregates", { aggregates: 100 }),
-  dispatch("-10000", "dispatcher alone, 10,000 aggregates", { aggregates: 10_000 }),
+  mailboxes("", "mailboxes alone", thousand),
+  mailboxes("-1", "mailboxes alone, 1 aggregate", { aggregates: 1 }),
+  mailboxes("-100", "mailboxes alone, 100 aggregates", { aggregates: 100 }),
+  mailboxes("-10000", "mailboxes alone, 10,000 aggregates", { aggregates: 10_000 }),
+  {
+    ...consume("memory", "", "strategies: no-op", "none", thousand, 80_000, "keyed-workers", strategies),
+    name: "dispatch-noop"
+  },
+  {
+    ...consume("memory", "", "strategies: 2 ms wait", "wait", thousand, 40_000, "keyed-workers", strategies),
+    name: "dispatch-wait"
+  },
+  sustained("10000", "strategies: 10,000/s", 10_000, thousand, "none", "all"),
+  sustained(
+    "hot",
+    "strategies: 4,000/s, 2 ms wait, half on 10 aggregates; times of the others",
+    4_000,
+    hot,
+    "wait",
+    "cold"
+  ),
+  sustained(
+    "defects",
+    "strategies: 4,000/s, a defect in 200; times until it is over",
+    4_000,
+    thousand,
+    "none",
+    "defects"
+  ),
   consume("memory", "noop", "no-op", "none", thousand, 40_000, "array chains"),
   consume("memory", "plain", "no-op, plain messages settled afterwards", "none", thousand, 40_000, "array chains", [
     "array chains",

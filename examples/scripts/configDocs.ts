@@ -2,7 +2,7 @@
  * Writes the tables of docs/configuration.md, and the comments of settings in core, from the settings' specs, so that they
  * can't differ from the code: `npm run docs:config`. A test compares them.
  */
-import { type ConfigSpec, EventBusConfig, MemoryTransport } from "@effect-eventbus/core"
+import { type ConfigSpec, EventBusConfig, MemoryTransport, Recovery } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import { readFileSync, writeFileSync } from "node:fs"
@@ -13,7 +13,8 @@ export const file = fileURLToPath(new URL("../../docs/configuration.md", import.
 /** The lists of settings whose options are made of them: an editor shows the comment of a setting where an option is given. */
 const lists: { readonly [source: string]: ConfigSpec.Spec } = {
   "EventBusConfig.ts": EventBusConfig.spec,
-  "MemoryBroker.ts": MemoryTransport.driver.spec
+  "MemoryBroker.ts": MemoryTransport.driver.spec,
+  "Recovery.ts": Recovery.spec
 }
 
 const specs: { readonly [name: string]: ConfigSpec.Spec } = {

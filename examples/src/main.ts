@@ -2,30 +2,40 @@
  * The main job, `npm start`: thousands of events of hundreds of orders, with handlers that sometimes fail or throw.
  *
  *   npm start -- [--transport memory|kafka|nats] [--events N] [--aggregates N] [--json]
+ *                [--dispatch STRATEGY] [--canary STRATEGY [--slow-canary MS]]
+ *
+ * `--dispatch` names the strategy of the bus: actor-per-aggregate, actor-pool or keyed-workers. `--canary` names another one, to which the bus is moved while
+ * it runs: 20 % of the orders first, then half, then all. With `--slow-canary 50` its handlers take 50 ms longer, and it is rolled back.
  *
  * With `--transport kafka` or `nats` the broker is the one in `EVENTBUS_KAFKA_BROKERS` or
  * `EVENTBUS_NATS_SERVERS`, or, where there is none, one that is brought up for the run.
  */
 import { Kafka, Nats } from "@effect-eventbus/brokers"
-import { EventBus, MemoryTransport, TransportConfig } from "@effect-eventbus/core"
+import { EventBus, MemoryTransport, Strategy, TransportConfig } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import { NodeRuntime } from "@effect/platform-node"
 import { ConfigProvider, Effect, Layer, Logger, LogLevel } from "effect"
 import { parseArgs } from "node:util"
+import { strategies } from "./orders/Canary.js"
 import { Ledger } from "./orders/Ledger.js"
 import { type Options, program } from "./orders/Program.js"
 
-const usage = "usage: npm start -- [--transport memory|kafka|nats] [--events N] [--aggregates N] [--json]"
+const usage = "usage: npm start -- [--transport memory|kafka|nats] [--events N] [--aggregates N] [--json]\n" +
+  "                    [--dispatch STRATEGY] [--canary STRATEGY [--slow-canary MS]]\n" +
+  `strategies: ${Object.keys(strategies).join(", ")}`
 
-const options: Effect.Effect<Options, Error> = Effect.try({
+const options: Effect.Effect<Options & { readonly dispatch: Strategy.Name | undefined }, Error> = Effect.try({
   try: () => {
     const { values } = parseArgs({
       options: {
         transport: { type: "string", default: process.env.EVENTBUS_TRANSPORT ?? "memory" },
         events: { type: "string", default: "6000" },
         aggregates: { type: "string", default: "400" },
-        json: { type: "boolean", default: false }
+        json: { type: "boolean", default: false },
+        dispatch: { type: "string" },
+        canary: { type: "string" },
+        "slow-canary": { type: "string" }
       }
     })
     const count = (text: string): number => {
@@ -33,7 +43,20 @@ const options: Effect.Effect<Options, Error> = Effect.try({
       if (!Number.isSafeInteger(number) || number < 1) throw new Error(`"${text}" is no count`)
       return number
     }
-    return { ...values, events: count(values.events), aggregates: count(values.aggregates) }
+    const strategy = (name: string | undefined): Strategy.Name | undefined => {
+      if (name === undefined || name in strategies) return name as Strategy.Name | undefined
+      throw new Error(`"${name}" is no strategy`)
+    }
+    const { aggregates, canary, dispatch, events, json, "slow-canary": slow, transport } = values
+    return {
+      transport,
+      json,
+      events: count(events),
+      aggregates: count(aggregates),
+      dispatch: strategy(dispatch),
+      canary: strategy(canary),
+      slowCanary: slow === undefined ? undefined : count(slow)
+    }
   },
   catch: (cause) => new Error(`${cause instanceof Error ? cause.message : String(cause)}\n${usage}`)
 })
@@ -53,15 +76,17 @@ const address = Effect.fnUntraced(function*(transport: string) {
 })
 
 const BusLive = Layer.unwrapScoped(Effect.gen(function*() {
-  const { transport } = yield* options
+  const { dispatch, transport } = yield* options
   const provider = yield* address(transport)
+  const strategy = dispatch === undefined ? Layer.empty : Strategy.layer(strategies[dispatch])
   return EventBus.layer.pipe(
     Layer.provide(TransportConfig.layer({
       memory: MemoryTransport.driver,
       kafka: KafkaTransport.driver,
       nats: NatsTransport.driver
     })),
-    Layer.provide(Layer.setConfigProvider(provider))
+    Layer.provide(Layer.setConfigProvider(provider)),
+    Layer.provide(strategy)
   )
 }))
 

@@ -108,4 +108,25 @@ describe("the main job", () => {
       expect(summary.handled! + summary.deadLettered!).toBe(6_000)
     }, 120_000)
   }
+
+  it("moves to another strategy while it runs, and back from one that makes it slower", async () => {
+    const job = async (...args: ReadonlyArray<string>) =>
+      JSON.parse((await run("main", ["--json", "--events", "12000", ...args])).trim().split("\n").at(-1)!) as unknown
+    expect(await job("--dispatch", "keyed-workers", "--canary", "actor-pool", "--slow-canary", "50")).toMatchObject({
+      lost: 0,
+      violations: 0,
+      canary: {
+        candidate: "actor-pool",
+        status: "rolled-back",
+        share: 0,
+        reasons: expect.arrayContaining([expect.stringMatching(/^p99: /)]) as unknown
+      }
+    })
+  }, 120_000)
+
+  it("refuses a strategy that there is not", async () => {
+    await expect(run("main", ["--canary", "threads"])).rejects.toMatchObject({
+      stdout: expect.stringContaining("\"threads\" is no strategy") as unknown
+    })
+  })
 })

@@ -1,5 +1,5 @@
 /** The bus, as its users have it. */
-import { EventBus, FailurePolicy, MemoryTransport, OrderChecker, Topic } from "@effect-eventbus/core"
+import { EventBus, FailurePolicy, MemoryTransport, OrderChecker, Strategy, Topic } from "@effect-eventbus/core"
 import type { Transport } from "@effect-eventbus/core"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -40,8 +40,17 @@ export const layer = (
   EventBus.layer.pipe(
     Layer.provide(transport(name, job)),
     Layer.provide(observed(job.system)),
+    Layer.provide(dispatching(job.system)),
     Layer.provide(Logger.minimumLogLevel(LogLevel.Warning))
   )
+
+/** The strategy, where the system is one. */
+const dispatching = (system: string): Layer.Layer<never> => {
+  const found = [Strategy.actorPerAggregate, Strategy.actorPool, Strategy.keyedWorkers].find(({ name }) =>
+    name === system
+  )
+  return found === undefined ? Layer.empty : Strategy.layer(found)
+}
 
 /** Who looks at the bus. Only what is measured is loaded. */
 const observed = (system: string): Layer.Layer<never> => {

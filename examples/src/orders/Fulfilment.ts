@@ -25,10 +25,13 @@ const verdict = (luck: number, attempt: number): "fine" | "declined" | "busy" | 
   return luck < 32 && attempt === 1 ? "bug" : "fine"
 }
 
-const fulfil = (event: OrderEvent, { aggregateId, attempt }: Delivery.EnvelopeDelivery) =>
+type Slowness = (orderId: string) => Effect.Effect<void>
+
+const fulfil = (slowness: Slowness) => (event: OrderEvent, { aggregateId, attempt }: Delivery.EnvelopeDelivery) =>
   Effect.gen(function*() {
     const ledger = yield* Ledger
     ledger.started(aggregateId, event.number, event.at, attempt)
+    yield* slowness(aggregateId)
     const luck = trouble(aggregateId, event.number)
     if (luck < 100) yield* Effect.sleep("2 millis")
     const outcome = verdict(luck, attempt)
@@ -40,11 +43,14 @@ const fulfil = (event: OrderEvent, { aggregateId, attempt }: Delivery.EnvelopeDe
     throw new Error("a bug in the handler")
   })
 
-export const subscribe = Effect.fnUntraced(function*({ dead, orders }: ReturnType<typeof topics>) {
+export const subscribe = Effect.fnUntraced(function*(
+  { dead, orders }: ReturnType<typeof topics>,
+  slowness: Slowness = () => Effect.void
+) {
   const bus = yield* EventBus.EventBus
   const ledger = yield* Ledger
   yield* bus.subscribe(dead, () => Effect.sync(ledger.letterArrived), { onExhausted: FailurePolicy.drop })
-  return yield* bus.subscribe(orders, fulfil, {
+  return yield* bus.subscribe(orders, fulfil(slowness), {
     onExhausted: FailurePolicy.deadLetter(dead),
     // Every typed failure of the handler has a decision: forgetting one does not compile.
     onError: FailurePolicy.exhaustive({

@@ -1,6 +1,6 @@
 /** What the run looks like while it goes on, and what it came to. */
-import type { Subscription } from "@effect-eventbus/core"
-import { Effect, Schedule } from "effect"
+import type { Rollout, Subscription } from "@effect-eventbus/core"
+import { Effect, Schedule, Struct } from "effect"
 import { currentTotals, type Totals } from "./Ledger.js"
 
 export interface Summary {
@@ -14,13 +14,16 @@ export interface Summary {
   readonly lost: number
   readonly violations: number
   readonly seconds: number
+  /** How the rollout of the canary stands, where there is one. */
+  readonly canary?: Pick<Rollout.State, "candidate" | "status" | "share" | "reasons">
 }
 
 export const summarize = (
   transport: string,
   totals: Totals,
   stats: Subscription.Stats,
-  seconds: number
+  seconds: number,
+  rollout: Rollout.State | undefined
 ): Summary => ({
   transport,
   published: totals.published,
@@ -31,8 +34,14 @@ export const summarize = (
   deadLettered: totals.deadLettered,
   lost: totals.published - totals.handled - totals.deadLettered,
   violations: totals.violations,
-  seconds: Math.round(seconds * 1_000) / 1_000
+  seconds: Math.round(seconds * 1_000) / 1_000,
+  ...(rollout === undefined ? {} : { canary: Struct.pick(rollout, "candidate", "status", "share", "reasons") })
 })
+
+const canaryRows = ({ canary }: Summary): ReadonlyArray<readonly [string, string]> =>
+  canary === undefined
+    ? []
+    : [["canary", `${canary.candidate}: ${[canary.status, ...canary.reasons].join("; ")}`]]
 
 const percentile = (sorted: ReadonlyArray<number>, share: number): string =>
   sorted.length === 0 ? "-" : `${sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!.toFixed(1)} ms`
@@ -49,7 +58,8 @@ export const text = (summary: Summary, totals: Totals): string => {
     ["lost", summary.lost],
     ["order violations", summary.violations],
     ["rate", `${Math.round(summary.handled / summary.seconds)} events/s in ${summary.seconds.toFixed(1)} s`],
-    ["latency", `p50 ${percentile(latencies, 0.5)}, p99 ${percentile(latencies, 0.99)} from publishing to the handler`]
+    ["latency", `p50 ${percentile(latencies, 0.5)}, p99 ${percentile(latencies, 0.99)} from publishing to the handler`],
+    ...canaryRows(summary)
   ]
   return rows.map(([name, value]) => `  ${name.padEnd(18)}${value}`).join("\n")
 }

@@ -20,7 +20,9 @@ const eventOf = (orderId: string, number: number): OrderEvent => {
 
 export const publish = Effect.fnUntraced(function*(
   { orders }: ReturnType<typeof topics>,
-  options: { readonly events: number; readonly aggregates: number }
+  options: { readonly events: number; readonly aggregates: number },
+  /** Events per second; undefined: as fast as possible. */
+  rate?: number
 ) {
   const bus = yield* EventBus.EventBus
   const ledger = yield* Ledger
@@ -34,5 +36,6 @@ export const publish = Effect.fnUntraced(function*(
       })
     )
     ledger.published(count)
+    if (rate !== undefined) yield* Effect.sleep(count / rate * 1_000)
   }
 })

@@ -34,6 +34,7 @@ import { type AnySubscription, type Entry, Registry } from "./internal/registry.
 import * as InternalReplay from "./internal/replay.js"
 import * as Strategies from "./internal/strategies.js"
 import * as Internal from "./internal/subscription.js"
+import { Watched } from "./internal/watched.js"
 import * as Observer from "./Observer.js"
 import type * as Replay from "./Replay.js"
 import type { Service as StrategyService } from "./Strategy.js"
@@ -183,8 +184,15 @@ type AnyHandler<E, R> = (event: never, delivery: never) => Effect.Effect<unknown
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const config = yield* EventBusConfig
-  const registry = new Registry()
-  const observer = yield* Observer.forBus({ transport: transport.name, subscriptions: () => registry.all() })
+  const clock = yield* Effect.clock
+  const registry = new Registry(() => clock.unsafeCurrentTimeMillis())
+  const observer = new Watched(
+    yield* Observer.forBus({
+      transport: transport.name,
+      subscriptions: () => registry.all(),
+      starting: () => registry.starting().map(({ group, since, topic }) => ({ topic, group, since }))
+    })
+  )
   const given = yield* Effect.contextWith((context: Context.Context<never>) =>
     context.unsafeMap.get(Strategy.key) as StrategyService | undefined
   )
@@ -252,7 +260,7 @@ export const make = Effect.gen(function*() {
     observer,
     provided,
     timeout: config.publishTimeout,
-    clock: yield* Effect.clock,
+    clock,
     isClosed: () => isClosed
   })
 

@@ -18,6 +18,8 @@ import { describeCause } from "./internal/describeCause.js"
 import * as Logging from "./internal/logging.js"
 import * as Provided from "./internal/provided.js"
 import * as Safely from "./internal/safely.js"
+import type * as Recovery from "./Recovery.js"
+import type { Change, Failure, Figures, State as RolloutState } from "./Rollout.js"
 import type { Subscription } from "./Subscription.js"
 import type { EnvelopeMessage, PlainMessage } from "./TopicDefinition.js"
 import type { Semantics } from "./Transport.js"
@@ -106,10 +108,10 @@ export type Event =
   | {
     /** A bound has been reached, and something waits for room; or nothing waits any more. */
     readonly _tag: "Bound"
-    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "rate" | "mailbox"
+    readonly bound: "actors" | "bytes" | "settledAhead" | "concurrency" | "unfinished" | "rate" | "mailbox" | "send"
     /** The subscription, as `topic/group`. Undefined: a bound of the whole bus. */
     readonly subscription: string | undefined
-    /** The partition that waits, for `unfinished` and `rate`. */
+    /** The partition that waits, for `unfinished`, `rate` and `send`: its next message has waited for the `sendTimeout` of recovery. */
     readonly partition?: number | undefined
     /** The slot whose mailbox it is, and its strategy, for `mailbox`: it has been full for as long as the strategy's `reportFullAfter`. */
     readonly slot?: string | undefined
@@ -149,6 +151,24 @@ export type Event =
     readonly to: string
     /** The strategy that has a share of the aggregates, while a canary runs. */
     readonly candidate: string | undefined
+  }
+  | {
+    /** A subscription has gone into recovery, or back to normal, and why. `subscription` is `topic/group`. */
+    readonly _tag: "Recovery"
+    readonly subscription: string
+    readonly change: Recovery.Change
+  }
+  | {
+    /** A rollout began, went to its next step, or ended. */
+    readonly _tag: "Rollout"
+    readonly change: Change
+  }
+  | {
+    /** A rollout has analysed its figures. The failures are those of this interval; a trigger fires after several in a row. */
+    readonly _tag: "RolloutAnalysed"
+    readonly state: RolloutState
+    readonly figures: Figures
+    readonly failures: ReadonlyArray<Failure>
   }
   | {
     /** A handler crashed, and its actor goes on. It comes at each crash, also at the one after which the message is given up. With a strategy that never restarts it does not come. */
@@ -213,6 +233,8 @@ export interface Bus {
   readonly transport: string
   /** The subscriptions that run now. */
   readonly subscriptions: () => ReadonlyArray<Subscription<EnvelopeFailure<unknown> | PlainFailure<unknown>>>
+  /** The subscriptions that were asked for and do not stand yet, and since when, in milliseconds since the epoch. */
+  readonly starting: () => ReadonlyArray<{ readonly topic: string; readonly group: string; readonly since: number }>
 }
 
 /**
@@ -436,12 +458,15 @@ const guardedOf = (observer: Service): Effect.Effect<Service> =>
     }
   })
 
+/** With up to three arguments, because rest parameters cost an array at each call, and there are several for every message. */
 const guardOf = (say: (thrown: unknown) => void) => {
   let isSaid = false
-  return <Args extends ReadonlyArray<unknown>, A>(tell: ((...args: Args) => A) | undefined) =>
-    tell === undefined ? undefined : (...args: Args): A | undefined => {
+  return <F extends (...args: never) => unknown>(tell: F | undefined): F | undefined => {
+    if (tell === undefined) return undefined
+    const call = tell as unknown as (a: unknown, b: unknown, c: unknown) => unknown
+    const guarded = (a: unknown, b: unknown, c: unknown): unknown => {
       try {
-        return tell(...args)
+        return call(a, b, c)
       } catch (thrown) {
         if (!isSaid) {
           isSaid = true
@@ -450,6 +475,8 @@ const guardOf = (say: (thrown: unknown) => void) => {
         return undefined
       }
     }
+    return guarded as unknown as F
+  }
 }
 
 /**

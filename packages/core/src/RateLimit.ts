@@ -9,7 +9,7 @@ import { dual } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import { InvalidConfiguration } from "./EventBusError.js"
 import { type Share, Waiter } from "./internal/quota.js"
-import { Rate } from "./internal/rate.js"
+import { issuesOf, Rate } from "./internal/rate.js"
 
 /**
  * So many messages per second. At most `burst` of them come at once, after a time with fewer.
@@ -44,19 +44,6 @@ export interface RateLimit {
   readonly set: (limit: Limit | "unlimited") => Effect.Effect<void, InvalidConfiguration>
   /** Waits until so many messages (default: 1) are within the limit. More than the burst at once wait until all before them are through. */
   readonly take: (amount?: number) => Effect.Effect<void>
-}
-
-const isPositive = (value: unknown): value is number => typeof value === "number" && value > 0 && value < Infinity
-
-const issuesOf = (limit: Limit | "unlimited"): ReadonlyArray<string> => {
-  if (limit === "unlimited") return []
-  const { burst, perSecond } = limit
-  return [
-    ...isPositive(perSecond) ? [] : [`perSecond: expected a number above 0, got ${String(perSecond)}`],
-    ...burst === undefined || Number.isSafeInteger(burst) && burst > 0
-      ? []
-      : [`burst: expected a whole number of at least 1, got ${String(burst)}`]
-  ]
 }
 
 const numbersOf = (limit: Limit | "unlimited"): [perSecond: number, burst: number] =>

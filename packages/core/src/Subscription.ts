@@ -13,6 +13,7 @@ import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import type { FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
 import type { RateLimit } from "./RateLimit.js"
+import type * as Recovery from "./Recovery.js"
 import type { Semantics, SourceStatus, StartFrom, TopicSpec } from "./Transport.js"
 
 /**
@@ -34,6 +35,15 @@ export interface Subscription<out F> {
   readonly status: Effect.Effect<SourceStatus | undefined>
   /** Pauses and resumes it or one of its aggregates, shows what waits and why, and gives up messages by hand. */
   readonly control: Control
+  /** Whether it is in recovery mode now. */
+  readonly isInRecoveryMode: Effect.Effect<boolean>
+  /**
+   * Puts it into recovery mode, or back to normal, until somebody says otherwise. With `"auto"` the backlog decides from now on. Without the
+   * option `recovery`, recovery mode has its defaults.
+   */
+  readonly setRecoveryMode: (mode: Recovery.Mode) => Effect.Effect<void>
+  /** Each change of the recovery mode from now on: a sliding view of the newest 256. */
+  readonly recoveryChanges: Stream.Stream<Recovery.Change>
   /**
    * Ends the subscription before its scope does: fetching stops, mailboxes are worked off within
    * `closeDeadline`, what is finished is settled, the group is left. Calling it again answers the same report.
@@ -114,6 +124,8 @@ export interface CommonOptions {
   readonly concurrency?: number | undefined
   /** How many messages are handed over in a second; a message counts once, however often it is tried. Default: no limit. */
   readonly rate?: RateLimit | undefined
+  /** Recovery mode, which the backlog turns on and off; `{}` has all defaults. Default: it is off, and only `setRecoveryMode` turns it on. */
+  readonly recovery?: Recovery.Options | undefined
   /**
    * After this time a handler is interrupted, and has failed with `HandlerTimeout`. A promise behind it goes on unless it is given the
    * signal of `Effect.tryPromise((signal) => …)`, also beside the next attempt. Default: none.

@@ -243,6 +243,23 @@ export interface PartitionStatus {
 }
 
 /**
+ * What a problem is about, for whoever decides by it.
+ *
+ * - `commit`: settlements are not confirmed.
+ * - `fetch`: nothing can be read from a partition, or it can't begin.
+ * - `lease`: leases can't be renewed, taken or looked at.
+ * - `group`: the group does not settle, or its coordinator does not answer.
+ * - `dead-letter`: dead letters can't be published.
+ * - `right`: the broker refuses it for want of a right, whatever is tried.
+ * - `paused`: somebody wants it so.
+ * - `broken`: the subscription has broken for good. Nothing is tried any more.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ProblemKind = "commit" | "fetch" | "lease" | "group" | "dead-letter" | "right" | "paused" | "broken"
+
+/**
  * Something that has been failing since a time and is tried again: a commit, a fetch, a lease.
  *
  * @since 0.1.0
@@ -253,6 +270,8 @@ export interface Problem {
   readonly message: string
   /** Milliseconds since the epoch. */
   readonly since: number
+  /** Left out where it is none of them. */
+  readonly kind?: ProblemKind | undefined
 }
 
 /**

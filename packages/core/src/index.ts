@@ -97,7 +97,15 @@ export * as RateLimit from "./RateLimit.js"
 /**
  * @since 0.1.0
  */
+export * as Recovery from "./Recovery.js"
+/**
+ * @since 0.1.0
+ */
 export * as Replay from "./Replay.js"
+/**
+ * @since 0.1.0
+ */
+export * as Rollout from "./Rollout.js"
 /**
  * @since 0.1.0
  */

@@ -58,12 +58,16 @@ describe("a transport with a fault", () => {
     const logger = Logger.make(({ message }) => void lines.push(String(message)))
     return Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
-      yield* bus.subscribe(Clicks, () => Effect.void, options)
+      const subscription = yield* bus.subscribe(Clicks, () => Effect.void, options)
       yield* eventually("it is said", () => lines.length > 0)
       expect(lines[0]).toContain("has broken and handles nothing more: Error: a fault of the transport")
+      expect((yield* subscription.status)?.problems).toMatchObject([{ kind: "broken", message: lines[0] }])
     }).pipe(
       Effect.scoped,
-      provideScripted(new ScriptedAssignment(), { failed: Effect.die(new Error("a fault of the transport")) }),
+      provideScripted(new ScriptedAssignment(), {
+        failed: Effect.die(new Error("a fault of the transport")),
+        status: Effect.succeed({ isConnected: true, partitions: [], problems: [] })
+      }),
       Effect.provide(Logger.replace(Logger.defaultLogger, logger))
     )
   })

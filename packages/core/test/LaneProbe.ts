@@ -60,7 +60,7 @@ export const setup = (make: "at-least-once" | "at-most-once", options: Options =
     const scope = yield* Effect.scope
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     const withheld: Array<() => void> = []
-    const lasting = new Lasting("It can't be settled")
+    const lasting = new Lasting("It can't be settled", "commit")
     const settledAhead = new Quota(options.maxSettledAhead ?? 100)
     const turns = new SettleTurns()
     const fork = (effect: Effect.Effect<void>) => run(effect, { scope })

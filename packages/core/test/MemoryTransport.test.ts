@@ -171,6 +171,31 @@ describe("MemoryTransport", () => {
       expect(consumer.taken[2]!.key).toEqual(encoder.encode("a"))
     }))
 
+  it.scoped("keeps headers as they were, whatever the publisher does to its object, and shares those that can't change", () =>
+    Effect.gen(function*() {
+      const { join, publish } = yield* setup()
+      const consumer = new Consumer()
+      yield* join(consumer)
+      let asked = 0
+      const getter = Object.freeze({
+        get moving() {
+          return String(asked++)
+        }
+      })
+      const own = { a: "1" }
+      const bytes = Object.freeze({ b: Uint8Array.of(1) })
+      const shared = Object.freeze({ c: "1" })
+      yield* publish(...[getter, own, bytes, shared, shared].map((headers) => outgoing("", { headers })))
+      own.a = "2"
+      bytes.b[0] = 2
+      const [first, second, third, fourth, fifth] = consumer.taken.map(({ headers }) => headers)
+      expect(first!["moving"]).toBe(first!["moving"])
+      expect(second).toEqual({ a: "1" })
+      expect(third).toEqual({ b: Uint8Array.of(1) })
+      expect([fourth, fifth]).toEqual([{ c: "1" }, { c: "1" }])
+      expect(fourth).toBe(fifth)
+    }))
+
   it.scoped("puts a key always into the same partition, and spreads what has none", () =>
     Effect.gen(function*() {
       const { join, publish } = yield* setup({ partitions: 4 })

@@ -81,7 +81,7 @@ describe("an interruption between any two steps leaves nothing taken", () => {
           settledAhead: quota,
           turns,
           withheld: [],
-          lasting: new Lasting("It can't be settled"),
+          lasting: new Lasting("It can't be settled", "commit"),
           fork: (effect) => fiber = Effect.runFork(effect, { scheduler })
         })
         // More than there is room for.

@@ -162,7 +162,12 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
       if (checked.has(spec.name) || settings.topics === "create" || settings.topics === "skip") return topic
       const found = yield* describe(spec.name)
       if (settings.topics === "validate") yield* TopicAdmin.validate(client, found, spec, settings)
-      else yield* TopicAdmin.update(client, found, spec, settings)
+      else {
+        yield* Effect.retry(TopicAdmin.update(client, found, spec, settings), {
+          while: (error) => error._tag === "KafkaFailure" && error.type === "NOT_CONTROLLER",
+          schedule: upTo(Schedule.spaced("50 millis"), LEADERS_WITHIN)
+        })
+      }
       checked.add(spec.name)
       return settings.topics === "validate" ? topic : yield* createMissing(spec)
     })

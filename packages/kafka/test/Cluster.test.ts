@@ -26,6 +26,8 @@ const WEATHER_MS = isLong ? 60_000 : 6_000
 /** The partitions whose leaders are killed, one after the other. */
 const HURT = isLong ? [0, 1, 2, 3] : [0]
 const KEYS = 60
+/** A cluster has elected other leaders long before, also on a busy machine: what is judged is what became of the messages. */
+const PATIENCE = Duration.seconds(90)
 
 /** Publishes without a pause, and notes what was confirmed and what may have been written. */
 const publishing = (service: Transport.Service, topic: Transport.TopicSpec, oracle: OrderOracle.OrderOracle) => {
@@ -36,7 +38,7 @@ const publishing = (service: Transport.Service, topic: Transport.TopicSpec, orac
     const results = yield* service.publish(
       topic,
       batch.map(({ key, n }) => message(key, String(n))),
-      { timeout: Duration.seconds(40) }
+      { timeout: PATIENCE }
     )
     results.forEach((result, i) => {
       const name = `${batch[i]!.key}/${batch[i]!.n}`
@@ -82,7 +84,7 @@ const readAgain = (service: Transport.Service, topic: Transport.TopicSpec, names
       }
     })
     yield* service.subscribe(request(topic, { group: "again" }), consumer)
-    yield* eventually("all that was confirmed is in the topic", () => left.size === 0)
+    yield* eventually("all that was confirmed is in the topic", () => left.size === 0, PATIENCE)
     return found
   })
 
@@ -105,7 +107,12 @@ const leaderOf = (topic: string, partition: number, brokers: ReadonlyArray<strin
   )
 
 describe("three brokers, with three replicas", () => {
-  const cluster = ownCluster({ nodes: 3, proxied: true })
+  const cluster = ownCluster({
+    nodes: 3,
+    proxied: true,
+    // Nothing moves by itself on a busy machine: whose broker is silent or dead is chosen by who coordinates and who leads.
+    config: { "broker.session.timeout.ms": "9000", "auto.leader.rebalance.enable": "false" }
+  })
 
   const connect = (more = {}) =>
     transport({
@@ -121,7 +128,8 @@ describe("three brokers, with three replicas", () => {
   /** Publishes and handles all the time, and judges in the end what became of it. */
   const underLoad = Effect.gen(function*() {
     const topic = spec(topicName(), 6)
-    const service = yield* connect()
+    // However long it takes to elect others, the member keeps what it has: only a session that is lost makes duplicates.
+    const service = yield* connect({ sessionTimeout: Duration.minutes(2) })
     const oracle = new OrderOracle.OrderOracle()
     const { all, consumer, lanes, pause, seen } = judged(oracle)
     yield* service.subscribe(request(topic), consumer)
@@ -130,12 +138,16 @@ describe("three brokers, with three replicas", () => {
     const flows = (what: string) =>
       Effect.suspend(() => {
         const before = all().length
-        return eventually(what, () => all().length > before + 20 * KEYS, "40 seconds")
+        return eventually(what, () => all().length > before + 20 * KEYS, PATIENCE)
       })
     const end = (name: string) =>
       Effect.gen(function*() {
         yield* Fiber.interrupt(publisher)
-        yield* eventually("all that was confirmed is handled", () => [...confirmed].every((name) => seen.has(name)))
+        yield* eventually(
+          "all that was confirmed is handled",
+          () => [...confirmed].every((name) => seen.has(name)),
+          PATIENCE
+        )
         const found = yield* readAgain(service, topic, confirmed)
         console.log(
           `${name}: ${confirmed.size} confirmed, ${unknown.size} not, ${seen.size} handled, ` +
@@ -254,7 +266,7 @@ describe("three brokers, with three replicas", () => {
             expect(yield* Effect.timeout(said, "20 seconds")).toContain(`Partition ${victim} of`)
           }
           yield* heal
-          yield* eventually("then the last one", () => all().length === 30)
+          yield* eventually("then the last one", () => all().length === 30, "60 seconds")
           expect(yield* problem).toBeUndefined()
           expect(lanes.map(({ assignment }) => assignment.partition).at(-1)).toBe(victim)
         }),
@@ -284,8 +296,8 @@ describe("three brokers, with three replicas", () => {
         // The commit of 3 is on its way, and given up.
         yield* Effect.sleep("1500 millis")
         finish(10)
-        for (let i = 0; i < 100 && (yield* commit) !== 10; i++) yield* Effect.sleep("50 millis")
-        expect(yield* commit).toBe(10)
+        const isCommitted = Effect.delay(commit, "50 millis").pipe(Effect.repeat({ until: (offset) => offset === 10 }))
+        yield* Effect.timeout(isCommitted, "30 seconds")
         yield* Effect.sleep("1 second")
         yield* Effect.forEach(cluster().proxies, (proxy) => proxy.flow, { discard: true })
         for (let i = 0; i < 10; i++) {
@@ -361,7 +373,7 @@ describe("three brokers, with three replicas", () => {
         yield* eventually("it has what can begin of its share", () =>
           owner.open().map(({ assignment }) =>
             assignment.partition
-          ).join() === "2", "20 seconds")
+          ).join() === "2", "40 seconds")
         const last = member("last")
         const third = yield* connect(quick)
         const subscribing = yield* Effect.fork(third.subscribe(request(topic, { drainDeadline }), last.consumer))
@@ -377,17 +389,17 @@ describe("three brokers, with three replicas", () => {
             Effect.timeoutTo({ duration: "2 seconds", onSuccess: (is) => is, onTimeout: () => false })
           )
         while (!(yield* isJoining)) yield* Effect.sleep("20 millis")
-        // It joins with its next heartbeat, which is a tenth of a second away.
-        yield* Effect.sleep("500 millis")
+        // It joins with its next heartbeat, which is a tenth of a second away, or later on a busy machine. The first one keeps them waiting.
+        yield* Effect.sleep("1500 millis")
         yield* proxy.accept
         yield* Fiber.join(subscribing)
         yield* eventually("all are handled by somebody", () =>
-          [slow, owner, last].flatMap((member) => member.open()).length === 4, "20 seconds")
+          [slow, owner, last].flatMap((member) => member.open()).length === 4, "40 seconds")
         expect(overlaps).toEqual([])
         expect(owner.lanes.map(({ assignment }) =>
           assignment.partition
         )).toEqual([2])
       }),
-    90_000
+    150_000
   )
 })

@@ -149,7 +149,8 @@ describe("when the broker fails", () => {
         yield* Scope.close(own, Exit.void)
         const took = Date.now() - closing
         expect(took).toBeGreaterThan(1_500)
-        expect(took).toBeLessThan(3_800)
+        // Far less than several deadlines, one after the other, would take.
+        expect(took).toBeLessThan(6_000)
         expect(yield* Fiber.join(pending)).toMatchObject([{ left: { outcome: "unknown" } }])
       }),
     60_000
@@ -246,7 +247,7 @@ describe("when the broker fails", () => {
       Effect.gen(function*() {
         const service = yield* transport({
           brokers: cluster().bootstrap,
-          sessionTimeout: Duration.seconds(4),
+          sessionTimeout: Duration.seconds(8),
           requestTimeout: Duration.seconds(2),
           connectionTimeout: Duration.seconds(1)
         })
@@ -261,12 +262,15 @@ describe("when the broker fails", () => {
             assignment.finish(one)
           }
         })
-        yield* service.subscribe(request(topic, { drainDeadline: Duration.seconds(2) }), consumer)
+        yield* service.subscribe(request(topic, { drainDeadline: Duration.seconds(4) }), consumer)
         yield* eventually("they arrive", () => handled.length === 19)
+        // What finished after the last commit may come again, and is marked then: here it is all committed.
+        yield* lanes[0]!.assignment.settle([])
         yield* Effect.acquireRelease(cluster().nodes[0]!.suspend, () => Effect.orDie(cluster().nodes[0]!.resume))
         const suspended = Date.now()
         yield* eventually("the lane is closed", () => lanes[0]!.isClosed)
-        expect(Date.now() - suspended).toBeLessThan(3_900)
+        // The session runs since the last heartbeat, at most.
+        expect(Date.now() - suspended).toBeLessThan(7_900)
         yield* cluster().nodes[0]!.resume
         yield* eventually("it comes back", () => lanes.length > 1 && handled.length === 20)
         expect(handled[19]).toBe(15)

@@ -1,6 +1,8 @@
 /** The first use of a topic in a cluster that has just come back, and does not know yet who is who. */
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
+import type { AddressInfo } from "node:net"
+import { createServer } from "node:net"
 import * as Client from "../src/internal/Client.js"
 import * as KafkaConfig from "../src/KafkaConfig.js"
 import * as KafkaTopics from "../src/KafkaTopics.js"
@@ -9,10 +11,25 @@ import { API_VERSIONS, serve, versions } from "./fakeServer.js"
 
 const METADATA = 3
 const CREATE_TOPICS = 19
+const CREATE_PARTITIONS = 37
 
 const int16 = (value: number) => Buffer.from([(value >> 8) & 0xff, value & 0xff])
 const int32 = (value: number) => Buffer.from([value >> 24, value >> 16, value >> 8, value].map((byte) => byte & 0xff))
 const text = (value: string) => Buffer.concat([int16(value.length), Buffer.from(value)])
+
+const topicsAt = Effect.fnUntraced(function*(address: string, options: Partial<KafkaConfig.Options> = {}) {
+  const settings = yield* KafkaConfig.resolve({ ...options, brokers: [address] })
+  const client = yield* Client.make({
+    driver,
+    brokers: [address],
+    clientId: "test",
+    connectionTimeoutMs: 5_000,
+    requestTimeoutMs: 5_000,
+    tls: undefined,
+    sasl: undefined
+  })
+  return yield* KafkaTopics.make(client, settings)
+})
 
 /** Version 1. */
 const metadata = (port: number, controller: number, topic: string, exists: boolean) =>
@@ -45,17 +62,7 @@ it.scopedLive("waits while there is no controller, and while all brokers are fen
       return created("orders", code, "Unable to replicate the partition 1 time(s): All brokers are currently fenced.")
     })
     port = Number(server.address.split(":")[1])
-    const settings = yield* KafkaConfig.resolve({ brokers: [server.address] })
-    const client = yield* Client.make({
-      driver,
-      brokers: [server.address],
-      clientId: "test",
-      connectionTimeoutMs: 5_000,
-      requestTimeoutMs: 5_000,
-      tls: undefined,
-      sasl: undefined
-    })
-    const topics = yield* KafkaTopics.make(client, settings)
+    const topics = yield* topicsAt(server.address)
     const topic = yield* topics.ensure({ name: "orders", kind: "envelope" })
     expect(topic.leaders).toEqual([1])
     expect(creations).toBe(3)
@@ -74,18 +81,64 @@ it.scopedLive("a number of replicas that no cluster of this size can have is an 
       )
     })
     port = Number(server.address.split(":")[1])
-    const settings = yield* KafkaConfig.resolve({ brokers: [server.address] })
-    const client = yield* Client.make({
-      driver,
-      brokers: [server.address],
-      clientId: "test",
-      connectionTimeoutMs: 5_000,
-      requestTimeoutMs: 5_000,
-      tls: undefined,
-      sasl: undefined
-    })
-    const topics = yield* KafkaTopics.make(client, settings)
+    const topics = yield* topicsAt(server.address)
     expect(yield* Effect.flip(topics.ensure({ name: "orders", kind: "envelope" }))).toMatchObject({
       type: "INVALID_REPLICATION_FACTOR"
     })
+  }))
+
+/** Version 1: two brokers, of which one is the controller; the topic is led by the other one. */
+const metadataOfTwo = (ports: ReadonlyArray<number>, controller: number, topic: string, exists: boolean) =>
+  Buffer.concat([
+    int32(ports.length),
+    ...ports.flatMap((port, i) => [int32(i + 1), text("127.0.0.1"), int32(port), int16(-1)]),
+    int32(controller),
+    int32(1),
+    int16(exists ? 0 : 3),
+    text(topic),
+    Buffer.of(0),
+    ...(exists
+      ? [int32(1), int16(0), int32(0), int32(2), int32(1), int32(2), int32(1), int32(2)]
+      : [int32(0)])
+  ])
+
+it.scopedLive("partitions are added when there is a controller again", () =>
+  Effect.gen(function*() {
+    let port = 0
+    let looks = 0
+    let isAdded = false
+    const server = yield* serve(({ apiKey }) => {
+      if (apiKey === API_VERSIONS) return versions({ [METADATA]: 1, [CREATE_PARTITIONS]: 0 })
+      if (apiKey === METADATA) return metadata(port, looks++ < 4 ? -1 : 1, "orders", true)
+      isAdded = true
+      return Buffer.concat([int32(0), created("orders", 0, "")])
+    })
+    port = Number(server.address.split(":")[1])
+    const topics = yield* topicsAt(server.address, { topics: "create-or-update" })
+    yield* topics.ensure({ name: "orders", kind: "envelope", partitions: 2 })
+    expect(isAdded).toBe(true)
+  }))
+
+/** With KRaft the broker that is named is any that the cluster believes to be alive; each carries requests on to the controller. */
+it.scopedLive("a broker that resets connections is named as the controller: another one is asked to make the topic", () =>
+  Effect.gen(function*() {
+    const resets = createServer((socket) => void socket.resetAndDestroy())
+    const dead = yield* Effect.acquireRelease(
+      Effect.async<number>((resume) => {
+        resets.listen(0, "127.0.0.1", () => resume(Effect.succeed((resets.address() as AddressInfo).port)))
+      }),
+      () => Effect.sync(() => void resets.close())
+    )
+    let port = 0
+    let creations = 0
+    const server = yield* serve(({ apiKey }) => {
+      if (apiKey === API_VERSIONS) return versions({ [METADATA]: 1, [CREATE_TOPICS]: 1 })
+      if (apiKey === METADATA) return metadataOfTwo([dead, port], 1, "orders", creations > 0)
+      creations++
+      return created("orders", 0, "")
+    })
+    port = Number(server.address.split(":")[1])
+    const topics = yield* topicsAt(server.address)
+    expect((yield* topics.ensure({ name: "orders", kind: "envelope" })).leaders).toEqual([2])
+    expect(creations).toBe(1)
   }))

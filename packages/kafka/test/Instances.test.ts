@@ -45,8 +45,8 @@ describe("static members", () => {
         const again = yield* named("a")
         yield* again.subscribe(request(topic), after.consumer)
         yield* eventually("it has what it had", () => after.open().length === 2)
-        // Far below the session timeout of 20 s.
-        expect(performance.now() - begun).toBeLessThan(8_000)
+        // Below the session timeout of 20 s.
+        expect(performance.now() - begun).toBeLessThan(15_000)
         expect(after.open().map(({ assignment }) => assignment.partition).sort()).toEqual(had)
         for (const { assignment } of after.open()) {
           const epoch = before.lanes.filter((one) => one.assignment.partition === assignment.partition).at(-1)!

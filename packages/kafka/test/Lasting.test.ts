@@ -1,5 +1,6 @@
 import { expect, it } from "@effect/vitest"
 import { Effect, Exit, Logger, LogLevel, Scope, TestClock } from "effect"
+import { KafkaFailure } from "../src/internal/Failure.js"
 import * as Lasting from "../src/internal/Lasting.js"
 
 const logged = () => {
@@ -19,7 +20,10 @@ it.scoped("rule 14: what fails is said once it has lasted for 10 s, with what it
     lasting.failed("commit", "Commits are refused: handling stops", new Error("no right"))
     expect(lines).toEqual([])
     expect(lasting.lastedMs("commit")).toBe(9_000)
-    expect(lasting.problems()).toEqual([{ message: "Commits are refused: handling stops", since: 0 }])
+    expect(lasting.problems()).toEqual([{ message: "Commits are refused: handling stops", since: 0, kind: "commit" }])
+    const denied = new KafkaFailure({ type: "GROUP_AUTHORIZATION_FAILED", sent: true, cause: "no right" })
+    lasting.failed("commit", "Commits are refused: handling stops", denied)
+    expect(lasting.problems()).toMatchObject([{ kind: "right" }])
     yield* TestClock.adjust("1 seconds")
     expect(lines).toEqual(["Commits are refused: handling stops; it has been so for 10 s"])
     yield* TestClock.adjust("20 seconds")

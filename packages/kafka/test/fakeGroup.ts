@@ -13,7 +13,10 @@ import { batch, fetched, response, topicsOf } from "./fakeLog.js"
 
 const OFFSET_OUT_OF_RANGE = 1
 
-export const makeGroup = (committed: { readonly offset: number; readonly metadata: string }) => {
+export const makeGroup = (
+  committed: { readonly offset: number; readonly metadata: string },
+  options: Partial<KafkaConfig.Options> = {}
+) => {
   const state = {
     committed,
     /** The values of the log, from offset 0 on. */
@@ -23,7 +26,9 @@ export const makeGroup = (committed: { readonly offset: number; readonly metadat
     /** So many of the next commits lose their connection before they are answered. */
     lost: 0,
     commits: 0,
-    joins: 0
+    joins: 0,
+    /** The partition's leader resets its connections; the coordinator does not. */
+    isLeaderAway: false
   }
   const answers: { readonly [Name in ApiName]?: (request: RequestOf<Name>) => Effect.Effect<object, KafkaFailure> } = {
     JoinGroup: ({ metadata }: JoinGroupRequest) =>
@@ -53,13 +58,17 @@ export const makeGroup = (committed: { readonly offset: number; readonly metadat
         return Effect.succeed({ partitions: [{ partition: 0, errorCode }] })
       }),
     ListOffsets: ({ partitions }: ListOffsetsRequest) =>
-      Effect.sync(() => ({
-        partitions: partitions.map(({ partition, timestamp }) => ({
-          partition,
-          errorCode: 0,
-          offset: timestamp === -1 ? state.log.length : 0
-        }))
-      })),
+      Effect.suspend(() =>
+        state.isLeaderAway
+          ? Effect.fail(disconnected("it was reset", false))
+          : Effect.succeed({
+            partitions: partitions.map(({ partition, timestamp }) => ({
+              partition,
+              errorCode: 0,
+              offset: timestamp === -1 ? state.log.length : 0
+            }))
+          })
+      ),
     OffsetForLeaderEpoch: () =>
       Effect.succeed({ partitions: [{ partition: 0, errorCode: 0, leaderEpoch: -1, endOffset: -1 }] }),
     Fetch: ({ maxWaitTime, topics }: FetchRequest) =>
@@ -91,7 +100,7 @@ export const makeGroup = (committed: { readonly offset: number; readonly metadat
       >
   }
   const consumer = Effect.gen(function*() {
-    const settings = yield* KafkaConfig.resolve({ brokers: ["none:1"], commitInterval: "20 millis" })
+    const settings = yield* KafkaConfig.resolve({ brokers: ["none:1"], commitInterval: "20 millis", ...options })
     const known = () => ({ name: "orders", id: undefined, leaders: [1], epochs: [-1] })
     return yield* KafkaConsumer.make(client, topicsOf(known), settings, new Closing(() => performance.now(), 1_000))
   })

@@ -49,4 +49,25 @@ describe("How a subscription stands", () => {
         return isConnected && problems.length === 0
       })
     })))
+
+  it("is told of each partition by itself: what is stored for another one is no lag of one that has nothing to read", () =>
+    T.run(Effect.gen(function*() {
+      const topic = { ...T.topic(), partitions: 2 }
+      const service = yield* T.transport((yield* T.server()).servers)
+      // All are of one aggregate.
+      yield* T.publish(service, topic, T.messages(0, 20, 1))
+      const consumer = new T.TestConsumer()
+      const source = yield* service.subscribe(T.request(topic), consumer)
+      const lags = Effect.map(
+        source.status!,
+        ({ partitions }) => partitions.map(({ end, position, watermark }) => [end! - position, end! - watermark])
+      )
+      const left = async () => (await Effect.runPromise(lags)).flat().reduce((a, b) => a + b, 0)
+      yield* T.waitUntil("the first ones are handled", () => consumer.taken.length === 20)
+      yield* T.waitUntil("nothing is left", async () => (await left()) === 0, 5_000)
+      yield* T.publish(service, topic, T.messages(20, 40, 1))
+      yield* T.waitUntil("all are handled", () => consumer.taken.length === 40)
+      yield* T.waitUntil("nothing is left", async () => (await left()) === 0, 5_000)
+      assert.strictEqual((yield* lags).length, 2)
+    })))
 })

@@ -16,6 +16,7 @@ import { BusMetrics } from "./internal/BusMetrics.js"
 import { ConnectionMetrics } from "./internal/ConnectionMetrics.js"
 import type { Client } from "./internal/GroupMetrics.js"
 import * as Instruments from "./internal/Instruments.js"
+import * as LoopDelay from "./internal/LoopDelay.js"
 import * as Names from "./internal/Names.js"
 
 /**
@@ -46,8 +47,8 @@ export interface Options {
   /** Whether there are also the metrics of OpenTelemetry's semantic conventions, `messaging.*`. Default: true. */
   readonly conventions?: boolean | undefined
   /**
-   * How often gauges that can't follow events are set: ages, lags, mailboxes. `Prometheus` sets them at each scrape besides. Default: 10
-   * seconds.
+   * How often gauges that can't follow events are set (ages, lags, mailboxes), and what was counted for every message is given to
+   * Effect's metrics. `Prometheus` does both at each scrape besides. Default: 10 seconds.
    */
   readonly interval?: Duration.DurationInput | undefined
   /**
@@ -61,7 +62,7 @@ export interface Options {
 const running = globalValue("@effect-eventbus/observability/running", () => new Set<Effect.Effect<void>>())
 
 /**
- * Sets all gauges of this process to what is so now. Whoever reads `Metric.snapshot` runs it before; `Prometheus` does so.
+ * Sets all metrics of this process to what is so now. Whoever reads `Metric.snapshot` runs it before; `Prometheus` does so.
  *
  * @since 0.1.0
  * @category accessors
@@ -114,7 +115,7 @@ export const make = (options: Options = {}): Effect.Effect<Observer.Service, nev
         Effect.gen(function*() {
           const id = yield* idFor(bus.transport)
           const checker = checkOrder ? OrderChecker.make() : undefined
-          const metrics = new BusMetrics(clientOf(bus.transport, id), bus, checker, now)
+          const metrics = new BusMetrics(clientOf(bus.transport, id), bus, checker, now, yield* LoopDelay.measured)
           yield* Effect.acquireRelease(
             Effect.sync(() => running.add(metrics.sample)),
             // What is over has no value any more.

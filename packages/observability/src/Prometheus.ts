@@ -11,8 +11,8 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
-import { createServer, type IncomingMessage, type Server as HttpServer, type ServerResponse } from "node:http"
-import type { AddressInfo } from "node:net"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import * as HttpServer from "./internal/HttpServer.js"
 import * as Text from "./internal/PrometheusText.js"
 import * as Metrics from "./Metrics.js"
 
@@ -102,7 +102,7 @@ export const handler = (
 ): Effect.Effect<(request: IncomingMessage, response: ServerResponse) => void> =>
   Effect.map(Effect.runtime<never>(), (runtime) => (request, response) => {
     if (request.method !== "GET" && request.method !== "HEAD") {
-      response.writeHead(405, { allow: "GET, HEAD" }).end()
+      HttpServer.refuse(response)
       return
     }
     const answer = Effect.matchCauseEffect(format(options), {
@@ -130,16 +130,8 @@ export const serve = (
 ): Effect.Effect<Context.Tag.Service<PrometheusServer>, PrometheusServerFailed, Scope.Scope> =>
   Effect.gen(function*() {
     const { host = "127.0.0.1", path = "/metrics", port = 9464 } = options
-    const answer = yield* handler(options)
-    const server = yield* Effect.acquireRelease(
-      listen(port, host, (request, response) => {
-        const [asked] = (request.url ?? "").split("?")
-        if (asked === path) answer(request, response)
-        else response.writeHead(404).end()
-      }),
-      close
-    )
-    return { port: (server.address() as AddressInfo).port }
+    const routes = new Map([[path, yield* handler(options)]])
+    return yield* HttpServer.serve({ port, host }, routes, (cause) => new PrometheusServerFailed({ port, cause }))
   })
 
 /**
@@ -150,31 +142,3 @@ export const serve = (
  */
 export const layerServer = (options?: ServerOptions): Layer.Layer<PrometheusServer, PrometheusServerFailed> =>
   Layer.scoped(PrometheusServer, serve(options))
-
-const listen = (
-  port: number,
-  host: string,
-  answer: (request: IncomingMessage, response: ServerResponse) => void
-): Effect.Effect<HttpServer, PrometheusServerFailed> =>
-  Effect.async<HttpServer, PrometheusServerFailed>((resume) => {
-    // A client that sends its request slowly, or none, must not keep a socket for ever.
-    const server = createServer({ requestTimeout: 10_000, headersTimeout: 10_000, keepAliveTimeout: 5_000 }, answer)
-    const failed = (cause: Error) => resume(new PrometheusServerFailed({ port, cause }))
-    server.once("error", failed)
-    try {
-      server.listen({ port, host }, () => {
-        server.off("error", failed)
-        // Such as no room for one more socket: the next request may find some.
-        server.on("error", () => {})
-        resume(Effect.succeed(server))
-      })
-    } catch (cause) {
-      resume(new PrometheusServerFailed({ port, cause }))
-    }
-  })
-
-const close = (server: HttpServer): Effect.Effect<void> =>
-  Effect.async<void>((resume) => {
-    server.close(() => resume(Effect.void))
-    server.closeAllConnections()
-  })

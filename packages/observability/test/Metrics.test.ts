@@ -203,7 +203,7 @@ it("more topics than can be told apart are counted together, and a pattern's top
       },
       convention: undefined
     },
-    { transport: "nats", subscriptions: () => [] },
+    { transport: "nats", subscriptions: () => [], starting: () => [] },
     undefined,
     () => 0
   )
@@ -256,9 +256,16 @@ it.effect("a subscription that can't say how it stands keeps no other from it, a
       close: Effect.succeed({ unfinished: 0, lost: 0 }),
       stats: Effect.succeed({ actors: 7, endedActors: 0, held: 0, fullestMailbox: 0 } as Subscription.Stats),
       status: isBroken ? Effect.die(new TypeError("secret")) : Effect.succeed(undefined),
-      control: {} as Control.Control
+      control: {} as Control.Control,
+      isInRecoveryMode: Effect.succeed(false),
+      setRecoveryMode: () => Effect.void,
+      recoveryChanges: Stream.empty
     })
-    const bus = { transport: "own", subscriptions: () => [subscription("a", true), subscription("b", false)] }
+    const bus = {
+      transport: "own",
+      subscriptions: () => [subscription("a", true), subscription("b", false)],
+      starting: () => []
+    }
     const metrics = new BusMetrics(client, bus, undefined, () => 0)
     yield* Effect.repeatN(metrics.sample, 2).pipe(Effect.provide(
       Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(message)))

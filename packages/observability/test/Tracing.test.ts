@@ -275,6 +275,25 @@ it.live("what is not sampled at its producer is not traced by its consumer, and 
   })
 })
 
+it.live("a producer that was not sampled is heeded in any letters of its header, and among several values", () => {
+  const orders = topicOf()
+  const unsampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+  return traced((spans) =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      let handled = 0
+      yield* bus.subscribe(orders, () => Effect.sync(() => handled++), { onExhausted: FailurePolicy.drop })
+      for (
+        const headers of [{ TraceParent: unsampled }, { traceparent: [unsampled] }, { traceparent: ` ${unsampled}` }]
+      ) {
+        yield* bus.publish(orders, { ...placed("a", 1), headers })
+      }
+      yield* eventually("all are handled", () => handled === 3)
+      expect(spans().map(({ name }) => name)).toEqual(Array(3).fill(`publish ${orders.name}`))
+    }).pipe(Effect.scoped)
+  )
+})
+
 it.live("without a tracer nothing is added to messages and no handler has a span", () => {
   const orders = topicOf()
   return Effect.gen(function*() {

@@ -47,7 +47,7 @@ export interface BrokerNode {
  * @category options
  */
 export interface Options {
-  readonly broker: "kafka" | "nats"
+  readonly broker: "kafka" | "nats" | "prometheus"
   readonly id: number
   readonly address: string
   /** The cluster's folder, which notes the process for the warden. */

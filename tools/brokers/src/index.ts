@@ -16,4 +16,7 @@ export * as Kafka from "./Kafka.js"
 export * as Nats from "./Nats.js"
 
 /** @since 0.1.0 */
+export * as Prometheus from "./Prometheus.js"
+
+/** @since 0.1.0 */
 export * as TcpProxy from "./TcpProxy.js"

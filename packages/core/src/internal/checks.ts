@@ -3,10 +3,12 @@ import * as AggregateId from "../AggregateId.js"
 import * as ConfigSpec from "../ConfigSpec.js"
 import type { FailurePolicy } from "../FailurePolicy.js"
 import * as RateLimit from "../RateLimit.js"
+import * as Recovery from "../Recovery.js"
 import type * as Replay from "../Replay.js"
 import type { CommonOptions } from "../Subscription.js"
 import type { Semantics, Service as Transport, TopicSpec } from "../Transport.js"
 import type { Presubscribed } from "./presubscription.js"
+import * as Rate from "./rate.js"
 import type * as Internal from "./subscription.js"
 
 const handlerTimeout = ConfigSpec.duration({ infinite: true, description: "How long an attempt may take." })
@@ -29,12 +31,31 @@ export const issuesOf = (options: CommonOptions): Array<string> => {
   }
   const timeout = options.handlerTimeout === undefined ? undefined : handlerTimeout.expected(options.handlerTimeout)
   if (timeout !== undefined) issues.push(`handlerTimeout: ${timeout}`)
+  for (const issue of recoveryIssuesOf(options.recovery)) issues.push(issue)
   const group: unknown = options.group
   if (group !== undefined && (typeof group !== "string" || group.trim() === "")) {
     issues.push(`group: expected a text that is not blank${Array.isArray(group) ? ", got a list" : ""}`)
   }
   return issues
 }
+
+const recoveryIssuesOf = (options: Recovery.Options | undefined): ReadonlyArray<string> => {
+  if (options === undefined) return []
+  if (!isOptions(options)) return ["recovery: expected options, such as {}"]
+  const { enterAt = Recovery.spec.enterAt.value, leaveAt, rate } = options
+  const found = ConfigSpec.problems(ConfigSpec.below("recovery", Recovery.spec), "recovery", options, ["rate"])
+  const issues = Array.from(found.values())
+  if (leaveAt !== undefined && leaveAt >= enterAt && !found.has("leaveAt") && !found.has("enterAt")) {
+    issues.push(`recovery.leaveAt: expected less than enterAt (${enterAt}), got ${leaveAt}`)
+  }
+  if (rate === undefined) return issues
+  return rate === "unlimited" || isOptions(rate)
+    ? [...issues, ...Rate.issuesOf(rate).map((issue) => `recovery.rate: ${issue}`)]
+    : [...issues, "recovery.rate: expected a limit such as { perSecond: 1000 }, or \"unlimited\""]
+}
+
+/** Without a compiler anything may be here. */
+const isOptions = (value: unknown): boolean => Predicate.isReadonlyRecord(value)
 
 /**
  * What is wrong with a failure policy. There is none, or it leads back to the subscription's own topic: then the subscription would

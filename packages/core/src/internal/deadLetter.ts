@@ -58,7 +58,10 @@ const maxIds = 8
  * @internal
  */
 export const lasting = (): Lasting =>
-  new Lasting("Dead letters can't be published, so their messages stay unfinished and their aggregates wait")
+  new Lasting(
+    "Dead letters can't be published, so their messages stay unfinished and their aggregates wait",
+    "dead-letter"
+  )
 
 /**
  * Publishes the original message to the dead-letter topic, until the broker has confirmed it.

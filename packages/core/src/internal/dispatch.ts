@@ -11,6 +11,7 @@ import * as Logging from "./logging.js"
 import type { Mailbox, Mailboxes } from "./mailboxes.js"
 import * as Safely from "./safely.js"
 import * as Strategies from "./strategies.js"
+import type { Watched } from "./watched.js"
 
 /** How many aggregates a report names. */
 const most = 100
@@ -20,8 +21,31 @@ export interface Settings {
   readonly mailboxes: Mailboxes
   readonly guard: (strategy: Strategy.Service) => Strategy.Service
   readonly config: EventBusConfig.Service
-  readonly observer: Observer.Service
+  readonly observer: Watched
 }
+
+/**
+ * What a rollout needs of a bus besides switching it.
+ *
+ * @internal
+ */
+export interface Inside {
+  readonly watched: Watched
+  readonly guard: (strategy: Strategy.Service) => Strategy.Service
+  readonly strategyOf: (given: Strategy.Service | Strategy.Name) => Strategy.Service
+  readonly tell: (event: Observer.Event) => void
+  /** Milliseconds since the epoch. */
+  readonly time: () => number
+}
+
+const insides = new WeakMap<Dispatch.Service, Inside>()
+
+/**
+ * Undefined: it is not a bus's.
+ *
+ * @internal
+ */
+export const inside = (dispatch: Dispatch.Service): Inside | undefined => insides.get(dispatch)
 
 /**
  * Switches the strategy of a bus.
@@ -29,7 +53,7 @@ export interface Settings {
  * @internal
  */
 export const make = (settings: Settings): Effect.Effect<Dispatch.Service> =>
-  Effect.map(Logging.atOnce, (log) => {
+  Effect.zipWith(Logging.atOnce, Effect.clock, (log, clock) => {
     const { config, guard, mailboxes, observer } = settings
     const say = (text: string) => log(Logging.info(text))
     const warn = (text: string) => log(Logging.warning(text))
@@ -90,7 +114,7 @@ export const make = (settings: Settings): Effect.Effect<Dispatch.Service> =>
         ? new InvalidConfiguration({ issues })
         : Effect.zipRight(outside, Effect.sync(() => apply(strategy(), next, options?.waiting === "move")))
 
-    return {
+    const service: Dispatch.Service = {
       report: Effect.sync(report),
       switchTo: (given, options) =>
         Effect.suspend(() => {
@@ -109,6 +133,14 @@ export const make = (settings: Settings): Effect.Effect<Dispatch.Service> =>
         }),
       moved: (within) => Effect.suspend(() => Effect.map(mailboxes.allMoved.waitFor(Duration.decode(within)), report))
     }
+    insides.set(service, {
+      watched: observer,
+      guard,
+      strategyOf,
+      tell: (event) => observer.event?.(event),
+      time: () => clock.unsafeCurrentTimeMillis()
+    })
+    return service
   })
 
 const shareIssuesOf = (share: Dispatch.Share): ReadonlyArray<string> =>

@@ -7,6 +7,7 @@ import type { Assignment, IncomingMessage, Lane, LaneReport } from "../Transport
 import * as Closing from "./closing.js"
 import { Condition } from "./condition.js"
 import { type Carrier, Flight, type Subscriber } from "./flight.js"
+import { Gate } from "./gate.js"
 import type { Incoming } from "./incoming.js"
 import * as Logging from "./logging.js"
 import type { AddressBook } from "./mailboxes.js"
@@ -62,6 +63,8 @@ export interface Stage {
   readonly drain: () => ReadonlyArray<Flight>
   /** How many flights it has that are not settled. */
   readonly unsettled: number
+  /** The flight that has gone through, and waits for room in its mailbox, or for an actor. */
+  readonly waitsForRoom: Flight | undefined
   /** The lane has ended, and its flights with it. */
   readonly release: () => void
 }
@@ -90,9 +93,9 @@ export class Intake implements Lane, Carrier {
   /** A flight that found no room in its mailbox. It is offered again before all others. */
   private head: Flight | undefined
   private isFull = false
-  private readonly forRate: { readonly share: Share; readonly waiter: Waiter } | undefined
-  /** The message that comes next is within the rate: its flight was forgotten, because its mailbox had no room. */
-  private isAllowed = false
+  private readonly forRate: Gate | undefined
+  /** In recovery. */
+  private forRecovery: Gate | undefined
   private isSlowed = false
   private readonly held = new Set<Flight>()
   private readonly bytes: Share
@@ -110,7 +113,7 @@ export class Intake implements Lane, Carrier {
   constructor(private readonly assignment: Assignment, private readonly settings: IntakeSettings) {
     this.bytes = settings.bytes.share()
     this.permits = settings.concurrency?.share()
-    this.forRate = settings.rate && { share: settings.rate.quota.share(), waiter: new Waiter(() => this.resume()) }
+    this.forRate = settings.rate && new Gate(settings.rate, () => this.resume())
     this.pace = new Pace({
       unfinished: () => this.unfinished,
       most: settings.maxUnfinished,
@@ -128,6 +131,10 @@ export class Intake implements Lane, Carrier {
 
   get epoch(): number {
     return this.assignment.epoch
+  }
+
+  get partition(): number {
+    return this.assignment.partition
   }
 
   offer(messages: ReadonlyArray<IncomingMessage>): number {
@@ -149,7 +156,8 @@ export class Intake implements Lane, Carrier {
   private standBy(): 0 {
     this.forgetHead()
     this.bytes.cancel(this.forBytes)
-    this.forRate?.share.cancel(this.forRate.waiter)
+    this.forRate?.cancel()
+    this.forRecovery?.cancel()
     return 0
   }
 
@@ -162,6 +170,8 @@ export class Intake implements Lane, Carrier {
       return false
     }
     this.head = undefined
+    this.forRate?.took()
+    this.forRecovery?.took()
     flight.taken()
     this.pace.took()
     this.stage?.add(flight)
@@ -187,16 +197,27 @@ export class Intake implements Lane, Carrier {
   }
 
   private isInRate(): boolean {
-    const { forRate } = this
-    const { rate } = this.settings
-    if (forRate === undefined || rate === undefined) return true
-    const isAllowed = this.isAllowed || rate.take(forRate.share, 1, forRate.waiter)
-    this.isAllowed = false
-    if (this.isSlowed === isAllowed) {
+    const { forRate, forRecovery, isSlowed } = this
+    if (forRate === undefined && forRecovery === undefined && !isSlowed) return true
+    const isAllowed = forRate?.admits() !== false && forRecovery?.admits() !== false
+    if (isSlowed === isAllowed) {
       this.isSlowed = !isAllowed
       this.reached("rate", this.isSlowed)
     }
     return isAllowed
+  }
+
+  /** From now on the lane keeps within this rate, too, while the subscription is in recovery. Undefined: no longer. */
+  limit(rate: Rate | undefined): void {
+    if (this.closing) return
+    this.forRecovery?.end()
+    this.forRecovery = rate && new Gate(rate, () => this.resume())
+    this.resume()
+  }
+
+  /** The next message, while it waits for room in its mailbox, or for an actor. */
+  get waitsForRoom(): Flight | undefined {
+    return this.head ?? this.stage?.waitsForRoom
   }
 
   /** Forgets the flight that had no room. The transport still has its message. */
@@ -204,7 +225,6 @@ export class Intake implements Lane, Carrier {
     const { head } = this
     if (head === undefined) return
     this.head = undefined
-    this.isAllowed = true
     this.settings.mailboxes.cancel(this.forMailbox)
     this.unfinished--
     this.bytes.give(head.size)
@@ -297,7 +317,8 @@ export class Intake implements Lane, Carrier {
       this.forgetHead()
       this.settings.mailboxes.cancel(this.forMailbox)
       this.bytes.cancel(this.forBytes)
-      this.forRate?.share.end()
+      this.forRate?.end()
+      this.forRecovery?.end()
       this.stage?.close(options.finishQueued)
       if (this.stage !== undefined) {
         this.letsGo = true

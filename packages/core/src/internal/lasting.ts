@@ -2,7 +2,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
-import type { Problem } from "../Transport.js"
+import type { Problem, ProblemKind } from "../Transport.js"
 import * as Logging from "./logging.js"
 import * as Safely from "./safely.js"
 
@@ -25,7 +25,7 @@ export class Lasting {
   private saidAt: number | undefined
 
   /** `meaning` says what fails, and what it means for the user. */
-  constructor(private readonly meaning: string) {}
+  constructor(private readonly meaning: string, private readonly kind?: ProblemKind) {}
 
   /** Tries an effect until it succeeds, or until the schedule or `while` ends that. */
   retry<A, E extends Error>(
@@ -44,7 +44,8 @@ export class Lasting {
 
   /** What fails now, for the status of the subscription. */
   get problems(): ReadonlyArray<Problem> {
-    return this.failing.size === 0 ? [] : [{ message: `${this.meaning}. ${this.reason}`, since: this.begunAt }]
+    const { begunAt: since, failing, kind, meaning, reason } = this
+    return failing.size === 0 ? [] : [{ message: `${meaning}. ${reason}`, since, kind }]
   }
 
   private failed(one: object, error: Error): Effect.Effect<void> {

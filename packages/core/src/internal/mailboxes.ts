@@ -5,6 +5,7 @@ import type * as Strategy from "../Strategy.js"
 import type * as Supervisor from "../Supervisor.js"
 import { Condition } from "./condition.js"
 import { Paused } from "./control/paused.js"
+import { Crew } from "./crew.js"
 import type { Flight, Subscriber } from "./flight.js"
 import { Keyless, type Turn } from "./keyless.js"
 import { type Defaults, Placement, stopAll } from "./placement.js"
@@ -206,6 +207,10 @@ export class AddressBook {
   onOtherPartition: ((mailbox: Mailbox, flight: Flight) => void) | undefined
   /** The pause of an aggregate has ended. */
   onPauseEnded: ((key: string, pause: Pause) => void) | undefined
+  /** How many actors of its own live. */
+  private ownActors = 0
+  /** A bound on them, in recovery. */
+  private crew: Crew | undefined
 
   constructor(
     private readonly owner: Mailboxes,
@@ -239,6 +244,7 @@ export class AddressBook {
       this.mailboxes.set(key, mailbox = new Mailbox(key, slot, placement, this, turn))
     }
     mailbox.size++
+    if (this.crew !== undefined) this.crew.becameBusy(slot)
     flight.mailbox = mailbox
     if (mailbox.partition !== flight.partition) this.cameFrom(mailbox, flight)
     turn?.owner.take(turn)
@@ -360,6 +366,29 @@ export class AddressBook {
     if (!this.isPlaced(mailbox)) return this.moved(mailbox)
     if (turn !== undefined) turn.owner.give(turn)
     if (placement.isShared) this.mailboxes.delete(mailbox.key)
+    else if (this.crew !== undefined) this.crew.becameIdle(mailbox.slot)
+  }
+
+  /** So many actors of its own may live from now on; more only end when they are idle. Undefined: as many as the bus allows. */
+  limitActors(most: number | undefined): void {
+    const former = this.crew
+    this.crew = most === undefined ? undefined : new Crew(most, () => this.ownActors, this.idleOnes())
+    this.crew?.serve()
+    former?.end()
+  }
+
+  /** In recovery: ends the actors that became idle before a time. */
+  endIdleSince(time: number): void {
+    this.crew?.endIdleSince(time)
+  }
+
+  /** Its own actors that are idle, in the order in which they became so. */
+  private idleOnes(): ReadonlyArray<Slot> {
+    const idle: Array<Slot> = []
+    for (const { placement, size, slot } of this.mailboxes.values()) {
+      if (size === 0 && !placement.isShared) idle.push(slot)
+    }
+    return idle.sort((a, b) => a.idleSince - b.idleSince)
   }
 
   /**
@@ -426,11 +455,16 @@ export class AddressBook {
     const waiter = new Waiter(() => {})
     const slot = placement.isShared
       ? placement.sharedSlot(key, undefined, subscriber.home, waiter)
-      : owner.supervisor.admit(this.ownOptions(placement).place, waiter)
-      ? owner.supervisor.start(key, subscriber.home, this.ownOptions(placement))
+      : this.crew?.hasRoom !== false && owner.supervisor.admit(this.ownOptions(placement).place, waiter)
+      ? this.start(key, this.ownOptions(placement))
       : undefined
     this.cancel(waiter)
     return slot
+  }
+
+  private start(key: string, options: SlotOptions): Slot {
+    this.ownActors++
+    return this.owner.supervisor.start(key, this.subscriber.home, options)
   }
 
   /** The subscription ends. The slots that only it uses end with it. */
@@ -490,11 +524,21 @@ export class AddressBook {
     const { owner, subscriber } = this
     if (placement.isShared) return placement.sharedSlot(key, turn?.index, subscriber.home, waiter)
     const options = this.ownOptions(placement)
-    if (!owner.supervisor.admit(options.place, waiter)) return undefined
+    const { crew } = this
+    if (crew !== undefined && !crew.admits(waiter)) {
+      // Others can use the place that was reserved for it.
+      waiter.share?.cancel(waiter)
+      return undefined
+    }
+    if (!owner.supervisor.admit(options.place, waiter)) {
+      crew?.unused()
+      return undefined
+    }
     // Making room wakes others. A transport may offer their messages at once, and one of them may have made this mailbox.
     const made = this.mailboxes.get(key)
-    if (made === undefined) return owner.supervisor.start(key, subscriber.home, options)
+    if (made === undefined) return this.start(key, options)
     options.place.give(1)
+    crew?.unused()
     return made.slot
   }
 
@@ -504,6 +548,8 @@ export class AddressBook {
     const place: Share = this.owner.supervisor.places()
     const options = placement.optionsOf(place, (slot) => {
       this.endedActors++
+      this.ownActors--
+      this.crew?.ended(slot)
       if (this.mailboxes.get(slot.name)?.slot === slot) this.mailboxes.delete(slot.name)
     })
     this.own.set(placement, options)

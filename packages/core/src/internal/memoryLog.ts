@@ -183,11 +183,25 @@ export class MemoryPartition {
 
 /** Frozen, because every group's handlers get the same headers. */
 const copyOf = (headers: Headers.Headers): Headers.Headers => {
-  if (headers === Headers.empty) return headers
+  if (headers === Headers.empty || isUnchangeable(headers)) return headers
   const entries = Object.entries(headers)
   return entries.length === 0
     ? Headers.empty
     : Object.freeze(Object.fromEntries(entries.map(([name, value]) => [name, copyOfValue(value)])))
+}
+
+/** Headers that can't change any more, as they were found to be. */
+const unchangeable = new WeakSet<Headers.Headers>()
+
+/** Such as the context of a trace, which all messages of a batch share. A frozen object may still have a getter. */
+const isUnchangeable = (headers: Headers.Headers): boolean => {
+  if (!Object.isFrozen(headers)) return false
+  if (unchangeable.has(headers)) return true
+  if (Object.getPrototypeOf(headers) !== Object.prototype) return false
+  const all = Object.values(Object.getOwnPropertyDescriptors(headers))
+  if (!all.every(({ enumerable, value }) => enumerable === true && typeof value === "string")) return false
+  unchangeable.add(headers)
+  return true
 }
 
 const copyOfValue = (value: unknown): Headers.Headers[string] =>

@@ -1,3 +1,4 @@
+import type { Limit } from "../RateLimit.js"
 import { Quota, type Share, type Waiter } from "./quota.js"
 
 /** What one share has taken, and time has not yet given back. */
@@ -96,4 +97,22 @@ export class Rate {
     first.share.give(amount)
     return amount
   }
+}
+
+const isPositive = (value: unknown): value is number => typeof value === "number" && value > 0 && value < Infinity
+
+/**
+ * What is wrong with a limit.
+ *
+ * @internal
+ */
+export const issuesOf = (limit: Limit | "unlimited"): ReadonlyArray<string> => {
+  if (limit === "unlimited") return []
+  const { burst, perSecond } = limit
+  return [
+    ...isPositive(perSecond) ? [] : [`perSecond: expected a number above 0, got ${String(perSecond)}`],
+    ...burst === undefined || Number.isSafeInteger(burst) && burst > 0
+      ? []
+      : [`burst: expected a whole number of at least 1, got ${String(burst)}`]
+  ]
 }

@@ -8,6 +8,8 @@ export type AnySubscription = Subscription<EnvelopeFailure<unknown> | PlainFailu
 export interface Entry {
   readonly topic: string
   readonly group: string
+  /** When its place was taken, in milliseconds since the epoch. */
+  readonly since: number
   /** Undefined while the transport is still subscribing. */
   subscription: AnySubscription | undefined
 }
@@ -19,6 +21,8 @@ export interface Entry {
  */
 export class Registry {
   private readonly topics = new Map<string, Map<string, Entry>>()
+
+  constructor(private readonly now: () => number) {}
 
   find(topic: string, group: string): AnySubscription | undefined {
     return this.topics.get(topic)?.get(group)?.subscription
@@ -34,7 +38,7 @@ export class Registry {
     let groups = this.topics.get(topic)
     if (groups?.has(group)) return undefined
     if (groups === undefined) this.topics.set(topic, groups = new Map())
-    const entry: Entry = { topic, group, subscription: undefined }
+    const entry: Entry = { topic, group, since: this.now(), subscription: undefined }
     groups.set(group, entry)
     return entry
   }
@@ -48,8 +52,15 @@ export class Registry {
   }
 
   all(): ReadonlyArray<AnySubscription> {
-    return Array.from(this.topics.values(), (groups) => Array.from(groups.values()))
-      .flat()
-      .flatMap((entry) => entry.subscription === undefined ? [] : [entry.subscription])
+    return this.entries().flatMap(({ subscription }) => subscription === undefined ? [] : [subscription])
+  }
+
+  /** Those that are still subscribing. */
+  starting(): ReadonlyArray<Entry> {
+    return this.entries().filter(({ subscription }) => subscription === undefined)
+  }
+
+  private entries(): ReadonlyArray<Entry> {
+    return Array.from(this.topics.values(), (groups) => Array.from(groups.values())).flat()
   }
 }

@@ -125,6 +125,10 @@ export class SettleFirst implements Stage {
     return this.waiting.length
   }
 
+  get waitsForRoom(): Flight | undefined {
+    return this.undispatched[0]
+  }
+
   private get goesOn(): boolean {
     return !this.isClosing || (this.isFinishing && this.waiting.length > 0)
   }

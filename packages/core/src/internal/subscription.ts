@@ -1,4 +1,5 @@
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -18,6 +19,7 @@ import type { EnvelopeFailure, PlainFailure } from "../Failure.js"
 import * as FailurePolicy from "../FailurePolicy.js"
 import type * as Observer from "../Observer.js"
 import * as RateLimit from "../RateLimit.js"
+import type * as Recovery from "../Recovery.js"
 import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
@@ -35,6 +37,7 @@ import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { OtherPartitions } from "./otherPartitions.js"
 import { Quota } from "./quota.js"
+import { RecoveryMode } from "./recovery.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
 import { SettleTurns } from "./settleTurns.js"
@@ -43,6 +46,9 @@ import * as UserCode from "./userCode.js"
 
 /** How many failures wait for a slow reader of `failures`. Beyond this the oldest are left out. */
 const failuresCapacity = 1_024
+
+/** How many changes of the recovery mode wait for a slow reader of `recoveryChanges`. */
+const changesCapacity = 256
 
 /** @internal */
 export interface Environment {
@@ -150,7 +156,8 @@ export const make = <E, R>(
       }
       const counters = new Counters()
       const lasting = DeadLetter.lasting()
-      const settling = new Lasting("Messages can't be settled, so their handlers don't begin")
+      const settling = new Lasting("Messages can't be settled, so their handlers don't begin", "commit")
+      const broken: Array<Transport.Problem> = []
       const failures: Reports<E> = yield* PubSub.sliding<EnvelopeFailure<E> | PlainFailure<E>>(failuresCapacity)
       // The slots and the transport's subscription have a scope each, because closing needs an order.
       const slots = yield* Scope.make()
@@ -183,13 +190,29 @@ export const make = <E, R>(
       settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
       const lanes = new Set<Intake>()
+      const recovery = new RecoveryMode({
+        name,
+        options: options.recovery,
+        observer,
+        mailboxes: settings.mailboxes,
+        lanes,
+        clocks: turns,
+        scope: slots,
+        fork: (effect) => void run(Effect.interruptible(effect), { scope: slots })
+      }, yield* PubSub.sliding<Recovery.Change>(changesCapacity))
+      yield* recovery.start
       const consumer: Transport.Consumer = {
         assigned: (assignment) => {
           const lane = new Intake(assignment, settings)
           lanes.add(lane)
+          recovery.joined(lane)
+          const ended = Effect.sync(() => {
+            lanes.delete(lane)
+            recovery.left(lane)
+          })
           return {
             offer: (messages) => lane.offer(messages),
-            close: (options) => Effect.ensuring(lane.close(options), Effect.sync(() => lanes.delete(lane)))
+            close: (options) => Effect.ensuring(lane.close(options), ended)
           }
         }
       }
@@ -208,15 +231,19 @@ export const make = <E, R>(
         )
       )
 
+      yield* recovery.stands(subscribed.status)
       if (subscribed.failed !== undefined) {
-        const broken = Effect.catchAllCause(subscribed.failed, (cause) => {
+        const breaking = Effect.catchAllCause(subscribed.failed, (cause) => {
           const error = Option.map(Cause.failureOption(cause), ({ message }) => message)
           const why = Option.getOrElse(error, () => describeCause(cause))
-          return Cause.isInterruptedOnly(cause)
-            ? Effect.void
-            : Logging.error(`Subscription ${name} has broken and handles nothing more: ${why}`)
+          if (Cause.isInterruptedOnly(cause)) return Effect.void
+          const message = `Subscription ${name} has broken and handles nothing more: ${why}`
+          return Effect.flatMap(Clock.currentTimeMillis, (since) => {
+            broken.push({ message, since, kind: "broken" })
+            return Logging.error(message)
+          })
         })
-        run(Effect.interruptible(broken), { scope: slots })
+        run(Effect.interruptible(breaking), { scope: slots })
       }
       const closeOnce = Effect.gen(function*() {
         yield* subscribed.stop
@@ -234,6 +261,7 @@ export const make = <E, R>(
         Effect.ensuring(Effect.suspend(() => Scope.close(source, Exit.void))),
         Effect.ensuring(Effect.suspend(() => Scope.close(slots, Exit.void))),
         Effect.ensuring(PubSub.shutdown(failures)),
+        Effect.ensuring(recovery.close),
         Effect.ensuring(Effect.suspend(() => {
           const stuck = Array.from(lanes).filter(({ isStuck }) => isStuck)
           // Nothing of the topic and group begins again in this bus before the handlers that go on have ended.
@@ -259,7 +287,11 @@ export const make = <E, R>(
         failures: Stream.fromPubSub(failures),
         // What the transport can't know: letters and settlements are tried again by this subscription.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
-          status && { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems] }),
+          status &&
+          { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems, ...broken] }),
+        isInRecoveryMode: Effect.sync(() => recovery.isOn),
+        setRecoveryMode: recovery.set,
+        recoveryChanges: Stream.fromPubSub(recovery.changes),
         stats: Effect.sync(() => ({
           ...counters,
           actors: settings.mailboxes.live(),
@@ -277,8 +309,7 @@ export const make = <E, R>(
               lane.goOn()
             }
           },
-          fork: (effect) =>
-            run(Effect.interruptible(effect), { scope: slots })
+          fork: (effect) => run(Effect.interruptible(effect), { scope: slots })
         }),
         close
       }

@@ -28,10 +28,12 @@ import type { GroupLinks } from "./GroupLinks.js"
 import { GroupLink } from "./GroupLinks.js"
 import * as GroupPlan from "./GroupPlan.js"
 import type { Lasting } from "./Lasting.js"
+import { SAID_AFTER_MS } from "./Lasting.js"
 import * as LogResets from "./LogResets.js"
 import type { Membership, MembershipOptions } from "./Membership.js"
 import * as MembershipModule from "./Membership.js"
 import { MetadataRoom } from "./MetadataRoom.js"
+import { monotonic } from "./monotonic.js"
 import * as Offsets from "./Offsets.js"
 import { Partition } from "./Partition.js"
 import type { Start } from "./Starts.js"
@@ -87,6 +89,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     const { client, consumer, group, lasting, observer: { event }, request, settings, topics } = options
     const topic = request.topic.name
     const clock = yield* Effect.clock
+    const now = monotonic(clock)
     const joinRole = `join-${options.id}`
     const link = new GroupLink(options.links, `group-${options.id}`)
     const partitions = new Map<number, Partition>()
@@ -106,6 +109,10 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
     const epochs = new Map<number, number>()
     let hasLetGo = false
     let hasStood = false
+    /** It has partitions, and none of them has begun, by the clock of deadlines. */
+    let nothingSince: number | undefined
+    /** For so long the first one is waited for; then the subscription stands without. */
+    const lateAfter = Math.min(SAID_AFTER_MS, settings.subscribeTimeout / 2)
 
     // ---- beginning ----
 
@@ -168,8 +175,12 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       const failures = yield* startEach(ids, generation)
       if (failures.size === 0) return
       const hasNothing = partitions.size === 0 && !hasLetGo
+      nothingSince = hasNothing ? nothingSince ?? now() : undefined
+      // Whose leaders are all gone does not wait for them for ever.
+      const isEarly = nothingSince !== undefined && now() - nothingSince < lateAfter
       const awaited = [...failures.values()].find(({ error, isNew }) =>
-        hasNothing || error === Starts.generationIsOver || toInvalidConfiguration(error) !== undefined ||
+        (hasNothing && (isEarly || error.isOurs)) || error === Starts.generationIsOver ||
+        toInvalidConfiguration(error) !== undefined ||
         // It would miss what is published from now on.
         (isNew && request.startFrom === "latest")
       )
@@ -194,6 +205,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       )
 
     const open = (start: Start, epoch: number, mark: CommitRequest): void => {
+      nothingSince = undefined
       remembered.delete(start.id)
       restarts.delete(start.id)
       epochs.set(start.id, epoch)

@@ -46,6 +46,10 @@ export class KafkaFailure extends Data.TaggedError("KafkaFailure")<{
   }
 }
 
+/** The broker refuses it for want of a right. */
+export const isDenied = (cause: unknown): boolean =>
+  cause instanceof KafkaFailure && (cause.type === "Authentication" || cause.type.endsWith("AUTHORIZATION_FAILED"))
+
 /** The failure for an error code in an otherwise good answer. */
 export const failure = (request: string, code: number): KafkaFailure =>
   new KafkaFailure({ type: ErrorCode.nameOf(code), sent: true, cause: `${request} was answered with error ${code}` })

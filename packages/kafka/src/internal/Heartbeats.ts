@@ -52,6 +52,9 @@ export const make = (options: HeartbeatsOptions): Heartbeats => {
   const { coordinator, driver, fail, fenceAfterMs, isRefusing, lasting, lost, now, owned, settings, withinMs } = options
   const { state } = coordinator
 
+  /** Leaders of partitions that can't be reached are waited for as long as the coordinator counts on it; a mistake of ours is not. */
+  const isBeginning = () => !state().stood && coordinator.lastFailure()?.isOurs !== true
+
   const beat: Effect.Effect<number> = Effect.suspend(() => {
     const { counted, memberId, phase } = state()
     // Before the first assignment it asks whether the coordinator is there, which says that it does not know the generation.
@@ -63,7 +66,7 @@ export const make = (options: HeartbeatsOptions): Heartbeats => {
           onSuccess: () =>
             Effect.sync(() => {
               coordinator.dispatch({ _tag: "Beaten", ticket })
-              if (coordinator.isJoining()) coordinator.progressed()
+              if (coordinator.isJoining() || isBeginning()) coordinator.progressed()
               lasting.worked("heartbeat")
               return settings.heartbeatInterval
             }),

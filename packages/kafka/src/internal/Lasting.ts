@@ -3,10 +3,11 @@
  * missing. Once it has lasted for 10 s the log says so, with what it means for the
  * user, and again when it is over. Until then it is nobody's concern.
  */
-import type { Problem } from "@effect-eventbus/core/Transport"
+import type { Problem, ProblemKind } from "@effect-eventbus/core/Transport"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
 import type * as Scope from "effect/Scope"
+import { isDenied } from "./Failure.js"
 import { monotonic } from "./monotonic.js"
 
 export interface Lasting {
@@ -87,9 +88,24 @@ export const make: Effect.Effect<Lasting, never, Scope.Scope> = Effect.gen(funct
       const entry = entries.get(what)
       return entry === undefined ? 0 : now() - entry.begunAt
     },
-    problems: () => Array.from(entries.values(), ({ meaning, since }) => ({ message: meaning, since }))
+    problems: () =>
+      Array.from(
+        entries,
+        ([what, { cause, meaning, since }]) => ({ message: meaning, since, kind: kindOf(what, cause) })
+      )
   }
 })
+
+const kinds: Readonly<Record<string, ProblemKind>> = {
+  commit: "commit",
+  heartbeat: "group",
+  group: "group",
+  fetch: "fetch"
+}
+
+/** A right that is missing is the cause of whatever fails. The first word says what that is. */
+const kindOf = (what: string, cause: unknown): ProblemKind =>
+  isDenied(cause) ? "right" : kinds[what.split(" ")[0]!] ?? "fetch"
 
 const secondsOf = (millis: number): string => `${Math.round(millis / 1_000)} s`
 

@@ -89,6 +89,8 @@ export class PartitionQueue {
   resting = false
   failures = 0
   lastFailure: KafkaFailure | undefined
+  /** Since when each answer says that there is no such partition, by the clock of deadlines. */
+  goneSince: number | undefined
   /** About how many of those that wait are abandoned. */
   private dead = 0
   constructor(readonly topic: string, readonly partition: number) {}

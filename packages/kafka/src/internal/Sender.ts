@@ -29,8 +29,8 @@ interface Leader {
 }
 
 const REQUEST_BYTES = 8 * 1024 * 1024
-/** A topic that is still unknown after so many tries is not about to be known. */
-const UNKNOWN_TOPIC_TRIES = 15
+/** What brokers have not known for so long is not about to be known. Those that have just begun may not know it yet. */
+const GONE_AFTER_MS = 5_000
 
 export const make = (
   client: Client,
@@ -219,14 +219,22 @@ export const make = (
           Effect.zipRight(Effect.either(refreshed(queue.topic))),
           Effect.map((known) => {
             queue.resting = false
-            if (Either.isRight(known)) return schedule(queue)
-            if (known.left.type === "UNKNOWN_TOPIC_OR_PARTITION" && queue.failures >= UNKNOWN_TOPIC_TRIES) {
+            const failure = Either.isLeft(known)
+              ? known.left
+              // It was made again, with fewer of them.
+              : queue.partition < known.right.leaders.length
+              ? undefined
+              : noSuchPartition
+            if (failure?.type !== "UNKNOWN_TOPIC_OR_PARTITION") queue.goneSince = undefined
+            else if (now() - (queue.goneSince ??= now()) >= GONE_AFTER_MS) {
+              queue.goneSince = undefined
               return conclusions.giveUp(
                 queue,
-                new UnknownTopic({ topic: queue.topic, transport: "kafka", cause: known.left })
+                new UnknownTopic({ topic: queue.topic, transport: "kafka", cause: failure })
               )
             }
-            rest(queue, known.left)
+            if (failure === undefined) schedule(queue)
+            else rest(queue, failure)
           }),
           Effect.annotateLogs({ module: "KafkaProducer", topic: queue.topic, partition: queue.partition })
         )
@@ -246,6 +254,12 @@ export const make = (
   })
 
 const broken = (cause: unknown) => new KafkaFailure({ type: "Client", sent: true, cause })
+
+const noSuchPartition = new KafkaFailure({
+  type: "UNKNOWN_TOPIC_OR_PARTITION",
+  sent: false,
+  cause: "The topic has fewer partitions now"
+})
 
 const noAnswer = new KafkaFailure({ type: "Client", sent: true, cause: "no answer for a partition" })
 

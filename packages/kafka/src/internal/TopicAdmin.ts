@@ -8,6 +8,7 @@ import type { Client } from "./Client.js"
 import type { TopicMetadata, TopicResults } from "./clusterApis.js"
 import * as ErrorCode from "./ErrorCode.js"
 import { failure, KafkaFailure } from "./Failure.js"
+import type { ApiName, RequestOf, ResponseOf } from "./requests.js"
 
 const WITHIN = 10_000
 
@@ -54,6 +55,24 @@ const controllerOf = (client: Client, topic: string) =>
       new KafkaFailure({ type: "NOT_CONTROLLER", sent: false, cause: "The cluster has no controller at the moment" })
   )
 
+/**
+ * Asks the controller. With KRaft the one that is named is any broker that the cluster believes to be alive, and each carries the request
+ * on; so another one is asked where that one can't be reached from here. Before KRaft it says that it is not the controller.
+ */
+const askController = <Name extends ApiName>(
+  client: Client,
+  topic: string,
+  name: Name,
+  request: RequestOf<Name>,
+  timeoutMs?: number
+): Effect.Effect<ResponseOf<Name>, KafkaFailure> =>
+  Effect.flatMap(controllerOf(client, topic), (controller) =>
+    Effect.catchIf(
+      client.call(controller, "admin", name, request, timeoutMs),
+      (error) => error.isUnreachable,
+      () => client.call("any", "admin", name, request, timeoutMs)
+    ))
+
 /** As long as all brokers are fenced, because they stood still, no number of replicas is small enough. */
 const isFenced = (type: ErrorCode.ErrorName, message: string | null | undefined): boolean =>
   type === "INVALID_REPLICATION_FACTOR" && message?.includes("fenced") === true
@@ -63,8 +82,7 @@ export const create = Effect.fnUntraced(function*(client: Client, spec: TopicSpe
     spec,
     settings
   )
-  const controller = yield* controllerOf(client, spec.name)
-  const answer = yield* client.call(controller, "admin", "CreateTopics", {
+  const answer = yield* askController(client, spec.name, "CreateTopics", {
     name: spec.name,
     partitions,
     replicationFactor,
@@ -145,9 +163,8 @@ export const update = Effect.fnUntraced(function*(
   const issues = differences(topic, wanted, true)
   if (issues.length > 0) return yield* new InvalidConfiguration({ topic: spec.name, issues })
   const changes = yield* changed(client, spec.name, wanted)
-  const { controller } = yield* client.metadata([spec.name])
   if (changes.length > 0) {
-    const { errorCode, errorMessage } = yield* client.call(controller, "admin", "IncrementalAlterConfigs", {
+    const { errorCode, errorMessage } = yield* askController(client, spec.name, "IncrementalAlterConfigs", {
       topic: spec.name,
       settings: Object.fromEntries(changes.map(({ key, wanted }) => [key, wanted]))
     })
@@ -163,7 +180,7 @@ export const update = Effect.fnUntraced(function*(
     )
   }
   if (wanted.partitions === undefined || wanted.partitions === topic.partitions.length) return
-  const answer = yield* client.call(controller, "admin", "CreatePartitions", {
+  const answer = yield* askController(client, spec.name, "CreatePartitions", {
     name: spec.name,
     count: wanted.partitions,
     timeoutMs: WITHIN

@@ -9,9 +9,10 @@ const drivers: Readonly<Record<DriverName, () => Promise<Driver>>> = {
   platformatic: () => import("./platformatic/PlatformaticDriver.js").then(({ load }) => load())
 }
 
-const packages: Readonly<Record<DriverName, string>> = {
-  kafkajs: "kafkajs@2.2.4",
-  platformatic: "@platformatic/kafka@1"
+const remedies: Readonly<Record<DriverName, string>> = {
+  kafkajs: "install kafkajs@2.2.4",
+  platformatic:
+    "install @platformatic/kafka@1, and where the program is bundled leave that package out of it (external)"
 }
 
 export const load = (name: DriverName): Effect.Effect<Driver, InvalidConfiguration> =>
@@ -19,7 +20,7 @@ export const load = (name: DriverName): Effect.Effect<Driver, InvalidConfigurati
     try: drivers[name],
     catch: (cause) =>
       new InvalidConfiguration({
-        issues: [`kafka.driver: "${name}" can't be loaded: install ${packages[name]}`],
+        issues: [`kafka.driver: "${name}" can't be loaded: ${remedies[name]}`],
         cause
       })
   })

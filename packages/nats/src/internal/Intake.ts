@@ -53,6 +53,8 @@ export class Intake {
   vanished = 0
   /** How many were left to be delivered after the last delivery. */
   private pending = NaN
+  /** The same, also where deliveries are missing or are others': for whoever looks, and not for what is settled. */
+  private left: number | undefined
   private recoverUpTo = 0
   /** How many messages came since `recover` that were unknown here, up to its sequence and above it. */
   recovered = 0
@@ -87,9 +89,9 @@ export class Intake {
     return { position, watermark }
   }
 
-  /** At least what the stream's end is, by what the last delivery said; 0 where it said nothing. */
-  get knownEnd(): number {
-    return Number.isNaN(this.pending) ? 0 : this.highest + this.pending + 1
+  /** At least what the stream's end is, by what the last delivery said; undefined where it said nothing. */
+  get knownEnd(): number | undefined {
+    return this.left === undefined ? undefined : this.highest + this.left + 1
   }
 
   /** The message that the lane has to take next; undefined where none waits for it. */
@@ -121,6 +123,7 @@ export class Intake {
     const isAgain = sequence <= Math.max(this.offeredBefore, this.highest)
     if (sequence > this.highest) this.highest = sequence
     if (timestamp > this.latest) this.latest = timestamp
+    this.left = position.pending
     this.bridge(position)
     if (known !== undefined) known.reply = reply
     else {
@@ -182,6 +185,7 @@ export class Intake {
     this.life.tell({ _tag: "Recovers", isShared })
     this.completeUpTo = undefined
     this.pending = NaN
+    this.left = undefined
     this.recoverUpTo = upTo
     this.recovered = 0
     this.newer = 0
@@ -238,6 +242,7 @@ export class Intake {
     this.buffer = []
     this.bufferedBytes = 0
     this.highest = Math.min(this.highest, Math.max(0, from - 1))
+    this.left = undefined
     this.life.tell({ _tag: "StartedOver" })
   }
 

@@ -136,7 +136,11 @@ export class Leases {
   /** Why nothing can be taken now, if so. */
   get problem(): Problem | undefined {
     return this.membership.isAside
-      ? { message: "This instance was told to step down: it takes no partitions", since: this.asideSince }
+      ? {
+        message: "This instance was told to step down: it takes no partitions",
+        since: this.asideSince,
+        kind: "paused"
+      }
       : this.membership.problem ?? this.unseen.problem(!this.view.isKnown || this.size === 0)
   }
 
@@ -152,7 +156,7 @@ export class Leases {
   private notSeen(failure: NatsRequestFailed): Effect.Effect<void> {
     this.view.failed()
     Queue.unsafeOffer(this.signal, undefined)
-    return this.unseen.now(failure.message)
+    return this.unseen.now(failure)
   }
 
   /** Takes nothing more; what is held is kept alive until it is given back. */

@@ -100,7 +100,7 @@ export class Membership {
           "The bucket of the leases has no room for another instance: this one stands by until there is some"
         ).pipe(Effect.annotateLogs("detail", failure.message))
       }),
-      Effect.catchIf(isWorthWaiting, (failure) => this.unrenewed.now(failure.message))
+      Effect.catchIf(isWorthWaiting, (failure) => this.unrenewed.now(failure))
     )
   )
 
@@ -126,7 +126,8 @@ export class Membership {
     return this.isFull && this.revision === 0
       ? {
         message: "the bucket of the leases has no room for another instance: it stands by until there is some",
-        since: this.joinedAt
+        since: this.joinedAt,
+        kind: "lease"
       }
       : this.unrenewed.problem(!this.hasJoined)
   }
@@ -256,7 +257,7 @@ export class Membership {
     if (isSlow) return this.unrenewed.over
     if (isStorageFull(failure)) {
       this.isFull = true
-      return this.withoutRoom.now(failure.message).pipe(
+      return this.withoutRoom.now(failure).pipe(
         Effect.zipRight(
           Effect.catchAll(this.prove, (failure) => Effect.logDebug("The leases can't be proven", failure.message))
         ),
@@ -265,7 +266,7 @@ export class Membership {
     }
     // Where the bucket is gone nobody may answer, for our own subscription to its changes counts as a responder.
     const isGone = failure.reason === "NoResponders" || failure.reason === "Timeout"
-    return this.unrenewed.now(failure.message).pipe(
+    return this.unrenewed.now(failure).pipe(
       Effect.zipRight(isGone ? Effect.ignoreLogged(renewals.ensure) : Effect.void),
       Effect.zipRight(failure.reason === "Timeout" ? Effect.void : Effect.sleep(retryDelay))
     )

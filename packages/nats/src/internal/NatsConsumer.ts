@@ -231,7 +231,7 @@ const patiently = <A, E extends StreamError>(
   const isPassing = (failure: StreamError): failure is NatsRequestFailed =>
     failure._tag === "NatsRequestFailed" && isTransient(failure) && !client.isClosed()
   return prepared.pipe(
-    Effect.tapError((failure) => isPassing(failure) ? waits.now(failure.message) : Effect.void),
+    Effect.tapError((failure) => isPassing(failure) ? waits.now(failure) : Effect.void),
     Effect.retry({
       while: isPassing,
       schedule: Schedule.exponential("100 millis").pipe(

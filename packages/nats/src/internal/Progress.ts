@@ -27,8 +27,12 @@ export class Progress {
   }
 
   /** Reading has broken off; it is tried again. */
-  failed(why: string): void {
-    this.trouble = { message: `it can't be read and is tried again: ${why}`, since: this.trouble?.since ?? now() }
+  failed(why: string, isDenied = false): void {
+    this.trouble = {
+      message: `it can't be read and is tried again: ${why}`,
+      since: this.trouble?.since ?? now(),
+      kind: isDenied ? "right" : "fetch"
+    }
   }
 
   /** Somebody has paused its consumer on the server until this time; undefined: it is not paused any more. */
@@ -36,16 +40,20 @@ export class Progress {
     if (until === undefined) this.pause = undefined
     else {
       const message = `somebody has paused its consumer on the server until ${until}: nothing new is read`
-      this.pause = { message, since: this.pause?.since ?? now() }
+      this.pause = { message, since: this.pause?.since ?? now(), kind: "paused" }
     }
   }
 
   /** The server does not confirm acknowledgements, for this reason; undefined: it does. Answers whether that is news. */
-  unconfirmed(why: string | undefined): boolean {
+  unconfirmed(why: string | undefined, isDenied = false): boolean {
     const isNews = (why === undefined) !== (this.unsettled === undefined)
     this.unsettled = why === undefined
       ? undefined
-      : { message: `acknowledgements are not confirmed: ${why}`, since: this.unsettled?.since ?? now() }
+      : {
+        message: `acknowledgements are not confirmed: ${why}`,
+        since: this.unsettled?.since ?? now(),
+        kind: isDenied ? "right" : "commit"
+      }
     return isNews
   }
 

@@ -10,6 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import { NatsRequestFailed } from "../NatsErrors.js"
 import { Closing } from "./Closing.js"
 import type { Connection, Listener } from "./Connection.js"
 import { type Options as SessionOptions, Session } from "./Session.js"
@@ -159,7 +160,7 @@ const supervise = (
       )
       if (Cause.isInterruptedOnly(exit)) return yield* Effect.interrupt
       yield* report(exit)
-      session.progress.failed(inWords(exit))
+      session.progress.failed(inWords(exit), isDenied(exit))
       const isHealthy = healthyAt !== undefined && performance.now() - healthyAt > healthyAfter
       if (isHealthy) hasty = 0
       else if (healthyAt !== undefined) hasty++
@@ -168,6 +169,11 @@ const supervise = (
       else yield* Effect.ignore(driver.next(undefined))
     }
   })
+
+const isDenied = (cause: Cause.Cause<unknown>): boolean => {
+  const failure = Option.getOrUndefined(Cause.failureOption(cause))
+  return failure instanceof NatsRequestFailed && failure.denied !== undefined
+}
 
 const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   const failure = Cause.failureOption(cause)

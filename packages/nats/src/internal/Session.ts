@@ -73,6 +73,8 @@ export class Session {
   private readonly bodiless = new Bodiless()
   /** Whether it was found out which messages others may have offered. */
   private isInformed = false
+  /** Whether the server had something for this consumer that was not delivered yet, when it was opened last. */
+  private isMoreLeft = false
 
   constructor(private readonly options: Options) {
     const { connection, isPartitioned, lease, limit, request } = options
@@ -125,6 +127,7 @@ export class Session {
         this.isInformed = true
       }
       this.stream = stream
+      this.isMoreLeft = info.num_pending > 0
       this.intake.isWhole = stream.subjects.length === 1 && stream.subjects[0] === this.options.config.filter_subject
       this.intake.isCounted = api.isAtLeast(2, 10)
       this.resumePoint.acknowledged(info.ack_floor.stream_seq)
@@ -201,7 +204,8 @@ export class Session {
     if (assignment === undefined || stream === undefined) return undefined
     const { epoch, partition, topic } = assignment
     const { position, watermark } = intake.standing
-    const end = Math.max(stream.last + 1, intake.highest + 1, intake.knownEnd)
+    // The stream's end counts only where the server said that something of it is left for this consumer: the rest is other partitions'.
+    const end = Math.max(position, intake.highest + 1, intake.knownEnd ?? (this.isMoreLeft ? stream.last + 1 : 0))
     return { topic, partition, epoch, end, ...this.progress.see(position, watermark) }
   }
 

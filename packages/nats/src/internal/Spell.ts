@@ -157,7 +157,7 @@ export class Spell {
       : acks.denied === undefined
       ? "no answer"
       : deniedInWords(acks.denied)
-    if (progress.unconfirmed(why)) Queue.unsafeOffer(this.unconfirmed, why)
+    if (progress.unconfirmed(why, acks.denied !== undefined)) Queue.unsafeOffer(this.unconfirmed, why)
     if (this.pull?.isSilent(now) === true) this.end({ reason: "Silence", detail: "no heartbeats" })
     else this.pullMore()
     if (intake.vanished > 0) Queue.unsafeOffer(this.vanished, undefined)

@@ -83,7 +83,9 @@ export class BusMetrics implements Observer.Service {
   /** By subscription, which is `topic/group`. */
   private readonly groups = new Map<string, GroupMetrics>()
   private readonly bounds = new Map<string, Bound>()
+  private readonly memory: Update
   private readonly saidOf = new Set<string>()
+  private readonly eventLoopDelay: Update
   /** Most messages are of the same subscription as the one before. */
   private lastName: string | undefined
   private last: GroupMetrics | undefined
@@ -92,9 +94,12 @@ export class BusMetrics implements Observer.Service {
     private readonly client: Client,
     private readonly bus: Observer.Bus,
     private readonly checker: OrderChecker.OrderChecker | undefined,
-    private readonly now: () => number
+    private readonly now: () => number,
+    private readonly loopDelay: () => number = () => 0
   ) {
+    this.eventLoopDelay = client.own(own.eventLoopDelay, {})
     this.ofBus("actors")
+    this.memory = client.own(own.memory, {})
   }
 
   readonly transition = (flight: Observer.FlightView, from: Observer.State | undefined, since: number): void => {
@@ -150,7 +155,11 @@ export class BusMetrics implements Observer.Service {
   /** By its subscription: the message's own topic may be one of many that match a pattern. */
   private groupOf({ group, subscription }: Observer.FlightView): GroupMetrics {
     if (this.lastName === subscription) return this.last!
-    return this.group(subscription.slice(0, -group.length - 1), group)
+    const found = this.group(subscription.slice(0, -group.length - 1), group)
+    // The flights' own text: equal texts that are one are compared at once.
+    this.lastName = subscription
+    this.last = found
+    return found
   }
 
   private group(topic: string, group: string): GroupMetrics {
@@ -162,8 +171,6 @@ export class BusMetrics implements Observer.Service {
       metrics = new GroupMetrics(this.client, { topic, group }, this.checker)
       this.groups.set(name, metrics)
     }
-    this.lastName = name
-    this.last = metrics
     return metrics
   }
 
@@ -183,11 +190,13 @@ export class BusMetrics implements Observer.Service {
         }),
       { concurrency: "unbounded" }
     )
+    this.eventLoopDelay(this.loopDelay())
     return Effect.map(each, (sampled) => {
       for (const metrics of this.groups.values()) {
         if (!sampled.some((one) => one === metrics)) metrics.sample(undefined, undefined, this.now())
       }
       for (const bound of this.bounds.values()) bound.sample(this.now())
+      this.memory(process.memoryUsage.rss())
       for (const metrics of this.topics.values()) metrics.sample(this.now())
     })
   })

@@ -75,13 +75,16 @@ export class ConsumerSpans {
   private begin(flight: Observer.FlightView): void {
     const { followSampling, receiveSpans, relation } = this.settings
     const { headers } = flight
-    const isUnsampled = followSampling && TraceContext.isUnsampled(headers)
-    if (isUnsampled && relation === "link") return
+    // Most messages are of this kind, so nothing is made for them.
+    if (followSampling && relation === "link" && TraceContext.isUnsampled(headers)) return
     const current = Tracers.current()
     if (current === undefined) return
     const named = TraceContext.read(headers)
+    // Other producers write the header in other letters, or as one of several values.
+    const isUnsampled = followSampling && named?.sampled === false
+    if (isUnsampled && relation === "link") return
     const remote = named ?? TraceContext.ofTraceId(envelopeOf(flight)?.traceId)
-    if (isUnsampled && remote !== undefined) return void this.traced.set(flight, { span: remote, told: 0 })
+    if (isUnsampled) return void this.traced.set(flight, { span: named, told: 0 })
     const parent = relation === "child" ? remote : undefined
     const links: ReadonlyArray<Tracer.SpanLink> = relation === "child" || remote === undefined
       ? []

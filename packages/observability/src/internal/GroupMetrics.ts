@@ -2,6 +2,7 @@ import type { Observer, OrderChecker, Subscription, Transport } from "@effect-ev
 import { Ages } from "./Ages.js"
 import * as Causes from "./Causes.js"
 import { conventions, type Definition, type Labels, own } from "./Instruments.js"
+import { Durations, Tally } from "./Tallies.js"
 
 /**
  * Makes the instruments of one client: with its transport and its id as labels.
@@ -24,16 +25,21 @@ const nothing: Update = () => {}
 
 /** What is counted for one partition, by the semantic conventions. */
 class PartitionMetrics {
-  readonly consumed: Update
-  readonly processed: Update
+  readonly consumed: Tally
+  readonly processed: Durations
   private readonly failed = new Map<string, Update>()
 
   constructor(
     private readonly make: (definition: Definition, labels: Labels) => Update,
     private readonly labels: Labels
   ) {
-    this.consumed = make(conventions.consumed, labels)
-    this.processed = make(conventions.process, labels)
+    this.consumed = new Tally(make(conventions.consumed, labels))
+    this.processed = new Durations(make(conventions.process, labels))
+  }
+
+  flush(): void {
+    this.consumed.flush()
+    this.processed.flush()
   }
 
   failedWith(error: string): Update {
@@ -47,6 +53,9 @@ class PartitionMetrics {
   }
 }
 
+/** They are exposed from the beginning, so that the first one is seen by a rate. */
+const outcomes: ReadonlyArray<Observer.Outcome> = ["dead-lettered", "dropped", "failed"]
+
 const states: ReadonlyArray<Observer.State> = ["settling", "queued", "running", "waiting", "held", "dead-lettering"]
 
 /**
@@ -55,10 +64,10 @@ const states: ReadonlyArray<Observer.State> = ["settling", "queued", "running", 
  * @internal
  */
 export class GroupMetrics {
-  private readonly received: Update
-  private readonly latency: Update
-  private readonly wait: Update
-  private readonly handling: Update
+  private readonly received: Tally
+  private readonly latency: Durations
+  private readonly wait: Durations
+  private readonly handling: Durations
   private readonly retries: Update
   private readonly duplicates: Update
   private readonly redeliveries: Update
@@ -67,10 +76,13 @@ export class GroupMetrics {
   private readonly restarts: Update
   private readonly assigned: Update
   private readonly revoked: Update
-  private readonly handled: Update
+  private readonly handled: Tally
   private readonly processed = new Map<Observer.Outcome, Update>()
   private readonly partitions: Array<PartitionMetrics | undefined> = []
+  /** How many are in each state, and of the two that every message goes through in fields of their own. */
   private readonly counts = new Map<Observer.State, number>()
+  private queued = 0
+  private running = 0
   private readonly ages = new Ages()
   /** How many attempts were counted of messages that were tried again. */
   private readonly attempts = new WeakMap<Observer.FlightView, number>()
@@ -87,10 +99,10 @@ export class GroupMetrics {
     private readonly checker: OrderChecker.OrderChecker | undefined
   ) {
     const make = (definition: Definition) => client.own(definition, labels)
-    this.received = make(own.received)
-    this.latency = make(own.latency)
-    this.wait = make(own.wait)
-    this.handling = make(own.handling)
+    this.received = new Tally(make(own.received))
+    this.latency = new Durations(make(own.latency))
+    this.wait = new Durations(make(own.wait))
+    this.handling = new Durations(make(own.handling))
     this.retries = make(own.retries)
     this.duplicates = make(own.duplicates)
     this.redeliveries = make(own.redeliveries)
@@ -100,7 +112,11 @@ export class GroupMetrics {
     this.assigned = make(own.assigned)
     this.revoked = make(own.revoked)
     this.actorsEnded = make(own.actorsEnded)
-    this.handled = this.outcome("handled")
+    this.handled = new Tally(this.outcome("handled"))
+    for (const outcome of outcomes) this.outcome(outcome)
+    // The transport counts them, and has no group to tell before the first.
+    if (client.transport === "kafka") make(own.rebalances)
+    if (client.transport === "nats") [own.takeOvers, own.leasesLost].forEach(make)
     this.inFlight = new Map(states.map((state) => [state, client.own(own.inFlight, { ...labels, state })]))
     const { actors, held, inbox, lag, oldest, partitions, problems, watermarkAge, watermarkLag } = own
     const sampled = { actors, held, inbox, lag, oldest, partitions, problems, watermarkAge, watermarkLag }
@@ -110,17 +126,23 @@ export class GroupMetrics {
   transition(flight: Observer.FlightView, from: Observer.State | undefined, since: number): void {
     const { state } = flight
     if (from === undefined) this.taken(flight)
-    else this.counts.set(from, (this.counts.get(from) ?? 0) - 1)
-    if (from === "running") this.attempted(flight, (flight.since - since) / 1000)
+    else this.count(from, -1)
+    if (from === "running") this.attempted(flight, flight.since - since)
     if (state === "ended") return this.ended(flight)
-    this.counts.set(state, (this.counts.get(state) ?? 0) + 1)
+    this.count(state, 1)
     if (state === "running") this.begins(flight, from)
   }
 
+  private count(state: Observer.State, by: number): void {
+    if (state === "queued") this.queued += by
+    else if (state === "running") this.running += by
+    else this.counts.set(state, (this.counts.get(state) ?? 0) + by)
+  }
+
   private taken(flight: Observer.FlightView): void {
-    this.received(1)
+    this.received.add()
     this.ages.add(flight.takenAt)
-    this.partitionOf(flight)?.consumed(1)
+    this.partitionOf(flight)?.consumed.add()
     if (!flight.maybeDuplicate) return
     this.duplicates(1)
     // Only the delivery has it, and only what comes again has a count above one.
@@ -128,36 +150,40 @@ export class GroupMetrics {
   }
 
   private begins(flight: Observer.FlightView, from: Observer.State | undefined): void {
-    const { aggregateId, attempt, epoch, group, offset, partition, topic } = flight
-    if (this.checker !== undefined && aggregateId !== undefined) {
-      if (!this.checker.start({ aggregateId, epoch, group, offset, partition, topic })) this.violations(1)
-    }
-    if (from === "queued") return this.wait((flight.since - flight.takenAt) / 1000)
+    if (this.checker !== undefined) this.check(this.checker, flight)
+    if (from === "queued") return this.wait.add(flight.since - flight.takenAt)
+    const { attempt } = flight
     if (from === "dead-lettering" || attempt === 0 || (this.attempts.get(flight) ?? 0) >= attempt) return
     // It may wait for a permit and begin once more without an attempt between.
     this.attempts.set(flight, attempt)
     this.retries(1)
   }
 
+  private check(checker: OrderChecker.OrderChecker, flight: Observer.FlightView): void {
+    const { aggregateId, epoch, group, offset, partition, topic } = flight
+    if (aggregateId === undefined) return
+    if (!checker.start({ aggregateId, epoch, group, offset, partition, topic })) this.violations(1)
+  }
+
   /** The handler has stopped running, for one of the reasons that the next state shows. */
-  private attempted(flight: Observer.FlightView, seconds: number): void {
-    const { lastCause, outcome, state } = flight
+  private attempted(flight: Observer.FlightView, millis: number): void {
+    const { outcome, state } = flight
     // What runs after a dead letter is `onFailure`.
     if (outcome === "dead-lettered" || flight.attempt === 0) return
-    this.handling(seconds)
+    this.handling.add(millis)
     const conventional = this.partitionOf(flight)
     if (conventional === undefined) return
-    if (state === "ended" && (outcome === "handled" || outcome === "skipped")) conventional.processed(seconds)
-    else conventional.failedWith(Causes.nameOf(lastCause))(seconds)
+    if (state === "ended" && (outcome === "handled" || outcome === "skipped")) conventional.processed.add(millis)
+    else conventional.failedWith(Causes.nameOf(flight.lastCause))(millis / 1000)
   }
 
   private ended(flight: Observer.FlightView): void {
     this.ages.remove(flight.takenAt)
     const outcome = flight.outcome!
-    if (outcome === "handled") this.handled(1)
+    if (outcome === "handled") this.handled.add()
     else this.outcome(outcome)(1)
     if (outcome === "dead-lettered") this.deadLetters(1)
-    if (outcome !== "unfinished" && outcome !== "lost") this.latency((flight.since - flight.takenAt) / 1000)
+    if (outcome !== "unfinished" && outcome !== "lost") this.latency.add(flight.since - flight.takenAt)
   }
 
   private outcome(outcome: Observer.Outcome): Update {
@@ -199,7 +225,10 @@ export class GroupMetrics {
 
   /** Sets what has a value at a time only. Without a subscription there is nothing any more. */
   sample(stats: Subscription.Stats | undefined, status: Transport.SourceStatus | undefined, now: number): void {
+    this.flush()
     for (const state of states) this.inFlight.get(state)!(this.counts.get(state) ?? 0)
+    this.inFlight.get("queued")!(this.queued)
+    this.inFlight.get("running")!(this.running)
     for (const bound of this.bounds.values()) bound.sample(now)
     const ended = stats?.endedActors ?? 0
     // Another subscription of the same topic and group has begun to count anew.
@@ -217,6 +246,12 @@ export class GroupMetrics {
     this.set("watermarkLag", sum(behind, ({ position, watermark }) => position - watermark))
     this.set("watermarkAge", behind.reduce((most, { movedAt }) => Math.max(most, now - movedAt), 0) / 1000)
     this.set("lag", sum(partitions, ({ end, watermark }) => end === undefined ? 0 : Math.max(0, end - watermark)))
+  }
+
+  /** Gives on what was gathered. */
+  private flush(): void {
+    for (const one of [this.received, this.latency, this.wait, this.handling, this.handled]) one.flush()
+    for (const partition of this.partitions) partition?.flush()
   }
 
   private set(name: string, value: number): void {

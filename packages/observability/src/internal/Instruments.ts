@@ -101,6 +101,12 @@ export const own = {
     ...ofGroup,
     "bound"
   ]),
+  eventLoopDelay: gauge(
+    "event_loop_delay_seconds",
+    "The longest delay of the event loop in the last minute, of the whole process",
+    []
+  ),
+  memory: gauge("resident_memory_bytes", "Memory of the process, as the system counts it", []),
   connected: gauge("connected", "1: connected, 0.5: some brokers can't be reached, 0: none can", []),
   reconnects: counter("reconnects_total", "How often the connection came back", []),
   disconnects: counter("disconnects_total", "How often the connection was lost", [])

@@ -53,8 +53,9 @@ export class ProducerSpans {
       })
       : []
     if (carriers.length > 0) span.addLinks(carriers.map((one) => ({ _tag: "SpanLink", span: one, attributes: {} })))
-    // One object for all messages that have nothing else: each would keep its own for as long as it is in hand.
-    const shared = TraceContext.write(span)
+    // One object for all messages that have nothing else: each would keep its own for as long as it is in hand. What can't change
+    // needs no copy in a log in memory, either.
+    const shared = Object.freeze(TraceContext.write(span))
     return {
       messages: messages.map((message, i) => {
         const one = carriers[i]

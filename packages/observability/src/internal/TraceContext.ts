@@ -18,9 +18,20 @@ const otelFlags = Context.GenericTag<"@effect/opentelemetry/Tracer/OtelTraceFlag
   "@effect/opentelemetry/Tracer/OtelTraceFlags"
 )
 
-const pattern = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
+/** Lower case, as W3C has it. By hand, because it is asked for each message that is traced. */
+const isHex = (text: string, from: number, to: number): boolean => {
+  if (text.length < to) return false
+  for (let i = from; i < to; i++) {
+    const code = text.charCodeAt(i)
+    if (!(code >= 48 && code <= 57 || code >= 97 && code <= 102)) return false
+  }
+  return true
+}
 
-const isZero = (hex: string): boolean => /^0+$/.test(hex)
+const isZero = (text: string, from: number, to: number): boolean => {
+  for (let i = from; i < to; i++) if (text.charCodeAt(i) !== 48) return false
+  return true
+}
 
 const externalOf = (traceId: string, spanId: string, flags: number, state?: string): Tracer.ExternalSpan => {
   const context = Context.make(otelFlags, flags)
@@ -39,16 +50,17 @@ const externalOf = (traceId: string, spanId: string, flags: number, state?: stri
  */
 export const read = (headers: Headers.Headers): Tracer.ExternalSpan | undefined => {
   const text = Headers.get(headers, traceparent)?.trim()
-  const parts = text === undefined ? null : pattern.exec(text)
-  if (parts === null) return undefined
-  const [, version, traceId, spanId, flags, more] = parts
-  // A later version may have more fields, the first has not.
-  if (version === "ff" || version === "00" && more !== undefined || isZero(traceId!) || isZero(spanId!)) {
+  // `vv-tttttttttttttttttttttttttttttttt-ssssssssssssssss-ff`
+  if (text === undefined || !isHex(text, 0, 2) || !isHex(text, 3, 35) || !isHex(text, 36, 52) || !isHex(text, 53, 55)) {
     return undefined
   }
+  if (text[2] !== "-" || text[35] !== "-" || text[52] !== "-") return undefined
+  // A later version may have more fields, the first has not.
+  if (text.length > 55 && (text[55] !== "-" || text.startsWith("00")) || text.startsWith("ff")) return undefined
+  if (isZero(text, 3, 35) || isZero(text, 36, 52)) return undefined
   const state = Headers.get(headers, tracestate)?.trim()
   const kept = state === undefined || state === "" || state.length > maxState ? undefined : state
-  return externalOf(traceId!, spanId!, Number.parseInt(flags!, 16), kept)
+  return externalOf(text.slice(3, 35), text.slice(36, 52), Number.parseInt(text.slice(53, 55), 16), kept)
 }
 
 /**
@@ -76,7 +88,7 @@ export const isUnsampled = (headers: Headers.Headers): boolean => {
  */
 export const ofTraceId = (traceId: string | undefined): Tracer.ExternalSpan | undefined => {
   const hex = traceId?.toLowerCase().replace(/-/g, "")
-  return hex === undefined || !/^[0-9a-f]{32}$/.test(hex) || isZero(hex.slice(0, 16))
+  return hex === undefined || hex.length !== 32 || !isHex(hex, 0, 32) || isZero(hex, 0, 16)
     ? undefined
     : externalOf(hex, hex.slice(0, 16), 1)
 }
@@ -88,7 +100,7 @@ export const ofTraceId = (traceId: string | undefined): Tracer.ExternalSpan | un
  */
 export const write = (span: Tracer.AnySpan): Headers.Headers => {
   const { sampled, spanId, traceId } = span
-  if (!/^[0-9a-f]{32}$/.test(traceId) || !/^[0-9a-f]{16}$/.test(spanId)) return {}
+  if (traceId.length !== 32 || spanId.length !== 16 || !isHex(traceId, 0, 32) || !isHex(spanId, 0, 16)) return {}
   const parent = `00-${traceId}-${spanId}-${sampled ? "01" : "00"}`
   const state = stateOf(span)
   return state === undefined ? { [traceparent]: parent } : { [traceparent]: parent, [tracestate]: state }

@@ -1,4 +1,4 @@
-import type { Dispatch } from "@effect-eventbus/core"
+import type { Dispatch, Recovery } from "@effect-eventbus/core"
 import * as Oracles from "@effect-eventbus/testing/Oracles"
 import * as VirtualTime from "@effect-eventbus/testing/VirtualTime"
 import { Duration, Effect, FastCheck as fc, Logger, LogLevel } from "effect"
@@ -25,6 +25,7 @@ export type Command =
     /** In tenths: it becomes the candidate of a canary. Undefined: all aggregates move to it. */
     readonly share: number | undefined
   }
+  | { readonly _tag: "recover"; readonly process: number; readonly mode: Recovery.Mode }
   | { readonly _tag: Moved; readonly process: number }
 
 type Moved = "crash" | "close" | "rebalance" | "pause" | "resume" | "subscribe" | "leave"
@@ -73,6 +74,18 @@ const switching: fc.Arbitrary<Command> = fc.oneof(
   }
 )
 
+const recovering: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 6, arbitrary: switching },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      _tag: fc.constant("recover" as const),
+      process: fc.nat(1),
+      mode: fc.constantFrom<Recovery.Mode>(true, false, "auto")
+    })
+  }
+)
+
 const rate = (value: number) => fc.constantFrom(0, value)
 
 const ofLength = (minLength: number, maxLength: number, one = command): fc.Arbitrary<Schedule> =>
@@ -108,6 +121,15 @@ export const switched: fc.Arbitrary<Schedule> = fc.tuple(
   fc.nat(World.strategies.length - 1)
 ).map(([schedule, strategy]) => ({ ...schedule, strategy }))
 
+/** The same, with subscriptions that go into recovery and back, by themselves and by hand. */
+export const recovered: fc.Arbitrary<Schedule> = fc.tuple(
+  fc.oneof(
+    { weight: 4, arbitrary: ofLength(3, 12, recovering) },
+    { weight: 1, arbitrary: ofLength(12, 30, recovering) }
+  ),
+  fc.nat(World.strategies.length - 1)
+).map(([schedule, strategy]) => ({ ...schedule, strategy, recovers: true }))
+
 const step = (world: World.World, command: Command): Effect.Effect<void, unknown> => {
   switch (command._tag) {
     case "publish": {
@@ -129,6 +151,8 @@ const step = (world: World.World, command: Command): Effect.Effect<void, unknown
       switch (command._tag) {
         case "switch":
           return change(process.bus.dispatch, command)
+        case "recover":
+          return process.recover?.(command.mode) ?? Effect.void
         case "crash":
           return world.crash(process)
         case "close":

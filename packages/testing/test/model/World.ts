@@ -5,6 +5,7 @@ import {
   Headers,
   MemoryBroker,
   MemoryTransport,
+  type Recovery,
   Strategy,
   Supervisor,
   Topic,
@@ -32,6 +33,8 @@ export interface Settings {
   readonly faults: Omit<Faults.Options, "seed">
   /** The number of the strategy that each process begins with. */
   readonly strategy?: number | undefined
+  /** Whether subscriptions have recovery mode, with small bounds. */
+  readonly recovers?: boolean | undefined
   readonly bug?: Bug | undefined
 }
 
@@ -72,6 +75,8 @@ interface Process {
   readonly witnesses: readonly [orders: Witness, clicks: Witness]
   readonly pause: { gate: Effect.Latch }
   subscription: Scope.CloseableScope | undefined
+  /** Sets the recovery mode of its subscriptions, while it has some. */
+  recover: ((mode: Recovery.Mode) => Effect.Effect<void>) | undefined
 }
 
 /**
@@ -147,7 +152,8 @@ export class World {
       bus,
       faults: made.faults,
       pause: { gate: Effect.unsafeMakeLatch(true) },
-      subscription: undefined
+      subscription: undefined,
+      recover: undefined
     }
     this.processes.push(process)
     this.allFaults.push(process.faults)
@@ -159,8 +165,22 @@ export class World {
       if (process.subscription !== undefined) return
       const scope = process.subscription = yield* Scope.make()
       const [orders, clicks] = process.witnesses
+      const { bound, recovers } = this.settings
+      // Everything is reached: a rate that the messages exceed, fewer actors than aggregates, a backlog on both sides of its thresholds.
+      const recovery: Recovery.Options | undefined = recovers === true
+        ? {
+          enterAt: bound,
+          leaveAt: bound >> 1,
+          calmFor: "40 millis",
+          interval: "5 millis",
+          sendTimeout: "10 millis",
+          idleTimeout: "30 millis",
+          maxActors: Math.max(1, bound >> 1),
+          rate: { perSecond: 300, burst: 3 }
+        }
+        : undefined
       const inHand = new Map<string, History.Message & { readonly epoch: number }>()
-      yield* process.bus.subscribe(
+      const toOrders = yield* process.bus.subscribe(
         this.orders,
         orders.observe(process.name, ({ sequence }) => sequence, (step, delivery) =>
           Effect.suspend(() => {
@@ -176,6 +196,7 @@ export class World {
             )
           })),
         {
+          recovery,
           onExhausted: this.settings.holds
             ? FailurePolicy.hold({ undecodable: FailurePolicy.drop })
             : FailurePolicy.drop,
@@ -199,8 +220,11 @@ export class World {
               }
               return offset % 7 === 3 ? Effect.fail("failed") : offset % 11 === 5 ? Effect.die("died") : Effect.void
             }))
-          ))
+          )),
+        { recovery }
       ).pipe(Scope.extend(scope))
+      process.recover = (mode) =>
+        Effect.zipRight(toOrders.setRecoveryMode(mode), subscription.setRecoveryMode(mode))
       yield* Scope.addFinalizer(
         scope,
         Effect.map(subscription.close, ({ lost }) => {
@@ -215,6 +239,7 @@ export class World {
     Effect.suspend(() => {
       const scope = process.subscription
       process.subscription = undefined
+      process.recover = undefined
       return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
     })
 

@@ -3,7 +3,7 @@
  * none of its loops: its producer reuses sequence numbers after a lost answer, and its
  * consumer joins again without waiting for anybody, which can't be mended from outside.
  */
-import "./commonJs.js"
+import "../commonJs.js"
 
 import type { AuthenticationProviderArgs } from "kafkajs"
 import loggers from "kafkajs/src/loggers/index.js"

@@ -2,6 +2,8 @@
  * Links over @platformatic/kafka, of which its connection carries our requests, and
  * its own authentication says who we are. That needs brokers of Kafka 2.4 or later.
  */
+import "../commonJs.js"
+
 import type { Connection, SASLOptions } from "@platformatic/kafka"
 import type { Credentials, Driver, Frame, Link, LinkOptions, Token } from "../Driver.js"
 import { refusalOf, tuned } from "../Driver.js"

@@ -1,6 +1,7 @@
 /**
- * `kafkajs` is CommonJS. In an ES module that esbuild makes of everything, its `require("net")` is the global one, which ES modules have not,
- * and the program ends while it is loaded. In such a bundle this makes one; elsewhere it changes nothing. It has to be imported before `kafkajs`.
+ * `kafkajs` is CommonJS, as is some of what `@platformatic/kafka` needs. In an ES module that esbuild makes of everything, their
+ * `require("net")` is the global one, which ES modules have not, and the program ends while it is loaded. In such a bundle this makes
+ * one; elsewhere it changes nothing. It has to be imported before them.
  */
 import { createRequire } from "node:module"
 

@@ -1,0 +1,468 @@
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as PubSub from "effect/PubSub"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as Dispatch from "../../Dispatch.js"
+import { InvalidConfiguration } from "../../EventBusError.js"
+import type * as Rollout from "../../Rollout.js"
+import type * as Strategy from "../../Strategy.js"
+import { describeCause } from "../describeCause.js"
+import { type Inside, inside } from "../dispatch.js"
+import * as Logging from "../logging.js"
+import * as Safely from "../safely.js"
+import { NotPromoted, type StoreFailed } from "./errors.js"
+import * as Judge from "./judge.js"
+import { type Meter, sameWork, Sides, sum } from "./meter.js"
+import { Probe } from "./probe.js"
+import * as Saving from "./saving.js"
+import * as Settings from "./settings.js"
+import { Trial } from "./trial.js"
+
+/** How many changes are kept for those who look later. */
+const kept = 64
+
+interface Environment {
+  readonly dispatch: Dispatch.Service
+  readonly inside: Inside
+  readonly settings: Settings.Settings
+  readonly candidate: Strategy.Service
+  readonly baseline: Strategy.Service
+  readonly probe: Probe
+  readonly heap: () => number | undefined
+  readonly save: (state: Rollout.State) => void
+  /** Milliseconds of a clock that is never set back. */
+  readonly now: () => number
+  readonly changes: PubSub.PubSub<Rollout.Change>
+  readonly ended: Deferred.Deferred<Rollout.State>
+}
+
+/**
+ * A rollout: its state, and all ways from one to the next. One at a time is taken.
+ */
+class Engine {
+  private step = new Sides()
+  private stepBegan: number
+  private trial: Trial
+  /** What the baseline did in the step before; used where it has no aggregates any more. */
+  private reference: { readonly meter: Meter; readonly time: number } | undefined
+  private heapBefore: number | undefined
+  /** Since when the heap is above its limit. */
+  private heapSince: number | undefined
+  private isDue = false
+  private readonly stepped = Effect.unsafeMakeLatch(false)
+  private saidDoubts = ""
+  private lastFigures: Rollout.Figures | undefined
+
+  constructor(private readonly env: Environment, public state: Rollout.State) {
+    this.stepBegan = env.now()
+    this.trial = new Trial(env.settings)
+  }
+
+  /** Gives the candidate the share of the present step. */
+  begin(kind: "started" | "resumed" | "promoted", before: Rollout.State | undefined) {
+    return Effect.gen(this, function*() {
+      const { candidate, dispatch, heap, now, probe, settings } = this.env
+      const { share } = settings.steps[this.state.step]!
+      const figures = before === undefined ? undefined : this.figures()
+      if (share === 1 && this.reference === undefined && this.step.baseline.messages > 0) {
+        this.reference = { meter: this.step.baseline, time: now() - this.stepBegan }
+      }
+      yield* dispatch.canary(candidate, share)
+      // What was handled before belongs to no step.
+      probe.take()
+      this.step = new Sides()
+      this.trial = new Trial(settings)
+      this.stepBegan = now()
+      this.heapBefore = heap()
+      this.heapSince = undefined
+      this.isDue = false
+      this.stepped.unsafeOpen()
+      this.saidDoubts = ""
+      yield* this.changed(kind, before, [], figures)
+    })
+  }
+
+  /** Analyses what has happened since the last time, and does what follows. */
+  get analyse(): Effect.Effect<void> {
+    return Effect.gen(this, function*() {
+      const { dispatch, inside, probe, settings } = this.env
+      if (this.state.status !== "running") return
+      if (!this.isOurs(yield* dispatch.report)) return yield* this.end("superseded", [])
+      const sides = probe.take()
+      this.step.addAll(sides)
+      const under = { baseline: probe.under("baseline"), candidate: probe.under("candidate") }
+      const failures = [...this.trial.add(sides, under, this.reference?.meter), ...this.heapFailure()]
+      const fired = failures.filter((failure) => this.trial.hasFired(failure))
+      inside.tell({ _tag: "RolloutAnalysed", state: this.state, figures: this.figures(), failures })
+      if (fired.length > 0) return yield* this.end("rolled-back", fired)
+      const { advance, steps } = settings
+      if (advance === "timed" && this.time >= steps[this.state.step]!.time) this.isDue = true
+      if (!this.isDue) return
+      const doubts = this.doubts()
+      if (doubts.length === 0) return yield* this.goOn
+      const text = doubts.join("; ")
+      // The numbers change each time.
+      const what = text.replace(/[\d.]+/g, "")
+      if (what === this.saidDoubts) return
+      this.saidDoubts = what
+      yield* Logging.info(`Rollout ${this.state.name}: it stays at its step for now: ${text}`)
+    })
+  }
+
+  /** The next step begins, or the rollout is complete. */
+  get goOn(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { settings } = this.env
+      const before = this.state
+      if (before.step + 1 === settings.steps.length) return this.end("promoted", [])
+      const step = before.step + 1
+      this.state = { ...before, step, share: shareOf(settings.steps[step]!.share), since: this.env.inside.time() }
+      return Effect.orDie(this.begin("promoted", before))
+    })
+  }
+
+  end(
+    status: "promoted" | "rolled-back" | "superseded",
+    failures: ReadonlyArray<Rollout.Failure>,
+    why: ReadonlyArray<string> = []
+  ): Effect.Effect<void> {
+    return Effect.gen(this, function*() {
+      const { baseline, candidate, dispatch, ended, inside, probe } = this.env
+      const before = this.state
+      if (before.status !== "running") return
+      this.step.addAll(probe.take())
+      const figures = this.figures()
+      const reasons = [...why, ...failures.map(Judge.describe)]
+      this.state = {
+        ...before,
+        status,
+        share: status === "promoted" ? 1 : status === "rolled-back" ? 0 : before.share,
+        since: inside.time(),
+        reasons
+      }
+      // A backlog moves as well: the candidate may be too slow to work it off.
+      if (status === "rolled-back") yield* Effect.orDie(dispatch.switchTo(baseline, { waiting: "move" }))
+      if (status === "promoted") yield* Effect.orDie(dispatch.switchTo(candidate))
+      this.lastFigures = figures
+      inside.watched.end(probe)
+      yield* this.changed(status === "promoted" ? "completed" : status, before, failures, figures)
+      yield* Deferred.succeed(ended, this.state)
+    })
+  }
+
+  /** Everything goes back, unless the bus is somebody else's by now. */
+  rollback(why: string): Effect.Effect<void> {
+    return Effect.flatMap(this.env.dispatch.report, (report) =>
+      this.state.status !== "running" || this.isOurs(report)
+        ? this.end("rolled-back", [], [why])
+        : this.end("superseded", []))
+  }
+
+  /** The switch was somebody else's if the bus is not as this rollout has left it. */
+  isOurs(report: Dispatch.Report): boolean {
+    const { baseline, candidate, inside, settings } = this.env
+    return report.strategy === inside.guard(baseline) && report.canary?.strategy === candidate &&
+      report.canary.share === settings.steps[this.state.step]!.share
+  }
+
+  doubts(): ReadonlyArray<string> {
+    const { settings } = this.env
+    const { failing } = this.trial
+    return [
+      ...Judge.doubtsOf({ baseline: this.baseline.meter, candidate: this.step.candidate }, settings),
+      ...(failing.length > 0 ? [`the last interval has failed (${failing.join(", ")})`] : []),
+      ...(this.heapSince === undefined ? [] : ["the heap is above its limit"])
+    ]
+  }
+
+  figures(): Rollout.Figures {
+    const { baseline, candidate, heap } = this.env
+    if (this.lastFigures !== undefined) return this.lastFigures
+    const { meter, time } = this.baseline
+    const same = sameWork(meter, this.step.candidate)
+    return {
+      time: this.time,
+      baseline: sideOf(baseline.name, meter, time, same.baseline.quantile(0.99)),
+      candidate: sideOf(candidate.name, this.step.candidate, this.time, same.candidate.quantile(0.99)),
+      heap: { before: this.heapBefore, now: heap() }
+    }
+  }
+
+  private get time(): number {
+    return this.env.now() - this.stepBegan
+  }
+
+  private get baseline(): { readonly meter: Meter; readonly time: number } {
+    return this.reference ?? { meter: this.step.baseline, time: this.time }
+  }
+
+  private heapFailure(): ReadonlyArray<Rollout.Failure> {
+    const { heap, now, settings } = this.env
+    const used = heap()
+    this.heapBefore ??= used
+    if (settings.heap === undefined || used === undefined) return []
+    const before = this.heapBefore!
+    const limit = before * (1 + settings.heap.above)
+    if (used <= limit) this.heapSince = undefined
+    else this.heapSince ??= now()
+    return this.heapSince !== undefined && now() - this.heapSince >= settings.heap.time
+      ? [{ trigger: "heap", candidate: used, baseline: before, limit }]
+      : []
+  }
+
+  /** The next step may begin; waits until it has. */
+  get due(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.isDue = true
+      this.stepped.unsafeClose()
+      return this.stepped.await
+    })
+  }
+
+  /** Tells of a rollout that had ended before. */
+  get known(): Effect.Effect<void> {
+    return Effect.zipRight(
+      this.changed("resumed", this.state, [], undefined),
+      Deferred.succeed(this.env.ended, this.state)
+    )
+  }
+
+  private changed(
+    kind: Rollout.Change["kind"],
+    before: Rollout.State | undefined,
+    failures: ReadonlyArray<Rollout.Failure>,
+    figures: Rollout.Figures | undefined
+  ): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { changes, inside, save } = this.env
+      const change: Rollout.Change = { kind, before, after: this.state, failures, figures }
+      save(this.state)
+      inside.tell({ _tag: "Rollout", change })
+      const line = `Rollout ${describe(change)}`
+      return Effect.zipRight(
+        kind === "rolled-back" || kind === "superseded" ? Logging.warning(line) : Logging.info(line),
+        PubSub.publish(changes, change)
+      )
+    })
+  }
+}
+
+const describe = ({ after, before, kind }: Rollout.Change): string => {
+  const { baseline, candidate, name, reasons } = after
+  switch (kind) {
+    case "rolled-back":
+      return `${name}: rolled back from ${candidate} at ${percent(before!.share)} to ${baseline}: ${reasons.join("; ")}`
+    case "superseded":
+      return `${name}: it does nothing more, because somebody else has switched the bus`
+    case "completed":
+      return `${name}: complete, and all aggregates have ${candidate} now`
+    default:
+      return `${name}: ${kind}, and ${
+        percent(after.share)
+      } of the aggregates have ${candidate} now, the others ${baseline}`
+  }
+}
+
+const percent = (share: number | null): string => share === null ? "some" : `${Math.round(share * 10_000) / 100} %`
+
+const shareOf = (share: Dispatch.Share): number | null => typeof share === "number" ? share : null
+
+const sideOf = (strategy: string, meter: Meter, time: number, p99: number | undefined): Rollout.Side => ({
+  strategy,
+  messages: meter.messages,
+  throughput: time > 0 ? meter.ended / time * 1_000 : 0,
+  p99,
+  waiting: meter.waiting.quantile(0.99),
+  handling: meter.handling.quantile(0.99),
+  restarts: sum(meter.restarts),
+  errors: sum(meter.errors),
+  lost: meter.lost
+})
+
+/**
+ * @internal
+ */
+export const start = Effect.fnUntraced(function*(
+  dispatch: Dispatch.Service,
+  options: Rollout.Options,
+  heap: { readonly open: Effect.Effect<() => number | undefined, never, Scope.Scope> }
+): Effect.fn.Return<Rollout.Rollout, InvalidConfiguration | StoreFailed, Scope.Scope> {
+  const found = inside(dispatch)
+  if (found === undefined) {
+    return yield* new InvalidConfiguration({ issues: ["rollout: this dispatch is not that of a bus (bus.dispatch)"] })
+  }
+  const { issues, settings } = Settings.make(options)
+  if (issues.length > 0) return yield* new InvalidConfiguration({ issues })
+  const given = yield* dispatch.report
+  if (given.canary !== undefined) {
+    return yield* new InvalidConfiguration({
+      issues: [`rollout: ${given.canary.strategy.name} is the bus's canary already`]
+    })
+  }
+  const baseline = given.strategy
+  const candidate = found.strategyOf(options.candidate)
+  const name = options.name ?? candidate.name
+  const { store } = options
+  const stored = store && (yield* Saving.load(store, name))
+  const clock = yield* Effect.clock
+  const now = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
+  const guarded = found.guard(candidate)
+  const probe = new Probe((strategy) => strategy === guarded, now)
+  const changes = yield* Effect.acquireRelease(
+    PubSub.sliding<Rollout.Change>({ capacity: kept, replay: kept }),
+    PubSub.shutdown
+  )
+  const ended = yield* Deferred.make<Rollout.State>()
+  const save = store === undefined ? () => {} : yield* Saving.saver(store, name)
+  const time = found.time()
+  const fresh: Rollout.State = {
+    name,
+    status: "running",
+    baseline: baseline.name,
+    candidate: candidate.name,
+    step: 0,
+    share: shareOf(settings.steps[0]!.share),
+    startedAt: time,
+    since: time,
+    reasons: []
+  }
+  const known = stored?.candidate === candidate.name ? stored : undefined
+  const opened = yield* openHeap(heap)
+  const engine = new Engine(
+    { dispatch, inside: found, settings, candidate, baseline, probe, heap: opened, save, now, changes, ended },
+    known?.status === "running" ? resumed(known, fresh, settings) : known ?? fresh
+  )
+  const semaphore = yield* Effect.makeSemaphore(1)
+  const alone = <A, E>(effect: Effect.Effect<A, E>) => Effect.uninterruptible(semaphore.withPermits(1)(effect))
+
+  const isOver = yield* takenUp(engine, known, { dispatch, candidate, baseline: given.strategy, guard: found.guard })
+  if (isOver) yield* engine.known
+  else {
+    if (!found.watched.begin(probe)) {
+      return yield* new InvalidConfiguration({ issues: ["rollout: another one measures this bus already"] })
+    }
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        found.watched.end(probe)
+        if (engine.state.status !== "running") return Effect.void
+        return Effect.flatMap(dispatch.report, (report) =>
+          engine.isOurs(report)
+            ? Effect.zipRight(
+              Effect.orDie(dispatch.switchTo(baseline, { waiting: "move" })),
+              Logging.info(`Rollout ${name}: nobody watches it any more, so ${baseline.name} has all aggregates again`)
+            )
+            : Effect.void)
+      })
+    )
+    yield* engine.begin(known === undefined ? "started" : "resumed", known).pipe(
+      Effect.onError(() => Effect.sync(() => found.watched.end(probe)))
+    )
+    // Nobody would watch the candidate any more.
+    const analyse = engine.analyse.pipe(
+      Effect.catchAllCause((cause) => engine.rollback(`the figures could not be analysed: ${describeCause(cause)}`)),
+      Effect.catchAllCause((cause) =>
+        Logging.error(`Rollout ${name}: it could not be rolled back: ${describeCause(cause)}`)
+      )
+    )
+    yield* Effect.forkScoped(Effect.interruptible(
+      alone(analyse).pipe(
+        Effect.delay(settings.interval),
+        Effect.repeat({ while: () => engine.state.status === "running" })
+      )
+    ))
+    if (Schedule.isSchedule(settings.advance)) {
+      yield* Effect.forkScoped(Effect.interruptible(
+        Effect.catchAllCause(
+          Effect.schedule(engine.due, settings.advance),
+          (cause) =>
+            Cause.isInterruptedOnly(cause) ? Effect.failCause(cause) : Logging.warning(
+              `Rollout ${name}: its schedule has failed, so only \`promote\` begins the next step: ${
+                describeCause(cause)
+              }`
+            )
+        )
+      ))
+    }
+  }
+
+  return {
+    state: Effect.sync(() => engine.state),
+    figures: Effect.sync(() => engine.figures()),
+    changes: Stream.takeUntil(Stream.fromPubSub(changes), ({ after }) => after.status !== "running"),
+    promote: ({ force = false } = {}) =>
+      alone(Effect.gen(function*() {
+        const { step } = engine.state
+        const wasRunning = engine.state.status === "running"
+        yield* engine.analyse
+        const { reasons, status } = engine.state
+        // The time of the step may just have been over.
+        if (wasRunning && (status === "promoted" || engine.state.step > step)) return engine.state
+        if (status !== "running") return yield* new NotPromoted({ name, reasons: [`it is ${status}`, ...reasons] })
+        const doubts = force ? [] : engine.doubts()
+        if (doubts.length > 0) return yield* new NotPromoted({ name, reasons: doubts })
+        yield* engine.goOn
+        return engine.state
+      })),
+    rollback: Effect.map(alone(engine.rollback("by hand")), () => engine.state),
+    ended: Deferred.await(ended)
+  }
+})
+
+/** It may be a user's. */
+const openHeap = (
+  { open }: { readonly open: Effect.Effect<() => number | undefined, never, Scope.Scope> }
+): Effect.Effect<() => number | undefined, never, Scope.Scope> =>
+  Effect.zipWith(open, Logging.atOnce, (used, log) => {
+    let isSaid = false
+    return () => {
+      try {
+        return used()
+      } catch (thrown) {
+        if (!isSaid) {
+          log(Logging.warning(`Rollout.Heap threw (${Safely.nameOf(thrown)}), and is not judged. This is said once.`))
+        }
+        isSaid = true
+        return undefined
+      }
+    }
+  })
+
+/** The step of the store, or the largest that is not larger if the steps are others now. */
+const resumed = (stored: Rollout.State, fresh: Rollout.State, { steps }: Settings.Settings): Rollout.State => {
+  const isSame = stored.step < steps.length && shareOf(steps[stored.step]!.share) === stored.share
+  // Shares do not become smaller.
+  const smaller = steps.filter(({ share }) =>
+    typeof share === "number" && stored.share !== null && share <= stored.share
+  )
+  const step = isSame ? stored.step : Math.max(0, smaller.length - 1)
+  return { ...stored, baseline: fresh.baseline, step, share: shareOf(steps[step]!.share), since: fresh.since }
+}
+
+/** A rollout that has ended before: what it has ended with is done again, as a bus begins with its configured strategy. */
+const takenUp = (
+  engine: Engine,
+  known: Rollout.State | undefined,
+  { baseline, candidate, dispatch, guard }: {
+    readonly dispatch: Dispatch.Service
+    readonly candidate: Strategy.Service
+    readonly baseline: Strategy.Service
+    readonly guard: (strategy: Strategy.Service) => Strategy.Service
+  }
+): Effect.Effect<boolean, InvalidConfiguration> =>
+  Effect.gen(function*() {
+    if (known === undefined || known.status === "running") return false
+    if (known.status === "promoted" && guard(candidate) !== baseline) yield* dispatch.switchTo(candidate)
+    yield* Logging.info(
+      known.status === "promoted"
+        ? `Rollout ${known.name}: it is complete since ${date(known)}, so all aggregates have ${known.candidate}`
+        : `Rollout ${known.name}: it is ${known.status} since ${date(known)}, so it does not begin again${
+          known.reasons.length === 0 ? "" : ` (${known.reasons.join("; ")})`
+        }. A rollout of another name does`
+    )
+    return engine.state.status !== "running"
+  })
+
+const date = ({ since }: Rollout.State): string => new Date(since).toISOString()
