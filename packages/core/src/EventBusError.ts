@@ -185,12 +185,12 @@ export class PublishFailed extends error("PublishFailed")<{
 
 /**
  * A message of the same aggregate could not be published, or may not have been, so this one was not sent. The bus has
- * `stopAfterFailedPublish`. After `bus.publishing.resume` messages are sent again.
+ * `stopAfterFailedPublish`. After `bus.publishing.resume` messages are sent again, so trying again can help.
  *
  * @since 0.1.0
  * @category errors
  */
-export class PublishStopped extends error("PublishStopped", false)<{
+export class PublishStopped extends error("PublishStopped", true)<{
   readonly topic: string
   /** Undefined: publishing to the topic has stopped, because too many of its aggregates have. */
   readonly aggregate: string | undefined

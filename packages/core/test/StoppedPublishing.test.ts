@@ -47,7 +47,7 @@ describe("publishing of an aggregate that failed", () => {
       expect(first).toMatchObject({ _tag: "PublishFailed", outcome: "unknown" })
       script.fails = () => false
       const stopped = yield* Effect.flip(publish(Orders, placed("a", 2)))
-      expect(stopped).toMatchObject({ _tag: "PublishStopped", aggregate: "a", cause: first, isRetryable: false })
+      expect(stopped).toMatchObject({ _tag: "PublishStopped", aggregate: "a", cause: first, isRetryable: true })
       expect(stopped.message).toContain("bus.publishing.resume")
       expect(EventBusError.isEventBusError(stopped)).toBe(true)
       const all = yield* Effect.flip(publishAll(Orders, [placed("a", 3), placed("b", 4), placed("a", 5)]))
