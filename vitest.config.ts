@@ -22,6 +22,7 @@ const longest: ReadonlyArray<string> = [
   "packages/nats/test/Held.long.test.ts",
   "packages/nats/test/Breaker.long.test.ts",
   "packages/kafka/test/Hostile.long.test.ts",
+  "packages/observability/test/Scraped.long.test.ts",
   "packages/kafka/test/Log.test.ts",
   "packages/testing/test/Strategies.test.ts",
   "tools/brokers/test/Orphans.long.test.ts",

@@ -9,7 +9,6 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type { InvalidConfiguration, Position, PublishError, TooManyPaused } from "./EventBusError.js"
 import type { DeadLetter, Drop } from "./FailurePolicy.js"
-import type { State } from "./Observer.js"
 
 /**
  * The operations of a subscription's `control`. An aggregate is named by its id. One that is ordered by the key of its messages is named as
@@ -205,7 +204,8 @@ export interface Aggregate {
  */
 export interface InHand {
   readonly position: Position
-  readonly state: State
+  /** The state of its flight, as an observer is told of it. */
+  readonly state: "settling" | "queued" | "running" | "waiting" | "held" | "dead-lettering" | "ended"
   /** How long it has been in this state, in milliseconds, exact to about 10 ms. */
   readonly inState: number
   /** How long ago it was taken from the transport, in milliseconds, exact to about 10 ms. */

@@ -26,6 +26,7 @@ import { FullMailboxes } from "./internal/fullMailboxes.js"
 import * as Incoming from "./internal/incoming.js"
 import * as Logging from "./internal/logging.js"
 import { Mailboxes } from "./internal/mailboxes.js"
+import { policyIssues } from "./internal/policyIssues.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import * as Provided from "./internal/provided.js"
 import type { PublishAllFailed } from "./internal/publishing.js"
@@ -280,9 +281,9 @@ export const make = Effect.gen(function*() {
       } as Internal.Options<E, R>
       const issues = [...strategyIssues, ...Checks.issuesOf(options)]
       if (options.semantics === "at-least-once") {
-        issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onExhausted))
+        issues.unshift(...policyIssues(transport, topic.spec, options.onExhausted))
         if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
-          issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
+          issues.unshift(...policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
         }
       }
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })

@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Observer from "@effect-eventbus/core/Observer"
+import { causeInWords } from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -353,6 +354,6 @@ const tell = (own: Parameters<typeof Stream.fromQueue<Report>>[0], onChange: Non
         (cause) =>
           Cause.isInterruptedOnly(cause)
             ? Effect.failCause(cause as Cause.Cause<never>)
-            : Effect.logError("onChange of the health failed", cause)
+            : Effect.logError(`onChange of the health failed: ${causeInWords(cause)}`)
       )))
   )

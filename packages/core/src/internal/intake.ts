@@ -391,14 +391,16 @@ export class Intake implements Lane, Carrier {
   private warnOf(flights: ReadonlyArray<Flight>, what: string): Effect.Effect<void> {
     const names = flights.map(({ aggregateId, offset }) => aggregateId ?? `offset ${offset}`)
     const { partition, topic } = this.assignment
-    return Logging.warning(`${names.length} handlers of ${topic}[${partition}] ${what}: ${Closing.some(names)}`)
+    const text = `${names.length} handlers of ${topic}[${partition}] ${what}: ${Closing.some(names)}`
+    return Logging.warning(text, { topic, partition, group: this.settings.subscriber.group })
   }
 
   /** What a rebalance loses is in no report of closing. */
   private get warnOfLoss(): Effect.Effect<void> {
     const { partition, topic } = this.assignment
     return Logging.warning(
-      `${topic}[${partition}] was taken away: ${this.lost} messages were settled before and are lost, because their handlers had not begun`
+      `${topic}[${partition}] was taken away: ${this.lost} messages were settled before and are lost, because their handlers had not begun`,
+      { topic, partition, group: this.settings.subscriber.group, lost: this.lost }
     )
   }
 

@@ -9,10 +9,10 @@ import type { Control, GiveUpOptions, Pause, PauseAggregateOptions, PauseOptions
 import { GivenUpByHand, InvalidConfiguration, TooManyPaused } from "../../EventBusError.js"
 import type { FailurePolicy } from "../../FailurePolicy.js"
 import type { Service as Transport, TopicSpec } from "../../Transport.js"
-import * as Checks from "../checks.js"
 import type { Subscriber } from "../flight.js"
 import * as Logging from "../logging.js"
 import type { AddressBook } from "../mailboxes.js"
+import * as PolicyIssues from "../policyIssues.js"
 import * as Safely from "../safely.js"
 import * as Inspect from "./inspect.js"
 
@@ -157,7 +157,7 @@ const policyIssues = (
     ? ["policy: an at-most-once subscription has none"]
     : Predicate.isTagged(policy, "Hold")
     ? ["policy: expected FailurePolicy.deadLetter or drop"]
-    : Checks.policyIssues(transport, topic, policy, "policy")
+    : PolicyIssues.policyIssues(transport, topic, policy, "policy")
 
 const pauseOf = ({ reason, survivesRebalance, until }: PauseAggregateOptions): Effect.Effect<Pause> =>
   Effect.map(Clock.currentTimeMillis, (since) => ({

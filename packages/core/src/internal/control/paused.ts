@@ -1,10 +1,34 @@
 import type { Pause } from "../../Control.js"
 import type { Carrier, Flight } from "../flight.js"
-import type { AddressBook, Mailbox } from "../mailboxes.js"
 import { Waiter } from "../quota.js"
+import type { Slot } from "../slot.js"
 
 /** Where messages without a key wait while the subscription is paused. No mailbox has this key. */
 const keyless = ""
+
+/** A mailbox, as far as pausing goes. */
+interface Box {
+  readonly key: string
+  readonly size: number
+  readonly slot: Slot
+  readonly turn: unknown
+  isControlled: boolean
+}
+
+/** The mailboxes of a subscription, as far as pausing goes. They get back the boxes that they have given. */
+interface Book {
+  readonly capacity: number
+  readonly get: (key: string) => Box | undefined
+  readonly all: () => ReadonlyArray<Box>
+  handOf(mailbox: Box): Flight | undefined
+  takeOut(mailbox: Box): ReadonlyArray<Flight>
+  readonly offer: (flight: Flight, waiter: Waiter) => boolean
+  readonly place: (flight: Flight, waiter: Waiter) => boolean
+  readonly refuse: (waiter: Waiter) => false
+  readonly cancel: (waiter: Waiter) => void
+  readonly unused: (paused: Paused) => void
+  readonly onPauseEnded: ((key: string, pause: Pause) => void) | undefined
+}
 
 /**
  * The place where the flights of one aggregate wait while it is paused, and until all of them are in a mailbox again. What comes
@@ -114,7 +138,7 @@ export class Paused {
   /** The subscription is paused. */
   isAll = false
 
-  constructor(readonly book: AddressBook) {}
+  constructor(readonly book: Book) {}
 
   /** As `AddressBook.offer`. */
   offer(flight: Flight, waiter: Waiter): boolean {
@@ -214,7 +238,7 @@ export class Paused {
   }
 
   /** What waits in the mailbox waits aside, also a flight in hand that waits for its next attempt. */
-  private clear(mailbox: Mailbox): void {
+  private clear(mailbox: Box): void {
     const { slot } = mailbox
     const aside = this.asideOf(mailbox.turn === undefined ? mailbox.key : keyless)
     aside.putFirst(this.book.takeOut(mailbox))
