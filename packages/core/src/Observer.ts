@@ -127,6 +127,24 @@ export type Event =
     readonly epoch: number
   }
   | {
+    /** A message of an aggregate came from another partition of its topic than the one before, so that their order is not known. */
+    readonly _tag: "OtherPartition"
+    readonly subscription: string
+    readonly topic: string
+    /** Its id, or what stands for its key. */
+    readonly aggregate: string
+    readonly before: number
+    readonly partition: number
+    readonly offset: number
+  }
+  | {
+    /** A subscription or one of its aggregates was paused by hand, or goes on. */
+    readonly _tag: "Paused" | "Resumed"
+    readonly subscription: string
+    /** Undefined: all of it. */
+    readonly aggregate: string | undefined
+  }
+  | {
     /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */
     readonly _tag: "Switched" | "Moved"
     readonly from: string

@@ -91,7 +91,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     if (flight.isHeld) return holdOn(flight, host)
     if (!flight.goesOn()) return Effect.void
     return Effect.flatMap(retryDriver(flight), (driver) => {
-      flight.wait()
+      flight.wait("retry")
       // A schedule that throws has ended, too: the handler must not run again and again because of it.
       return Effect.flatMap(Effect.exit(driver.next(error)), (next) => {
         if (Exit.isFailure(next)) {
@@ -202,8 +202,10 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
 
   return {
     receive: (flight, host) => flight.begin() ? start(flight, host) : Effect.void,
-    giveUp: (flight, cause, host) =>
-      flight.isHeld ? holdOn(flight, host) : giveUp(flight, host, cause, settings.onExhausted)
+    giveUp: (flight, cause, host, policy) =>
+      flight.isHeld && policy === undefined
+        ? holdOn(flight, host)
+        : giveUp(flight, host, cause as Cause.Cause<never>, policy ?? settings.onExhausted)
   }
 }
 

@@ -83,6 +83,6 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     },
     // At once: an interruption during the wait for the restart would leave the failure unsaid.
     crashed: (flight) => failed(flight, flight.lastCause as Cause.Cause<never>),
-    giveUp: (flight, cause) => flight.state === "ended" ? Effect.void : failed(flight, cause)
+    giveUp: (flight, cause) => flight.state === "ended" ? Effect.void : failed(flight, cause as Cause.Cause<never>)
   }
 }

@@ -214,7 +214,7 @@ const behaviourOf = <E>(handler: Handler<E>, state: State<E>): Behaviour => {
           : Effect.zipRight(endScope(host, exit), Effect.suspend(() => ended(flight, exit))))
     },
     // Handlers can't end the fiber. Only a defect of a Schema, of a finalizer or of this library does.
-    giveUp: (flight, cause) => failed(flight, cause)
+    giveUp: (flight, cause) => failed(flight, cause as Cause.Cause<never>)
   }
 }
 

@@ -26,6 +26,7 @@ import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
 import * as Closing from "./closing.js"
+import * as Control from "./control/control.js"
 import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
 import { describeCause, nameOf } from "./describeCause.js"
@@ -34,6 +35,7 @@ import { Intake, type IntakeSettings } from "./intake.js"
 import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
+import { OtherPartitions } from "./otherPartitions.js"
 import { Quota } from "./quota.js"
 import { Ration } from "./ration.js"
 import { RecoveryMode } from "./recovery.js"
@@ -194,6 +196,11 @@ export const make = <E, R>(
         yield* FiberRef.get(FiberRef.currentScheduler),
         fork
       )
+      const otherPartitions = new OtherPartitions(
+        subscriber,
+        (text) => void run(Logging.warning(text), { scope: slots })
+      )
+      settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
       const lanes = new Set<Intake>()
       const recovery = new RecoveryMode({
@@ -305,6 +312,19 @@ export const make = <E, R>(
           endedActors: settings.mailboxes.endedActors,
           fullestMailbox: settings.mailboxes.fullest()
         })),
+        control: Control.make({
+          topic,
+          transport,
+          subscriber,
+          book: settings.mailboxes,
+          onExhausted: options.semantics === "at-least-once" ? options.onExhausted : undefined,
+          goOn: () => {
+            for (const lane of Array.from(lanes)) {
+              lane.goOn()
+            }
+          },
+          fork: (effect) => run(Effect.interruptible(effect), { scope: slots })
+        }),
         close
       }
       environment.onOpened(subscription)
