@@ -68,10 +68,10 @@ export const run = (workload: Sustained, job: Job): Effect.Effect<Measurement> =
       yield* Effect.promise(() => meter.done)
       return watch.measured()
     }).pipe(
+      // The defects are meant, and the measurement is what is written.
+      Logger.withMinimumLogLevel(LogLevel.None),
       Effect.provide(Bus.layer("memory", job)),
-      Effect.scoped,
-      // The defects are meant.
-      Logger.withMinimumLogLevel(LogLevel.None)
+      Effect.scoped
     )
   })
 

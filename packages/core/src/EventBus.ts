@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type * as Control from "./Control.js"
 import type * as Dispatch from "./Dispatch.js"
 import * as EnvelopeCodec from "./EnvelopeCodec.js"
 import { EventBusConfig } from "./EventBusConfig.js"
@@ -19,11 +20,13 @@ import type { PublishError, SubscribeError } from "./EventBusError.js"
 import * as Handler from "./internal/attempt.js"
 import * as Checks from "./internal/checks.js"
 import { Condition } from "./internal/condition.js"
+import { Stopped } from "./internal/control/stopped.js"
 import * as Dispatching from "./internal/dispatch.js"
 import { FullMailboxes } from "./internal/fullMailboxes.js"
 import * as Incoming from "./internal/incoming.js"
 import * as Logging from "./internal/logging.js"
 import { Mailboxes } from "./internal/mailboxes.js"
+import { policyIssues } from "./internal/policyIssues.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import * as Provided from "./internal/provided.js"
 import type { PublishAllFailed } from "./internal/publishing.js"
@@ -86,7 +89,8 @@ export interface Service {
   }
   /**
    * Publishes several messages in one go. The messages of one aggregate are written in the order given.
-   * If some fail, the others are published all the same, and the error says which.
+   * If some fail, the others are published all the same, and the error says which. With `stopAfterFailedPublish` the messages of one
+   * aggregate are sent one after the other, and none follows one that failed.
    */
   readonly publishAll: {
     <A, I>(
@@ -106,6 +110,8 @@ export interface Service {
     <A, I>(topic: EnvelopeDefinition<A, I>, message: EnvelopeMessage<A>): Effect.Effect<OutgoingMessage, PublishError>
     (topic: PlainDefinition, message: PlainMessage): Effect.Effect<OutgoingMessage, PublishError>
   }
+  /** Aggregates whose publishing has stopped after a failure, where the setting `stopAfterFailedPublish` says so. */
+  readonly publishing: Control.Publishing
   /**
    * Subscribes for as long as the scope lives. A bus has one subscription of a topic and group at a time.
    * A topic's `toLayer` does the same as a layer.
@@ -249,7 +255,9 @@ export const make = Effect.gen(function*() {
         })
     )
 
+  const stopped = new Stopped()
   const { encode, publish, publishAll } = Publishing.make({
+    stopped: config.stopAfterFailedPublish ? stopped : undefined,
     transport,
     codec,
     observer,
@@ -275,9 +283,9 @@ export const make = Effect.gen(function*() {
       } as Internal.Options<E, R>
       const issues = [...strategyIssues, ...Checks.issuesOf(options)]
       if (options.semantics === "at-least-once") {
-        issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onExhausted))
+        issues.unshift(...policyIssues(transport, topic.spec, options.onExhausted))
         if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
-          issues.unshift(...Checks.policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
+          issues.unshift(...policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
         }
       }
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
@@ -436,6 +444,7 @@ export const make = Effect.gen(function*() {
     publish: publish as Service["publish"],
     publishAll: publishAll as Service["publishAll"],
     encode: encode as Service["encode"],
+    publishing: stopped.control,
     subscribe: subscribe as unknown as Service["subscribe"],
     presubscribe: presubscribe as Service["presubscribe"],
     replay: replay as Service["replay"],

@@ -27,6 +27,12 @@ export const spec = {
     default: "10 seconds",
     description: "How long a publish may take, until it fails with its outcome."
   }),
+  /** Whether the later messages of an aggregate are refused after one that could not be published, until the application says to go on. Default: `false`. */
+  stopAfterFailedPublish: ConfigSpec.boolean({
+    default: false,
+    description:
+      "Whether the later messages of an aggregate are refused after one that could not be published, until the application says to go on."
+  }),
   /** How long closing works off what was taken. Default: `25 seconds`. */
   closeDeadline: ConfigSpec.duration({
     zero: true,

@@ -184,6 +184,54 @@ export class PublishFailed extends error("PublishFailed")<{
 }
 
 /**
+ * A message of the same aggregate could not be published, or may not have been, so this one was not sent. The bus has
+ * `stopAfterFailedPublish`. After `bus.publishing.resume` messages are sent again, so trying again can help.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class PublishStopped extends error("PublishStopped", true)<{
+  readonly topic: string
+  /** Undefined: publishing to the topic has stopped, because too many of its aggregates have. */
+  readonly aggregate: string | undefined
+  /** The failure with which it began. */
+  readonly cause: PublishError
+}> {
+  override get message(): string {
+    const what = this.aggregate === undefined ? "The topic" : `Aggregate "${this.aggregate}" of topic`
+    return `${what} "${this.topic}" is not published to since a publish failed, and this message was not sent. Say bus.publishing.resume when the first failure is settled: ${this.cause.message}`
+  }
+}
+
+/**
+ * As many aggregates of a subscription are paused as it can remember.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TooManyPaused extends error("TooManyPaused", true)<{
+  readonly topic: string
+  readonly group: string
+  readonly limit: number
+}> {
+  override get message() {
+    return `${this.limit} aggregates of topic "${this.topic}" and group "${this.group}" are paused already, and no more can be. Resume some, or pause the subscription.`
+  }
+}
+
+/**
+ * Somebody has given up the message by hand. It is a defect in the cause of the failure, behind the cause of the last attempt.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class GivenUpByHand extends error("GivenUpByHand", false)<{ readonly reason: string | undefined }> {
+  override get message() {
+    return `It was given up by hand${this.reason === undefined ? "" : `: ${this.reason}`}`
+  }
+}
+
+/**
  * The broker could not be reached, or refused the connection.
  *
  * @since 0.1.0
@@ -357,6 +405,7 @@ export type PublishError =
   | InvalidMessage
   | MessageTooLarge
   | PublishFailed
+  | PublishStopped
   | InvalidConfiguration
 
 /**

@@ -17,9 +17,9 @@ import type { Headers } from "./Headers.js"
 import { describeCause } from "./internal/describeCause.js"
 import * as Logging from "./internal/logging.js"
 import * as Provided from "./internal/provided.js"
+import type { Change, Failure, Figures, State as RolloutState } from "./internal/rollout/state.js"
 import * as Safely from "./internal/safely.js"
 import type * as Recovery from "./Recovery.js"
-import type { Change, Failure, Figures, State as RolloutState } from "./Rollout.js"
 import type { Subscription } from "./Subscription.js"
 import type { EnvelopeMessage, PlainMessage } from "./TopicDefinition.js"
 import type { Semantics } from "./Transport.js"
@@ -125,6 +125,24 @@ export type Event =
     readonly group: string
     readonly partition: number
     readonly epoch: number
+  }
+  | {
+    /** A message of an aggregate came from another partition of its topic than the one before, so that their order is not known. */
+    readonly _tag: "OtherPartition"
+    readonly subscription: string
+    readonly topic: string
+    /** Its id, or what stands for its key. */
+    readonly aggregate: string
+    readonly before: number
+    readonly partition: number
+    readonly offset: number
+  }
+  | {
+    /** A subscription or one of its aggregates was paused by hand, or goes on. */
+    readonly _tag: "Paused" | "Resumed"
+    readonly subscription: string
+    /** Undefined: all of it. */
+    readonly aggregate: string | undefined
   }
   | {
     /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */

@@ -134,7 +134,12 @@ export const observe = (checker: OrderChecker) =>
     violations.unsafeUpdate(1, labels)
     const { aggregateId, offset, partition, topic } = delivery
     return Effect.zipRight(
-      Logging.error(`${topic}[${partition}]@${offset} of ${aggregateId} started out of order`),
+      Logging.error(`${topic}[${partition}]@${offset} of ${aggregateId} started out of order`, {
+        topic,
+        partition,
+        offset,
+        aggregateId
+      }),
       handler(event, delivery)
     )
   })

@@ -7,6 +7,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
+import type { Control } from "./Control.js"
 import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
@@ -32,6 +33,8 @@ export interface Subscription<out F> {
   readonly stats: Effect.Effect<Stats>
   /** How the transport sees it: its partitions, and what fails now. `undefined` on transports that can't tell. */
   readonly status: Effect.Effect<SourceStatus | undefined>
+  /** Pauses and resumes it or one of its aggregates, shows what waits and why, and gives up messages by hand. */
+  readonly control: Control
   /** Whether it is in recovery mode now. */
   readonly isInRecoveryMode: Effect.Effect<boolean>
   /**
@@ -80,6 +83,11 @@ export interface Stats {
    * those whose settlement the broker had not confirmed by then, because it may have settled them.
    */
   readonly lost: number
+  /**
+   * Messages that came from another partition of their topic than the message of their aggregate before them. More than 0 means that the order of
+   * these aggregates is not known: publishers use different partitioners, or partitions were added.
+   */
+  readonly otherPartition: number
   /** Actors alive now. */
   readonly actors: number
   /** Actors of this subscription that have ended, because they were idle or made room. 0 where the strategy's slots are shared. */

@@ -5,6 +5,7 @@
  *
  * @since 0.1.0
  */
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -13,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { PublishError, ReadError, ReadFailed, SettlementFailed, SubscribeError } from "./EventBusError.js"
 import type { Headers } from "./Headers.js"
+import { describeCause } from "./internal/describeCause.js"
 import * as Logging from "./internal/logging.js"
 
 /**
@@ -428,6 +430,15 @@ export interface Service {
   /** Whether a subscription to the topic also gets what is published to the other one. Left out where no topic is a pattern of several. */
   readonly covers?: ((topic: TopicSpec, other: TopicSpec) => boolean) | undefined
 }
+
+/**
+ * For transports and observers: a cause as text for a log. Its length has a bound, what a Schema says is shown without payload, and of a
+ * stack the user's frames only. It never throws, for any thrown value. `Cause.pretty` guarantees none of these.
+ *
+ * @since 0.1.0
+ * @category transports
+ */
+export const causeInWords: (cause: Cause.Cause<unknown>) => string = describeCause
 
 /**
  * For transports: an effect in which no logger of the application can throw, nor in the fibers that it forks. A transport makes itself

@@ -13,6 +13,10 @@ export * as ConfigSpec from "./ConfigSpec.js"
 /**
  * @since 0.1.0
  */
+export * as Control from "./Control.js"
+/**
+ * @since 0.1.0
+ */
 export * as DeadLetter from "./DeadLetter.js"
 /**
  * @since 0.1.0

@@ -229,6 +229,7 @@ describe("EventBusConfig", () => {
       ).toEqual({
         group: "group",
         publishTimeout: 10_000,
+        stopAfterFailedPublish: false,
         closeDeadline: 25_000,
         drainDeadline: 10_000,
         mailboxCapacity: 1_000,

@@ -238,7 +238,7 @@ describe("an at-least-once lane", () => {
       const { assign, probe } = yield* setup("at-least-once")
       probe.handle = (flight) =>
         Effect.suspend(() => {
-          flight.wait()
+          flight.wait("retry")
           return Effect.never
         })
       const one = assign()
@@ -292,7 +292,7 @@ describe("an at-least-once lane whose partition may be another's (rule 12)", () 
       const one = assign()
       probe.handle = (flight) =>
         Effect.suspend(() => {
-          flight.wait()
+          flight.wait("retry")
           return Effect.flatMap(Effect.sleep("1 second"), () => flight.begin() ? Effect.void : Effect.interrupt)
         })
       one.append(...messages("a", 2))

@@ -4,7 +4,7 @@ import { Chunk, Deferred, Effect, FastCheck as fc, Fiber, Layer, Logger, Stream,
 import { Judge } from "../src/internal/recovery.js"
 import { settle } from "./Eventually.js"
 import { Clicks, dropping, Orders, placed, provideBus, recorder, text } from "./Orders.js"
-import { ScriptedAssignment } from "./ScriptedAssignment.js"
+import { message, ScriptedAssignment } from "./ScriptedAssignment.js"
 
 const publish = (...messages: ReadonlyArray<readonly [aggregate: string, n: number]>) =>
   Effect.flatMap(EventBus.EventBus, (bus) => bus.publishAll(Orders, messages.map(([id, n]) => placed(id, n))))
@@ -258,6 +258,34 @@ describe("a subscription without the option", () => {
 })
 
 describe("in recovery", () => {
+  it.scoped("a transport that throws when there is room keeps no other partition from it, and the backlog is looked at", () => {
+    const { layer, lines } = collect()
+    const assignment = new class extends ScriptedAssignment {
+      override readonly resume = () => {
+        throw new Error("resume broke")
+      }
+    }()
+    let backlog = 20_000
+    return Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const gate = yield* Deferred.make<void>()
+      const subscription = yield* bus.subscribe(Clicks, () => Deferred.await(gate), {
+        ...dropping,
+        semantics: "at-least-once",
+        recovery: { calmFor: "2 seconds", rate: { perSecond: 0.001, burst: 1 } }
+      })
+      assignment.append(message("a"), message("b"))
+      backlog = 0
+      yield* passBy(4_000, 1_000)
+      expect(lines.filter((line) => line.includes("resume broke"))).toHaveLength(1)
+      expect(yield* subscription.isInRecoveryMode).toBe(false)
+      backlog = 20_000
+      yield* passBy(2_000, 1_000)
+      expect(yield* subscription.isInRecoveryMode).toBe(true)
+      yield* Deferred.succeed(gate, undefined)
+    }).pipe(provideBacklog(Effect.sync(() => statusOf([backlog])), assignment), Effect.provide(layer))
+  })
+
   it.scoped("so many actors live and no more; the one that has been idle for longest makes room", () => {
     const { events, layer } = collect()
     return Effect.gen(function*() {

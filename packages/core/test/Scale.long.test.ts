@@ -136,7 +136,7 @@ describe("many aggregates", () => {
           expect(seen.live).toBeGreaterThan(0)
           expect(seen.ended).toBeGreaterThanOrEqual(aggregates)
           expect(seen.idleFor).toBeGreaterThan(idleMs * 0.8)
-          expect(seen.idleFor).toBeLessThan(idleMs * 3)
+          expect(seen.idleFor).toBeLessThan(60_000)
           // An actor takes about 3 KiB, and the log's 20,000 messages and the numbers of the test are there, too.
           expect(seen.mostHeap).toBeLessThan(mostActors * 0.01 + 60)
           expect(seen.after).toBeLessThan(30)

@@ -138,7 +138,7 @@ const subscribe = (
       const leaves = yield* assignments.areQuiet
       yield* inTime(leaves ? membership.leave : Effect.void).pipe(
         // The group finds out by itself when the session times out.
-        Effect.catchAll((error) => Effect.logDebug("Leaving the group failed", error))
+        Effect.catchAll((error) => Effect.logDebug("Leaving the group failed", error.message))
       )
       yield* inTime(Effect.forEach(assignments.roles, client.release, { concurrency: "unbounded", discard: true }))
     }).pipe(Effect.ensuring(Effect.sync(() => closing.end())))

@@ -197,7 +197,9 @@ export const make = (client: Client, settings: Settings): Effect.Effect<KafkaTop
           ) {
             // The old metadata is good enough meanwhile. If it is wrong, the request that uses it fails, and looks again.
             fork(Effect.catchAll(refresh(spec.name), (error) =>
-              Effect.annotateLogs(Effect.logDebug("A topic can't be looked at again", error), { topic: spec.name })))
+              Effect.annotateLogs(Effect.logDebug("A topic can't be looked at again", error.message), {
+                topic: spec.name
+              })))
           }
           return fits(known, spec)
         }),

@@ -142,7 +142,9 @@ const reporter = (told: KafkaConfig.Options["onConnectionState"]) =>
     yield* Queue.take(states).pipe(
       Effect.flatMap(told),
       Effect.catchAllCause((cause) =>
-        Cause.isInterruptedOnly(cause) ? Effect.failCause(cause) : Effect.logWarning("onConnectionState failed", cause)
+        Cause.isInterruptedOnly(cause)
+          ? Effect.failCause(cause)
+          : Effect.logWarning(`onConnectionState failed: ${Transport.causeInWords(cause)}`)
       ),
       Effect.forever,
       Effect.forkScoped

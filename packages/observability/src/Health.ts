@@ -5,95 +5,24 @@
  * @since 0.1.0
  */
 import * as Observer from "@effect-eventbus/core/Observer"
+import { causeInWords } from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Finding, Level, Reason } from "./Finding.js"
 import { BusWatch } from "./internal/BusWatch.js"
 import { Connections } from "./internal/Connections.js"
 import { finding } from "./internal/finding.js"
-import * as HealthLimits from "./internal/HealthLimits.js"
+import type { Limits } from "./internal/HealthLimits.js"
 import * as LoopDelay from "./internal/LoopDelay.js"
 import type { Block } from "./internal/Watchdog.js"
 import * as Watchdog from "./internal/Watchdog.js"
-
-/**
- * Why a bus is not well.
- *
- * - `Stalled`: a handler does not end, an aggregate is tried again and again, or a partition stands still while there is something to do.
- * - `StuckActor`: a handler kept the event loop from everything else.
- * - `Held`: messages are held by `FailurePolicy.hold`, and their aggregates wait.
- * - `RestartsExhausted`: messages were given up because their handlers died at each restart.
- * - `DeadLetterFlood`: a large part of the messages is given up.
- * - `DeadLetterFailing`, `CommitFailing`, `LeaseFailing`, `FetchFailing`: what is tried again, and fails.
- * - `GroupUnsettled`: the group of a subscription does not settle.
- * - `RightMissing`: the broker refuses something for want of a right.
- * - `Paused`: somebody wants it so, on the server or here.
- * - `Broken`: a subscription has broken for good.
- * - `Degraded`, `Disconnected`: some or all of the brokers can't be reached.
- * - `NotSubscribed`: a subscription does not stand yet, or one that is expected is not there.
- * - `ProbeMissed`: messages of `Probe` did not come back.
- *
- * @since 0.1.0
- * @category models
- */
-export type Reason =
-  | "Stalled"
-  | "StuckActor"
-  | "Held"
-  | "RestartsExhausted"
-  | "DeadLetterFlood"
-  | "DeadLetterFailing"
-  | "CommitFailing"
-  | "LeaseFailing"
-  | "FetchFailing"
-  | "GroupUnsettled"
-  | "RightMissing"
-  | "Paused"
-  | "Broken"
-  | "Degraded"
-  | "Disconnected"
-  | "NotSubscribed"
-  | "ProbeMissed"
-
-/**
- * How bad something is: with a `critical` finding a bus is not ready.
- *
- * @since 0.1.0
- * @category models
- */
-export type Level = "warning" | "critical"
-
-/**
- * Something that keeps a bus from being well.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Finding {
-  readonly reason: Reason
-  readonly level: Level
-  /** What is so, with its place. No payload and no secret. */
-  readonly message: string
-  /** What would end it. */
-  readonly remedy: string
-  /** In milliseconds since the epoch. */
-  readonly since: number
-  readonly age: Duration.Duration
-  readonly transport: string | undefined
-  readonly topic: string | undefined
-  readonly group: string | undefined
-  readonly partition: number | undefined
-  readonly offset: number | undefined
-  readonly aggregateId: string | undefined
-  /** How many of the same reason the subscription has. Five of them are told at most. */
-  readonly count: number
-}
 
 /**
  * How it stands.
@@ -204,7 +133,7 @@ export class Health extends Context.Tag("@effect-eventbus/observability/Health")
  */
 export const make = (options: Options = {}): Effect.Effect<Service, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const limits = HealthLimits.of(options)
+    const limits = limitsOf(options)
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
     const loopDelay = yield* LoopDelay.measured
@@ -286,6 +215,24 @@ export const layer = (options?: Options): Layer.Layer<Health | Observer.Observer
     Effect.map(make(options), (health) => Layer.merge(Layer.succeed(Health, health), Observer.layer(health.observer)))
   )
 
+const limitsOf = (options: Options): Limits => {
+  const millis = (given: Duration.DurationInput | undefined, byDefault: Duration.DurationInput) =>
+    Duration.toMillis(given ?? byDefault)
+  const stalledAfter = millis(options.stalledAfter, "5 minutes")
+  const { stalledAfterOf } = options
+  return {
+    interval: millis(options.interval, "5 seconds"),
+    stalledAfter: (subscription) => millis(stalledAfterOf?.(subscription), stalledAfter),
+    failingAfter: millis(options.failingAfter, "10 seconds"),
+    unsettledAfter: millis(options.unsettledAfter, "1 minute"),
+    disconnectedAfter: millis(options.disconnectedAfter, "10 seconds"),
+    blockedAfter: millis(options.blockedAfter, "5 seconds"),
+    window: millis(options.window, "1 minute"),
+    floodFrom: options.floodFrom ?? 20,
+    floodShare: options.floodShare ?? 0.5
+  }
+}
+
 const noBus = "No bus runs: none has begun yet, or it has ended"
 
 const reportOf = (found: ReadonlyArray<Finding>, options: Options, eventLoopDelay: number): Report => {
@@ -309,7 +256,7 @@ const keyOf = ({ findings }: Report): string =>
   ).sort().join()
 
 /** It has ended when somebody can ask. So it is told for a while, and it is seen at least once. */
-const stuckActor = ({ duration, endedAt, last }: Block, limits: HealthLimits.Limits, now: number) => {
+const stuckActor = ({ duration, endedAt, last }: Block, limits: Limits, now: number) => {
   const ago = performance.now() - endedAt
   if (ago > 2 * limits.interval) return []
   const name = last?.subscription.split("/")
@@ -353,6 +300,6 @@ const tell = (own: Parameters<typeof Stream.fromQueue<Report>>[0], onChange: Non
         (cause) =>
           Cause.isInterruptedOnly(cause)
             ? Effect.failCause(cause as Cause.Cause<never>)
-            : Effect.logError("onChange of the health failed", cause)
+            : Effect.logError(`onChange of the health failed: ${causeInWords(cause)}`)
       )))
   )

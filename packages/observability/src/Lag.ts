@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import { EventBus } from "@effect-eventbus/core/EventBus"
-import type { PartitionStatus } from "@effect-eventbus/core/Transport"
+import { causeInWords, type PartitionStatus } from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -128,7 +128,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, never, Event
         Effect.catchAllCause(Effect.suspend(() => onChange(change)), (cause) =>
           Cause.isInterruptedOnly(cause)
             ? Effect.failCause(cause as Cause.Cause<never>)
-            : Effect.logError("onChange of the lag failed", cause))
+            : Effect.logError(`onChange of the lag failed: ${causeInWords(cause)}`))
       yield* Effect.forkScoped(Effect.interruptible(Stream.runForEach(Stream.fromQueue(own), tell)))
     }
     const looking = Effect.catchAllCause(look, (cause) =>

@@ -1,6 +1,10 @@
 /**
  * @since 0.1.0
  */
+export * as Finding from "./Finding.js"
+/**
+ * @since 0.1.0
+ */
 export * as Health from "./Health.js"
 /**
  * @since 0.1.0

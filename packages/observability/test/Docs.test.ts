@@ -1,6 +1,7 @@
 import { expect, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
 import * as Instruments from "../src/internal/Instruments.js"
+import { remedies } from "../src/internal/Remedies.js"
 
 const page = readFileSync(new URL("../../../docs/observability.md", import.meta.url), "utf8")
 
@@ -25,4 +26,18 @@ it("the page for operators has each metric with its type and labels, and no othe
 
 it("the page names the version of the conventions", () => {
   expect(page.split(`**${Instruments.conventionsVersion}**`)).toHaveLength(3)
+})
+
+it("the page has each reason of health with its level", () => {
+  const levels = new Map(
+    page.split("\n").flatMap((line) => {
+      const row = /^\| `([A-Z][A-Za-z]+)` \| (warning|critical)/.exec(line)
+      return row === null ? [] : [[row[1]!, row[2]!] as const]
+    })
+  )
+  const expected = Object.entries(remedies).map(([reason, { level }]) => [
+    reason,
+    reason === "ProbeMissed" ? "warning" : level
+  ])
+  expect(Array.from(levels).sort()).toEqual(expected.sort())
 })

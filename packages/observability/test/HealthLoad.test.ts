@@ -31,7 +31,7 @@ let topics = 0
 
 it.live.prop("a busy but moving bus never turns not-ready in an hour of random load", [loads], ([load]) => {
   const orders = Topic.envelope(`load-${topics++}`, Placed, { partitions: load.partitions })
-  const health = Health.layer({ watchdog: false, interval: "10 seconds" })
+  const health = Health.layer({ watchdog: false, interval: "10 seconds", stalledAfter: "2 minutes" })
   const next = random(load.seed)
   const clock = new VirtualClock()
   return Effect.gen(function*() {

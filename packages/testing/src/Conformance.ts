@@ -6,6 +6,7 @@
 import { describe } from "vitest"
 import { type Subject, withStrategy } from "./conformance/Bench.js"
 import { bounds } from "./conformance/bounds.js"
+import { control } from "./conformance/control.js"
 import { failures } from "./conformance/failures.js"
 import { fairness } from "./conformance/fairness.js"
 import { garbage } from "./conformance/garbage.js"
@@ -38,6 +39,7 @@ export const suite = (given: Subject): void => {
     keysOrder(subject)
     settlement(subject)
     failures(subject)
+    control(subject)
     bounds(subject)
     fairness(subject)
     isolation(subject)

@@ -25,7 +25,9 @@ export interface Settings<E> {
   readonly holdInterval: Duration.Duration
   /** Publishes to the dead-letter topic until the broker has confirmed it. */
   readonly deadLetter: (topic: TopicSpec, flight: Flight, failure: EnvelopeFailure<E>) => Effect.Effect<void>
-  readonly report: (failure: EnvelopeFailure<E>) => Effect.Effect<void>
+  readonly report: (failure: EnvelopeFailure<E>, eventId: string | undefined) => Effect.Effect<void>
+  /** Logs a line that each message could cause, unless there are too many. */
+  readonly say: (line: Effect.Effect<void>) => Effect.Effect<void>
 }
 
 /**
@@ -89,13 +91,22 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     if (flight.isHeld) return holdOn(flight, host)
     if (!flight.goesOn()) return Effect.void
     return Effect.flatMap(retryDriver(flight), (driver) => {
-      flight.wait()
+      flight.wait("retry")
       // A schedule that throws has ended, too: the handler must not run again and again because of it.
       return Effect.flatMap(Effect.exit(driver.next(error)), (next) => {
         if (Exit.isFailure(next)) {
           const given = giveUp(flight, host, cause, settings.onExhausted)
           return Cause.isDie(next.cause)
-            ? Effect.zipRight(Logging.error(`The retry schedule died: ${describeCause(next.cause)}`), given)
+            ? Effect.zipRight(
+              settings.say(
+                Logging.error(`The retry schedule died: ${describeCause(next.cause)}`, {
+                  ...flight.position,
+                  group: flight.group,
+                  aggregateId: flight.aggregateId
+                })
+              ),
+              given
+            )
             : given
         }
         return flight.begin() ? attempt(flight, host) : Effect.void
@@ -139,7 +150,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
       })
       const reported = Effect.suspend(() => {
         flight.report()
-        return settings.report(failure)
+        return settings.report(failure, flight.envelope?.eventId)
       })
       switch (policy._tag) {
         case "Hold": {
@@ -191,8 +202,10 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
 
   return {
     receive: (flight, host) => flight.begin() ? start(flight, host) : Effect.void,
-    giveUp: (flight, cause, host) =>
-      flight.isHeld ? holdOn(flight, host) : giveUp(flight, host, cause, settings.onExhausted)
+    giveUp: (flight, cause, host, policy) =>
+      flight.isHeld && policy === undefined
+        ? holdOn(flight, host)
+        : giveUp(flight, host, cause as Cause.Cause<never>, policy ?? settings.onExhausted)
   }
 }
 

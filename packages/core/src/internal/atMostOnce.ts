@@ -12,7 +12,7 @@ import { endScope, type Host } from "./home.js"
 export interface Settings<E> {
   readonly handler: Handler<E>
   readonly onUnknownType: Skip | undefined
-  readonly report: (failure: PlainFailure<E>) => Effect.Effect<void>
+  readonly report: (failure: PlainFailure<E>, eventId: string | undefined) => Effect.Effect<void>
 }
 
 /**
@@ -30,7 +30,8 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     flight.report()
     return Effect.map(
       settings.report(
-        new PlainFailure<E>({ position: flight.position, group: flight.group, aggregateId: flight.aggregateId, cause })
+        new PlainFailure<E>({ position: flight.position, group: flight.group, aggregateId: flight.aggregateId, cause }),
+        flight.envelope?.eventId
       ),
       () => flight.end("failed")
     )
@@ -82,6 +83,6 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     },
     // At once: an interruption during the wait for the restart would leave the failure unsaid.
     crashed: (flight) => failed(flight, flight.lastCause as Cause.Cause<never>),
-    giveUp: (flight, cause) => flight.state === "ended" ? Effect.void : failed(flight, cause)
+    giveUp: (flight, cause) => flight.state === "ended" ? Effect.void : failed(flight, cause as Cause.Cause<never>)
   }
 }

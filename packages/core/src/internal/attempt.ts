@@ -134,7 +134,7 @@ const permitted = <E>(run: Run<E>): Run<E> => (flight) => {
     wake = () => resume(Effect.void)
     isTaken = share.take(1, waiter)
     if (isTaken) return resume(Effect.void)
-    flight.wait()
+    flight.wait("permit")
   }).pipe(
     // An interruption may arrive between the two.
     Effect.onError(() => Effect.sync(() => isTaken ? share.give(1) : share.cancel(waiter)))

@@ -1,12 +1,11 @@
 import * as Predicate from "effect/Predicate"
 import * as AggregateId from "../AggregateId.js"
 import * as ConfigSpec from "../ConfigSpec.js"
-import type { FailurePolicy } from "../FailurePolicy.js"
 import * as RateLimit from "../RateLimit.js"
 import * as Recovery from "../Recovery.js"
 import type * as Replay from "../Replay.js"
 import type { CommonOptions } from "../Subscription.js"
-import type { Semantics, Service as Transport, TopicSpec } from "../Transport.js"
+import type { Semantics, TopicSpec } from "../Transport.js"
 import type { Presubscribed } from "./presubscription.js"
 import * as Rate from "./rate.js"
 import type * as Internal from "./subscription.js"
@@ -56,39 +55,6 @@ const recoveryIssuesOf = (options: Recovery.Options | undefined): ReadonlyArray<
 
 /** Without a compiler anything may be here. */
 const isOptions = (value: unknown): boolean => Predicate.isReadonlyRecord(value)
-
-/**
- * What is wrong with a failure policy. There is none, or it leads back to the subscription's own topic: then the subscription would
- * give up its own dead letters again without end.
- *
- * @internal
- */
-export const policyIssues = (
-  transport: Transport,
-  topic: TopicSpec,
-  policy: FailurePolicy | undefined,
-  option = "onExhausted"
-): ReadonlyArray<string> => {
-  if (policy === undefined) return ["onExhausted is missing: choose FailurePolicy.deadLetter, hold or drop"]
-  // Without a compiler, and from configuration, anything may be here.
-  if (!isPolicy(policy)) return [`${option}: expected FailurePolicy.deadLetter, hold or drop`]
-  const chosen = (policy._tag === "Hold" ? policy.undecodable : policy) as FailurePolicy
-  if (!isPolicy(chosen) || chosen._tag === "Hold") {
-    return [`${option}: undecodable has to be FailurePolicy.deadLetter or drop`]
-  }
-  if (chosen._tag !== "DeadLetter") return []
-  return chosen.topic === topic.name || transport.covers?.(topic, chosen.spec) === true
-    ? [
-      `${option}: dead letters to "${chosen.topic}" would come back to this subscription of "${topic.name}": choose another topic`
-    ]
-    : []
-}
-
-const isPolicy = (value: unknown): value is FailurePolicy =>
-  Predicate.isTagged(value, "Hold") || Predicate.isTagged(value, "Drop") ||
-  (Predicate.isTagged(value, "DeadLetter") && Predicate.hasProperty(value, "topic") &&
-    typeof value.topic === "string" &&
-    Predicate.hasProperty(value, "spec") && Predicate.isRecord(value.spec))
 
 /**
  * What a pre-subscription is found by.

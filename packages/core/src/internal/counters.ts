@@ -18,6 +18,7 @@ export class Counters {
   tombstones = 0
   failed = 0
   lost = 0
+  otherPartition = 0
 
   transition(flight: FlightView & { readonly isHeld: boolean }, from: State | undefined): void {
     if (from === undefined) this.received++

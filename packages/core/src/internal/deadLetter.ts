@@ -9,6 +9,7 @@ import type * as Transport from "../Transport.js"
 import { describeCause, nameOf } from "./describeCause.js"
 import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
+import { Ration } from "./ration.js"
 import * as Safely from "./safely.js"
 
 /** A cause in a header is for people; brokers limit headers. */
@@ -72,7 +73,8 @@ export const publisher = (
   transport: Transport.Service,
   timeout: Duration.Duration,
   schedule: Schedule.Schedule<unknown, PublishError>,
-  failing: Lasting = lasting()
+  failing: Lasting = lasting(),
+  ration: Ration = new Ration(() => Effect.void, () => {})
 ) =>
 (topic: Transport.TopicSpec, original: Original, failure: EnvelopeFailure): Effect.Effect<void> => {
   const { group, message: { offset, partition, timestamp, topic: of } } = original
@@ -83,6 +85,7 @@ export const publisher = (
     smallerAndSmaller(
       original,
       failure,
+      ration,
       (headers) => publishOnce(transport, timeout, topic, original, copy === 1 ? id : `${id}/${copy}`, headers)
     ).pipe(
       // Another message has the id, so nothing of this one was written.
@@ -126,6 +129,7 @@ const publishOnce = (
 const smallerAndSmaller = <A>(
   original: Original,
   failure: EnvelopeFailure,
+  ration: Ration,
   publish: (headers: Headers.Headers) => Effect.Effect<A, PublishError>
 ): Effect.Effect<A, PublishError> =>
   Effect.suspend(() => {
@@ -143,9 +147,10 @@ const smallerAndSmaller = <A>(
       Effect.catchIf(isRefused, () =>
         Effect.tap(publish(Headers.empty), () => {
           const { offset, partition, topic } = original.message
-          return Logging.warning(
-            `The dead letter of ${topic}[${partition}]@${offset} has neither its position nor its headers: there was no room`
-          )
+          return ration.line(Logging.warning(
+            `The dead letter of ${topic}[${partition}]@${offset} has neither its position nor its headers: there was no room`,
+            { topic, partition, offset, group: original.group, aggregateId: original.aggregateId }
+          ))
         }))
     )
   })

@@ -129,6 +129,17 @@ const fieldOf = (value: unknown): string => {
   return typeof value === "function" ? "…" : Safely.cut(String(value), maxField)
 }
 
+/**
+ * Where this package is, if it was not made one file with others. Its frames, those of Effect and those of Node say nothing of a failure of
+ * the user's.
+ */
+const ownFolder = /^file:\/\/(.*\/(?:src|dist)\/)internal\/describeCause\.[jt]s$/.exec(import.meta.url)?.[1]
+
+const isInner = (line: string): boolean =>
+  /[\\/]node_modules[\\/](?:.*[\\/]node_modules[\\/])?(?:effect|@effect|@effect-eventbus)[\\/]|\(?node:internal[\\/]/
+    .test(line) ||
+  (ownFolder !== undefined && line.includes(ownFolder))
+
 /** A stack without its first lines, which repeat the message in full length. */
 const framesOf = (error: unknown): ReadonlyArray<string> => {
   if (!Safely.isError(error)) return []
@@ -139,7 +150,7 @@ const framesOf = (error: unknown): ReadonlyArray<string> => {
   const from = message === "" ? -1 : stack.indexOf(message)
   const frames: Array<string> = []
   for (const line of stack.slice(from === -1 ? 0 : from + message.length).split("\n", maxFrames + 20)) {
-    if (/^ {4}at /.test(line)) frames.push(Safely.cut(line.slice(2), 300))
+    if (/^ {4}at /.test(line) && !isInner(line)) frames.push(Safely.cut(line.slice(2), 300))
     if (frames.length === maxFrames) break
   }
   return frames

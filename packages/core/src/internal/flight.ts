@@ -1,9 +1,10 @@
-import type * as Cause from "effect/Cause"
-import type * as Effect from "effect/Effect"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type { Delivery, EnvelopeDelivery } from "../Delivery.js"
 import type { Envelope } from "../Envelope.js"
 import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
+import type { DeadLetter, Drop } from "../FailurePolicy.js"
 import type { Headers } from "../Headers.js"
 import type * as Observer from "../Observer.js"
 import type { IncomingMessage, Semantics } from "../Transport.js"
@@ -38,7 +39,23 @@ export interface Behaviour {
   /** The fiber died with the flight in hand: what is done before the restart waits. */
   readonly crashed?: (flight: Flight) => Effect.Effect<void>
   /** The restarts for the flight have ended. */
-  readonly giveUp: (flight: Flight, cause: Cause.Cause<never>, host: Host) => Effect.Effect<void>
+  readonly giveUp: (
+    flight: Flight,
+    cause: Cause.Cause<unknown>,
+    host: Host,
+    /** Somebody has given it up by hand, and has chosen this. */
+    policy?: DeadLetter | Drop
+  ) => Effect.Effect<void>
+}
+
+/**
+ * What somebody has decided on a flight by hand: it is given up.
+ *
+ * @internal
+ */
+export interface Verdict {
+  readonly policy: DeadLetter | Drop | undefined
+  readonly defect: unknown
 }
 
 /**
@@ -73,6 +90,10 @@ export interface Carrier {
   readonly mayBegin: () => boolean
   /** A slot has taken the flight, which had been queued, in hand. */
   readonly begun: (flight: Flight) => void
+  /** Its closing handles also what is paused: it was settled before, and would be lost. */
+  readonly letsGo: boolean
+  /** So many flights more, or fewer, wait aside, because their aggregates are paused. */
+  readonly aside: (by: number) => void
   /** The flight is held, for the first time or once more. */
   readonly holds: (flight: Flight) => void
   /** The flight has ended. `from` is the state before. */
@@ -99,6 +120,12 @@ export class Flight implements Observer.FlightView, Task {
   hasCrashed = false
   lastCause: Cause.Cause<unknown> | undefined
   retry: Schedule.ScheduleDriver<unknown, never> | undefined
+  /** What it waits for while its state is `waiting`. */
+  waitsFor: "retry" | "restart" | "permit" = "retry"
+  /** Its aggregate is paused, and it leaves its slot without having ended. */
+  isAside = false
+  /** It is given up when its slot runs it next. */
+  verdict: Verdict | undefined
   /** The handler's argument, once it is decoded. */
   event: unknown = undefined
   isDecoded = false
@@ -117,6 +144,9 @@ export class Flight implements Observer.FlightView, Task {
       readonly key: string
       readonly slot: Slot
       readonly placement: { readonly strategy: { readonly name: string } }
+      readonly isControlled: boolean
+      readonly holdsBack: (flight: Flight) => boolean
+      readonly steppedAside: (flight: Flight) => void
       readonly left: () => void
     }
     | undefined
@@ -211,7 +241,7 @@ export class Flight implements Observer.FlightView, Task {
 
   /**
    * The handler is about to start, for the first time or after a wait. `false`: the lane lets nothing start any more, and the
-   * flight has ended.
+   * flight has ended; or its aggregate is paused, and it leaves its slot.
    */
   begin(): boolean {
     if (this.state === "ended") return false
@@ -219,6 +249,7 @@ export class Flight implements Observer.FlightView, Task {
       this.giveBack()
       return false
     }
+    if (this.mailbox?.isControlled === true && this.mailbox.holdsBack(this)) return false
     this.to("running")
     return true
   }
@@ -232,7 +263,8 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   /** No code of the user runs until the flight begins again. */
-  wait(): void {
+  wait(why: "retry" | "permit"): void {
+    this.waitsFor = why
     this.to("waiting")
   }
 
@@ -300,7 +332,17 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   run(host: Host): Effect.Effect<void> {
-    return this.carrier.subscriber.behaviour.receive(this, host)
+    return this.verdict === undefined
+      ? this.carrier.subscriber.behaviour.receive(this, host)
+      : this.judged(host, this.verdict)
+  }
+
+  private judged(host: Host, { defect, policy }: Verdict): Effect.Effect<void> {
+    if (!this.begin()) return Effect.void
+    this.verdict = undefined
+    const byHand = Cause.die(defect)
+    const cause = this.lastCause === undefined ? byHand : Cause.sequential(this.lastCause, byHand)
+    return this.carrier.subscriber.behaviour.giveUp(this, cause, host, policy)
   }
 
   crashed(cause: Cause.Cause<never>, isRestarted: boolean): Effect.Effect<void> | undefined {
@@ -312,6 +354,7 @@ export class Flight implements Observer.FlightView, Task {
       if (observer.event !== undefined) observer.event({ _tag: "Restarted", flight: this })
     }
     if (this.state === "ended") return undefined
+    this.waitsFor = "restart"
     this.to("waiting")
     return behaviour.crashed?.(this)
   }
@@ -325,6 +368,11 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   left(): void {
-    this.mailbox?.left()
+    const { mailbox } = this
+    if (mailbox === undefined) return
+    if (!this.isAside) return mailbox.left()
+    this.isAside = false
+    this.mailbox = undefined
+    mailbox.steppedAside(this)
   }
 }

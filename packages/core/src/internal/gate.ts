@@ -27,6 +27,11 @@ export class Gate {
     this.isPassed = false
   }
 
+  /** The lane waits no more, and needs nothing that is reserved for it. */
+  cancel(): void {
+    this.share.cancel(this.waiter)
+  }
+
   /** Nobody waits here any more. */
   end(): void {
     this.share.end()

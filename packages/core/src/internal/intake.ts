@@ -101,6 +101,9 @@ export class Intake implements Lane, Carrier {
   private readonly bytes: Share
   private readonly stage: Stage | undefined
   readonly permits: Share | undefined
+  letsGo = false
+  /** How many flights wait aside, because their aggregates are paused. */
+  private asides = 0
   private readonly forBytes = new Waiter(() => this.resume())
   private readonly forMailbox = new Waiter(() => this.resume())
   private readonly drained = new Condition(() => this.dropping ? this.inHand === 0 : this.isWorkedOff)
@@ -137,7 +140,8 @@ export class Intake implements Lane, Carrier {
   offer(messages: ReadonlyArray<IncomingMessage>): number {
     if (this.closing) return 0
     let taken = 0
-    this.refused = false
+    this.refused = this.settings.mailboxes.paused?.isAll === true
+    if (this.refused) return this.standBy()
     while (taken < messages.length) {
       if (!this.take(messages[taken]!)) {
         this.refused = true
@@ -146,6 +150,15 @@ export class Intake implements Lane, Carrier {
       taken++
     }
     return taken
+  }
+
+  /** The subscription is paused. No room is kept from others meanwhile. */
+  private standBy(): 0 {
+    this.forgetHead()
+    this.bytes.cancel(this.forBytes)
+    this.forRate?.cancel()
+    this.forRecovery?.cancel()
+    return 0
   }
 
   private take(message: IncomingMessage): boolean {
@@ -273,6 +286,16 @@ export class Intake implements Lane, Carrier {
     if (this.closing) this.drained.changed()
   }
 
+  aside(by: number): void {
+    this.asides += by
+    if (this.closing) this.drained.changed()
+  }
+
+  /** The subscription is not paused any more. */
+  goOn(): void {
+    this.resume()
+  }
+
   /** The stage before the mailboxes has broken. The lane takes nothing more, and the transport is going to close it. */
   breakOff(): void {
     this.closing = true
@@ -297,6 +320,10 @@ export class Intake implements Lane, Carrier {
       this.forRate?.end()
       this.forRecovery?.end()
       this.stage?.close(options.finishQueued)
+      if (this.stage !== undefined) {
+        this.letsGo = true
+        this.settings.mailboxes.paused?.letGo(this)
+      }
       // What was settled before its handler would be lost: it is worked off as long as the partition is certainly ours.
       if (options.finishQueued || this.stage !== undefined) {
         const worked = Effect.zipRight(this.stage?.ended ?? Effect.void, this.drained.wait)
@@ -318,6 +345,7 @@ export class Intake implements Lane, Carrier {
       if (this.unfinished > 0) {
         for (const flight of this.settings.mailboxes.queued((flight) => flight.carrier === this)) flight.giveBack()
       }
+      this.settings.mailboxes.paused?.laneEnded(this)
       this.drained.changed()
       this.bytes.end()
       this.stage?.release()
@@ -363,14 +391,16 @@ export class Intake implements Lane, Carrier {
   private warnOf(flights: ReadonlyArray<Flight>, what: string): Effect.Effect<void> {
     const names = flights.map(({ aggregateId, offset }) => aggregateId ?? `offset ${offset}`)
     const { partition, topic } = this.assignment
-    return Logging.warning(`${names.length} handlers of ${topic}[${partition}] ${what}: ${Closing.some(names)}`)
+    const text = `${names.length} handlers of ${topic}[${partition}] ${what}: ${Closing.some(names)}`
+    return Logging.warning(text, { topic, partition, group: this.settings.subscriber.group })
   }
 
   /** What a rebalance loses is in no report of closing. */
   private get warnOfLoss(): Effect.Effect<void> {
     const { partition, topic } = this.assignment
     return Logging.warning(
-      `${topic}[${partition}] was taken away: ${this.lost} messages were settled before and are lost, because their handlers had not begun`
+      `${topic}[${partition}] was taken away: ${this.lost} messages were settled before and are lost, because their handlers had not begun`,
+      { topic, partition, group: this.settings.subscriber.group, lost: this.lost }
     )
   }
 
@@ -380,18 +410,18 @@ export class Intake implements Lane, Carrier {
     this.tell("Revoked")
   }
 
-  /** Nothing is left except held flights and the flights behind them. None of these would finish before the deadline. */
+  /** Nothing is left except flights of paused aggregates, held flights and the flights behind them. None of these would finish before the deadline. */
   private get isWorkedOff(): boolean {
     // What waits to be settled is not begun any more: the stage has ended before this is asked.
     if (this.unfinished === (this.stage?.unsettled ?? 0)) return true
-    if (this.held.size === 0) return false
+    if (this.held.size + this.asides === 0) return false
     const slots = new Set<Slot>()
-    for (const { mailbox, state } of this.held) {
-      // Its attempt runs, and may succeed.
-      if (state === "running") return false
-      slots.add(mailbox!.slot)
+    for (const { isAside, mailbox, state } of this.held) {
+      // Its attempt runs, and may succeed. Or somebody has given it up, and its letter is confirmed soon.
+      if (state === "running" || state === "dead-lettering") return false
+      if (mailbox !== undefined && !isAside) slots.add(mailbox.slot)
     }
-    let blocked = 0
+    let blocked = this.asides
     for (const slot of slots) blocked += slot.count((task) => (task as Flight).carrier === this)
     return blocked === this.unfinished
   }

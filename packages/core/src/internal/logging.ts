@@ -8,17 +8,36 @@ import * as HashSet from "effect/HashSet"
 import * as Logger from "effect/Logger"
 import * as Runtime from "effect/Runtime"
 
-/** @internal */
-export const debug = (text: string): Effect.Effect<void> => unbreakable(Effect.logDebug(text))
+/**
+ * What a line is annotated with, so that programs need not read its text: topic, group, partition, offset, aggregateId, eventId, attempts.
+ *
+ * @internal
+ */
+export interface Notes {
+  readonly [name: string]: string | number | undefined
+}
+
+const noted = (line: Effect.Effect<void>, notes: Notes | undefined): Effect.Effect<void> =>
+  unbreakable(
+    notes === undefined
+      ? line
+      : Effect.annotateLogs(
+        line,
+        Object.fromEntries(Object.entries(notes).filter(([, value]) => value !== undefined))
+      )
+  )
 
 /** @internal */
-export const info = (text: string): Effect.Effect<void> => unbreakable(Effect.logInfo(text))
+export const debug = (text: string, notes?: Notes): Effect.Effect<void> => noted(Effect.logDebug(text), notes)
 
 /** @internal */
-export const warning = (text: string): Effect.Effect<void> => unbreakable(Effect.logWarning(text))
+export const info = (text: string, notes?: Notes): Effect.Effect<void> => noted(Effect.logInfo(text), notes)
 
 /** @internal */
-export const error = (text: string): Effect.Effect<void> => unbreakable(Effect.logError(text))
+export const warning = (text: string, notes?: Notes): Effect.Effect<void> => noted(Effect.logWarning(text), notes)
+
+/** @internal */
+export const error = (text: string, notes?: Notes): Effect.Effect<void> => noted(Effect.logError(text), notes)
 
 /**
  * Logs a line at once, from code that is no effect, with the loggers of the fiber that asks for this.

@@ -1,8 +1,10 @@
 import * as Effect from "effect/Effect"
 import { ChurningMap } from "../ChurningMap.js"
+import type { Pause } from "../Control.js"
 import type * as Strategy from "../Strategy.js"
 import type * as Supervisor from "../Supervisor.js"
 import { Condition } from "./condition.js"
+import { Paused } from "./control/paused.js"
 import { Crew } from "./crew.js"
 import type { Flight, Subscriber } from "./flight.js"
 import { Keyless, type Turn } from "./keyless.js"
@@ -18,6 +20,11 @@ import type { Slot, SlotOptions } from "./slot.js"
  */
 export class Mailbox {
   size = 0
+  /** Its aggregate was paused while a flight was in hand: each start asks whether it still is. */
+  isControlled = false
+  /** Where its last message came from. */
+  topic = ""
+  partition = -1
 
   constructor(
     readonly key: string,
@@ -27,6 +34,17 @@ export class Mailbox {
     /** For messages that have no key. */
     readonly turn: Turn | undefined
   ) {}
+
+  /** Whether the flight in hand may not begin. Then it steps aside. */
+  holdsBack(flight: Flight): boolean {
+    return this.owner.holdsBack(this, flight)
+  }
+
+  /** A flight has left the slot, and has not ended: it waits aside. */
+  steppedAside(flight: Flight): void {
+    this.left()
+    this.owner.paused?.left(flight)
+  }
 
   /** One of its flights has left the slot. */
   left(): void {
@@ -104,6 +122,11 @@ export class Mailboxes {
     this.moved()
   }
 
+  /** How many tasks a mailbox holds. */
+  get capacity(): number {
+    return this.current.strategy.capacity ?? this.defaults.capacity
+  }
+
   /** Where an aggregate is placed that has no mailbox. */
   placementOf(key: string, subscription: string): Placement {
     const { candidate, current } = this
@@ -178,6 +201,12 @@ export class AddressBook {
   carries = false
   /** How many actors of this subscription have ended. */
   endedActors = 0
+  /** What is paused. Undefined: nothing is. */
+  paused: Paused | undefined
+  /** The aggregate's last message came from another partition of the topic. */
+  onOtherPartition: ((mailbox: Mailbox, flight: Flight) => void) | undefined
+  /** The pause of an aggregate has ended. */
+  onPauseEnded: ((key: string, pause: Pause) => void) | undefined
   /** How many actors of its own live. */
   private ownActors = 0
   /** A bound on them, in recovery. */
@@ -194,6 +223,11 @@ export class AddressBook {
 
   /** Puts a flight into its mailbox. `false`: there is no room, and the waiter is woken when some is reserved for it. */
   offer(flight: Flight, waiter: Waiter): boolean {
+    return this.paused === undefined ? this.place(flight, waiter) : this.paused.offer(flight, waiter)
+  }
+
+  /** As `offer`, whether the aggregate is paused or not. */
+  place(flight: Flight, waiter: Waiter): boolean {
     const turn = flight.key === undefined ? this.turns.next : undefined
     const key = flight.key ?? turn!.key
     // Others may have made the mailbox while this one waited for a place. Giving the place back wakes those who wait for one.
@@ -212,6 +246,7 @@ export class AddressBook {
     mailbox.size++
     if (this.crew !== undefined) this.crew.becameBusy(slot)
     flight.mailbox = mailbox
+    if (mailbox.partition !== flight.partition) this.cameFrom(mailbox, flight)
     turn?.owner.take(turn)
     return true
   }
@@ -225,11 +260,71 @@ export class AddressBook {
 
   interrupt(which: (flight: Flight) => boolean): void {
     for (const slot of this.slots()) slot.interrupt((task) => which(task as Flight))
+    // Some that had begun wait aside.
+    for (const flight of this.paused?.take((one) => one.state !== "queued" && which(one)) ?? []) flight.giveBack()
   }
 
-  /** The flights that wait in mailboxes, in their order. */
+  /** The flights that wait in mailboxes, in their order. Those that wait aside leave it. */
   queued(which: (flight: Flight) => boolean): ReadonlyArray<Flight> {
-    return this.slots().flatMap((slot) => slot.waiting().filter((task) => which(task as Flight)) as Array<Flight>)
+    const inMailboxes = this.slots().flatMap((slot) =>
+      slot.waiting().filter((task) => which(task as Flight)) as Array<Flight>
+    )
+    return this.paused === undefined ? inMailboxes : [...inMailboxes, ...this.paused.take(which)]
+  }
+
+  // ----- control
+
+  get(key: string): Mailbox | undefined {
+    return this.mailboxes.get(key)
+  }
+
+  all(): ReadonlyArray<Mailbox> {
+    return Array.from(this.mailboxes.values())
+  }
+
+  /** The flight of a mailbox that its slot has in hand. */
+  handOf(mailbox: Mailbox): Flight | undefined {
+    const inHand = mailbox.slot.taskInHand as Flight | undefined
+    return inHand?.mailbox === mailbox ? inHand : undefined
+  }
+
+  /** How many flights of one aggregate wait. */
+  get capacity(): number {
+    return this.owner.capacity
+  }
+
+  /** Something is paused from now on, or more. */
+  get pauses(): Paused {
+    return this.paused ??= new Paused(this)
+  }
+
+  /** Nothing is paused any more. */
+  unused(paused: Paused): void {
+    if (this.paused === paused && !paused.isAll && paused.asides.size === 0) this.paused = undefined
+  }
+
+  /** Takes out the flights of a mailbox that are not in hand. */
+  takeOut(mailbox: Mailbox): ReadonlyArray<Flight> {
+    const { slot } = mailbox
+    const flights = slot.takeOut((task) => (task as Flight).mailbox === mailbox) as ReadonlyArray<Flight>
+    if (flights.length === 0) return flights
+    for (const flight of flights) flight.mailbox = undefined
+    mailbox.size -= flights.length
+    if (mailbox.size === 0) this.emptied(mailbox)
+    slot.tookOut()
+    return flights
+  }
+
+  holdsBack(mailbox: Mailbox, flight: Flight): boolean {
+    const { paused } = this
+    // What is given up does not begin, and what its lane has settled does.
+    if (flight.verdict !== undefined || flight.carrier.letsGo) return false
+    if (paused === undefined || !paused.holdsBack(mailbox.key, mailbox.turn)) {
+      mailbox.isControlled = false
+      return false
+    }
+    paused.stepsAside(flight)
+    return true
   }
 
   /** The flights that slots have in hand. */
@@ -346,6 +441,8 @@ export class AddressBook {
     const flights = slot.takeOut((task) => (task as Flight).mailbox === mailbox) as ReadonlyArray<Flight>
     const next = new Mailbox(key, other, placement, this, undefined)
     next.size = flights.length
+    next.topic = mailbox.topic
+    next.partition = mailbox.partition
     for (const flight of flights) flight.mailbox = next
     this.mailboxes.set(key, next)
     other.putIn(flights)
@@ -399,7 +496,15 @@ export class AddressBook {
     return this.keyless ??= new Keyless(current.turns, generation === 0 ? "" : `.${generation}`)
   }
 
-  private refuse(waiter: Waiter): false {
+  /** Of a topic that is a pattern (NATS) each subject has partitions of its own. Messages without a key belong to no aggregate. */
+  private cameFrom(mailbox: Mailbox, flight: Flight): void {
+    const isSame = mailbox.topic === flight.topic && mailbox.turn === undefined
+    if (isSame && this.onOtherPartition !== undefined) this.onOtherPartition(mailbox, flight)
+    mailbox.topic = flight.topic
+    mailbox.partition = flight.partition
+  }
+
+  refuse(waiter: Waiter): false {
     this.waiting.add(waiter)
     return false
   }

@@ -9,6 +9,7 @@ import type { PublishError } from "../EventBusError.js"
 import type * as Observer from "../Observer.js"
 import type { EnvelopeDefinition, EnvelopeMessage, PlainDefinition, PlainMessage } from "../TopicDefinition.js"
 import type { OutgoingMessage, Receipt, Service as Transport, TopicSpec } from "../Transport.js"
+import type { Stopped } from "./control/stopped.js"
 import * as Outgoing from "./outgoing.js"
 import type { Provided } from "./provided.js"
 
@@ -47,6 +48,8 @@ export interface Environment {
   readonly timeout: Duration.Duration
   readonly clock: Clock.Clock
   readonly isClosed: () => boolean
+  /** Undefined: an aggregate goes on after a publish that failed. */
+  readonly stopped: Stopped | undefined
 }
 
 /**
@@ -54,7 +57,9 @@ export interface Environment {
  *
  * @internal
  */
-export const make = ({ clock, codec, isClosed, observer, provided, timeout, transport }: Environment) => {
+export const make = (
+  { clock, codec, isClosed, observer, provided, stopped, timeout, transport }: Environment
+) => {
   const { event } = observer
   const options = { timeout }
 
@@ -100,7 +105,7 @@ export const make = ({ clock, codec, isClosed, observer, provided, timeout, tran
     Effect.suspend(() => prepare(topic, message))
 
   // The suspension is inside, so that a waiting caller does not keep the transport's effect, and with it the encoded message.
-  const publish = (topic: AnyTopic, message: AnyMessage): Effect.Effect<Receipt, PublishError> =>
+  const publishOne = (topic: AnyTopic, message: AnyMessage): Effect.Effect<Receipt, PublishError> =>
     Effect.flatMap(
       Effect.suspend(() => {
         const outgoing = prepare(topic, message)
@@ -111,6 +116,10 @@ export const make = ({ clock, codec, isClosed, observer, provided, timeout, tran
       }),
       only
     )
+
+  const publish = stopped === undefined
+    ? publishOne
+    : (topic: AnyTopic, message: AnyMessage) => stopped.one(topic.name, message, publishOne(topic, message))
 
   const send = (topic: AnyTopic, encoded: OutgoingMessage) => sendAll(topic.spec, [encoded])
 
@@ -130,15 +139,23 @@ export const make = ({ clock, codec, isClosed, observer, provided, timeout, tran
         })
 
   const publishAll = (topic: AnyTopic, messages: ReadonlyArray<AnyMessage>) =>
+    Effect.flatMap(
+      stopped === undefined
+        ? publishEach(topic, messages)
+        : stopped.all(topic.name, messages, (some) => publishEach(topic, some)),
+      (results) =>
+        results.some(Either.isLeft)
+          ? new PublishAllFailed({ topic: topic.name, results })
+          : Effect.succeed(results.map(Either.getOrThrow))
+    )
+
+  const publishEach = (topic: AnyTopic, messages: ReadonlyArray<AnyMessage>) =>
     Effect.suspend(() => {
       const prepared = messages.map((message) => prepare(topic, message))
       const all = prepared.every((one) => Either.isEither(one))
         ? publishPrepared(topic.spec, prepared as ReadonlyArray<Either.Either<OutgoingMessage, PublishError>>)
         : Effect.flatMap(Effect.forEach(prepared, Effect.either), (encoded) => publishPrepared(topic.spec, encoded))
-      return Effect.flatMap(provided.isChecked ? all : Effect.zipRight(provided.warn, all), (results) =>
-        results.some(Either.isLeft)
-          ? new PublishAllFailed({ topic: topic.name, results })
-          : Effect.succeed(results.map(Either.getOrThrow)))
+      return provided.isChecked ? all : Effect.zipRight(provided.warn, all)
     })
 
   const publishPrepared = (

@@ -1,4 +1,3 @@
-import type { Limit } from "../RateLimit.js"
 import { Quota, type Share, type Waiter } from "./quota.js"
 
 /** What one share has taken, and time has not yet given back. */
@@ -106,7 +105,9 @@ const isPositive = (value: unknown): value is number => typeof value === "number
  *
  * @internal
  */
-export const issuesOf = (limit: Limit | "unlimited"): ReadonlyArray<string> => {
+export const issuesOf = (
+  limit: { readonly perSecond: number; readonly burst?: number | undefined } | "unlimited"
+): ReadonlyArray<string> => {
   if (limit === "unlimited") return []
   const { burst, perSecond } = limit
   return [

@@ -157,7 +157,7 @@ export class RecoveryMode {
 
   /** A lane has ended. */
   left(lane: Intake): void {
-    this.slow.delete(lane)
+    if (this.slow.delete(lane)) this.tellSend(lane, false)
   }
 
   readonly set = (mode: Recovery.Mode): Effect.Effect<void> =>
@@ -191,7 +191,7 @@ export class RecoveryMode {
 
   private turn(isOn: boolean, reason: Recovery.Change["reason"]): Effect.Effect<void> {
     return Effect.suspend(() =>
-      this.isOn === isOn ? Effect.void : Effect.zipRight(this.apply(isOn), Effect.suspend(() => this.tell(reason)))
+      this.isOn === isOn ? Effect.void : Effect.zipLeft(this.apply(isOn), Effect.suspend(() => this.tell(reason)))
     )
   }
 
@@ -209,9 +209,9 @@ export class RecoveryMode {
         this.watch()
       }
       mailboxes.limitActors(isOn ? this.maxActors : undefined)
-      for (const lane of lanes) {
-        if (isOn) this.slowDown(lane)
-        else lane.limit(undefined)
+      // Not all at once: what one of them makes others do must not keep it from the rest.
+      for (const lane of Array.from(lanes)) {
+        yield* this.guarded(Effect.sync(() => isOn ? this.slowDown(lane) : lane.limit(undefined)))
       }
       if (isOn) return
       if (this.limit !== undefined) yield* Effect.orDie(this.limit.set("unlimited"))
@@ -220,26 +220,34 @@ export class RecoveryMode {
     })
   }
 
+  /** A transport that throws when it is told that there is room must not end what looks at the backlog. */
+  private guarded(effect: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.catchAllDefect(effect, (defect) =>
+      Logging.error(
+        `Subscription ${this.settings.name}: changing its recovery mode died, and it goes on: ${
+          describeCause(Cause.die(defect))
+        }`
+      ))
+  }
+
   private slowDown(lane: Intake): void {
     if (this.limit !== undefined) lane.limit(this.limit[RateLimit.TypeId])
   }
 
   /** Tells everybody that it has changed. */
-  private tell(reason: Recovery.Change["reason"]): Effect.Effect<void> {
+  private tell(reason: Recovery.Change["reason"]): Effect.Effect<unknown> {
     const { backlog, isOn: isInRecovery } = this
     const { clocks, name, observer } = this.settings
     const change: Recovery.Change = { isInRecovery, reason, backlog }
-    this.changes.unsafeOffer(change)
     observer.event?.({ _tag: "Recovery", subscription: name, change })
     const behind = backlog === undefined ? "" : `, ${backlog} messages behind`
     const seconds = Math.round((clocks.monotonic() - this.since) / 1_000)
-    return Logging.info(
-      isInRecovery
-        ? `Subscription ${name} is in recovery (${reason}${behind}): at most ${this.maxActors} actors${
-          this.rate === "unlimited" ? "" : `, ${this.rate.perSecond} messages a second`
-        }`
-        : `Subscription ${name} is no longer in recovery (${reason}${behind}), after ${seconds} s`
-    )
+    const line = isInRecovery
+      ? `Subscription ${name} is in recovery (${reason}${behind}): at most ${this.maxActors} actors${
+        this.rate === "unlimited" ? "" : `, ${this.rate.perSecond} messages a second`
+      }`
+      : `Subscription ${name} is no longer in recovery (${reason}${behind}), after ${seconds} s`
+    return Effect.zipRight(Logging.info(line), PubSub.publish(this.changes, change))
   }
 
   /** Looks at the backlog and at what waits, from now on. */
@@ -248,7 +256,9 @@ export class RecoveryMode {
     if (this.isWatching) return
     this.isWatching = true
     this.settings.fork(Effect.forever(Effect.suspend(() => {
-      if (this.isOn || this.mode === "auto") return Effect.zipRight(this.look, Effect.sleep(this.interval))
+      if (this.isOn || this.mode === "auto") {
+        return Effect.zipRight(this.guarded(this.look), Effect.sleep(this.interval))
+      }
       this.wanted.unsafeClose()
       return this.wanted.await
     })))

@@ -19,6 +19,7 @@ import { endScope } from "./home.js"
 import { Intake } from "./intake.js"
 import * as Logging from "./logging.js"
 import { Quota } from "./quota.js"
+import { Ration } from "./ration.js"
 import type { Environment } from "./subscription.js"
 
 /** How many partitions are read at once. Each of them keeps its broker's last answer in memory. */
@@ -32,6 +33,8 @@ interface State<E> {
   readonly report: { -readonly [K in keyof Report]: Report[K] }
   readonly ended: Deferred.Deferred<never, ReplayFailed<E>>
   failure: ReplayFailed<E> | undefined
+  /** Thousands may be left out. */
+  readonly ration: Ration
 }
 
 /**
@@ -57,8 +60,17 @@ export const run = <E, R>(
     const state: State<E> = {
       report: { read: 0, handled: 0, skipped: 0, undecodable: 0, unknownType: 0, tombstones: 0 },
       ended: yield* Deferred.make<never, ReplayFailed<E>>(),
-      failure: undefined
+      failure: undefined,
+      ration: new Ration(
+        (left) =>
+          Logging.warning(`${left} more messages were left out of the replay of ${topic.name}`, {
+            topic: topic.name,
+            left
+          }),
+        () => {}
+      )
     }
+    yield* Effect.addFinalizer(() => state.ration.tell)
     const name = `${topic.name}/${group}`
     const { turns } = mailboxes.supervisor
     const subscriber: Subscriber = {
@@ -169,7 +181,15 @@ const behaviourOf = <E>(handler: Handler<E>, state: State<E>): Behaviour => {
 
   const unreadable = (flight: Flight, error: DecodeError | UnknownEventType): Effect.Effect<void> => {
     leftOut(flight, error._tag === "DecodeError" ? "undecodable" : "unknownType")
-    return Logging.warning(`Left out of the replay: ${error.message}`)
+    const { aggregateId, envelope, position } = flight
+    return state.ration.line(
+      Logging.warning(`Left out of the replay: ${error.message}`, {
+        ...position,
+        aggregateId,
+        eventId: envelope?.eventId,
+        error: error._tag
+      })
+    )
   }
 
   const ended = (flight: Flight, exit: Exit.Exit<unknown, E | HandlerTimeout>): Effect.Effect<void> => {
@@ -194,7 +214,7 @@ const behaviourOf = <E>(handler: Handler<E>, state: State<E>): Behaviour => {
           : Effect.zipRight(endScope(host, exit), Effect.suspend(() => ended(flight, exit))))
     },
     // Handlers can't end the fiber. Only a defect of a Schema, of a finalizer or of this library does.
-    giveUp: (flight, cause) => failed(flight, cause)
+    giveUp: (flight, cause) => failed(flight, cause as Cause.Cause<never>)
   }
 }
 

@@ -109,7 +109,8 @@ export class SettleFirst implements Stage {
         this.ahead.end()
         const { partition, topic } = this.assignment
         return this.unconfirmed === 0 ? Effect.void : Logging.warning(
-          `${topic}[${partition}]: the broker has not confirmed in time that ${this.unconfirmed} messages are settled. They were not handled, and count as lost, because the broker may have settled them`
+          `${topic}[${partition}]: the broker has not confirmed in time that ${this.unconfirmed} messages are settled. They were not handled, and count as lost, because the broker may have settled them`,
+          { topic, partition, lost: this.unconfirmed }
         )
       })
     )
@@ -150,7 +151,8 @@ export class SettleFirst implements Stage {
       return Logging.error(
         `Settling ${topic}[${partition}] died, and nothing more of it is handled here: ${
           describeCause(Cause.die(defect))
-        }`
+        }`,
+        { topic, partition }
       )
     })
   )
@@ -217,7 +219,7 @@ export class SettleFirst implements Stage {
       // It is tried no more: the partition was taken away, as a rule.
       Effect.tapError((error) => {
         if (!mayBeSettled) this.unconfirmed = 0
-        return Logging.warning(error.message)
+        return Logging.warning(error.message, { topic, partition })
       })
     )
   }

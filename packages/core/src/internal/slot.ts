@@ -1,4 +1,4 @@
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -138,6 +138,8 @@ export class Slot implements Host, Mortal {
   private round: "waits" | "runs" | "has run" = "waits"
   private isStopped = false
   private interrupting: Task | undefined
+  /** The task in hand that was interrupted to begin once more. */
+  private beginsAgain: Task | undefined
   /** The task in hand has made its fiber die. */
   private trouble: Trouble | undefined
   /** The mailbox has been full. */
@@ -284,6 +286,15 @@ export class Slot implements Host, Mortal {
     this.fiber.unsafeInterruptAsFork(FiberId.none)
   }
 
+  /** Ends what the task in hand waits for, or does, and begins with it once more. It is no crash. `false`: it is not in hand. */
+  again(task: Task): boolean {
+    if (this.isStopped || !this.inHand || this.interrupting !== undefined || this.current() !== task) return false
+    if (this.beginsAgain === task) return true
+    this.beginsAgain = task
+    this.fiber.unsafeInterruptAsFork(FiberId.none)
+    return true
+  }
+
   get fullness(): Fullness | undefined {
     return this.options.full
   }
@@ -427,6 +438,8 @@ export class Slot implements Host, Mortal {
     if (this.isStopped) return
     const target = this.interrupting
     this.interrupting = undefined
+    const { beginsAgain } = this
+    this.beginsAgain = undefined
     if (target !== undefined && this.inHand && this.current() === target) {
       target.interrupted()
       this.done()
@@ -434,6 +447,7 @@ export class Slot implements Host, Mortal {
     }
     // The target was done just before the interruption arrived. The task that is in hand now was not meant.
     if (Exit.isSuccess(exit) || target !== undefined) return this.run(this.loop)
+    if (beginsAgain !== undefined && Cause.isInterruptedOnly(exit.cause)) return this.run(this.loop)
     const first = this.inHand ? this.current().crashed(exit.cause, this.options.restart !== undefined) : undefined
     this.run(this.restart(exit.cause, first ?? Effect.void))
   }

@@ -26,15 +26,18 @@ import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
 import * as Closing from "./closing.js"
+import * as Control from "./control/control.js"
 import { Counters } from "./counters.js"
 import * as DeadLetter from "./deadLetter.js"
-import { describeCause } from "./describeCause.js"
+import { describeCause, nameOf } from "./describeCause.js"
 import type { Behaviour, Subscriber } from "./flight.js"
 import { Intake, type IntakeSettings } from "./intake.js"
 import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
+import { OtherPartitions } from "./otherPartitions.js"
 import { Quota } from "./quota.js"
+import { Ration } from "./ration.js"
 import { RecoveryMode } from "./recovery.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
@@ -74,9 +77,10 @@ const behaviourOf = <E, R>(
   handler: Handler<E>,
   options: Options<E, R>,
   failures: Reports<E>,
-  lasting: Lasting
+  lasting: Lasting,
+  ration: Ration
 ): Behaviour => {
-  const report = reporter(failures, observer)
+  const report = reporter(failures, observer, ration)
   return options.semantics === "at-least-once"
     ? AtLeastOnce.behaviour<E>({
       handler,
@@ -85,7 +89,8 @@ const behaviourOf = <E, R>(
       onError: options.onError ?? (() => FailurePolicy.retry),
       retry: options.retry ?? backoff(config, config.retryTimes),
       holdInterval: config.holdInterval,
-      deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config), lasting),
+      say: (line) => ration.line(line),
+      deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config), lasting, ration),
       report: report(options.onFailure)
     })
     : AtMostOnce.behaviour<E>({ handler, onUnknownType: options.onUnknownType, report: report(options.onFailure) })
@@ -161,12 +166,22 @@ export const make = <E, R>(
       const slots = yield* Scope.make()
       const source = yield* Scope.make()
       const run = Runtime.runFork(yield* Logging.unbreakable(Effect.runtime<never>()))
+      const fork = (effect: Effect.Effect<void>) => run(Effect.interruptible(effect), { scope: slots })
+      const notes = { topic: topic.name, group }
+      const ration = new Ration(
+        (left) =>
+          Logging.error(`${left} more lines of subscription ${name} on messages that failed were left out`, {
+            ...notes,
+            left
+          }),
+        fork
+      )
       const { turns } = mailboxes.supervisor
       const subscriber: Subscriber = {
         name,
         group,
         semantics: options.semantics,
-        behaviour: behaviourOf(environment, handler, options, failures, lasting),
+        behaviour: behaviourOf(environment, handler, options, failures, lasting, ration),
         home: yield* mailboxes.supervisor.home<R>(name),
         counters,
         observer,
@@ -179,8 +194,13 @@ export const make = <E, R>(
         options,
         settling,
         yield* FiberRef.get(FiberRef.currentScheduler),
-        (effect) => run(Effect.interruptible(effect), { scope: slots })
+        fork
       )
+      const otherPartitions = new OtherPartitions(
+        subscriber,
+        (text) => void run(Logging.warning(text), { scope: slots })
+      )
+      settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
       const lanes = new Set<Intake>()
       const recovery = new RecoveryMode({
@@ -233,10 +253,10 @@ export const make = <E, R>(
           const message = `Subscription ${name} has broken and handles nothing more: ${why}`
           return Effect.flatMap(Clock.currentTimeMillis, (since) => {
             broken.push({ message, since, kind: "broken" })
-            return Logging.error(message)
+            return Logging.error(message, notes)
           })
         })
-        run(Effect.interruptible(breaking), { scope: slots })
+        fork(breaking)
       }
       const closeOnce = Effect.gen(function*() {
         yield* subscribed.stop
@@ -266,7 +286,8 @@ export const make = <E, R>(
         })),
         Effect.tap(({ lost, unfinished }) =>
           unfinished === 0 && lost === 0 ? Effect.void : Logging.warning(
-            `Subscription ${name} closed with ${unfinished} unfinished messages, which come again, and ${lost} lost ones.`
+            `Subscription ${name} closed with ${unfinished} unfinished messages, which come again, and ${lost} lost ones.`,
+            { ...notes, unfinished, lost }
           )
         )
       )
@@ -291,6 +312,19 @@ export const make = <E, R>(
           endedActors: settings.mailboxes.endedActors,
           fullestMailbox: settings.mailboxes.fullest()
         })),
+        control: Control.make({
+          topic,
+          transport,
+          subscriber,
+          book: settings.mailboxes,
+          onExhausted: options.semantics === "at-least-once" ? options.onExhausted : undefined,
+          goOn: () => {
+            for (const lane of Array.from(lanes)) {
+              lane.goOn()
+            }
+          },
+          fork: (effect) => run(Effect.interruptible(effect), { scope: slots })
+        }),
         close
       }
       environment.onOpened(subscription)
@@ -309,13 +343,14 @@ const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Sched
 
 const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(
   failures: PubSub.PubSub<F>,
-  observer: Observer.Service
+  observer: Observer.Service,
+  ration: Ration
 ) =>
 <One extends F, R>(onFailure: ((failure: One) => Effect.Effect<unknown, never, R>) | undefined) =>
 // `onFailure` runs in the subscription's home, which has the services that it needs.
-(failure: One): Effect.Effect<void> => {
+(failure: One, eventId: string | undefined): Effect.Effect<void> => {
   observer.event?.({ _tag: "GivenUp", failure })
-  return logged(failure).pipe(
+  return logged(failure, eventId, ration).pipe(
     Effect.zipRight(PubSub.publish(failures, failure)),
     Effect.zipRight(
       onFailure === undefined
@@ -325,14 +360,37 @@ const reporter = <F extends EnvelopeFailure<unknown> | PlainFailure<unknown>>(
         )
     ),
     // A report that dies or interrupts itself must neither run the message again nor end its actor.
-    Effect.catchAllCause((cause) => Logging.error(`onFailure died: ${describeCause(cause)}`)),
+    Effect.catchAllCause((cause) =>
+      ration.line(Logging.error(`onFailure died: ${describeCause(cause)}`, notesOf(failure, eventId)))
+    ),
     Effect.asVoid
   )
 }
 
 /** Printing the cause takes long, so the text is made only if it is logged. */
-const logged = (failure: Error): Effect.Effect<void> =>
+const logged = (
+  failure: EnvelopeFailure<unknown> | PlainFailure<unknown>,
+  eventId: string | undefined,
+  ration: Ration
+): Effect.Effect<void> =>
   Effect.flatMap(
     FiberRef.get(FiberRef.currentMinimumLogLevel),
-    (level) => LogLevel.greaterThan(level, LogLevel.Error) ? Effect.void : Logging.error(failure.message)
+    (level) =>
+      LogLevel.greaterThan(level, LogLevel.Error)
+        ? Effect.void
+        : ration.line(Effect.suspend(() => Logging.error(failure.message, notesOf(failure, eventId))))
   )
+
+const notesOf = (
+  failure: EnvelopeFailure<unknown> | PlainFailure<unknown>,
+  eventId: string | undefined
+): Logging.Notes => ({
+  ...failure.position,
+  group: failure.group,
+  aggregateId: failure.aggregateId,
+  eventId,
+  ...(failure._tag === "EnvelopeFailure"
+    ? { attempts: failure.attempts, restarts: failure.restarts, policy: failure.policy._tag }
+    : {}),
+  error: nameOf(failure.cause)
+})

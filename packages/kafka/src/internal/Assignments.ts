@@ -200,7 +200,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
           const [failed] = failures.values()
           return failed === undefined || isStopped ? Effect.void : Effect.fail(failed.error)
         }),
-        Effect.tapError((error) => Effect.logDebug("Partitions can't begin yet", error)),
+        Effect.tapError((error) => Effect.logDebug("Partitions can't begin yet", error.message)),
         Effect.retry(reconnect)
       )
 

@@ -170,7 +170,7 @@ export const make = (
           if (Array.from(waiters).some((waiter) => before.has(waiter))) failures = 1
           continue
         }
-        if (failures++ === 0) yield* Effect.logDebug("A commit failed and is tried again", failed)
+        if (failures++ === 0) yield* Effect.logDebug("A commit failed and is tried again", failed.message)
       }
     })
 

@@ -233,7 +233,7 @@ export const make = (options: FetcherOptions): Effect.Effect<Fetcher, never, Sco
       replicas.forget(partition)
       if (partitions.get(partition.id) === partition) troubles.failed(partition.id, error)
       fork(
-        Effect.logDebug("Fetching is tried again", error).pipe(
+        Effect.logDebug("Fetching is tried again", error.message).pipe(
           Effect.when(() => partition.failures % 10 === 1),
           Effect.zipRight(Effect.sleep(backoff(partition.failures))),
           Effect.zipRight(Offsets.refreshed(topics, topic)),

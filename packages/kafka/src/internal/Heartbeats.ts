@@ -87,7 +87,7 @@ export const make = (options: HeartbeatsOptions): Heartbeats => {
       : coordinator.isJoining() && isUnreachable
       ? driver.abandonJoin
       : Effect.void
-    return Effect.logDebug("A heartbeat failed", failure).pipe(
+    return Effect.logDebug("A heartbeat failed", failure.message).pipe(
       Effect.when(() => !isProbe),
       Effect.zipRight(then),
       Effect.as(

@@ -213,7 +213,7 @@ export const make = (
         conclusions.overdue(batch, error)
       }
       fork(
-        Effect.logDebug("Publishing is tried again", error).pipe(
+        Effect.logDebug("Publishing is tried again", error.message).pipe(
           Effect.when(() => queue.failures === 3),
           Effect.zipRight(Effect.sleep(backoff(queue.failures))),
           Effect.zipRight(Effect.either(refreshed(queue.topic))),

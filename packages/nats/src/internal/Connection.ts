@@ -5,6 +5,7 @@
  */
 import { BrokerUnreachable, InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Observer from "@effect-eventbus/core/Observer"
+import { causeInWords } from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -119,7 +120,11 @@ export const make = (
           for (const listener of [...listeners]) listener.onClosed?.()
         })
       ),
-      Effect.tap((cause) => Effect.logError("The connection to NATS is closed for good", cause ?? "")),
+      Effect.tap((cause) =>
+        Effect.logError("The connection to NATS is closed for good").pipe(
+          cause instanceof Error ? Effect.annotateLogs("reason", cause.message) : (line) => line
+        )
+      ),
       Effect.flatMap((cause) =>
         Deferred.fail(
           lost,
@@ -187,7 +192,9 @@ const reporter = (told: Settings["options"]["onConnectionState"]) =>
     yield* Queue.take(states).pipe(
       Effect.flatMap(told),
       Effect.catchAllCause((cause) =>
-        Cause.isInterruptedOnly(cause) ? Effect.failCause(cause) : Effect.logWarning("onConnectionState failed", cause)
+        Cause.isInterruptedOnly(cause)
+          ? Effect.failCause(cause)
+          : Effect.logWarning(`onConnectionState failed: ${causeInWords(cause)}`)
       ),
       Effect.forever,
       Effect.forkScoped

@@ -83,7 +83,7 @@ export const make = (
             onFailure: (failure) =>
               failure._tag === "NatsRequestFailed" && failure.reason !== "Denied" && failure.reason !== "Closed" &&
                 outbox.isWaiting(topic)
-                ? Effect.logWarning("The stream of a topic can't be reached", failure).pipe(
+                ? Effect.logWarning("The stream of a topic can't be reached", failure.message).pipe(
                   Effect.annotateLogs("topic", topic.spec.name),
                   Effect.zipRight(Effect.sync(() => topic.misses++)),
                   Effect.zipRight(recover(topic))

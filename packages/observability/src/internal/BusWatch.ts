@@ -1,7 +1,7 @@
 import type { Observer } from "@effect-eventbus/core"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import type { Finding } from "../Health.js"
+import type { Finding } from "../Finding.js"
 import { finding } from "./finding.js"
 import { GroupWatch } from "./GroupWatch.js"
 import type { Limits } from "./HealthLimits.js"

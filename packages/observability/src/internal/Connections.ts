@@ -1,5 +1,5 @@
 import type { Observer } from "@effect-eventbus/core"
-import type { Finding } from "../Health.js"
+import type { Finding } from "../Finding.js"
 import { finding } from "./finding.js"
 import type { Limits } from "./HealthLimits.js"
 

@@ -1,5 +1,5 @@
 import type { Observer, Transport } from "@effect-eventbus/core"
-import type { Finding, Reason } from "../Health.js"
+import type { Finding, Reason } from "../Finding.js"
 import { finding as makeFinding, type Told } from "./finding.js"
 import type { Limits } from "./HealthLimits.js"
 import { PartitionWatch } from "./PartitionWatch.js"
@@ -46,6 +46,7 @@ export class GroupWatch {
   private readonly samples: Array<Sample>
   /** The bounds at which something waits. */
   private readonly waiting = new Set<string>()
+  private waitedAt = -Infinity
   private readonly partitions = new Map<number, PartitionWatch>()
   private readonly problems = new Map<string, number>()
   private disconnectedSince: number | undefined
@@ -95,7 +96,9 @@ export class GroupWatch {
     }
     this.sample(now, limits)
     const bound = limits.stalledAfter(this)
-    const isWaiting = isBusBound || this.waiting.size > 0
+    if (isBusBound || this.waiting.size > 0) this.waitedAt = now
+    // What has waited for a permit is late for a while after nobody waits any more.
+    const isWaiting = now - this.waitedAt <= bound
     this.handlers(bound, isWaiting, now, add)
     if (status !== undefined) {
       this.partitionsOf(status, isWaiting && this.hasEndedSince(now - bound) ? bound * queueing : bound, now, add)

@@ -1,4 +1,4 @@
-import type { Level, Reason } from "../Health.js"
+import type { Level, Reason } from "../Finding.js"
 
 /**
  * Of each reason: how bad it is by default, and what would end it. The page for operators has the same rows.

@@ -1,5 +1,5 @@
 import * as Duration from "effect/Duration"
-import type { Finding, Reason } from "../Health.js"
+import type { Finding, Reason } from "../Finding.js"
 import { remedies } from "./Remedies.js"
 
 /**

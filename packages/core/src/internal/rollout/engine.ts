@@ -7,7 +7,6 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Dispatch from "../../Dispatch.js"
 import { InvalidConfiguration } from "../../EventBusError.js"
-import type * as Rollout from "../../Rollout.js"
 import type * as Strategy from "../../Strategy.js"
 import { describeCause } from "../describeCause.js"
 import { type Inside, inside } from "../dispatch.js"
@@ -16,9 +15,11 @@ import * as Safely from "../safely.js"
 import { NotPromoted, type StoreFailed } from "./errors.js"
 import * as Judge from "./judge.js"
 import { type Meter, sameWork, Sides, sum } from "./meter.js"
+import type * as Options from "./options.js"
 import { Probe } from "./probe.js"
 import * as Saving from "./saving.js"
 import * as Settings from "./settings.js"
+import type * as Rollout from "./state.js"
 import { Trial } from "./trial.js"
 
 /** How many changes are kept for those who look later. */
@@ -287,9 +288,9 @@ const sideOf = (strategy: string, meter: Meter, time: number, p99: number | unde
  */
 export const start = Effect.fnUntraced(function*(
   dispatch: Dispatch.Service,
-  options: Rollout.Options,
+  options: Options.Options,
   heap: { readonly open: Effect.Effect<() => number | undefined, never, Scope.Scope> }
-): Effect.fn.Return<Rollout.Rollout, InvalidConfiguration | StoreFailed, Scope.Scope> {
+): Effect.fn.Return<Options.Rollout, InvalidConfiguration | StoreFailed, Scope.Scope> {
   const found = inside(dispatch)
   if (found === undefined) {
     return yield* new InvalidConfiguration({ issues: ["rollout: this dispatch is not that of a bus (bus.dispatch)"] })

@@ -1,25 +1,12 @@
-import type * as Rollout from "../../Rollout.js"
 import { Histogram } from "./histogram.js"
 import { type Both, groups, sameWork, sum, together } from "./meter.js"
 import type { Late } from "./probe.js"
-import type { Settings } from "./settings.js"
+import type { Limits, Settings } from "./settings.js"
+import type * as Rollout from "./state.js"
 import { chanceOf, spread } from "./statistics.js"
 
 /** How unlikely it has to be that a side is as bad only by chance. */
 const unlikely = 0.01
-
-/**
- * The limits of the triggers. Undefined: it never fires.
- *
- * @internal
- */
-export interface Limits {
-  readonly p99: number | undefined
-  /** A difference of the p99 that is smaller does not count, in milliseconds. */
-  readonly leastDifference: number
-  readonly restarts: number | undefined
-  readonly errors: number | undefined
-}
 
 /**
  * What was measured in an interval, and what is still under way.

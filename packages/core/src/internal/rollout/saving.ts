@@ -3,11 +3,12 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type * as Rollout from "../../Rollout.js"
 import { describeCause } from "../describeCause.js"
 import { Lasting } from "../lasting.js"
 import * as Logging from "../logging.js"
 import { StoreFailed } from "./errors.js"
+import type * as Options from "./options.js"
+import type * as Rollout from "./state.js"
 
 /** How long a store may take for a call. */
 const patience = "10 seconds"
@@ -41,7 +42,7 @@ const guarded = <A>(name: string, operation: "load" | "save", call: () => Effect
 
 /** @internal */
 export const load = (
-  store: Rollout.Store,
+  store: Options.Store,
   name: string
 ): Effect.Effect<Rollout.State | undefined, StoreFailed> =>
   Effect.flatMap(
@@ -59,7 +60,7 @@ export const load = (
  * @internal
  */
 export const saver = (
-  store: Rollout.Store,
+  store: Options.Store,
   name: string
 ): Effect.Effect<(state: Rollout.State) => void, never, Scope.Scope> =>
   Effect.gen(function*() {

@@ -2,8 +2,20 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
 import type * as Dispatch from "../../Dispatch.js"
-import type * as Rollout from "../../Rollout.js"
-import type { Limits } from "./judge.js"
+import type * as Options from "./options.js"
+
+/**
+ * The limits of the triggers. Undefined: it never fires.
+ *
+ * @internal
+ */
+export interface Limits {
+  readonly p99: number | undefined
+  /** A difference of the p99 that is smaller does not count, in milliseconds. */
+  readonly leastDifference: number
+  readonly restarts: number | undefined
+  readonly errors: number | undefined
+}
 
 /**
  * The options of a rollout with their defaults.
@@ -28,7 +40,7 @@ export interface Settings {
  * @internal
  */
 export const make = (
-  options: Rollout.Options
+  options: Options.Options
 ): { readonly settings: Settings; readonly issues: ReadonlyArray<string> } => {
   const issues: Array<string> = []
   const refuse = (name: string, wanted: string, value: unknown): void => {

@@ -1,7 +1,7 @@
-import type * as Rollout from "../../Rollout.js"
 import * as Judge from "./judge.js"
 import { type Both, type Meter, Sides } from "./meter.js"
 import type { Settings } from "./settings.js"
+import type * as Rollout from "./state.js"
 
 type Trigger = Exclude<Rollout.Failure["trigger"], "heap">
 
