@@ -2,7 +2,7 @@ import { EventBus, FailurePolicy } from "@effect-eventbus/core"
 import type { Control, Observer, Subscription } from "@effect-eventbus/core"
 import { Metrics, Prometheus } from "@effect-eventbus/observability"
 import { expect, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Logger, Metric, Stream, TestClock } from "effect"
+import { Deferred, Effect, Fiber, Layer, Logger, Metric, Option, Stream, TestClock } from "effect"
 import { BusMetrics } from "../src/internal/BusMetrics.js"
 import { ConnectionMetrics } from "../src/internal/ConnectionMetrics.js"
 import { busWith, eventually, metricsOf, placed, topicOf, values } from "./Fixture.js"
@@ -256,7 +256,7 @@ it.effect("a subscription that can't say how it stands keeps no other from it, a
       close: Effect.succeed({ unfinished: 0, lost: 0 }),
       stats: Effect.succeed({ actors: 7, endedActors: 0, held: 0, fullestMailbox: 0 } as Subscription.Stats),
       status: isBroken ? Effect.die(new TypeError("secret")) : Effect.succeed(undefined),
-      control: {} as Control.Control,
+      control: { paused: Effect.succeed(Option.none()) } as Control.Control,
       isInRecoveryMode: Effect.succeed(false),
       setRecoveryMode: () => Effect.void,
       recoveryChanges: Stream.empty

@@ -1,8 +1,8 @@
 import { EventBus, FailurePolicy, Rollout, Strategy } from "@effect-eventbus/core"
-import type { Observer, Subscription } from "@effect-eventbus/core"
+import type { Control, Observer, Subscription } from "@effect-eventbus/core"
 import { Metrics, Prometheus } from "@effect-eventbus/observability"
 import { expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Scope, Stream, TestClock } from "effect"
+import { Effect, Exit, Layer, Option, Scope, Stream, TestClock } from "effect"
 import { BusMetrics } from "../src/internal/BusMetrics.js"
 import { busWith, eventually, placed, topicOf, values } from "./Fixture.js"
 
@@ -125,6 +125,14 @@ it.scoped("a rollout whose scope ends has no gauges any more, and one that is kn
   }).pipe(Effect.provide(busWith(Metrics.layer({ clientId: "scopes" }))))
 })
 
+it.live("the strategy that a bus begins with is that of its config", () => {
+  const found = metricsOf("begins", "dispatch")
+  return Effect.gen(function*() {
+    yield* EventBus.EventBus
+    expect(yield* found).toEqual({ "dispatch_info{side=\"baseline\",strategy=\"keyed-workers\"}": 1 })
+  }).pipe(Effect.provide(busWith(Metrics.layer({ clientId: "begins" }), { dispatch: "keyed-workers" })))
+})
+
 it.live("when the bus has ended all of it is 0", () => {
   const found = metricsOf("ended", "rollout_", "dispatch")
   return Effect.gen(function*() {
@@ -162,7 +170,25 @@ it("strategies beyond those that can be told apart are one", () => {
   expect(infos.filter(([, value]) => value === 1)).toEqual([["dispatch_info baseline _OTHER", 1]])
 })
 
-it.effect("a subscription that somebody has paused says so", () =>
+it.live("a subscription that was paused by hand says so until it goes on", () => {
+  const orders = topicOf()
+  const found = Effect.map(
+    metricsOf("paused", "paused"),
+    (all) => all[`paused{topic="${orders.name}",group="group"}`]
+  )
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const { control } = yield* bus.subscribe(orders, () => Effect.void, { onExhausted: FailurePolicy.drop })
+    yield* control.pauseAggregate("a")
+    expect(yield* found).toBe(0)
+    yield* control.pause()
+    expect(yield* found).toBe(1)
+    yield* control.resume
+    expect(yield* found).toBe(0)
+  }).pipe(Effect.scoped, Effect.provide(busWith(Metrics.layer({ clientId: "paused" }))))
+})
+
+it.effect("a subscription that somebody has paused at the broker says so", () =>
   Effect.gen(function*() {
     let problems: ReadonlyArray<{ readonly message: string; readonly since: number; readonly kind?: "paused" }> = []
     const { metrics, set } = scripted(() => [{
@@ -172,6 +198,7 @@ it.effect("a subscription that somebody has paused says so", () =>
       close: Effect.succeed({ unfinished: 0, lost: 0 }),
       stats: Effect.succeed({ actors: 0, endedActors: 0, held: 0, fullestMailbox: 0 } as Subscription.Stats),
       status: Effect.sync(() => ({ isConnected: true, partitions: [], problems })),
+      control: { paused: Effect.succeed(Option.none()) } as Control.Control,
       isInRecoveryMode: Effect.succeed(false),
       setRecoveryMode: () => Effect.void,
       recoveryChanges: Stream.empty

@@ -1,6 +1,7 @@
 import type { Observer, OrderChecker } from "@effect-eventbus/core"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { Ages } from "./Ages.js"
 import { nameOf } from "./Causes.js"
 import { Bound, type Client, GroupMetrics } from "./GroupMetrics.js"
@@ -194,12 +195,12 @@ export class BusMetrics implements Observer.Service {
     const each = Effect.forEach(
       this.bus.subscriptions(),
       (subscription) =>
-        Effect.matchCauseEffect(Effect.all([subscription.stats, subscription.status]), {
+        Effect.matchCauseEffect(Effect.all([subscription.stats, subscription.status, subscription.control.paused]), {
           onFailure: (cause) => this.unknown(subscription, cause),
-          onSuccess: ([stats, status]) =>
+          onSuccess: ([stats, status, paused]) =>
             Effect.sync(() => {
               const metrics = this.group(subscription.topic, subscription.group)
-              metrics.sample(stats, status, this.now())
+              metrics.sample(stats, status, this.now(), Option.isSome(paused))
               return metrics
             })
         }),

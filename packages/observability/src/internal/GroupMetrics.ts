@@ -224,7 +224,12 @@ export class GroupMetrics {
   }
 
   /** Sets what has a value at a time only. Without a subscription there is nothing any more. */
-  sample(stats: Subscription.Stats | undefined, status: Transport.SourceStatus | undefined, now: number): void {
+  sample(
+    stats: Subscription.Stats | undefined,
+    status: Transport.SourceStatus | undefined,
+    now: number,
+    isPaused = false
+  ): void {
     this.flush()
     for (const state of states) this.inFlight.get(state)!(this.counts.get(state) ?? 0)
     this.inFlight.get("queued")!(this.queued)
@@ -242,7 +247,8 @@ export class GroupMetrics {
     this.set("held", stats?.held ?? 0)
     this.set("inbox", stats?.fullestMailbox ?? 0)
     this.set("partitions", this.owned)
-    this.set("paused", status?.problems.some(({ kind }) => kind === "paused") === true ? 1 : 0)
+    // By hand here, or at the broker.
+    this.set("paused", isPaused || status?.problems.some(({ kind }) => kind === "paused") === true ? 1 : 0)
     this.set("problems", status?.problems.length ?? 0)
     this.set("watermarkLag", sum(behind, ({ position, watermark }) => position - watermark))
     this.set("watermarkAge", behind.reduce((most, { movedAt }) => Math.max(most, now - movedAt), 0) / 1000)

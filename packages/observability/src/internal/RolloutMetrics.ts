@@ -7,8 +7,8 @@ type SideName = "baseline" | "candidate"
 
 const sides: ReadonlyArray<SideName> = ["baseline", "candidate"]
 
-/** So many strategies are told apart on each side. Their names are the user's. */
-const maxStrategies = 32
+/** So many strategies are told apart, each on its side. Their names are the user's. */
+const maxStrategies = 64
 const other = "_OTHER"
 
 const seconds = (millis: number | undefined): number => (millis ?? 0) / 1000
@@ -163,7 +163,7 @@ const kept = <A>(
   const key = `${side}/${strategy}`
   const found = all.get(key)
   if (found !== undefined) return found
-  if (all.size >= maxStrategies * sides.length && strategy !== other) return kept(all, side, other, make)
+  if (all.size >= maxStrategies && strategy !== other) return kept(all, side, other, make)
   const made = make({ side, strategy })
   all.set(key, made)
   return made
