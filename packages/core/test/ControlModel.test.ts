@@ -14,7 +14,7 @@ import { Effect, FastCheck, Layer, Logger, LogLevel, Schema, TestClock, TestCont
 import { transitions } from "../src/internal/flight.js"
 import { settle } from "./Eventually.js"
 
-const schedules = process.env["TEST_LONG"] === "1" ? 1_000 : Number(process.env["SCHEDULES"] ?? 60)
+const schedules = process.env["TEST_LONG"] === "1" ? 400 : Number(process.env["SCHEDULES"] ?? 25)
 
 const topic = Topic.envelope("controlled", Schema.TaggedStruct("Planned", { n: Schema.Int }))
 

@@ -114,7 +114,7 @@ const scenarios: ReadonlyArray<readonly [name: string, traffic: Traffic]> = [
 
 describe("a rollout with the defaults", () => {
   // A thousand take some minutes: TEST_FALSE_ALARM_HOURS=1000.
-  const hours = Number(process.env.TEST_FALSE_ALARM_HOURS ?? (process.env.TEST_LONG === "1" ? 100 : 10))
+  const hours = Number(process.env.TEST_FALSE_ALARM_HOURS ?? (process.env.TEST_LONG === "1" ? 50 : 5))
 
   for (const [at, [name, traffic]] of scenarios.entries()) {
     const each = hours / scenarios.length

@@ -5,7 +5,7 @@ import { Effect, FastCheck as fc, Logger, LogLevel, Schema } from "effect"
 import { judged, seed } from "./model/judged.js"
 import * as Schedule from "./model/Schedule.js"
 
-const runs = Number(process.env.TEST_RECOVERY_RUNS ?? (process.env.TEST_LONG === "1" ? 1_500 : 200))
+const runs = Number(process.env.TEST_RECOVERY_RUNS ?? (process.env.TEST_LONG === "1" ? 600 : 60))
 
 it(
   `keeps the contract in ${runs} random schedules with recovery by itself and by hand, and switches (TEST_MODEL_SEED=${seed})`,
