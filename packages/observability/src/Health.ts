@@ -16,6 +16,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Finding, Level, Reason } from "./Finding.js"
+import { Awake } from "./internal/Awake.js"
 import { BusWatch } from "./internal/BusWatch.js"
 import { Connections } from "./internal/Connections.js"
 import { finding } from "./internal/finding.js"
@@ -133,9 +134,11 @@ export class Health extends Context.Tag("@effect-eventbus/observability/Health")
  */
 export const make = (options: Options = {}): Effect.Effect<Service, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const limits = limitsOf(options)
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
+    const bounds = boundsOf(options)
+    const awake = new Awake(bounds.interval, now())
+    const limits: Limits = { ...bounds, elapsed: (since) => awake.elapsed(since, now()) }
     const loopDelay = yield* LoopDelay.measured
     const watchdog = options.watchdog === false
       ? undefined
@@ -151,6 +154,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, never, Scope
     let last = reportOf([finding("NotSubscribed", now(), { since: now(), message: noBus })], options, 0)
 
     const find = Effect.gen(function*() {
+      awake.look(now())
       const optional = Array.from(others, ({ subscription }) => subscription ?? [])
         .flat().map(({ group, topic }) => `${topic}/${group}`)
       const found = yield* Effect.forEach(buses, (bus) => bus.look(limits, expected, optional))
@@ -215,7 +219,7 @@ export const layer = (options?: Options): Layer.Layer<Health | Observer.Observer
     Effect.map(make(options), (health) => Layer.merge(Layer.succeed(Health, health), Observer.layer(health.observer)))
   )
 
-const limitsOf = (options: Options): Limits => {
+const boundsOf = (options: Options): Omit<Limits, "elapsed"> => {
   const millis = (given: Duration.DurationInput | undefined, byDefault: Duration.DurationInput) =>
     Duration.toMillis(given ?? byDefault)
   const stalledAfter = millis(options.stalledAfter, "5 minutes")

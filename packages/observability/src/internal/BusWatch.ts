@@ -123,7 +123,7 @@ export class BusWatch implements Observer.Service {
     )
     return [
       ...starting.map(({ group, since, topic }) => {
-        const isLate = now - since >= limits.unsettledAfter
+        const isLate = limits.elapsed(since) >= limits.unsettledAfter
         return finding(isLate ? "GroupUnsettled" : "NotSubscribed", now, {
           topic,
           group,

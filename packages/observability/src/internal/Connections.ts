@@ -24,7 +24,7 @@ export class Connections {
 
   look(limits: Limits, now: number): ReadonlyArray<Finding> {
     return Array.from(this.states).flatMap(([transport, { since, state }]) => {
-      if (state === "Connected" || now - since < limits.disconnectedAfter) return []
+      if (state === "Connected" || limits.elapsed(since) < limits.disconnectedAfter) return []
       const message = state === "Degraded"
         ? `Some of the ${transport} brokers can't be reached`
         : `No ${transport} broker can be reached`

@@ -98,10 +98,11 @@ export class GroupWatch {
     const bound = limits.stalledAfter(this)
     if (isBusBound || this.waiting.size > 0) this.waitedAt = now
     // What has waited for a permit is late for a while after nobody waits any more.
-    const isWaiting = now - this.waitedAt <= bound
-    this.handlers(bound, isWaiting, now, add)
+    const isWaiting = limits.elapsed(this.waitedAt) <= bound
+    this.handlers(bound, isWaiting, limits, add)
     if (status !== undefined) {
-      this.partitionsOf(status, isWaiting && this.hasEndedSince(now - bound) ? bound * queueing : bound, now, add)
+      const moves = isWaiting && this.hasEndedWithin(bound, limits)
+      this.partitionsOf(status, moves ? bound * queueing : bound, limits, now, add)
       this.problemsOf(status, limits, now, add)
       this.connection(status, limits, now, add)
     }
@@ -110,15 +111,20 @@ export class GroupWatch {
   }
 
   /** Handlers that hang, or are tried again and again, and messages that are held. */
-  private handlers(bound: number, isWaiting: boolean, now: number, add: (reason: Reason, told: Told) => void): void {
+  private handlers(
+    bound: number,
+    isWaiting: boolean,
+    { elapsed }: Limits,
+    add: (reason: Reason, told: Told) => void
+  ): void {
     const stalled: Array<readonly [Observer.FlightView, number, string]> = []
     for (const [flight, began] of this.started) {
       // Those behind it began later.
-      if (now - began <= bound) break
+      if (elapsed(began) <= bound) break
       if (this.held.has(flight)) continue
       const { state } = flight
       const hangs = state === "running" || state === "dead-lettering"
-      if (hangs && now - flight.since > bound) {
+      if (hangs && elapsed(flight.since) > bound) {
         stalled.push([
           flight,
           flight.since,
@@ -136,6 +142,7 @@ export class GroupWatch {
   private partitionsOf(
     { partitions, problems }: Transport.SourceStatus,
     bound: number,
+    { elapsed }: Limits,
     now: number,
     add: (reason: Reason, told: Told) => void
   ): void {
@@ -145,7 +152,7 @@ export class GroupWatch {
       let watch = this.partitions.get(status.partition)
       if (watch === undefined) this.partitions.set(status.partition, watch = new PartitionWatch())
       watch.see(status, now)
-      const still = isPaused ? undefined : watch.standstill(now, bound)
+      const still = isPaused ? undefined : watch.standstill(elapsed, bound)
       if (still === undefined) continue
       // A message that is held keeps the watermark where it is. That is said of the message, as long as others go on, or there are none.
       const goesOn = still.what === "watermark" || status.position >= (status.end ?? 0)
@@ -190,7 +197,7 @@ export class GroupWatch {
       const since = this.problems.get(reason) ?? now
       this.problems.set(reason, since)
       const after = reason === "Broken" || reason === "Paused" ? 0 : limits.failingAfter
-      if (now - since >= after) add(reason, { message, since })
+      if (limits.elapsed(since) >= after) add(reason, { message, since })
     }
     for (const reason of this.problems.keys()) if (!present.has(reason)) this.problems.delete(reason)
   }
@@ -206,7 +213,7 @@ export class GroupWatch {
       return
     }
     const since = this.disconnectedSince ??= now
-    if (now - since < limits.disconnectedAfter) return
+    if (limits.elapsed(since) < limits.disconnectedAfter) return
     add("Disconnected", { message: "No broker that serves the subscription can be reached", since })
   }
 
@@ -239,8 +246,8 @@ export class GroupWatch {
     while (samples.length > 1 && now - samples[1]!.at >= limits.window) samples.shift()
   }
 
-  private hasEndedSince(time: number): boolean {
-    const before = this.samples.filter(({ at }) => at <= time).at(-1) ?? this.samples[0]!
+  private hasEndedWithin(bound: number, { elapsed }: Limits): boolean {
+    const before = this.samples.filter(({ at }) => elapsed(at) >= bound).at(-1) ?? this.samples[0]!
     return this.ended > before.ended
   }
 }

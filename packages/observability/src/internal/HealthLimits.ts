@@ -5,6 +5,8 @@
  */
 export interface Limits {
   readonly interval: number
+  /** For how long something has been so, without the time in which the process did not run. */
+  readonly elapsed: (since: number) => number
   readonly stalledAfter: (subscription: { readonly topic: string; readonly group: string }) => number
   readonly failingAfter: number
   readonly unsettledAfter: number

@@ -32,8 +32,8 @@ export class PartitionWatch {
   }
 
   /** Whether it stands still for longer than `bound`, in milliseconds. */
-  standstill(now: number, bound: number): Standstill | undefined {
-    if (now - this.movedAt > bound) return { what: "partition", since: this.movedAt }
-    return now - this.finishedAt > bound ? { what: "watermark", since: this.finishedAt } : undefined
+  standstill(elapsed: (since: number) => number, bound: number): Standstill | undefined {
+    if (elapsed(this.movedAt) > bound) return { what: "partition", since: this.movedAt }
+    return elapsed(this.finishedAt) > bound ? { what: "watermark", since: this.finishedAt } : undefined
   }
 }

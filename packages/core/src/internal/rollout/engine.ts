@@ -56,6 +56,8 @@ class Engine {
   private readonly stepped = Effect.unsafeMakeLatch(false)
   private saidDoubts = ""
   private lastFigures: Rollout.Figures | undefined
+  /** Its scope has ended. */
+  private isClosed = false
 
   constructor(private readonly env: Environment, public state: Rollout.State) {
     this.stepBegan = env.now()
@@ -90,7 +92,7 @@ class Engine {
   get analyse(): Effect.Effect<void> {
     return Effect.gen(this, function*() {
       const { dispatch, inside, probe, settings } = this.env
-      if (this.state.status !== "running") return
+      if (!this.isRunning) return
       if (!this.isOurs(yield* dispatch.report)) return yield* this.end("superseded", [])
       const sides = probe.take()
       this.step.addAll(sides)
@@ -157,9 +159,42 @@ class Engine {
   /** Everything goes back, unless the bus is somebody else's by now. */
   rollback(why: string): Effect.Effect<void> {
     return Effect.flatMap(this.env.dispatch.report, (report) =>
-      this.state.status !== "running" || this.isOurs(report)
+      !this.isRunning
+        ? Effect.void
+        : this.isOurs(report)
         ? this.end("rolled-back", [], [why])
         : this.end("superseded", []))
+  }
+
+  /** Nobody watches the candidate from now on, so nothing is done any more. */
+  get close(): Effect.Effect<void> {
+    return Effect.gen(this, function*() {
+      const { baseline, dispatch, ended, inside, probe } = this.env
+      const { name, status } = this.state
+      this.lastFigures = this.figures()
+      this.isClosed = true
+      inside.watched.end(probe)
+      if (status !== "running") return
+      if (this.isOurs(yield* dispatch.report)) {
+        yield* Effect.orDie(dispatch.switchTo(baseline, { waiting: "move" }))
+        yield* Logging.info(`Rollout ${name}: nobody watches it any more, so ${baseline.name} has all aggregates again`)
+      }
+      // Who waits for its end waits for nothing.
+      yield* Deferred.interrupt(ended)
+    })
+  }
+
+  /** Whether the candidate has its share, and is watched. */
+  get isRunning(): boolean {
+    return this.state.status === "running" && !this.isClosed
+  }
+
+  /** Why it does nothing more. */
+  get whyEnded(): ReadonlyArray<string> {
+    const { reasons, status } = this.state
+    return status === "running"
+      ? ["its scope has ended, so nobody watches the candidate"]
+      : [`it is ${status}`, ...reasons]
   }
 
   /** The switch was somebody else's if the bus is not as this rollout has left it. */
@@ -345,19 +380,7 @@ export const start = Effect.fnUntraced(function*(
     if (!found.watched.begin(probe)) {
       return yield* new InvalidConfiguration({ issues: ["rollout: another one measures this bus already"] })
     }
-    yield* Effect.addFinalizer(() =>
-      Effect.suspend(() => {
-        found.watched.end(probe)
-        if (engine.state.status !== "running") return Effect.void
-        return Effect.flatMap(dispatch.report, (report) =>
-          engine.isOurs(report)
-            ? Effect.zipRight(
-              Effect.orDie(dispatch.switchTo(baseline, { waiting: "move" })),
-              Logging.info(`Rollout ${name}: nobody watches it any more, so ${baseline.name} has all aggregates again`)
-            )
-            : Effect.void)
-      })
-    )
+    yield* Effect.addFinalizer(() => alone(engine.close))
     yield* engine.begin(known === undefined ? "started" : "resumed", known).pipe(
       Effect.onError(() => Effect.sync(() => found.watched.end(probe)))
     )
@@ -396,12 +419,12 @@ export const start = Effect.fnUntraced(function*(
     promote: ({ force = false } = {}) =>
       alone(Effect.gen(function*() {
         const { step } = engine.state
-        const wasRunning = engine.state.status === "running"
+        const wasRunning = engine.isRunning
         yield* engine.analyse
-        const { reasons, status } = engine.state
+        const { status } = engine.state
         // The time of the step may just have been over.
         if (wasRunning && (status === "promoted" || engine.state.step > step)) return engine.state
-        if (status !== "running") return yield* new NotPromoted({ name, reasons: [`it is ${status}`, ...reasons] })
+        if (!engine.isRunning) return yield* new NotPromoted({ name, reasons: engine.whyEnded })
         const doubts = force ? [] : engine.doubts()
         if (doubts.length > 0) return yield* new NotPromoted({ name, reasons: doubts })
         yield* engine.goOn
@@ -420,7 +443,9 @@ const openHeap = (
     let isSaid = false
     return () => {
       try {
-        return used()
+        const bytes = used()
+        // With anything else no limit could be told.
+        return Number.isFinite(bytes) && bytes! > 0 ? bytes : undefined
       } catch (thrown) {
         if (!isSaid) {
           log(Logging.warning(`Rollout.Heap threw (${Safely.nameOf(thrown)}), and is not judged. This is said once.`))

@@ -93,9 +93,9 @@ export interface Rollout {
   readonly changes: Stream.Stream<Change>
   /** Begins the next step now, or completes the rollout after the last one. `force`: whatever the figures are. */
   readonly promote: (options?: { readonly force?: boolean | undefined }) => Effect.Effect<State, NotPromoted>
-  /** Gives everything back to the baseline now. It does nothing to a rollout that has ended. */
+  /** Gives everything back to the baseline now. It does nothing to a rollout that has ended, or whose scope has. */
   readonly rollback: Effect.Effect<State>
-  /** Waits until the rollout has ended. */
+  /** Waits until the rollout has ended. Interrupted if its scope ends before. */
   readonly ended: Effect.Effect<State>
 }
 
