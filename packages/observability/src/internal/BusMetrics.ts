@@ -14,6 +14,9 @@ const other = "_OTHER"
 /** So many subscriptions are told apart. */
 const maxGroups = 500
 
+/** How long a subscription may take to say how it stands, which it reads from memory. */
+const patience = "1 second"
+
 /** What is measured of publishing to one topic. */
 class TopicMetrics {
   private readonly sent: Update
@@ -179,7 +182,7 @@ export class BusMetrics implements Observer.Service {
     const each = Effect.forEach(
       this.bus.subscriptions(),
       (subscription) =>
-        Effect.matchCauseEffect(Effect.all([subscription.stats, subscription.status]), {
+        Effect.matchCauseEffect(Effect.timeout(Effect.all([subscription.stats, subscription.status]), patience), {
           onFailure: (cause) => this.unknown(subscription, cause),
           onSuccess: ([stats, status]) =>
             Effect.sync(() => {
@@ -204,7 +207,7 @@ export class BusMetrics implements Observer.Service {
   /** It is said once for each subscription. */
   private unknown(
     { group, topic }: { readonly group: string; readonly topic: string },
-    cause: Cause.Cause<never>
+    cause: Cause.Cause<unknown>
   ): Effect.Effect<undefined> {
     const name = `${topic}/${group}`
     if (Cause.isInterruptedOnly(cause) || this.saidOf.has(name)) return Effect.succeed(undefined)
