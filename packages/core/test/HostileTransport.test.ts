@@ -1,12 +1,16 @@
 import { EventBus, EventBusConfig, EventBusError, Transport } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Layer, Logger, TestClock } from "effect"
+import { Context, Deferred, Effect, Layer, Logger, TestClock } from "effect"
 import { eventually, settle } from "./Eventually.js"
 import { Clicks, dropping, Orders, placed, provideBus, recorder } from "./Orders.js"
 import { message, ScriptedAssignment } from "./ScriptedAssignment.js"
 
-/** A bus on a transport that has one partition, whose assignment is given. */
-const provideScripted = (assignment: ScriptedAssignment, source: Partial<Transport.Source> = {}) =>
+/** A bus on a transport that has one partition for each assignment that is given. */
+const provideScripted = (
+  assignments: ReadonlyArray<ScriptedAssignment>,
+  source: Partial<Transport.Source> = {},
+  config: EventBusConfig.Options = {}
+) =>
   Effect.provide(
     EventBus.layer.pipe(
       Layer.provide(Layer.succeed(Transport.Transport, {
@@ -22,11 +26,11 @@ const provideScripted = (assignment: ScriptedAssignment, source: Partial<Transpo
         publish: () => Effect.succeed([]),
         subscribe: (_, consumer) =>
           Effect.sync(() => {
-            assignment.lane = consumer.assigned(assignment)
+            for (const assignment of assignments) assignment.lane = consumer.assigned(assignment)
             return { stop: Effect.void, ...source }
           })
       })),
-      Layer.provide(EventBusConfig.layer({ restartBase: "1 millis", closeDeadline: "1 second" }))
+      Layer.provide(EventBusConfig.layer({ restartBase: "1 millis", closeDeadline: "1 second", ...config }))
     )
   )
 
@@ -50,7 +54,7 @@ describe("a transport with a fault", () => {
       expect(handled).toBe(5)
       const report = yield* Effect.timeoutOption(Effect.disconnect(subscription.close), "5 seconds")
       expect(report._tag === "Some" && report.value).toEqual({ unfinished: 0, lost: 0 })
-    }).pipe(Effect.scoped, provideScripted(assignment))
+    }).pipe(Effect.scoped, provideScripted([assignment]))
   }, 10_000)
 
   it.live("whose subscription breaks by a defect says so", () => {
@@ -64,10 +68,45 @@ describe("a transport with a fault", () => {
       expect((yield* subscription.status)?.problems).toMatchObject([{ kind: "broken", message: lines[0] }])
     }).pipe(
       Effect.scoped,
-      provideScripted(new ScriptedAssignment(), {
+      provideScripted([new ScriptedAssignment()], {
         failed: Effect.die(new Error("a fault of the transport")),
         status: Effect.succeed({ isConnected: true, partitions: [], problems: [] })
       }),
+      Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+    )
+  })
+})
+
+describe("a transport whose resume throws", () => {
+  it.live("keeps the bus from no switch, and that is said once", () => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ message }) => void lines.push(String(message)))
+    class Faulty extends ScriptedAssignment {
+      override readonly resume = () => {
+        throw new Error("resume broke")
+      }
+    }
+    const [busy, faulty] = [new ScriptedAssignment(0), new Faulty(1)]
+    return Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const gate = yield* Deferred.make<void>()
+      const keys: Array<string> = []
+      yield* bus.subscribe(Clicks, (_, { key }) =>
+        Effect.suspend(() => {
+          keys.push(new TextDecoder().decode(key))
+          return Deferred.await(gate)
+        }), options)
+      busy.append(message("a"))
+      faulty.append(message("b"))
+      yield* eventually("a runs", () => keys.length > 0)
+      expect(keys).toEqual(["a"])
+      const { strategy } = yield* bus.dispatch.switchTo("keyed-workers")
+      expect(strategy.name).toBe("keyed-workers")
+      expect(lines.filter((line) => line.includes("resume broke"))).toHaveLength(1)
+      yield* Deferred.succeed(gate, undefined)
+    }).pipe(
+      Effect.scoped,
+      provideScripted([busy, faulty], {}, { maxActors: 1 }),
       Effect.provide(Logger.replace(Logger.defaultLogger, logger))
     )
   })
@@ -173,6 +212,6 @@ it.scoped("settlements that fail are among the problems of the subscription unti
     yield* eventually("it is handled", () => handled === 1)
     expect(yield* problems).toEqual([])
   }).pipe(
-    provideScripted(assignment, { status: Effect.succeed({ isConnected: true, partitions: [], problems: [] }) })
+    provideScripted([assignment], { status: Effect.succeed({ isConnected: true, partitions: [], problems: [] }) })
   )
 })

@@ -258,6 +258,40 @@ describe("a subscription without the option", () => {
 })
 
 describe("in recovery", () => {
+  it.scoped("a status that does not answer is said, and once more where it does not answer again later", () => {
+    const { layer, lines } = collect()
+    let isSilent = true
+    return Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      yield* bus.subscribe(Orders, () => Effect.void, { ...dropping, recovery: {} })
+      const said = () => lines.filter((line) => line.includes("the transport's status failed")).length
+      yield* passBy(20_000, 1_000)
+      expect(said()).toBe(1)
+      isSilent = false
+      yield* passBy(8_000, 1_000)
+      isSilent = true
+      yield* passBy(20_000, 1_000)
+      expect(said()).toBe(2)
+    }).pipe(
+      provideBacklog(Effect.suspend(() => isSilent ? Effect.never : Effect.succeed(statusOf([0])))),
+      Effect.provide(layer)
+    )
+  })
+
+  it.scoped("it is said where recovery can't end because the end of a partition stays unknown", () => {
+    const { layer, lines } = collect()
+    return Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const subscription = yield* bus.subscribe(Orders, () => Effect.void, { ...dropping, recovery: {} })
+      const said = () => lines.filter((line) => line.includes("stays in recovery"))
+      yield* passBy(9_000, 1_000)
+      expect(said()).toEqual([])
+      yield* passBy(60_000, 1_000)
+      expect(yield* subscription.isInRecoveryMode).toBe(true)
+      expect(said()).toEqual([expect.stringContaining("of 1 partitions the end is not known")])
+    }).pipe(provideBacklog(Effect.succeed(statusOf([0, undefined]))), Effect.provide(layer))
+  })
+
   it.scoped("a transport that throws when there is room keeps no other partition from it, and the backlog is looked at", () => {
     const { layer, lines } = collect()
     const assignment = new class extends ScriptedAssignment {

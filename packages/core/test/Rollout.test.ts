@@ -1,6 +1,9 @@
 import { EventBus, Observer, Rollout, Strategy } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Logger, Schedule, Scope, Stream, TestClock } from "effect"
+import type { Flight } from "../src/internal/flight.js"
+import { Probe } from "../src/internal/rollout/probe.js"
+import { Watched } from "../src/internal/watched.js"
 import { settle } from "./Eventually.js"
 import { provideBus } from "./Orders.js"
 
@@ -121,6 +124,17 @@ describe("a rollout", () => {
     }).pipe(provideBus()))
 })
 
+it("who measures a rollout keeps no message once it has ended", () => {
+  const probe = new Probe(() => true, () => 0)
+  const watched = new Watched({})
+  expect(watched.begin(probe)).toBe(true)
+  const flight = { state: "queued", subscription: "orders/group", key: "a", offset: 1, mailbox: { placement: {} } }
+  watched.transition!(flight as unknown as Flight, undefined, 0)
+  expect(probe.under("candidate")).toHaveLength(1)
+  watched.end(probe)
+  expect(probe.under("candidate")).toEqual([])
+})
+
 describe("the store of a rollout", () => {
   /** A process that lives as long as the effect, with a store that outlives it. */
   const process = <A, E>(effect: Effect.Effect<A, E, EventBus.EventBus | Scope.Scope>) =>
@@ -193,9 +207,9 @@ describe("the store of a rollout", () => {
         })
       ).toMatch(/^StoreFailed .*a throw/s)
       expect(yield* failing(() => Effect.never)).toMatch(/^StoreFailed .*not answered within 10 seconds/s)
-      expect(yield* failing(() => Effect.succeed({ status: "paused" }))).toMatch(
-        /^StoreFailed .*no state of a rollout/s
-      )
+      const other = yield* failing(() => Effect.succeed({ status: "paused", name: { password: "secret" } }))
+      expect(other).toMatch(/^StoreFailed .*no state of a rollout: \["name"\]: expected string, found an object/s)
+      expect(other).not.toContain("secret")
     })))
 
   it.effect("that can't be written is tried again, which is said once it lasts, and the rollout goes on", () => {

@@ -12,12 +12,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
+import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Finding, Level, Reason } from "./Finding.js"
 import { Awake } from "./internal/Awake.js"
 import { BusWatch } from "./internal/BusWatch.js"
+import { nameOf } from "./internal/Causes.js"
 import { Connections } from "./internal/Connections.js"
 import { finding } from "./internal/finding.js"
 import type { Limits } from "./internal/HealthLimits.js"
@@ -134,9 +136,11 @@ export class Health extends Context.Tag("@effect-eventbus/observability/Health")
  */
 export const make = (options: Options = {}): Effect.Effect<Service, never, Scope.Scope> =>
   Effect.gen(function*() {
+    const runtime = yield* Effect.runtime<never>()
+    const warn = (message: string) => void Runtime.runFork(runtime)(Effect.logWarning(message))
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
-    const bounds = boundsOf(options)
+    const bounds = boundsOf(options, warn)
     const awake = new Awake(bounds.interval, now())
     const limits: Limits = { ...bounds, elapsed: (since) => awake.elapsed(since, now()) }
     const loopDelay = yield* LoopDelay.measured
@@ -146,6 +150,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, never, Scope
     const connections = new Connections(now)
     const buses = new Set<BusWatch>()
     const others = new Set<Other>()
+    const broken = new WeakSet<Other>()
     const expected = (options.expects ?? []).map((one) =>
       typeof one === "string" ? { topic: one, group: undefined } : { topic: one.topic, group: one.group }
     )
@@ -165,9 +170,25 @@ export const make = (options: Options = {}): Effect.Effect<Service, never, Scope
         ...connections.look(limits, at),
         ...(buses.size === 0 ? [finding("NotSubscribed", at, { since: at, message: noBus })] : []),
         ...(stuck === undefined ? [] : stuckActor(stuck, limits, at)),
-        ...Array.from(others, ({ find }) => find(at)).flat()
+        ...Array.from(others, (other) => checked(other, at)).flat()
       ]
     })
+    /** A user's check that throws must not keep anything else from being told. */
+    const checked = (other: Other, at: number): ReadonlyArray<Finding> => {
+      try {
+        return other.find(at)
+      } catch (thrown) {
+        if (!broken.has(other)) {
+          warn(
+            `A check that was added to the health threw (${
+              nameOf(Cause.die(thrown))
+            }), and is left out. This is said once for each`
+          )
+        }
+        broken.add(other)
+        return []
+      }
+    }
     const look = one.withPermits(1)(Effect.gen(function*() {
       const before = last
       last = reportOf(yield* find, options, loopDelay())
@@ -219,14 +240,28 @@ export const layer = (options?: Options): Layer.Layer<Health | Observer.Observer
     Effect.map(make(options), (health) => Layer.merge(Layer.succeed(Health, health), Observer.layer(health.observer)))
   )
 
-const boundsOf = (options: Options): Omit<Limits, "elapsed"> => {
+const boundsOf = (options: Options, warn: (message: string) => void): Omit<Limits, "elapsed"> => {
   const millis = (given: Duration.DurationInput | undefined, byDefault: Duration.DurationInput) =>
     Duration.toMillis(given ?? byDefault)
   const stalledAfter = millis(options.stalledAfter, "5 minutes")
   const { stalledAfterOf } = options
+  let isSaid = false
+  const stalledAfterFor = (subscription: { readonly topic: string; readonly group: string }): number => {
+    try {
+      return millis(stalledAfterOf?.(subscription), stalledAfter)
+    } catch (thrown) {
+      if (!isSaid) {
+        warn(
+          `stalledAfterOf of the health threw (${nameOf(Cause.die(thrown))}), so stalledAfter counts. This is said once`
+        )
+      }
+      isSaid = true
+      return stalledAfter
+    }
+  }
   return {
     interval: millis(options.interval, "5 seconds"),
-    stalledAfter: (subscription) => millis(stalledAfterOf?.(subscription), stalledAfter),
+    stalledAfter: stalledAfterFor,
     failingAfter: millis(options.failingAfter, "10 seconds"),
     unsettledAfter: millis(options.unsettledAfter, "1 minute"),
     disconnectedAfter: millis(options.disconnectedAfter, "10 seconds"),

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import { EventBus } from "@effect-eventbus/core/EventBus"
-import { causeInWords, type PartitionStatus } from "@effect-eventbus/core/Transport"
+import { causeInWords, type PartitionStatus, type SourceStatus } from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -16,7 +16,11 @@ import * as PubSub from "effect/PubSub"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Causes from "./internal/Causes.js"
 import { LagEstimate } from "./internal/LagEstimate.js"
+
+/** How long a subscription may take to say how it stands, which it reads from memory. */
+const patience = "1 second"
 
 /**
  * How far a subscription is behind, over the partitions of this instance.
@@ -102,12 +106,46 @@ export const make = (options: Options = {}): Effect.Effect<Service, never, Event
     const changes = yield* Effect.acquireRelease(PubSub.sliding<Change>(256), PubSub.shutdown)
     const watched = new Map<string, Watched>()
 
+    /** The subscriptions that can't say how it stands, and were named for that. */
+    const unknown = new Set<string>()
+    /** One that can't say how it stands, or does not answer, keeps nobody else from it. */
+    const partitionsOf = (name: string, status: Effect.Effect<SourceStatus | undefined>) =>
+      status.pipe(
+        Effect.timeout(patience),
+        Effect.map((found) => {
+          unknown.delete(name)
+          return found?.partitions
+        }),
+        Effect.catchAllCause((cause) => {
+          if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
+          if (unknown.has(name)) return Effect.succeed(undefined)
+          unknown.add(name)
+          return Effect.as(
+            Effect.logWarning(
+              `Subscription ${name} can't say how it stands, so its lag stays as it was seen last (${
+                Causes.nameOf(cause)
+              })`
+            ),
+            undefined
+          )
+        })
+      )
     const look = Effect.gen(function*() {
+      const all = yield* Effect.forEach(
+        yield* bus.subscriptions,
+        (subscription) => {
+          const { group, topic } = subscription
+          const name = `${topic}/${group}`
+          return Effect.map(
+            partitionsOf(name, subscription.status),
+            (partitions) => ({ group, name, partitions, topic })
+          )
+        },
+        { concurrency: "unbounded" }
+      )
       const seen = new Set<string>()
-      for (const { group, status, topic } of yield* bus.subscriptions) {
-        const name = `${topic}/${group}`
+      for (const { group, name, partitions, topic } of all) {
         seen.add(name)
-        const partitions = (yield* status)?.partitions
         if (partitions === undefined) continue
         let one = watched.get(name)
         if (one === undefined) watched.set(name, one = new Watched(topic, group))
@@ -119,6 +157,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, never, Event
         watched.delete(name)
         if (reading.isBehind) yield* changes.publish({ _tag: "Ended", reading })
       }
+      for (const name of unknown) if (!seen.has(name)) unknown.delete(name)
     })
 
     const { onChange } = options

@@ -402,3 +402,35 @@ it.scoped("without a bus nothing is ready", () =>
   Effect.gen(function*() {
     expect(yield* told).toEqual([false, "!NotSubscribed"])
   }).pipe(Effect.provide(Health.layer({ watchdog: false })), quiet))
+
+it.scoped("a bound or another check of the user's that throws is said once, and everything else is told all the same", () => {
+  const orders = topicOf()
+  const lines: Array<string> = []
+  const logger = Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(String(message))))
+  const layer = withHealth({
+    stalledAfter: "1 minute",
+    stalledAfterOf: () => {
+      throw new RangeError("no bound")
+    }
+  })
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const health = yield* Health.Health
+    yield* health.add({
+      find: () => {
+        throw new TypeError("no check")
+      }
+    })
+    const gate = yield* Deferred.make<void>()
+    yield* bus.subscribe(orders, () => Deferred.await(gate), { onExhausted: FailurePolicy.drop })
+    yield* bus.publish(orders, placed("order-1", 1))
+    for (let i = 0; i < 7; i++) yield* pass("10 seconds")
+    expect((yield* told).slice(0, 2)).toEqual([false, "!Stalled group 0 order-1"])
+    expect(lines.filter((line) => line.includes("threw")).sort()).toEqual([
+      "A check that was added to the health threw (TypeError), and is left out. This is said once for each",
+      "stalledAfterOf of the health threw (RangeError), so stalledAfter counts. This is said once"
+    ])
+    yield* Deferred.succeed(gate, undefined)
+    yield* yields
+  }).pipe(Effect.provide(layer), Effect.provide(logger))
+})

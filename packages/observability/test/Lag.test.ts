@@ -1,4 +1,4 @@
-import { EventBus, FailurePolicy } from "@effect-eventbus/core"
+import { EventBus, FailurePolicy, Topic, Transport } from "@effect-eventbus/core"
 import { Lag } from "@effect-eventbus/observability"
 import { expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Duration, Effect, Fiber, Layer, Logger, Stream, TestClock } from "effect"
@@ -127,4 +127,48 @@ it.scoped("around a threshold nobody is told again and again, and a subscription
       }).pipe(Layer.provideMerge(busWith(Layer.empty, { closeDeadline: "1 second" })))
     ))
   })
+})
+
+it.scoped("a subscription that can't say how it stands, or does not answer, keeps no other from it, and is named once", () => {
+  const lines: Array<string> = []
+  const statuses: Record<string, Effect.Effect<Transport.SourceStatus>> = {
+    silent: Effect.never,
+    broken: Effect.die(new TypeError("secret")),
+    good: Effect.succeed({
+      isConnected: true,
+      problems: [],
+      partitions: [{ topic: "good", partition: 0, epoch: 1, position: 0, watermark: 0, end: 9, movedAt: 0 }]
+    })
+  }
+  const transport: Transport.Service = {
+    name: "scripted",
+    capabilities: {
+      durable: false,
+      binaryHeaders: true,
+      tombstones: true,
+      partitions: true,
+      settlement: "position",
+      maxMessageBytes: 1_000_000
+    },
+    publish: () => Effect.succeed([]),
+    subscribe: ({ topic }) => Effect.succeed({ stop: Effect.void, status: statuses[topic.name]! })
+  }
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const lag = yield* Lag.Lag
+    for (const name of Object.keys(statuses)) yield* bus.subscribe(Topic.plain(name), () => Effect.void)
+    for (let i = 0; i < 10; i++) yield* Effect.zipRight(TestClock.adjust("1 second"), yields)
+    expect((yield* lag.readings).map(({ messages, topic }) => [topic, messages])).toEqual([["good", 9]])
+    expect(lines.filter((line) => line.includes("how it stands")).sort()).toEqual([
+      "Subscription broken/group can't say how it stands, so its lag stays as it was seen last (TypeError)",
+      "Subscription silent/group can't say how it stands, so its lag stays as it was seen last (TimeoutException)"
+    ])
+  }).pipe(
+    Effect.provide(
+      Lag.layer({ interval: "1 second" }).pipe(
+        Layer.provideMerge(EventBus.layer.pipe(Layer.provide(Layer.succeed(Transport.Transport, transport))))
+      )
+    ),
+    Effect.provide(Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(String(message)))))
+  )
 })

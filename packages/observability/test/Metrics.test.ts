@@ -238,7 +238,7 @@ it("more topics than can be told apart are counted together, and a pattern's top
   expect(made).toContain("messages_received_total _OTHER _OTHER")
 })
 
-it.effect("a subscription that can't say how it stands keeps no other from it, and is named once in the log", () =>
+it.effect("a subscription that can't say how it stands, or does not answer, keeps no other from it, and is named once in the log", () =>
   Effect.gen(function*() {
     const lines: Array<unknown> = []
     const gauges: Record<string, number> = {}
@@ -249,13 +249,13 @@ it.effect("a subscription that can't say how it stands keeps no other from it, a
       },
       convention: undefined
     }
-    const subscription = (topic: string, isBroken: boolean) => ({
+    const subscription = (topic: string, status: Effect.Effect<undefined>) => ({
       topic,
       group: "group",
       failures: Stream.empty,
       close: Effect.succeed({ unfinished: 0, lost: 0 }),
       stats: Effect.succeed({ actors: 7, endedActors: 0, held: 0, fullestMailbox: 0 } as Subscription.Stats),
-      status: isBroken ? Effect.die(new TypeError("secret")) : Effect.succeed(undefined),
+      status,
       control: { paused: Effect.succeed(Option.none()) } as Control.Control,
       isInRecoveryMode: Effect.succeed(false),
       setRecoveryMode: () => Effect.void,
@@ -264,15 +264,25 @@ it.effect("a subscription that can't say how it stands keeps no other from it, a
     const bus = {
       transport: "own",
       strategy: "actor-per-aggregate",
-      subscriptions: () => [subscription("a", true), subscription("b", false)],
+      subscriptions: () => [
+        subscription("a", Effect.die(new TypeError("secret"))),
+        subscription("b", Effect.succeed(undefined)),
+        subscription("c", Effect.never)
+      ],
       starting: () => []
     }
     const metrics = new BusMetrics(client, bus, undefined, () => 0)
-    yield* Effect.repeatN(metrics.sample, 2).pipe(Effect.provide(
-      Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(message)))
-    ))
+    const sampled = yield* Effect.repeatN(metrics.sample, 2).pipe(
+      Effect.provide(Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(message)))),
+      Effect.fork
+    )
+    for (let i = 0; i < 5; i++) yield* TestClock.adjust("1 second")
+    yield* Fiber.join(sampled)
     expect(gauges["actors b"]).toBe(7)
-    expect(lines).toEqual([["Subscription a/group can't say how it stands, so its gauges are 0 (TypeError)"]])
+    expect(lines).toEqual([
+      ["Subscription a/group can't say how it stands, so its gauges are 0 (TypeError)"],
+      ["Subscription c/group can't say how it stands, so its gauges are 0 (TimeoutException)"]
+    ])
   }))
 
 it("connections that come and go are counted, and rebalances, take-overs and lost leases", () => {

@@ -34,6 +34,11 @@ const withoutVitest = `
   }\`
   register("data:text/javascript," + encodeURIComponent(hooks))`
 
+/** What operators copy from a package. */
+const filesForOperators: Readonly<Record<string, ReadonlyArray<string>>> = {
+  observability: ["grafana/eventbus.json", "prometheus/kafka.rules.yml", "prometheus/nats.rules.yml"]
+}
+
 describe("the packed tarballs", () => {
   const { project } = given()
   const installed = (name: string) => join(project, "node_modules", "@effect-eventbus", name)
@@ -51,6 +56,7 @@ describe("the packed tarballs", () => {
     expect(await filesBelow(join(root, "packages", name, "src"))).toHaveLength(sources.length)
     expect(files.filter((file) => !file.startsWith("src/")).sort()).toEqual([
       ...["LICENSE", "README.md", "package.json"],
+      ...(filesForOperators[name] ?? []),
       ...modules.flatMap((file) => [".d.ts", ".d.ts.map", ".js", ".js.map"].map((end) => `dist/${file}${end}`))
     ].sort())
   })

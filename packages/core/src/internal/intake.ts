@@ -1,3 +1,4 @@
+import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -6,6 +7,7 @@ import type * as Observer from "../Observer.js"
 import type { Assignment, IncomingMessage, Lane, LaneReport } from "../Transport.js"
 import * as Closing from "./closing.js"
 import { Condition } from "./condition.js"
+import { describeCause } from "./describeCause.js"
 import { type Carrier, Flight, type Subscriber } from "./flight.js"
 import { Gate } from "./gate.js"
 import type { Incoming } from "./incoming.js"
@@ -85,6 +87,8 @@ export class Intake implements Lane, Carrier {
   private refused = false
   private closing = false
   private isRevoked = false
+  /** The transport's `resume` threw, and that was said. */
+  private hasThrown = false
   /** No handler of this lane begins any more. */
   private dropping = false
   /** Handlers go on that can't be interrupted; `freed` waits for their end. */
@@ -436,7 +440,19 @@ export class Intake implements Lane, Carrier {
   private resume(): void {
     if (!this.refused || this.closing || this.pace.isOver) return
     this.refused = false
-    this.assignment.resume()
+    try {
+      this.assignment.resume()
+    } catch (thrown) {
+      // Others wait for the same room, or switch: they must not pay for it.
+      if (this.hasThrown) return
+      this.hasThrown = true
+      const { partition, topic } = this.assignment
+      this.settings.say?.(
+        `The transport's resume threw (${
+          describeCause(Cause.die(thrown))
+        }), so it may offer nothing more of ${topic}[${partition}]`
+      )
+    }
   }
 
   private full(isReached: boolean): void {

@@ -1,7 +1,6 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Scope from "effect/Scope"
 import type * as Observer from "../Observer.js"
@@ -19,6 +18,9 @@ const quiet = 30_000
 /** How long the status of a transport may take. It is read from memory. */
 const patience = "5 seconds"
 
+/** How long recovery goes on with a backlog that is not known before that is said, in milliseconds. */
+const unknownFor = 10_000
+
 const defaultRate: RateLimit.Limit = { perSecond: 1_000, burst: 100 }
 
 /**
@@ -29,6 +31,8 @@ const defaultRate: RateLimit.Limit = { perSecond: 1_000, burst: 100 }
 export interface Backlog {
   readonly messages: number
   readonly isWhole: boolean
+  /** Why it is not whole. */
+  readonly why: string
 }
 
 /**
@@ -38,12 +42,13 @@ export interface Backlog {
  */
 export const backlogOf = ({ isConnected, partitions }: SourceStatus): Backlog => {
   let messages = 0
-  let isWhole = isConnected
+  let unknown = 0
   for (const { end, watermark } of partitions) {
-    if (end === undefined) isWhole = false
+    if (end === undefined) unknown++
     else messages += Math.max(0, end - watermark)
   }
-  return { messages, isWhole }
+  const why = unknown > 0 ? `of ${unknown} partitions the end is not known` : "no broker is reached"
+  return { messages, isWhole: isConnected && unknown === 0, why }
 }
 
 /**
@@ -58,7 +63,7 @@ export class Judge {
   constructor(private readonly enterAt: number, private readonly leaveAt: number, private readonly calmFor: number) {}
 
   /** Whether the subscription is to be in recovery. Times are in milliseconds. */
-  judge(isOn: boolean, { isWhole, messages }: Backlog, now: number): boolean {
+  judge(isOn: boolean, { isWhole, messages }: Pick<Backlog, "messages" | "isWhole">, now: number): boolean {
     const isCalm = isOn && isWhole && messages <= this.leaveAt
     if (!isCalm) {
       this.calmSince = undefined
@@ -106,6 +111,8 @@ export class RecoveryMode {
   private status: Source["status"]
   /** The status can't be read, and that was said. */
   private isSaid = false
+  /** Since when the backlog alone does not keep it in recovery, but is not known. `true`: that was said. */
+  private unknownSince: number | true | undefined
   private isClosed = false
   private isWatching = false
   /** The lanes whose next message waits for long. */
@@ -276,7 +283,10 @@ export class RecoveryMode {
           const turned = backlog === undefined || this.mode !== "auto"
             ? Effect.void
             : this.judged(this.judge.judge(this.isOn, backlog, now))
-          return Effect.zipRight(turned, Effect.suspend(() => this.isOn ? this.lookAtActors(now) : Effect.void))
+          return turned.pipe(
+            Effect.zipRight(Effect.suspend(() => this.lookAtUnknown(backlog, now))),
+            Effect.zipRight(Effect.suspend(() => this.isOn ? this.lookAtActors(now) : Effect.void))
+          )
         })))
     )
   )
@@ -285,16 +295,32 @@ export class RecoveryMode {
     return this.turn(isOn, isOn ? "backlog" : "calm")
   }
 
+  /** Recovery that can't end because nobody knows the backlog is said, once for each time. */
+  private lookAtUnknown(backlog: Backlog | undefined, now: number): Effect.Effect<void> {
+    if (backlog === undefined) return Effect.void
+    if (backlog.isWhole || !this.isOn || this.mode !== "auto") {
+      this.unknownSince = undefined
+      return Effect.void
+    }
+    this.unknownSince ??= now
+    if (this.unknownSince === true || now - this.unknownSince < unknownFor) return Effect.void
+    this.unknownSince = true
+    return Logging.warning(
+      `Subscription ${this.settings.name} stays in recovery as long as its backlog is not known: ${backlog.why}. setRecoveryMode(false) ends it`
+    )
+  }
+
   /** The backlog, where the transport says it. */
   private get seen(): Effect.Effect<Backlog | undefined> {
     const { status = Effect.succeed(undefined) } = this
-    return Effect.timeoutOption(status, patience).pipe(
-      Effect.map((seen) => {
-        const found = Option.getOrUndefined(seen)
+    return status.pipe(
+      Effect.timeoutFail({ duration: patience, onTimeout: () => new Error(`it has not answered within ${patience}`) }),
+      Effect.map((found) => {
+        this.isSaid = false
         return found && backlogOf(found)
       }),
       Effect.catchAllCause((cause) => {
-        if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause)
+        if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
         if (this.isSaid) return Effect.succeed(undefined)
         this.isSaid = true
         return Effect.as(

@@ -10,6 +10,8 @@ export interface Watcher {
   readonly transition: (flight: Flight, from: Observer.State | undefined) => void
   /** A handler crashed, and its actor goes on. */
   readonly restarted: (flight: Flight) => void
+  /** It watches no more, and lets go of all flights. */
+  readonly ended: () => void
 }
 
 /**
@@ -53,5 +55,6 @@ export class Watched implements Observer.Service {
     this.watcher = undefined
     this.transition = this.own.transition
     this.event = this.own.event
+    watcher.ended()
   }
 }

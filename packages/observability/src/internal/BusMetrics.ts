@@ -16,6 +16,9 @@ const other = "_OTHER"
 /** So many subscriptions are told apart. */
 const maxGroups = 500
 
+/** How long a subscription may take to say how it stands, which it reads from memory. */
+const patience = "1 second"
+
 /** What is measured of publishing to one topic. */
 class TopicMetrics {
   private readonly sent: Update
@@ -195,15 +198,18 @@ export class BusMetrics implements Observer.Service {
     const each = Effect.forEach(
       this.bus.subscriptions(),
       (subscription) =>
-        Effect.matchCauseEffect(Effect.all([subscription.stats, subscription.status, subscription.control.paused]), {
-          onFailure: (cause) => this.unknown(subscription, cause),
-          onSuccess: ([stats, status, paused]) =>
-            Effect.sync(() => {
-              const metrics = this.group(subscription.topic, subscription.group)
-              metrics.sample(stats, status, this.now(), Option.isSome(paused))
-              return metrics
-            })
-        }),
+        Effect.matchCauseEffect(
+          Effect.timeout(Effect.all([subscription.stats, subscription.status, subscription.control.paused]), patience),
+          {
+            onFailure: (cause) => this.unknown(subscription, cause),
+            onSuccess: ([stats, status, paused]) =>
+              Effect.sync(() => {
+                const metrics = this.group(subscription.topic, subscription.group)
+                metrics.sample(stats, status, this.now(), Option.isSome(paused))
+                return metrics
+              })
+          }
+        ),
       { concurrency: "unbounded" }
     )
     this.eventLoopDelay(this.loopDelay())
@@ -220,7 +226,7 @@ export class BusMetrics implements Observer.Service {
   /** It is said once for each subscription. */
   private unknown(
     { group, topic }: { readonly group: string; readonly topic: string },
-    cause: Cause.Cause<never>
+    cause: Cause.Cause<unknown>
   ): Effect.Effect<undefined> {
     const name = `${topic}/${group}`
     if (Cause.isInterruptedOnly(cause) || this.saidOf.has(name)) return Effect.succeed(undefined)

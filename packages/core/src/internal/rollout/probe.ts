@@ -58,7 +58,7 @@ export class Probe implements Watcher {
       track.begunAt = this.now()
       side.began(track.group, track.begunAt - track.takenAt)
     } else if (flight.state === "ended") {
-      this.ended(flight, track)
+      this.over(flight, track)
     } else if (from === "running" && !flight.hasCrashed && flight.lastCause !== undefined) {
       this.failed(flight, track)
     }
@@ -93,11 +93,16 @@ export class Probe implements Watcher {
     return late
   }
 
+  /** A flight has its message, and the rollout may be known for as long as the bus lives. */
+  ended(): void {
+    this.tracks.clear()
+  }
+
   private sideOf({ mailbox }: Flight) {
     return mailbox && this.sides[this.isCandidate(mailbox.placement.strategy) ? "candidate" : "baseline"]
   }
 
-  private ended(flight: Flight, track: Track): void {
+  private over(flight: Flight, track: Track): void {
     const side = this.sideOf(flight)!
     const { outcome } = flight
     // It comes again.

@@ -6,6 +6,7 @@ import type * as Scope from "effect/Scope"
 import { describeCause } from "../describeCause.js"
 import { Lasting } from "../lasting.js"
 import * as Logging from "../logging.js"
+import * as ParseIssue from "../parseIssue.js"
 import { StoreFailed } from "./errors.js"
 import type * as Options from "./options.js"
 import type * as Rollout from "./state.js"
@@ -50,7 +51,12 @@ export const load = (
     (found) =>
       found === undefined || found === null ? Effect.succeed(undefined) : Effect.mapError(
         Schema.decodeUnknown(Stored)(found),
-        (error) => new StoreFailed({ name, operation: "load", cause: `it is no state of a rollout: ${error.message}` })
+        (error) =>
+          new StoreFailed({
+            name,
+            operation: "load",
+            cause: `it is no state of a rollout: ${ParseIssue.format(error.issue)}`
+          })
       )
   )
 
