@@ -30,7 +30,7 @@ export interface Options {
   readonly topic?: string | undefined
   /**
    * The group, which is this instance's own: each has to see its own messages. The broker keeps what a group leaves for as long as it does
-   * for any other. Default: `probe-` and the name of the host.
+   * for any other. Default: `probe-` and the name of the host, so two processes on one host need names of their own.
    */
   readonly group?: string | undefined
   /** How long it waits between two probes. Default: 2 minutes. */

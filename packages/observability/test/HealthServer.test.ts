@@ -42,12 +42,17 @@ it.live("/ready and /live answer 200 or 503 with what is found, beside the metri
     yield* bus.subscribe(orders, () => Deferred.await(gate), { onExhausted: FailurePolicy.drop })
     expect(yield* get(port, "/ready")).toMatchObject({ status: 200 })
     yield* bus.publish(orders, placed("order-1", 1))
-    yield* eventually("it stalls", () => Effect.orDie(Effect.map(statusOf(port, "/ready"), (status) => status === 503)))
+    // The partition stands still as well, and either of them may be found first.
+    const ofMessage = (body: string) => {
+      const report = JSON.parse(body)
+      const findings = report.findings.filter((one: { readonly aggregateId?: string }) => one.aggregateId !== undefined)
+      return { ...report, findings }
+    }
+    yield* eventually("it stalls", () =>
+      Effect.orDie(Effect.map(get(port, "/ready"), ({ body, status }) =>
+        status === 503 && ofMessage(body).findings.length === 1)))
     const { body } = yield* get(port, "/ready?verbose")
-    const report = JSON.parse(body)
-    // The partition stands still as well, as the next look may find.
-    report.findings.length = 1
-    expect(report).toMatchObject({
+    expect(ofMessage(body)).toMatchObject({
       status: "failing",
       live: true,
       ready: false,
@@ -143,7 +148,7 @@ it.live(
         send(80)
       }
       expect((yield* get(port, "/ready")).status).toBe(200)
-      expect(errors().length).toBe(before)
+      expect(errors().slice(before)).toBe("")
     }).pipe(Effect.scoped),
   60_000
 )

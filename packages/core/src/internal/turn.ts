@@ -11,8 +11,8 @@ import { refsOf } from "./refs.js"
 /** How long handlers may run before the event loop has its turn, in milliseconds. */
 const longest = 10
 
-/** So many handlers start before the clock is read again, unless they take long. */
-const readEvery = 8
+/** So often it is asked whether the turn is over before the clock is read again, as long as no handler takes long. */
+const readEvery = 2
 
 const nothing: ReadonlyArray<Scheduler.Task> = []
 
@@ -31,6 +31,8 @@ export class Turns implements Scheduler.Scheduler {
   private since = 0
   private starts = 0
   private every = readEvery
+  /** A handler of this turn took long. */
+  private isSlow = false
   private isArmed = false
   /** Slots that ask between two tasks, and were told that the turn is over. */
   private waiting: Array<() => void> = []
@@ -130,8 +132,9 @@ export class Turns implements Scheduler.Scheduler {
   private arm(): void {
     this.isArmed = true
     this.starts = 0
-    // The first handler may be one that takes long.
-    this.every = 1
+    // If a handler took long, the clock is read before each start, also in the next turn.
+    this.every = this.isSlow ? 1 : readEvery
+    this.isSlow = false
     this.now = this.since = this.present()
     afterEvents(this.ended)
   }
@@ -143,8 +146,10 @@ export class Turns implements Scheduler.Scheduler {
 
   private read(): void {
     const now = this.present()
-    // If a handler took long, the clock is read before each start.
-    this.every = now - this.now > 1 ? 1 : readEvery
+    if (now - this.now > 1) {
+      this.isSlow = true
+      this.every = 1
+    }
     // The wall clock can be set back.
     if (now < this.since) this.since = now
     this.now = now
