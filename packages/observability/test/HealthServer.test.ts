@@ -48,9 +48,13 @@ it.live("/ready and /live answer 200 or 503 with what is found, beside the metri
       const findings = report.findings.filter((one: { readonly aggregateId?: string }) => one.aggregateId !== undefined)
       return { ...report, findings }
     }
-    yield* eventually("it stalls", () =>
-      Effect.orDie(Effect.map(get(port, "/ready"), ({ body, status }) =>
-        status === 503 && ofMessage(body).findings.length === 1)))
+    yield* eventually(
+      "it stalls",
+      () =>
+        Effect.orDie(
+          Effect.map(get(port, "/ready"), ({ body, status }) => status === 503 && ofMessage(body).findings.length === 1)
+        )
+    )
     const { body } = yield* get(port, "/ready?verbose")
     expect(ofMessage(body)).toMatchObject({
       status: "failing",
