@@ -22,7 +22,7 @@ if (args[0] === "--driver") {
     "Requests",
     "Secure.long",
     "Security",
-    "Truncated"
+    "Truncated.long"
   ]
   if (!isAll) args.push(...files.map((name) => `packages/kafka/test/${name}.test.ts`))
 }

@@ -308,7 +308,11 @@ it.scoped("letters that can't be published are said once they have lasted for 10
     yield* TestClock.adjust("5 seconds")
     yield* settle
     expect(said()).toEqual([])
-    expect(yield* problems).toMatchObject([{ message: expect.stringContaining("\"dead\""), since: 0, kind: "dead-letter" }])
+    expect(yield* problems).toMatchObject([{
+      message: expect.stringContaining("\"dead\""),
+      since: 0,
+      kind: "dead-letter"
+    }])
     yield* TestClock.adjust("2 minutes")
     yield* settle
     expect(said()[0]).toMatch(/^WARN Dead letters can't be published, .*"dead"/)

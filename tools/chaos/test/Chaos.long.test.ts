@@ -71,3 +71,18 @@ for (const transport of ["kafka", "nats"] as const) {
     300_000
   )
 }
+
+it(
+  "kafka: instances that are killed or suspended before they got to work, again and again: no start fails, and all is handled",
+  async ({ signal }) => {
+    await run(signal, {
+      transport: "kafka",
+      instances: 3,
+      seconds: 20,
+      killEverySeconds: 2,
+      relentless: true,
+      actions: ["kill", "suspend"]
+    })
+  },
+  180_000
+)

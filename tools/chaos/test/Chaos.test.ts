@@ -34,21 +34,6 @@ it(
 )
 
 it(
-  "kafka: instances that are killed or suspended before they got to work, again and again: no start fails, and all is handled",
-  async ({ signal }) => {
-    await run(signal, {
-      transport: "kafka",
-      instances: 3,
-      seconds: 20,
-      killEverySeconds: 2,
-      relentless: true,
-      actions: ["kill", "suspend"]
-    })
-  },
-  180_000
-)
-
-it(
   "kafka: instances are killed and stopped, connections break, the broker is killed, and nothing is lost, overtaken or overlaps",
   async ({ signal }) => {
     const result = await run(signal, {
