@@ -139,6 +139,9 @@ class Engine {
       this.step.addAll(probe.take())
       const figures = this.figures()
       const reasons = [...why, ...failures.map(Judge.describe)]
+      // Before the state says so: if it dies, it is tried again. A backlog moves as well, as the candidate may be too slow to work it off.
+      if (status === "rolled-back") yield* Effect.orDie(dispatch.switchTo(baseline, { waiting: "move" }))
+      if (status === "promoted") yield* Effect.orDie(dispatch.switchTo(candidate))
       this.state = {
         ...before,
         status,
@@ -146,9 +149,6 @@ class Engine {
         since: inside.time(),
         reasons
       }
-      // A backlog moves as well: the candidate may be too slow to work it off.
-      if (status === "rolled-back") yield* Effect.orDie(dispatch.switchTo(baseline, { waiting: "move" }))
-      if (status === "promoted") yield* Effect.orDie(dispatch.switchTo(candidate))
       this.lastFigures = figures
       inside.watched.end(probe)
       yield* this.changed(status === "promoted" ? "completed" : status, before, failures, figures)
