@@ -39,7 +39,9 @@ const say = (level, message, more) => {
   if (!says) return
   try {
     writeSync(2, "timestamp=" + new Date().toISOString() + " level=" + level + " fiber=#watchdog message=" + JSON.stringify(message) + more + "\\n")
-  } catch {}
+  } catch {
+    // Nobody reads stderr any more, or its pipe is full: the thread must not end of it, and there is nobody else to tell.
+  }
 }
 const noted = () => {
   whole.copyWithin(${numbers + copy}, ${numbers}, ${copy})
