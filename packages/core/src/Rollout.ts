@@ -28,10 +28,10 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Dispatch from "./Dispatch.js"
 import type { InvalidConfiguration } from "./EventBusError.js"
-import * as Engine from "./internal/rollout/engine.js"
 import type { StoreFailed } from "./internal/rollout/errors.js"
 import * as InternalHeap from "./internal/rollout/heap.js"
 import type { Options, Rollout, Store } from "./internal/rollout/options.js"
+import * as Start from "./internal/rollout/start.js"
 import type { State } from "./internal/rollout/state.js"
 
 export {
@@ -168,7 +168,7 @@ export const start = (
   dispatch: Dispatch.Service,
   options: Options
 ): Effect.Effect<Rollout, InvalidConfiguration | StoreFailed, Scope.Scope> =>
-  Effect.flatMap(Heap, (heap) => Engine.start(dispatch, options, heap))
+  Effect.flatMap(Heap, (heap) => Start.start(dispatch, options, heap))
 
 /**
  * Runs a rollout until it has ended, and answers how.

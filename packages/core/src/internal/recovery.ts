@@ -7,10 +7,10 @@ import type * as Observer from "../Observer.js"
 import * as RateLimit from "../RateLimit.js"
 import * as Recovery from "../Recovery.js"
 import type { Source, SourceStatus } from "../Transport.js"
+import type { AddressBook } from "./addressBook.js"
 import { describeCause } from "./describeCause.js"
 import type { Intake } from "./intake.js"
 import * as Logging from "./logging.js"
-import type { AddressBook } from "./mailboxes.js"
 
 /** How long no second warning of messages that wait follows, in milliseconds. */
 const quiet = 30_000

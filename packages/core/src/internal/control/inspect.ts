@@ -1,9 +1,9 @@
 import type * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import type { Aggregate, Concern, InHand, ListOptions, Page, Wait } from "../../Control.js"
+import type { AddressBook } from "../addressBook.js"
 import { describeCause } from "../describeCause.js"
 import type { Flight } from "../flight.js"
-import type { AddressBook } from "../mailboxes.js"
 import * as Safely from "../safely.js"
 
 const maxCause = 500
@@ -18,17 +18,9 @@ export const inHandOf = (book: AddressBook, key: string): Flight | undefined => 
   const mailbox = book.get(key)
   const inHand = mailbox && book.handOf(mailbox)
   if (inHand !== undefined && inHand.state !== "ended") return inHand
-  const first = firstAside(book, key)
+  const first = book.paused?.asides.get(key)?.flights[0]
   return first !== undefined && first.state !== "queued" && first.state !== "ended" ? first : undefined
 }
-
-/**
- * The first flight of a paused aggregate.
- *
- * @internal
- */
-export const firstAside = (book: AddressBook, key: string): Flight | undefined =>
-  book.paused?.asides.get(key)?.flights[0]
 
 /** @internal */
 export const inspect = (book: AddressBook, key: string, now: number, slowAfter: number): Aggregate | undefined => {
