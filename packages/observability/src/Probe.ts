@@ -6,6 +6,7 @@
  */
 import { EventBus } from "@effect-eventbus/core/EventBus"
 import * as Topic from "@effect-eventbus/core/Topic"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -17,6 +18,7 @@ import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import { hostname } from "node:os"
 import { Health } from "./Health.js"
+import { nameOf } from "./internal/Causes.js"
 import { finding } from "./internal/finding.js"
 
 /**
@@ -126,11 +128,23 @@ export const make = (
           Effect.timeoutOption(timeout),
           Effect.either
         )
-        if (ready._tag === "Left") return yield* missed(ready.left.message, begun)
-        if (Option.isNone(ready.right)) return yield* missed("Its group does not settle", begun)
-        return yield* Effect.forever(Effect.zipRight(probe, Effect.sleep(interval)))
+        if (ready._tag === "Left" || Option.isNone(ready.right)) {
+          yield* missed(ready._tag === "Left" ? ready.left.message : "Its group does not settle", begun)
+          return yield* Effect.sleep(interval)
+        }
+        // A subscription that has broken brings nothing any more, so another one is made when several probes were missed.
+        yield* Effect.repeat(Effect.zipRight(probe, Effect.sleep(interval)), {
+          until: () => reading.missedInARow > 0 && reading.missedInARow % failFrom === 0
+        })
       })
     )
+    const guarded = Effect.catchAllCause(subscribed, (cause) =>
+      Cause.isInterruptedOnly(cause)
+        ? Effect.failCause(cause)
+        : Effect.flatMap(
+          Clock.currentTimeMillis,
+          (now) => Effect.zipRight(missed(`It broke down (${nameOf(cause)})`, now), Effect.sleep(interval))
+        ))
     yield* health.add({
       subscription: { topic: topic.name, group },
       find: (now) =>
@@ -145,7 +159,7 @@ export const make = (
             count: reading.missedInARow
           })]
     })
-    yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(subscribed, Effect.sleep(interval)))))
+    yield* Effect.forkScoped(Effect.interruptible(Effect.forever(guarded)))
     return { reading: Effect.sync(() => reading) }
   })
 

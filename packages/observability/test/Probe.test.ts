@@ -13,13 +13,15 @@ const found = Effect.flatMap(
 )
 
 /** Memory, whose publishing and subscribing can be refused, or be lost. */
-const brokenTransport = (broken: { how: "not" | "refused" | "lost" | "unsubscribed" }) =>
+const brokenTransport = (broken: { how: "not" | "refused" | "lost" | "unsubscribed" | "dead" | "deaf" }) =>
   Layer.effect(
     Transport.Transport,
     Effect.map(MemoryTransport.make, (memory): Transport.Service => ({
       ...memory,
       publish: (topic, messages, options) =>
-        broken.how === "refused"
+        broken.how === "dead"
+          ? Effect.die(new TypeError("a fault of the transport"))
+          : broken.how === "refused"
           ? Effect.succeed(messages.map(() =>
             Either.left(
               new EventBusError.PublishFailed({ topic: topic.name, reason: "Rejected", outcome: "not-written" })
@@ -31,6 +33,8 @@ const brokenTransport = (broken: { how: "not" | "refused" | "lost" | "unsubscrib
       subscribe: (request, consumer) =>
         broken.how === "unsubscribed"
           ? Effect.fail(new EventBusError.SubscribeFailed({ topic: request.topic.name, group: request.group }))
+          : broken.how === "deaf"
+          ? Effect.succeed({ stop: Effect.void })
           : memory.subscribe(request, consumer)
     }))
   ).pipe(Layer.provide(Layer.orDie(MemoryBroker.layer())))
@@ -76,3 +80,23 @@ it.scoped("a probe whose topic can't be subscribed to is missed, and tried again
     expect(yield* found).toEqual([])
   }).pipe(Effect.provide(layer), Effect.provide(Logger.remove(Logger.defaultLogger)))
 })
+
+for (const how of ["dead", "deaf"] as const) {
+  it.scoped(`probes go on with a subscription of their own where publishing or the one before is ${how}`, () => {
+    const broken: { how: "not" | "dead" | "deaf" } = { how }
+    const layer = Probe.layer().pipe(
+      Layer.provideMerge(EventBus.layer.pipe(Layer.provide(brokenTransport(broken)))),
+      Layer.provideMerge(Health.layer({ watchdog: false }))
+    )
+    return Effect.gen(function*() {
+      yield* yields
+      yield* pass("1 minute")
+      expect(yield* found).toEqual(["warning ProbeMissed 1"])
+      broken.how = "not"
+      for (let i = 0; i < 10; i++) yield* pass("1 minute")
+      expect(yield* found).toEqual([])
+      const { reading } = yield* Probe.Probe
+      expect((yield* reading).returned).toBeGreaterThan(0)
+    }).pipe(Effect.provide(layer), Effect.provide(Logger.remove(Logger.defaultLogger)))
+  })
+}
