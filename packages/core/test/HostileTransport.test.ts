@@ -4,6 +4,7 @@ import { Context, Deferred, Effect, Layer, Logger, TestClock } from "effect"
 import { eventually, settle } from "./Eventually.js"
 import { Clicks, dropping, Orders, placed, provideBus, recorder } from "./Orders.js"
 import { message, ScriptedAssignment } from "./ScriptedAssignment.js"
+import { scriptedTransport } from "./scriptedTransport.js"
 
 /** A bus on a transport that has one partition for each assignment that is given. */
 const provideScripted = (
@@ -13,23 +14,15 @@ const provideScripted = (
 ) =>
   Effect.provide(
     EventBus.layer.pipe(
-      Layer.provide(Layer.succeed(Transport.Transport, {
-        name: "scripted",
-        capabilities: {
-          durable: false,
-          binaryHeaders: true,
-          tombstones: true,
-          partitions: true,
-          settlement: "position",
-          maxMessageBytes: 1_000_000
-        },
-        publish: () => Effect.succeed([]),
-        subscribe: (_, consumer) =>
+      Layer.provide(Layer.succeed(
+        Transport.Transport,
+        scriptedTransport((_, consumer) =>
           Effect.sync(() => {
             for (const assignment of assignments) assignment.lane = consumer.assigned(assignment)
             return { stop: Effect.void, ...source }
           })
-      })),
+        )
+      )),
       Layer.provide(EventBusConfig.layer({ restartBase: "1 millis", closeDeadline: "1 second", ...config }))
     )
   )

@@ -5,6 +5,7 @@ import { Judge } from "../src/internal/recovery.js"
 import { settle } from "./Eventually.js"
 import { Clicks, dropping, Orders, placed, provideBus, recorder, text } from "./Orders.js"
 import { message, ScriptedAssignment } from "./ScriptedAssignment.js"
+import { scriptedTransport } from "./scriptedTransport.js"
 
 const publish = (...messages: ReadonlyArray<readonly [aggregate: string, n: number]>) =>
   Effect.flatMap(EventBus.EventBus, (bus) => bus.publishAll(Orders, messages.map(([id, n]) => placed(id, n))))
@@ -27,23 +28,15 @@ const provideBacklog = (
   assignment = new ScriptedAssignment()
 ) =>
   Effect.provide(
-    EventBus.layer.pipe(Layer.provide(Layer.succeed(Transport.Transport, {
-      name: "scripted",
-      capabilities: {
-        durable: false,
-        binaryHeaders: true,
-        tombstones: true,
-        partitions: true,
-        settlement: "position",
-        maxMessageBytes: 1_000_000
-      },
-      publish: () => Effect.succeed([]),
-      subscribe: (_, consumer) =>
+    EventBus.layer.pipe(Layer.provide(Layer.succeed(
+      Transport.Transport,
+      scriptedTransport((_, consumer) =>
         Effect.sync(() => {
           assignment.lane = consumer.assigned(assignment)
           return { stop: Effect.void, status }
         })
-    })))
+      )
+    )))
   )
 
 const statusOf = (

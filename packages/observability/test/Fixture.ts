@@ -1,4 +1,11 @@
-import { EventBus, EventBusConfig, type MemoryBroker, MemoryTransport, Topic } from "@effect-eventbus/core"
+import {
+  EventBus,
+  EventBusConfig,
+  type MemoryBroker,
+  MemoryTransport,
+  Topic,
+  type Transport
+} from "@effect-eventbus/core"
 import { Prometheus } from "@effect-eventbus/observability"
 import { Duration, Effect, Layer, Schema } from "effect"
 
@@ -58,3 +65,18 @@ export const metricsOf = (topic: string, clientId = "eventbus", options?: Promet
     }
     return found
   })
+
+/** A transport with no messages of its own: a test scripts what subscribing answers. */
+export const scriptedTransport = (subscribe: Transport.Service["subscribe"]): Transport.Service => ({
+  name: "scripted",
+  capabilities: {
+    durable: false,
+    binaryHeaders: true,
+    tombstones: true,
+    partitions: true,
+    settlement: "position",
+    maxMessageBytes: 1_000_000
+  },
+  publish: () => Effect.succeed([]),
+  subscribe
+})

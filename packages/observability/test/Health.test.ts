@@ -3,7 +3,7 @@ import { EventBus, EventBusError, FailurePolicy, Observer, Topic, Transport } fr
 import { Health } from "@effect-eventbus/observability"
 import { expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Layer, Logger, Schedule, Stream, TestClock } from "effect"
-import { busWith, Placed, placed, topicOf } from "./Fixture.js"
+import { busWith, Placed, placed, scriptedTransport, topicOf } from "./Fixture.js"
 
 const quiet = Effect.provide(Logger.remove(Logger.defaultLogger))
 
@@ -180,27 +180,16 @@ class Scripted {
     const transport = Effect.map(Observer.provided, (observer): Transport.Service => {
       this.observer = observer
       observer.event?.({ _tag: "Connected", transport: "scripted" })
-      return {
-        name: "scripted",
-        capabilities: {
-          durable: false,
-          binaryHeaders: true,
-          tombstones: true,
-          partitions: true,
-          settlement: "position",
-          maxMessageBytes: 1_000_000
-        },
-        publish: () => Effect.succeed([]),
-        subscribe: () =>
-          Effect.suspend(() =>
-            this.refuses
-              ? new EventBusError.SubscribeFailed({ topic: "orders", group: "group" })
-              : Effect.as(this.isStanding, {
-                stop: Effect.void,
-                status: Effect.sync(() => this.status)
-              })
-          )
-      }
+      return scriptedTransport(() =>
+        Effect.suspend(() =>
+          this.refuses
+            ? new EventBusError.SubscribeFailed({ topic: "orders", group: "group" })
+            : Effect.as(this.isStanding, {
+              stop: Effect.void,
+              status: Effect.sync(() => this.status)
+            })
+        )
+      )
     })
     return Layer.effect(Transport.Transport, transport)
   }

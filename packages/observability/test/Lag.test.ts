@@ -3,7 +3,7 @@ import { Lag } from "@effect-eventbus/observability"
 import { expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Duration, Effect, Fiber, Layer, Logger, Stream, TestClock } from "effect"
 import { LagEstimate } from "../src/internal/LagEstimate.js"
-import { busWith, placed, topicOf } from "./Fixture.js"
+import { busWith, placed, scriptedTransport, topicOf } from "./Fixture.js"
 
 it("the age of what is left is told from the ends that were seen, and is never too small", () => {
   const estimate = new LagEstimate()
@@ -140,19 +140,9 @@ it.scoped("a subscription that can't say how it stands, or does not answer, keep
       partitions: [{ topic: "good", partition: 0, epoch: 1, position: 0, watermark: 0, end: 9, movedAt: 0 }]
     })
   }
-  const transport: Transport.Service = {
-    name: "scripted",
-    capabilities: {
-      durable: false,
-      binaryHeaders: true,
-      tombstones: true,
-      partitions: true,
-      settlement: "position",
-      maxMessageBytes: 1_000_000
-    },
-    publish: () => Effect.succeed([]),
-    subscribe: ({ topic }) => Effect.succeed({ stop: Effect.void, status: statuses[topic.name]! })
-  }
+  const transport: Transport.Service = scriptedTransport(({ topic }) =>
+    Effect.succeed({ stop: Effect.void, status: statuses[topic.name]! })
+  )
   return Effect.gen(function*() {
     const bus = yield* EventBus.EventBus
     const lag = yield* Lag.Lag
