@@ -31,20 +31,24 @@ const topicsAt = Effect.fnUntraced(function*(address: string, options: Partial<K
   return yield* KafkaTopics.make(client, settings)
 })
 
-/** Version 1. */
-const metadata = (port: number, controller: number, topic: string, exists: boolean) =>
+/** Version 1. The brokers have the numbers from 1 on; `leader` is the number of the one that leads the topic's partition. */
+const metadata = (ports: ReadonlyArray<number>, controller: number, topic: string, exists: boolean, leader = 1) =>
   Buffer.concat([
-    int32(controller < 0 ? 0 : 1),
-    ...(controller < 0 ? [] : [int32(1), text("127.0.0.1"), int32(port), int16(-1)]),
+    int32(ports.length),
+    ...ports.flatMap((port, i) => [int32(i + 1), text("127.0.0.1"), int32(port), int16(-1)]),
     int32(controller),
     int32(1),
     int16(exists ? 0 : 3),
     text(topic),
     Buffer.of(0),
     ...(exists
-      ? [int32(1), int16(0), int32(0), int32(1), int32(1), int32(1), int32(1), int32(1)]
+      ? [int32(1), int16(0), int32(0), int32(leader), int32(1), int32(leader), int32(1), int32(leader)]
       : [int32(0)])
   ])
+
+/** With one broker, which is the controller; before it is up none is known. */
+const metadataOfOne = (port: number, isUp: boolean, topic: string, exists: boolean) =>
+  metadata(isUp ? [port] : [], isUp ? 1 : -1, topic, exists)
 
 /** Version 1: an error with a message. */
 const created = (topic: string, code: number, message: string) =>
@@ -57,7 +61,7 @@ it.scopedLive("waits while there is no controller, and while all brokers are fen
     let creations = 0
     const server = yield* serve(({ apiKey }) => {
       if (apiKey === API_VERSIONS) return versions({ [METADATA]: 1, [CREATE_TOPICS]: 1 })
-      if (apiKey === METADATA) return metadata(port, looks++ < 4 ? -1 : 1, "orders", creations === 3)
+      if (apiKey === METADATA) return metadataOfOne(port, looks++ >= 4, "orders", creations === 3)
       const code = creations++ < 2 ? 38 : 0
       return created("orders", code, "Unable to replicate the partition 1 time(s): All brokers are currently fenced.")
     })
@@ -73,7 +77,7 @@ it.scopedLive("a number of replicas that no cluster of this size can have is an 
     let port = 0
     const server = yield* serve(({ apiKey }) => {
       if (apiKey === API_VERSIONS) return versions({ [METADATA]: 1, [CREATE_TOPICS]: 1 })
-      if (apiKey === METADATA) return metadata(port, 1, "orders", false)
+      if (apiKey === METADATA) return metadataOfOne(port, true, "orders", false)
       return created(
         "orders",
         38,
@@ -87,21 +91,6 @@ it.scopedLive("a number of replicas that no cluster of this size can have is an 
     })
   }))
 
-/** Version 1: two brokers, of which one is the controller; the topic is led by the other one. */
-const metadataOfTwo = (ports: ReadonlyArray<number>, controller: number, topic: string, exists: boolean) =>
-  Buffer.concat([
-    int32(ports.length),
-    ...ports.flatMap((port, i) => [int32(i + 1), text("127.0.0.1"), int32(port), int16(-1)]),
-    int32(controller),
-    int32(1),
-    int16(exists ? 0 : 3),
-    text(topic),
-    Buffer.of(0),
-    ...(exists
-      ? [int32(1), int16(0), int32(0), int32(2), int32(1), int32(2), int32(1), int32(2)]
-      : [int32(0)])
-  ])
-
 it.scopedLive("partitions are added when there is a controller again", () =>
   Effect.gen(function*() {
     let port = 0
@@ -109,7 +98,7 @@ it.scopedLive("partitions are added when there is a controller again", () =>
     let isAdded = false
     const server = yield* serve(({ apiKey }) => {
       if (apiKey === API_VERSIONS) return versions({ [METADATA]: 1, [CREATE_PARTITIONS]: 0 })
-      if (apiKey === METADATA) return metadata(port, looks++ < 4 ? -1 : 1, "orders", true)
+      if (apiKey === METADATA) return metadataOfOne(port, looks++ >= 4, "orders", true)
       isAdded = true
       return Buffer.concat([int32(0), created("orders", 0, "")])
     })
@@ -133,7 +122,7 @@ it.scopedLive("a broker that resets connections is named as the controller: anot
     let creations = 0
     const server = yield* serve(({ apiKey }) => {
       if (apiKey === API_VERSIONS) return versions({ [METADATA]: 1, [CREATE_TOPICS]: 1 })
-      if (apiKey === METADATA) return metadataOfTwo([dead, port], 1, "orders", creations > 0)
+      if (apiKey === METADATA) return metadata([dead, port], 1, "orders", creations > 0, 2)
       creations++
       return created("orders", 0, "")
     })
