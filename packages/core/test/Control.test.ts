@@ -17,6 +17,19 @@ const seen = ({ control }: Subscription.Subscription<unknown>, aggregate: string
 const quiet = Logger.withMinimumLogLevel(LogLevel.None)
 
 describe("a paused aggregate", () => {
+  it.scoped("that has no name is none: messages without a key go on", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const handled: Array<string> = []
+      const { control } = yield* bus.subscribe(Clicks, (body) => Effect.sync(() => handled.push(text(body))), {
+        semantics: "at-least-once",
+        ...dropping
+      })
+      yield* control.pauseAggregate("")
+      yield* bus.publish(Clicks, { body: "one" })
+      yield* eventually("it is handled", () => handled.length === 1)
+    }).pipe(provideBus()))
+
   for (const strategy of [Strategy.actorPerAggregate, Strategy.pool({ name: "one", size: 1 })]) {
     it.scoped(`lets the handler that runs finish, begins nothing more, and keeps nobody waiting (${strategy.name})`, () =>
       Effect.gen(function*() {

@@ -5,6 +5,7 @@ import type { AddressBook } from "../addressBook.js"
 import { describeCause } from "../describeCause.js"
 import type { Flight } from "../flight.js"
 import * as Safely from "../safely.js"
+import { keyless } from "./paused.js"
 
 const maxCause = 500
 const maxPage = 1_000
@@ -50,7 +51,7 @@ export const list = (book: AddressBook, now: number, options: ListOptions): Page
   const { after, only } = options
   const keys = new Set<string>()
   for (const { key, size, turn } of book.all()) if (size > 0 && turn === undefined) keys.add(key)
-  for (const key of book.paused?.asides.keys() ?? []) if (key !== "") keys.add(key)
+  for (const key of book.paused?.asides.keys() ?? []) if (key !== keyless) keys.add(key)
   const aggregates: Array<Aggregate> = []
   for (const key of Array.from(keys).filter((key) => after === undefined || key > after).sort()) {
     const concerns = concernsOf(

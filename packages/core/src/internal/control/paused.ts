@@ -3,8 +3,12 @@ import type { Carrier, Flight } from "../flight.js"
 import { Waiter } from "../quota.js"
 import type { Slot } from "../slot.js"
 
-/** Where messages without a key wait while the subscription is paused. No mailbox has this key. */
-const keyless = ""
+/**
+ * Where messages without a key wait while the subscription is paused. No mailbox has this key, and nobody takes it for an aggregate's.
+ *
+ * @internal
+ */
+export const keyless = " keyless"
 
 /** A mailbox, as far as pausing goes. */
 interface Box {
