@@ -365,6 +365,61 @@ export interface ReadPartition {
 }
 
 /**
+ * A change of a store: `null` removes the key.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StoreChange {
+  /** Any text of 1 to 1,024 bytes in UTF-8. */
+  readonly key: string
+  readonly value: Uint8Array | null
+}
+
+/**
+ * A change as it is read back.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StoreEntry extends StoreChange {
+  /** Ascending within a partition, with gaps. A later change of the same key has a higher one. */
+  readonly revision: number
+}
+
+/**
+ * A durable map from keys to bytes for each partition of a topic, which belongs to one group: a compacted topic on Kafka, a stream that keeps one
+ * message for each subject on NATS, a map in memory. The bus keeps in it what has to outlive its processes: which
+ * aggregates are parked, their letters, which messages are suspected. Only the owner of a partition depends on what is in it;
+ * any member may write to it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Store {
+  /**
+   * Writes changes of one partition, in the order given, and answers the revision of each, at the same index, once the broker has stored it
+   * durably. The first that fails is the last that is tried: those behind it fail, too, and are certainly not written. It never fails as
+   * a whole and never hangs. Several calls for one partition are written in the order in which they began.
+   */
+  readonly write: (
+    partition: number,
+    changes: ReadonlyArray<StoreChange>,
+    options: { readonly timeout: Duration.Duration }
+  ) => Effect.Effect<ReadonlyArray<Either.Either<number, PublishError>>>
+  /**
+   * The changes of a partition with a revision above `after` (default: all), up to what was written when the reading began, in the order of their
+   * revisions. Of a key's changes the newest is certainly there if it is a value; what it replaced and what was removed may be there or
+   * not. So a reader that applies them one after the other knows the map. What one owner wrote and had confirmed,
+   * the next one reads. With `keys` it reads only these, where that is cheaper; others may be among them.
+   */
+  readonly read: (
+    partition: number,
+    options?: { readonly after?: number | undefined; readonly keys?: ReadonlyArray<string> | undefined }
+  ) => Stream.Stream<StoreEntry, ReadFailed>
+}
+
+/**
  * What a transport can and can't do. The bus asks for `startAt`, the conformance suite for `settlement` and
  * `maxMessageBytes`; the others are for programs that run on several transports.
  *
@@ -426,6 +481,16 @@ export interface Service {
    */
   readonly read?:
     | ((request: ReadRequest) => Effect.Effect<ReadonlyArray<ReadPartition>, ReadError, Scope.Scope>)
+    | undefined
+  /**
+   * Opens the store of a group beside a topic, and makes it on the broker if there is none, with a place for each partition of the topic. `name` tells several
+   * stores of one group apart. What it opened ends with the scope, the store on the broker stays. Left out where a transport has none: what needs one
+   * is refused when somebody subscribes.
+   */
+  readonly store?:
+    | ((
+      request: { readonly topic: TopicSpec; readonly group: string; readonly name: string }
+    ) => Effect.Effect<Store, SubscribeError, Scope.Scope>)
     | undefined
   /** Whether a subscription to the topic also gets what is published to the other one. Left out where no topic is a pattern of several. */
   readonly covers?: ((topic: TopicSpec, other: TopicSpec) => boolean) | undefined
