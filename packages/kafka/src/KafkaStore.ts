@@ -105,7 +105,8 @@ export const make = (
         })
       )
 
-      const hasRoom = (partition: number) => partition < (topics.known(topic)?.leaders.length ?? 0)
+      const hasRoom = (partition: number) =>
+        isIndex(partition) && partition < (topics.known(topic)?.leaders.length ?? 0)
       const notThere = (partition: number) =>
         new InvalidMessage({
           topic,
