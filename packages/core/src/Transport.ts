@@ -399,7 +399,8 @@ export interface StoreEntry extends StoreChange {
 export interface Store {
   /**
    * Writes changes of one partition, in the order given, and answers the revision of each, at the same index, once the broker has stored it
-   * durably. The first that fails is the last that is tried: those behind it fail, too, and are certainly not written. It never fails as
+   * durably. The first that fails is the last that is tried: those behind it fail, too, and are certainly not written, save those that went out
+   * together with one whose outcome is unknown: theirs is unknown, too. So what is written of a call is always a beginning of it. It never fails as
    * a whole and never hangs. Several calls for one partition are written in the order in which they began.
    */
   readonly write: (
