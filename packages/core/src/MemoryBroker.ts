@@ -11,6 +11,7 @@ import * as ConfigSpec from "./ConfigSpec.js"
 import { InvalidConfiguration, UnknownTopic } from "./EventBusError.js"
 import * as MemoryGroup from "./internal/memoryGroup.js"
 import { Journal, type JournalEntry, MemoryTopic } from "./internal/memoryLog.js"
+import { MemoryStore } from "./internal/memoryStore.js"
 import type { TopicSpec } from "./Transport.js"
 
 const keys = {
@@ -89,6 +90,8 @@ export interface Service {
   readonly topic: (spec: TopicSpec) => Effect.Effect<Topic, UnknownTopic | InvalidConfiguration>
   /** The group of a topic; it begins to exist here, at the given end of the log. */
   readonly group: (topic: Topic, name: string, startFrom: "earliest" | "latest") => MemoryGroup.MemoryGroup
+  /** What a group keeps beside a topic, by its name: made on first use, with room for `maxMessages` keys in each partition. */
+  readonly store: (topic: Topic, group: string, name: string) => MemoryStore
   /** Makes a topic, for brokers that validate. */
   readonly createTopic: (name: string, partitions?: number) => Effect.Effect<void>
   /** How far a group is: for each partition its watermark and the end of the log. Empty where there is no such group. */
@@ -125,6 +128,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
     const now = () => clock.unsafeCurrentTimeMillis()
     const journal = new Journal(settings.journal)
     const topics = new Map<string, Topic>()
+    const stores = new Map<string, MemoryStore>()
 
     const create = (name: string, partitions: number): Topic => {
       const topic: Topic = new MemoryTopic(name, partitions, settings.maxMessages, journal, now)
@@ -158,6 +162,18 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
         }),
       group: (topic, name, startFrom) =>
         topic.group(name, () => new MemoryGroup.MemoryGroup(topic, name, startFrom, journal)),
+      store: ({ name: topic, partitions }, group, name) => {
+        const id = JSON.stringify([topic, group, name])
+        const store = stores.get(id) ??
+          new MemoryStore(
+            `${topic}/${group}/${name}`,
+            partitions.length,
+            settings.maxMessages,
+            settings.maxMessageBytes
+          )
+        stores.set(id, store)
+        return store
+      },
       createTopic: (name, partitions) =>
         Effect.sync(() => {
           if (!topics.has(name)) create(name, partitions ?? settings.partitions)

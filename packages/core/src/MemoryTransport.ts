@@ -109,7 +109,8 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
     },
     publish,
     subscribe,
-    read: (request) => Effect.map(broker.topic(request.topic), (topic) => MemoryRead.partitions(topic, request))
+    read: (request) => Effect.map(broker.topic(request.topic), (topic) => MemoryRead.partitions(topic, request)),
+    store: ({ group, name, topic }) => Effect.map(broker.topic(topic), (found) => broker.store(found, group, name).port)
   }
 })
 
