@@ -28,6 +28,11 @@ export interface Control {
   /** The pause of the subscription, if it is paused. */
   readonly paused: Effect.Effect<Option.Option<Pause>>
   /**
+   * The guard lets the subscription go on, and counts from zero: it had stopped it, because too many messages would be given up. They are tried again,
+   * with all their retries. `false`: it had not stopped it.
+   */
+  readonly goOn: Effect.Effect<boolean>
+  /**
    * From now on no handler of this aggregate begins. Its messages wait in a place of their own, so that they keep no others of their slot
    * waiting. Up to 10,000 aggregates of a subscription can be paused.
    */
@@ -146,7 +151,8 @@ export interface ListOptions {
 export type Concern = "paused" | "held" | "retrying" | "slow"
 
 /**
- * Why the first message of an aggregate does not go on now. `slot`: others of its slot are before it.
+ * Why the first message of an aggregate does not go on now. `slot`: others of its slot are before it. `circuit` and `guard`: it has failed, and its
+ * circuit is open, or the guard has stopped the subscription. Those behind such a message wait with `subscription-paused`.
  *
  * @since 0.1.0
  * @category models
@@ -158,6 +164,8 @@ export type Wait =
   | "retry"
   | "restart"
   | "permit"
+  | "circuit"
+  | "guard"
   | "held"
   | "dead-letter"
   | "slot"

@@ -254,12 +254,24 @@ export interface PartitionStatus {
  * - `dead-letter`: dead letters can't be published.
  * - `right`: the broker refuses it for want of a right, whatever is tried.
  * - `paused`: somebody wants it so.
+ * - `circuit`: a circuit is open: what its handler needs is down.
+ * - `guard`: too many messages would be given up, and its guard has stopped it.
  * - `broken`: the subscription has broken for good. Nothing is tried any more.
  *
  * @since 0.1.0
  * @category models
  */
-export type ProblemKind = "commit" | "fetch" | "lease" | "group" | "dead-letter" | "right" | "paused" | "broken"
+export type ProblemKind =
+  | "commit"
+  | "fetch"
+  | "lease"
+  | "group"
+  | "dead-letter"
+  | "right"
+  | "paused"
+  | "circuit"
+  | "guard"
+  | "broken"
 
 /**
  * Something that has been failing since a time and is tried again: a commit, a fetch, a lease.

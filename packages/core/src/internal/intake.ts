@@ -144,7 +144,7 @@ export class Intake implements Lane, Carrier {
   offer(messages: ReadonlyArray<IncomingMessage>): number {
     if (this.closing) return 0
     let taken = 0
-    this.refused = this.settings.mailboxes.paused?.isAll === true
+    this.refused = this.settings.mailboxes.paused?.refuses === true
     if (this.refused) return this.standBy()
     while (taken < messages.length) {
       if (!this.take(messages[taken]!)) {
