@@ -146,7 +146,8 @@ export interface ListOptions {
 export type Concern = "paused" | "held" | "retrying" | "slow"
 
 /**
- * Why the first message of an aggregate does not go on now. `slot`: others of its slot are before it.
+ * Why the first message of an aggregate does not go on now. `slot`: others of its slot are before it. `suspect`: it may have been in hand when
+ * a process died, and waits until it may be run alone. `probation`: a process died while it was run alone, and it is given up if this one lives without it.
  *
  * @since 0.1.0
  * @category models
@@ -158,6 +159,8 @@ export type Wait =
   | "retry"
   | "restart"
   | "permit"
+  | "suspect"
+  | "probation"
   | "held"
   | "dead-letter"
   | "slot"

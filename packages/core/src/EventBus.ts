@@ -28,6 +28,7 @@ import * as Logging from "./internal/logging.js"
 import { Mailboxes } from "./internal/mailboxes.js"
 import { policyIssues } from "./internal/policyIssues.js"
 import { Presubscribed } from "./internal/presubscription.js"
+import * as Protection from "./internal/poison/protection.js"
 import * as Provided from "./internal/provided.js"
 import type { PublishAllFailed } from "./internal/publishing.js"
 import * as Publishing from "./internal/publishing.js"
@@ -283,7 +284,10 @@ export const make = Effect.gen(function*() {
       } as Internal.Options<E, R>
       const issues = [...strategyIssues, ...Checks.issuesOf(options)]
       if (options.semantics === "at-least-once") {
-        issues.unshift(...policyIssues(transport, topic.spec, options.onExhausted))
+        issues.unshift(
+          ...policyIssues(transport, topic.spec, options.onExhausted),
+          ...Protection.issuesOf(options.poison)
+        )
         if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
           issues.unshift(...policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
         }

@@ -11,6 +11,7 @@ import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
+import type { Guard } from "./poison/guard.js"
 import type { Share } from "./quota.js"
 import type { Slot, Task } from "./slot.js"
 
@@ -121,9 +122,11 @@ export class Flight implements Observer.FlightView, Task {
   lastCause: Cause.Cause<unknown> | undefined
   retry: Schedule.ScheduleDriver<unknown, never> | undefined
   /** What it waits for while its state is `waiting`. */
-  waitsFor: "retry" | "restart" | "permit" = "retry"
+  waitsFor: "retry" | "restart" | "permit" | "suspect" | "probation" = "retry"
   /** Its aggregate is paused, and it leaves its slot without having ended. */
   isAside = false
+  /** Asked before each start of its handler: a process may have died with the message. Undefined: nobody suspects it. */
+  guard: Guard | undefined
   /** It is given up when its slot runs it next. */
   verdict: Verdict | undefined
   /** The handler's argument, once it is decoded. */
@@ -263,7 +266,7 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   /** No code of the user runs until the flight begins again. */
-  wait(why: "retry" | "permit"): void {
+  wait(why: "retry" | "permit" | "suspect" | "probation"): void {
     this.waitsFor = why
     this.to("waiting")
   }
