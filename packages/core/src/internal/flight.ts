@@ -11,6 +11,7 @@ import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
+import type { Guard } from "./poison/guard.js"
 import type { Share } from "./quota.js"
 import type { Slot, Task } from "./slot.js"
 
@@ -133,9 +134,11 @@ export class Flight implements Observer.FlightView, Task {
   lastCause: Cause.Cause<unknown> | undefined
   retry: Schedule.ScheduleDriver<unknown, never> | undefined
   /** What it waits for while its state is `waiting`. */
-  waitsFor: "retry" | "restart" | "permit" | "circuit" | "guard" = "retry"
+  waitsFor: "retry" | "restart" | "permit" | "circuit" | "guard" | "suspect" | "probation" = "retry"
   /** Its aggregate is paused, and it leaves its slot without having ended. */
   isAside = false
+  /** Asked before each start of its handler: a process may have died with the message. Undefined: nobody suspects it. */
+  guard: Guard | undefined
   /** It is given up when its slot runs it next. */
   verdict: Verdict | undefined
   /** Undefined: it has nothing to do with a circuit. */
@@ -277,7 +280,7 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   /** No code of the user runs until the flight begins again. */
-  wait(why: "retry" | "permit" | "circuit" | "guard"): void {
+  wait(why: "retry" | "permit" | "circuit" | "guard" | "suspect" | "probation"): void {
     this.waitsFor = why
     this.to("waiting")
   }
