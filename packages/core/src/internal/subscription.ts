@@ -337,7 +337,10 @@ export const make = <E, R>(
         // What the transport can't know: letters and settlements are tried again by this subscription.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
           status &&
-          { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems, ...breaker.problems, ...broken] }),
+          {
+            ...status,
+            problems: [...status.problems, ...lasting.problems, ...settling.problems, ...breaker.problems, ...broken]
+          }),
         isInRecoveryMode: Effect.sync(() => recovery.isOn),
         setRecoveryMode: recovery.set,
         recoveryChanges: Stream.fromPubSub(recovery.changes),
