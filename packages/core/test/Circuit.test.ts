@@ -232,6 +232,50 @@ describe("a circuit", () => {
       expect(yield* circuits).toMatchObject([{ state: "closed" }])
     }).pipe(provideBus(), quiet))
 
+  it.scoped("keeps messages without a key as well, and what has no probe dies no more of its schedule", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const handled: Array<string> = []
+      let isDown = true
+      yield* bus.subscribe(
+        Clicks,
+        (body) => isDown ? new Down({ message: "no" }) : Effect.sync(() => handled.push(text(body))),
+        {
+          semantics: "at-least-once",
+          ...deadLetters,
+          onError: () => ({ ...db, name: 7, probe: "soon" } as never)
+        }
+      )
+      for (const body of ["1", "2", "3", "4"]) yield* bus.publish(Clicks, { body })
+      yield* settle
+      yield* pass("30 seconds")
+      isDown = false
+      yield* pass("3 minutes")
+      expect(handled.slice().sort()).toEqual(["1", "2", "3", "4"])
+      expect(yield* circuits).toMatchObject([{ name: "clicks/group", state: "closed" }])
+    }).pipe(provideBus(), quiet))
+
+  it.scoped("is asked for by right options only", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const refused = yield* Effect.flip(
+        bus.subscribe(Orders, () => Effect.void, {
+          ...deadLetters,
+          circuits: ["db"] as never,
+          guard: { from: 0, percent: 0.5, window: "soon" as never, probe: 7 as never }
+        })
+      )
+      expect(refused).toMatchObject({ _tag: "InvalidConfiguration" })
+      expect((refused as { readonly issues: ReadonlyArray<string> }).issues.map((issue) => issue.split(":")[0]))
+        .toEqual([
+          "circuits",
+          "guard.from",
+          "guard.percent",
+          "guard.window",
+          "guard.probe"
+        ])
+    }).pipe(provideBus()))
+
   it.scoped("does not probe what is paused by hand, and closes when that goes on", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus
