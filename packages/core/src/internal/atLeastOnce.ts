@@ -116,7 +116,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     flight.lastCause = cause
     const decision = UserCode.sync(() => settings.onError(error.value))
     if (decision._tag === "Circuit") {
-      settings.breaker.failed(flight, decision, shortly(cause))
+      settings.breaker.failed(flight, decision, () => shortly(cause))
       return standBy(flight, host, "circuit")
     }
     if (flight.trial !== undefined) settings.breaker.answered(flight)

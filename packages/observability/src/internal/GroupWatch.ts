@@ -18,6 +18,9 @@ interface Sample {
   readonly exhausted: number
 }
 
+/** Nobody fails here: somebody or something keeps the subscription from going on. */
+const atOnce: ReadonlySet<Reason> = new Set(["Broken", "Paused", "CircuitOpen", "GuardStopped"])
+
 const reasons: { readonly [K in Transport.ProblemKind]: Reason } = {
   commit: "CommitFailing",
   fetch: "FetchFailing",
@@ -26,6 +29,8 @@ const reasons: { readonly [K in Transport.ProblemKind]: Reason } = {
   "dead-letter": "DeadLetterFailing",
   right: "RightMissing",
   paused: "Paused",
+  circuit: "CircuitOpen",
+  guard: "GuardStopped",
   broken: "Broken"
 }
 
@@ -99,7 +104,8 @@ export class GroupWatch {
     if (isBusBound || this.waiting.size > 0) this.waitedAt = now
     // What has waited for a permit is late for a while after nobody waits any more.
     const isWaiting = limits.elapsed(this.waitedAt) <= bound
-    this.handlers(bound, isWaiting, limits, add)
+    const isKept = status?.problems.some(({ kind }) => kind === "circuit" || kind === "guard") === true
+    this.handlers(bound, isWaiting || isKept, limits, add)
     if (status !== undefined) {
       const moves = isWaiting && this.hasEndedWithin(bound, limits)
       this.partitionsOf(status, moves ? bound * queueing : bound, limits, now, add)
@@ -146,7 +152,7 @@ export class GroupWatch {
     now: number,
     add: (reason: Reason, told: Told) => void
   ): void {
-    const isPaused = problems.some(({ kind }) => kind === "paused")
+    const isPaused = problems.some(({ kind }) => kind === "paused" || kind === "circuit" || kind === "guard")
     let count = 0
     for (const status of partitions) {
       let watch = this.partitions.get(status.partition)
@@ -196,7 +202,7 @@ export class GroupWatch {
       present.add(reason)
       const since = this.problems.get(reason) ?? now
       this.problems.set(reason, since)
-      const after = reason === "Broken" || reason === "Paused" ? 0 : limits.failingAfter
+      const after = atOnce.has(reason) ? 0 : limits.failingAfter
       if (limits.elapsed(since) >= after) add(reason, { message, since })
     }
     for (const reason of this.problems.keys()) if (!present.has(reason)) this.problems.delete(reason)
