@@ -126,6 +126,8 @@ export class Flight implements Observer.FlightView, Task {
   isAside = false
   /** It is given up when its slot runs it next. */
   verdict: Verdict | undefined
+  /** The failure policy has done what it does, and `onFailure` is told of it: nothing else follows. */
+  isDecided = false
   /** The handler's argument, once it is decoded. */
   event: unknown = undefined
   isDecoded = false
@@ -287,8 +289,9 @@ export class Flight implements Observer.FlightView, Task {
     this.carrier.holds(this)
   }
 
-  /** The user's code runs again: it is told how the flight ends. */
-  report(): void {
+  /** The user's code runs again: it is told how the flight ends, or that it is held from now on. */
+  report(isEnd = true): void {
+    this.isDecided = isEnd
     this.to("running")
   }
 
