@@ -208,7 +208,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
         cause
       })
       const reported = Effect.suspend(() => {
-        flight.report()
+        flight.report(policy._tag !== "Hold")
         return settings.report(failure, flight.envelope?.eventId)
       })
       switch (policy._tag) {

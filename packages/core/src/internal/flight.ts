@@ -143,6 +143,8 @@ export class Flight implements Observer.FlightView, Task {
   verdict: Verdict | undefined
   /** Undefined: it has nothing to do with a circuit. */
   trial: Trial | undefined
+  /** The failure policy has done what it does, and `onFailure` is told of it: nothing else follows. */
+  isDecided = false
   /** The handler's argument, once it is decoded. */
   event: unknown = undefined
   isDecoded = false
@@ -311,8 +313,9 @@ export class Flight implements Observer.FlightView, Task {
     this.carrier.holds(this)
   }
 
-  /** The user's code runs again: it is told how the flight ends. */
-  report(): void {
+  /** The user's code runs again: it is told how the flight ends, or that it is held from now on. */
+  report(isEnd = true): void {
+    this.isDecided = isEnd
     this.to("running")
   }
 

@@ -242,7 +242,8 @@ export const make = <E, R>(
       )
       const otherPartitions = new OtherPartitions(
         subscriber,
-        (text) => void run(Logging.warning(text), { scope: slots })
+        (effect) => void run(Effect.interruptible(effect), { scope: slots }),
+        Logging.warning
       )
       settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)

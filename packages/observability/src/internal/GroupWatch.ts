@@ -1,4 +1,5 @@
 import type { Observer, Transport } from "@effect-eventbus/core"
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { Finding, Reason } from "../Finding.js"
 import { finding as makeFinding, type Told } from "./finding.js"
 import type { Limits } from "./HealthLimits.js"
@@ -42,7 +43,7 @@ const reasons: { readonly [K in Transport.ProblemKind]: Reason } = {
  */
 export class GroupWatch {
   /** The flights whose handler has started, in that order, and when. */
-  private readonly started = new Map<Observer.FlightView, number>()
+  private readonly started = new ChurningMap<Observer.FlightView, number>()
   private readonly held = new Map<Observer.FlightView, number>()
   private ended = 0
   private givenUp = 0
@@ -124,7 +125,8 @@ export class GroupWatch {
     add: (reason: Reason, told: Told) => void
   ): void {
     const stalled: Array<readonly [Observer.FlightView, number, string]> = []
-    for (const [flight, began] of this.started) {
+    for (const flight of this.started.keys()) {
+      const began = this.started.get(flight)!
       // Those behind it began later.
       if (elapsed(began) <= bound) break
       if (this.held.has(flight)) continue
