@@ -112,17 +112,21 @@ describe.each(T.versions)("The store on %s", (version) => {
 
   it("a key that is written again while all is read is not missed", () =>
     T.run(Effect.gen(function*() {
-      const store = yield* open()
-      yield* write(store, 0, ...T.range(0, 1_000).map((n) => change(`key-${n}`, "1")))
+      const request = requestOf()
+      const store = yield* open(request)
+      const nc = yield* T.client(servers())
+      const js = nc.jetstream()
+      const put = (n: number) => js.publish(`$KV.${bucketOf(request)}.0.key-${n}`, "1")
+      yield* Effect.promise(() => Promise.all(T.range(0, 3_000).map(put)))
       const entries: Array<StoreEntry> = []
       yield* Stream.runForEach(Stream.rechunk(store.read(0), 1), (entry) => {
         entries.push(entry)
-        return entries.length === 10 ? write(store, 0, change("key-900", "2"), change("key-901", null)) : Effect.void
+        return entries.length === 10 ? write(store, 0, change("key-2900", "2"), change("key-2901", null)) : Effect.void
       })
       const map = mapOf(entries)
-      assert.strictEqual(map["key-900"], "2")
-      assert.notProperty(map, "key-901")
-      assert.strictEqual(Object.keys(map).length, 999)
+      assert.strictEqual(map["key-2900"], "2")
+      assert.notProperty(map, "key-2901")
+      assert.strictEqual(Object.keys(map).length, 2_999)
     })))
 
   it("has a bucket whose settings lose nothing", () =>
