@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
+import type * as Circuit from "./Circuit.js"
 import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import type { Headers } from "./Headers.js"
@@ -155,6 +156,11 @@ export type Event =
     readonly subscription: string
     /** Undefined: all of it. */
     readonly aggregate: string | undefined
+  }
+  | {
+    /** A circuit, or the guard of a subscription, went from one state to another. */
+    readonly _tag: "Circuit"
+    readonly change: Circuit.Change
   }
   | {
     /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */

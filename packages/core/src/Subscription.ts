@@ -7,11 +7,12 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
+import type { GuardOptions } from "./Circuit.js"
 import type { Control } from "./Control.js"
 import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
-import type { FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
+import type { Circuit, FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
 import type * as Poison from "./Poison.js"
 import type { RateLimit } from "./RateLimit.js"
 import type * as Recovery from "./Recovery.js"
@@ -136,6 +137,11 @@ export interface CommonOptions {
    * signal of `Effect.tryPromise((signal) => …)`, also beside the next attempt. Default: none.
    */
   readonly handlerTimeout?: Duration.DurationInput | undefined
+  /**
+   * Circuits that stop it, also when another subscription opens them. Those that `byTag` and `exhaustive` have are known without this. An at-most-once
+   * subscription opens none itself: while one is open, it settles nothing more. Default: none.
+   */
+  readonly circuits?: ReadonlyArray<Circuit> | undefined
   /** Whether the last valid token of the subject is the aggregate id if the message has no other (NATS). Default: false. */
   readonly aggregateIdFromSubject?: boolean | undefined
 }
@@ -151,6 +157,11 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
   readonly onExhausted: FailurePolicy
   /** What happens at a typed failure. Default: retry. `FailurePolicy.exhaustive` makes forgetting one a compile error. */
   readonly onError?: OnError<NoInfer<E>> | undefined
+  /**
+   * When the subscription is stopped because too many messages would be given up: that would empty the topic. `"off"`: never. Default: as the bus is
+   * configured, 200 in a row, or 200 and half of all within 5 minutes.
+   */
+  readonly guard?: GuardOptions | "off" | undefined
   /** When a typed failure is tried again. Default: 8 times, from 100 ms doubling to at most 30 s, with jitter. */
   readonly retry?: Schedule.Schedule<unknown, NoInfer<E> | HandlerTimeout> | undefined
   /**

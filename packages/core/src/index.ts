@@ -9,6 +9,10 @@ export * as ChurningMap from "./ChurningMap.js"
 /**
  * @since 0.1.0
  */
+export * as Circuit from "./Circuit.js"
+/**
+ * @since 0.1.0
+ */
 export * as ConfigSpec from "./ConfigSpec.js"
 /**
  * @since 0.1.0

@@ -25,6 +25,9 @@ import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
+import { Breaker } from "./circuit/breaker.js"
+import type { Member } from "./circuit/circuit.js"
+import type { Circuits } from "./circuit/circuits.js"
 import * as Closing from "./closing.js"
 import * as Control from "./control/control.js"
 import { Counters } from "./counters.js"
@@ -58,6 +61,7 @@ export interface Environment {
   readonly mailboxes: Mailboxes
   readonly observer: Observer.Service
   readonly config: EventBusConfig.Service
+  readonly circuits: Circuits
   /** Called when the subscription stands. */
   readonly onOpened: (subscription: AnySubscription) => void
   /** Runs when the subscription has been closed. */
@@ -79,7 +83,8 @@ const behaviourOf = <E, R>(
   options: Options<E, R>,
   failures: Reports<E>,
   lasting: Lasting,
-  ration: Ration
+  ration: Ration,
+  breaker: () => Breaker
 ): Behaviour => {
   const report = reporter(failures, observer, ration)
   return options.semantics === "at-least-once"
@@ -91,10 +96,34 @@ const behaviourOf = <E, R>(
       retry: options.retry ?? backoff(config, config.retryTimes),
       holdInterval: config.holdInterval,
       say: (line) => ration.line(line),
+      get breaker() {
+        return breaker()
+      },
       deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config), lasting, ration),
       report: report(options.onFailure)
     })
     : AtMostOnce.behaviour<E>({ handler, onUnknownType: options.onUnknownType, report: report(options.onFailure) })
+}
+
+/** The circuits that the subscription has from its beginning, and its guard. */
+const breakerOf = <E, R>(
+  { circuits, config }: Environment,
+  subscriber: Subscriber,
+  book: Member["book"],
+  options: Options<E, R>,
+  goOn: () => void
+): Breaker => {
+  const isKept = options.semantics === "at-least-once"
+  const known = isKept ? FailurePolicy.circuitsOf(options.onError) : []
+  return new Breaker(
+    circuits,
+    { name: subscriber.name, book, canProbe: isKept, goOn, isClosing: false },
+    [...known, ...options.circuits ?? []],
+    config,
+    isKept ? options.guard : "off",
+    subscriber.counters,
+    subscriber.time
+  )
 }
 
 /** What the lanes of the subscription share: the bounds, and the mailboxes. */
@@ -106,7 +135,7 @@ const intakeOf = <E, R>(
   lasting: Lasting,
   scheduler: Scheduler.Scheduler,
   fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>,
-  guard: IntakeSettings["guard"]
+  sentry: IntakeSettings["sentry"]
 ): IntakeSettings => {
   const { name, observer } = subscriber
   const told = (bound: "bytes" | "settledAhead" | "concurrency") => (isReached: boolean) =>
@@ -129,7 +158,7 @@ const intakeOf = <E, R>(
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     say: (text) => void fork(Logging.error(text)),
-    guard,
+    sentry,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -184,7 +213,7 @@ export const make = <E, R>(
         name,
         group,
         semantics: options.semantics,
-        behaviour: behaviourOf(environment, handler, options, failures, lasting, ration),
+        behaviour: behaviourOf(environment, handler, options, failures, lasting, ration, () => breaker),
         home: yield* mailboxes.supervisor.home<R>(name),
         counters,
         observer,
@@ -215,6 +244,11 @@ export const make = <E, R>(
       settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
       const lanes = new Set<Intake>()
+      const goOn = () => {
+        for (const lane of Array.from(lanes)) lane.goOn()
+      }
+      const breaker = breakerOf(environment, subscriber, settings.mailboxes, options, goOn)
+      yield* Scope.addFinalizer(slots, Effect.sync(() => breaker.closed()))
       const recovery = new RecoveryMode({
         name,
         options: options.recovery,
@@ -271,6 +305,7 @@ export const make = <E, R>(
         fork(breaking)
       }
       const closeOnce = Effect.gen(function*() {
+        breaker.closing()
         yield* subscribed.stop
         const reports = yield* Effect.forEach(
           Array.from(lanes),
@@ -321,6 +356,7 @@ export const make = <E, R>(
               ...lasting.problems,
               ...settling.problems,
               ...weighing.problems,
+              ...breaker.problems,
               ...broken
             ]
           }),
@@ -339,11 +375,8 @@ export const make = <E, R>(
           subscriber,
           book: settings.mailboxes,
           onExhausted: options.semantics === "at-least-once" ? options.onExhausted : undefined,
-          goOn: () => {
-            for (const lane of Array.from(lanes)) {
-              lane.goOn()
-            }
-          },
+          goOn,
+          letGo: () => breaker.goOn(),
           fork: (effect) => run(Effect.interruptible(effect), { scope: slots })
         }),
         close

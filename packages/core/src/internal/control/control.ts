@@ -37,6 +37,8 @@ export interface Environment {
   readonly onExhausted: FailurePolicy | undefined
   /** The lanes take messages again. */
   readonly goOn: () => void
+  /** The guard lets it go on. `false`: it had not stopped it. */
+  readonly letGo: () => boolean
   /** Runs something until the subscription ends. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
 }
@@ -52,6 +54,8 @@ export const make = (environment: Environment): Control => {
   const timers = new Timers(environment.fork)
   /** The pause of the whole subscription. */
   let whole: Pause | undefined
+  /** What holds the subscription meanwhile. */
+  const byHand = {}
   book.onPauseEnded = (aggregate, pause) => {
     timers.end(pause)
     tell("Resumed", aggregate)
@@ -65,8 +69,8 @@ export const make = (environment: Environment): Control => {
     const pause = whole
     whole = undefined
     timers.end(pause)
-    book.paused?.resumeAll()
-    goOn()
+    // An open circuit keeps it from going on.
+    if (book.paused?.letGoOf(byHand) !== false) goOn()
     tell("Resumed", undefined)
     return Effect.as(Logging.info(`Subscription ${name} goes on`), true)
   })
@@ -75,7 +79,7 @@ export const make = (environment: Environment): Control => {
     Effect.flatMap(pauseOf(options), (pause) => {
       if (whole !== undefined) timers.end(whole)
       whole = pause
-      book.pauses.pauseAll()
+      book.pauses.hold(byHand)
       timers.begin(pause, Effect.asVoid(resume))
       tell("Paused", undefined)
       return Logging.info(`Subscription ${name} is paused${saidOf(pause)}`)
@@ -128,6 +132,7 @@ export const make = (environment: Environment): Control => {
     pause,
     resume,
     paused: Effect.sync(() => Option.fromNullable(whole)),
+    goOn: Effect.sync(environment.letGo),
     pauseAggregate,
     resumeAggregate,
     inspect: (aggregate) =>

@@ -57,7 +57,7 @@ export interface Settings {
  *
  * @internal
  */
-export class Guard implements Queue {
+export class Sentry implements Queue {
   /** No message is taken before the store was read. */
   isOpening = true
   private suspects: Suspects | undefined
@@ -70,6 +70,8 @@ export class Guard implements Queue {
   /** Those that have come and not ended. */
   private present = 0
   private lastAt = 0
+  /** Strangers had their time, and what was inherited is written. */
+  private isReady = false
   private isReleased = false
   private readonly turns = new Map<Flight, Turn>()
   private readonly withheld = new Map<Flight, Turn>()
@@ -138,7 +140,10 @@ export class Guard implements Queue {
 
   /** Whether the message is of interest. Asked for each. */
   concerns({ message }: Flight): boolean {
-    return this.suspects !== undefined && this.suspects.stanceOf(message) !== "free"
+    const { suspects } = this
+    if (suspects === undefined) return false
+    if (suspects.isOpen) suspects.saw(message.offset)
+    return suspects.stanceOf(message) !== "free"
   }
 
   came({ message }: Flight): void {
@@ -226,8 +231,8 @@ export class Guard implements Queue {
   }
 
   pick(waiting: ReadonlySet<Turn>): Turn | undefined {
+    if (!this.isReady) return undefined
     const lasted = this.settings.subscriber.time() - this.openedAt
-    if (lasted < strangersFirst) return undefined
     const isNewest = this.count < leastSuspected && lasted < strangersFirst + leastSuspectedFor
     let picked: Turn | undefined
     for (const turn of waiting) {
@@ -246,9 +251,19 @@ export class Guard implements Queue {
     const { suspects } = this
     if (suspects === undefined || (!suspects.isOpen && suspects.withheld.length === 0)) return Effect.void
     const tick: Effect.Effect<boolean> = Effect.suspend(() => this.tick(suspects))
-    return Effect.delay(tick, "1 second").pipe(
-      Effect.tap(() => Effect.sync(() => this.settings.turns.poke())),
-      Effect.repeat({ until: (isDone) => isDone }),
+    const inherits = Effect.suspend(() => {
+      const changes = suspects.inherits()
+      return changes.length === 0 ? Effect.void : this.tried(changes)
+    })
+    const ready = Effect.sync(() => {
+      this.isReady = true
+      this.settings.turns.poke()
+    })
+    return Effect.zipRight(Effect.sleep(strangersFirst), Effect.zipRight(inherits, ready)).pipe(
+      Effect.zipRight(Effect.delay(tick, "1 second").pipe(
+        Effect.tap(() => Effect.sync(() => this.settings.turns.poke())),
+        Effect.repeat({ until: (isDone) => isDone })
+      )),
       Effect.zipRight(this.sayThatItIsOver)
     )
   }
