@@ -8,7 +8,20 @@ import {
   type Subscription
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Data, Deferred, Effect, Exit, Fiber, Layer, Logger, LogLevel, Option, Schedule, Stream, TestClock } from "effect"
+import {
+  Data,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  LogLevel,
+  Option,
+  Schedule,
+  Stream,
+  TestClock
+} from "effect"
 import { eventually, settle } from "./Eventually.js"
 import { Bad, Clicks, Dead, Orders, placed, provideBus, text } from "./Orders.js"
 
@@ -356,32 +369,38 @@ describe("a circuit", () => {
 })
 
 describe("an outage of 120 s under load", () => {
-  it.scoped("leaves no dead letter with a circuit, and all are handled in order afterwards", () =>
-    Effect.gen(function*() {
-      const bus = yield* EventBus.EventBus
-      const { calls, handler, seen, state } = database()
-      const subscription = yield* bus.subscribe(Orders, handler, {
-        ...deadLetters,
-        onError: FailurePolicy.byTag({ Down: FailurePolicy.circuit({ name: "db" }) })
-      })
-      const aggregates = Array.from({ length: 200 }, (_, i) => `a-${i}-`)
-      state.isDown = true
-      for (let n = 1; n <= 5; n++) {
-        for (const aggregate of aggregates) yield* publish(aggregate, n)
+  it.scoped(
+    "leaves no dead letter with a circuit, and all are handled in order afterwards",
+    () =>
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const { calls, handler, seen, state } = database()
+        const subscription = yield* bus.subscribe(Orders, handler, {
+          ...deadLetters,
+          onError: FailurePolicy.byTag({ Down: FailurePolicy.circuit({ name: "db" }) })
+        })
+        const aggregates = Array.from({ length: 200 }, (_, i) => `a-${i}-`)
+        state.isDown = true
+        for (let n = 1; n <= 5; n++) {
+          for (const aggregate of aggregates) yield* publish(aggregate, n)
+          yield* pass("30 seconds")
+        }
+        yield* settle
+        const during = calls.length
+        state.isDown = false
         yield* pass("30 seconds")
-      }
-      yield* settle
-      const during = calls.length
-      state.isDown = false
-      yield* pass("30 seconds")
-      yield* pass("30 seconds")
-      yield* eventually("all are handled", () => seen.length === 1_000)
-      for (const aggregate of aggregates) {
-        expect(seen.filter((one) => one.startsWith(aggregate))).toEqual([1, 2, 3, 4, 5].map((n) => `${aggregate}${n}`))
-      }
-      expect(yield* subscription.stats).toMatchObject({ deadLettered: 0 })
-      expect(during).toBeLessThan(300)
-    }).pipe(provideBus({}, { partitions: 1 }), quiet), 30_000)
+        yield* pass("30 seconds")
+        yield* eventually("all are handled", () => seen.length === 1_000)
+        for (const aggregate of aggregates) {
+          expect(seen.filter((one) => one.startsWith(aggregate))).toEqual(
+            [1, 2, 3, 4, 5].map((n) => `${aggregate}${n}`)
+          )
+        }
+        expect(yield* subscription.stats).toMatchObject({ deadLettered: 0 })
+        expect(during).toBeLessThan(300)
+      }).pipe(provideBus({}, { partitions: 1 }), quiet),
+    30_000
+  )
 
   it.scoped("leaves 200 dead letters with the guard alone; the rest is handled in order once somebody says so", () => {
     const { lines, logger } = logged()
@@ -438,8 +457,7 @@ describe("the guard", () => {
       const handled: Array<number> = []
       const subscription = yield* bus.subscribe(
         Orders,
-        (event) =>
-          event._tag === "Placed" && event.n < 40 ? bad(event.n) : Effect.sync(() => void handled.push(1)),
+        (event) => event._tag === "Placed" && event.n < 40 ? bad(event.n) : Effect.sync(() => void handled.push(1)),
         { ...deadLetters, onError: () => FailurePolicy.drop, guard: { from: 10, percent: 50 } }
       )
       yield* publish("a", ...Array.from({ length: 100 }, (_, n) => n))

@@ -220,13 +220,16 @@ export const make = <E, R>(
         time: () => turns.time()
       }
       const weighing = new Lasting("The store of what is suspected can't be read or written, so messages wait")
-      const protection = options.semantics === "at-least-once" && options.poison !== undefined && options.poison !== "off"
-        ? yield* restore(Protection.make({ topic, transport, options: options.poison, lasting: weighing, fork }, group))
-          .pipe(
-            Scope.extend(slots),
-            Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(slots, exit) : Effect.void)
+      const protection =
+        options.semantics === "at-least-once" && options.poison !== undefined && options.poison !== "off"
+          ? yield* restore(
+            Protection.make({ topic, transport, options: options.poison, lasting: weighing, fork }, group)
           )
-        : undefined
+            .pipe(
+              Scope.extend(slots),
+              Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(slots, exit) : Effect.void)
+            )
+          : undefined
       const settings = intakeOf(
         environment,
         subscriber,
@@ -355,6 +358,7 @@ export const make = <E, R>(
               ...status.problems,
               ...lasting.problems,
               ...settling.problems,
+              ...breaker.problems,
               ...weighing.problems,
               ...breaker.problems,
               ...broken

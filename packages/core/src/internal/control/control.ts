@@ -144,7 +144,8 @@ export const make = (environment: Environment): Control => {
         const mailbox = book.get(aggregate)
         const flight = mailbox && book.handOf(mailbox)
         if (flight === undefined || book.paused?.holdsBack(aggregate, undefined) === true) return false
-        const waits = flight.state === "held" || (flight.state === "waiting" && (flight.waitsFor === "retry" || flight.waitsFor === "restart"))
+        const waits = flight.state === "held" ||
+          (flight.state === "waiting" && (flight.waitsFor === "retry" || flight.waitsFor === "restart"))
         return waits && mailbox!.slot.again(flight)
       }),
     giveUp,

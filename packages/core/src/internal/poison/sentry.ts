@@ -108,11 +108,14 @@ export class Sentry implements Queue {
 
   private readonly read: Effect.Effect<Suspects, PublishError | ReadFailed> = Effect.suspend(() => {
     const entries = new Map<string, Uint8Array>()
-    const reading = Stream.runForEach(this.settings.store.read(this.place.partition), ({ key, value }) =>
-      Effect.sync(() => {
-        if (value === null) entries.delete(key)
-        else entries.set(key, value)
-      }))
+    const reading = Stream.runForEach(
+      this.settings.store.read(this.place.partition),
+      ({ key, value }) =>
+        Effect.sync(() => {
+          if (value === null) entries.delete(key)
+          else entries.set(key, value)
+        })
+    )
     return Effect.zipRight(reading, Clock.currentTimeMillis).pipe(
       Effect.map((now) => new Suspects(Records.found(entries), this.life, now, this.settings.lives)),
       Effect.tap((suspects) => this.written(suspects.opened))
@@ -129,7 +132,9 @@ export class Sentry implements Queue {
         `${offset} was in hand alone when a process died (${strikes} of ${needed} times)`
       ),
       ...withheld.map((offset) =>
-        `${offset} is not started, and is given up if the process lives for ${this.settings.probation / 1_000} s without it`
+        `${offset} is not started, and is given up if the process lives for ${
+          this.settings.probation / 1_000
+        } s without it`
       ),
       ...cleared.map(({ offset }) => `${offset} is not suspected any more, because the process died without it`)
     ]
