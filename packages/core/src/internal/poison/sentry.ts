@@ -21,11 +21,11 @@ import { Suspects } from "./suspects.js"
 const strangersFirst = 1_000
 
 /**
- * Then those come that are suspected least, the newest: so many, or for so long. They get on in each life, wherever the
- * message stands that ends it.
+ * Then suspects begin in no order, so many, or for so long: some get on in each life, wherever the message stands that ends it. After that the oldest come
+ * first, which are the most likely ones to have been in hand.
  */
-const leastSuspected = 100
-const leastSuspectedFor = 2_000
+const anyFirst = 100
+const anyFirstFor = 2_000
 
 /** All suspects have ended, and for so long none has come. */
 const quiet = 10_000
@@ -62,6 +62,8 @@ export class Sentry implements Queue {
   isOpening = true
   private suspects: Suspects | undefined
   private readonly life: string
+  /** Each life has another order. */
+  private seed = 0x811c9dc5
   private openedAt = 0
   /** When the first suspect was run alone. */
   private firstAt: number | undefined
@@ -83,6 +85,7 @@ export class Sentry implements Queue {
     private readonly onOpened: () => void
   ) {
     this.life = settings.newLife()
+    for (const char of this.life) this.seed = Math.imul(this.seed ^ char.charCodeAt(0), 0x01000193)
     this.fiber = settings.fork(Effect.zipRight(this.open, Effect.suspend(() => this.watch)))
   }
 
@@ -238,11 +241,10 @@ export class Sentry implements Queue {
   pick(waiting: ReadonlySet<Turn>): Turn | undefined {
     if (!this.isReady) return undefined
     const lasted = this.settings.subscriber.time() - this.openedAt
-    const isNewest = this.count < leastSuspected && lasted < strangersFirst + leastSuspectedFor
+    const isAny = this.count < anyFirst && lasted < strangersFirst + anyFirstFor
+    const rank = isAny ? (offset: number) => Math.imul(offset ^ this.seed, 0x9e3779b1) >>> 0 : (offset: number) => offset
     let picked: Turn | undefined
-    for (const turn of waiting) {
-      if (picked === undefined || (turn.offset > picked.offset) === isNewest) picked = turn
-    }
+    for (const turn of waiting) if (picked === undefined || rank(turn.offset) < rank(picked.offset)) picked = turn
     return picked
   }
 
