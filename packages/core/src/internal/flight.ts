@@ -11,7 +11,7 @@ import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
-import type { Guard } from "./poison/guard.js"
+import type { Sentry } from "./poison/sentry.js"
 import type { Share } from "./quota.js"
 import type { Slot, Task } from "./slot.js"
 
@@ -138,7 +138,7 @@ export class Flight implements Observer.FlightView, Task {
   /** Its aggregate is paused, and it leaves its slot without having ended. */
   isAside = false
   /** Asked before each start of its handler: a process may have died with the message. Undefined: nobody suspects it. */
-  guard: Guard | undefined
+  sentry: Sentry | undefined
   /** It is given up when its slot runs it next. */
   verdict: Verdict | undefined
   /** Undefined: it has nothing to do with a circuit. */

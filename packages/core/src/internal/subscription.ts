@@ -135,7 +135,7 @@ const intakeOf = <E, R>(
   lasting: Lasting,
   scheduler: Scheduler.Scheduler,
   fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>,
-  guard: IntakeSettings["guard"]
+  sentry: IntakeSettings["sentry"]
 ): IntakeSettings => {
   const { name, observer } = subscriber
   const told = (bound: "bytes" | "settledAhead" | "concurrency") => (isReached: boolean) =>
@@ -158,7 +158,7 @@ const intakeOf = <E, R>(
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     say: (text) => void fork(Logging.error(text)),
-    guard,
+    sentry,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -361,6 +361,7 @@ export const make = <E, R>(
               ...settling.problems,
               ...breaker.problems,
               ...weighing.problems,
+              ...breaker.problems,
               ...broken
             ]
           }),
