@@ -22,6 +22,7 @@ import * as RateLimit from "../RateLimit.js"
 import type * as Recovery from "../Recovery.js"
 import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
+import type { AddressBook } from "./addressBook.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
@@ -36,6 +37,7 @@ import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { OtherPartitions } from "./otherPartitions.js"
+import * as Parking from "./parking/parking.js"
 import { Quota } from "./quota.js"
 import { Ration } from "./ration.js"
 import { RecoveryMode } from "./recovery.js"
@@ -104,7 +106,8 @@ const intakeOf = <E, R>(
   options: Options<E, R>,
   lasting: Lasting,
   scheduler: Scheduler.Scheduler,
-  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>,
+  parkingOf: (book: AddressBook) => Parking.Parking | undefined
 ): IntakeSettings => {
   const { name, observer } = subscriber
   const told = (bound: "bytes" | "settledAhead" | "concurrency") => (isReached: boolean) =>
@@ -127,6 +130,7 @@ const intakeOf = <E, R>(
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     say: (text) => void fork(Logging.error(text)),
+    parking: parkingOf(book),
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -187,6 +191,13 @@ export const make = <E, R>(
         observer,
         time: () => turns.time()
       }
+      const policy = parkPolicyOf(options)
+      const store = policy === undefined
+        ? undefined
+        : yield* restore(Logging.unbreakable(transport.store!({ topic, group, name: "parking" }))).pipe(
+          Scope.extend(slots),
+          Effect.onError((cause) => Scope.close(slots, Exit.failCause(cause)))
+        )
       const settings = intakeOf(
         environment,
         subscriber,
@@ -194,7 +205,8 @@ export const make = <E, R>(
         options,
         settling,
         yield* FiberRef.get(FiberRef.currentScheduler),
-        fork
+        fork,
+        (book) => policy && store && new Parking.Parking(parkingSettings(policy, store, book, subscriber, config, fork))
       )
       const otherPartitions = new OtherPartitions(
         subscriber,
@@ -302,7 +314,16 @@ export const make = <E, R>(
         // What the transport can't know: letters and settlements are tried again by this subscription.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
           status &&
-          { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems, ...broken] }),
+          {
+            ...status,
+            problems: [
+              ...status.problems,
+              ...lasting.problems,
+              ...settling.problems,
+              ...settings.parking?.problems ?? [],
+              ...broken
+            ]
+          }),
         isInRecoveryMode: Effect.sync(() => recovery.isOn),
         setRecoveryMode: recovery.set,
         recoveryChanges: Stream.fromPubSub(recovery.changes),
@@ -317,6 +338,7 @@ export const make = <E, R>(
           transport,
           subscriber,
           book: settings.mailboxes,
+          parking: settings.parking,
           onExhausted: options.semantics === "at-least-once" ? options.onExhausted : undefined,
           goOn: () => {
             for (const lane of Array.from(lanes)) {
@@ -331,6 +353,45 @@ export const make = <E, R>(
       return subscription
     })
   )
+
+/** The policy by which messages are parked. Undefined: none does that. */
+const parkPolicyOf = <E, R>(options: Options<E, R>): FailurePolicy.Park | undefined => {
+  if (options.semantics !== "at-least-once") return undefined
+  const { onExhausted, onUnknownType, parking } = options
+  return parking ?? [onExhausted, onUnknownType].find((policy) => policy?._tag === "Park")
+}
+
+const parkingSettings = (
+  policy: FailurePolicy.Park,
+  store: Transport.Store,
+  book: AddressBook,
+  { counters, name, observer }: Subscriber,
+  config: EventBusConfig.Service,
+  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+): Parking.Settings => ({
+  policy,
+  store,
+  book,
+  counters,
+  timeout: config.publishTimeout,
+  holdInterval: config.holdInterval,
+  schedule: backoff(config),
+  writing: Parking.writing(),
+  reading: Parking.reading(),
+  wanted: new Map(),
+  fork,
+  tell: (event) => observer.event?.({ ...event, subscription: name }),
+  discarded: (gap) => {
+    counters.discarded++
+    const { onDiscarded } = policy
+    return onDiscarded === undefined
+      ? Effect.void
+      : Effect.suspend(() => UserCode.call(onDiscarded, gap, undefined)).pipe(
+        Effect.catchAllCause((cause) => Logging.error(`onDiscarded died: ${describeCause(cause)}`)),
+        Effect.asVoid
+      )
+  }
+})
 
 /** Exponential from `retryBase`, doubling up to `retryCap`, with jitter; without a number of times it never ends. */
 const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Schedule<unknown> => {
