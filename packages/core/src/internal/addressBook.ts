@@ -221,7 +221,7 @@ export class AddressBook {
   takeOutOf(key: string, which: (flight: Flight) => boolean): ReadonlyArray<Flight> {
     const flights: Array<Flight> = []
     const aside = this.paused?.asides.get(key)
-    if (aside !== undefined) flights.push(...this.paused!.takeOf(aside, which))
+    if (aside !== undefined) { for (const flight of this.paused!.takeOf(aside, which)) flights.push(flight) }
     const mailbox = this.mailboxes.get(key)
     if (mailbox !== undefined && mailbox.turn === undefined) {
       const ours = (task: unknown) => (task as Flight).mailbox === mailbox && which(task as Flight)
@@ -229,7 +229,7 @@ export class AddressBook {
       const out = slot.takeOut(ours) as ReadonlyArray<Flight>
       for (const flight of out) flight.mailbox = undefined
       mailbox.size -= out.length
-      flights.push(...out)
+      for (const flight of out) flights.push(flight)
       if (out.length > 0) {
         if (mailbox.size === 0) this.emptied(mailbox)
         slot.tookOut()

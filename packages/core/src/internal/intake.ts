@@ -175,7 +175,7 @@ export class Intake implements Lane, Carrier {
     if (this.pace.isOver) return false
     const flight = this.head?.message === message ? this.head : this.flightOf(message)
     if (flight === undefined) return false
-    const isParked = this.parking !== undefined && this.parking.has(flight.key)
+    const isParked = this.parking !== undefined && this.parking.takes(flight)
     if (isParked) {
       // It was refused by its mailbox before.
       if (this.head === flight) this.settings.mailboxes.cancel(this.forMailbox)

@@ -67,6 +67,11 @@ export class ParkedLane {
   /** The followers whose letters are being written, or wait for it. */
   private readonly writing = new Set<Flight>()
   private saidFull: number | undefined
+  /**
+   * Aggregates that were parked when the partition was assigned and are not any more. Their messages may come again that a former owner has not
+   * settled: they were handled as letters since.
+   */
+  private readonly passed = new Map<string, Parked>()
 
   constructor(
     readonly host: Host,
@@ -96,7 +101,10 @@ export class ParkedLane {
       )
       const { commands, parked, strays } = yield* reading.retry(contents, options)
       if (this.isClosing) return
-      for (const [key, one] of parked) this.parked.set(key, one)
+      for (const [key, one] of parked) {
+        one.wasFound = true
+        this.parked.set(key, one)
+      }
       for (const change of strays) this.writer.push({ change, done: () => {} })
       this.isReady = true
       this.releases.begin(commands)
@@ -117,10 +125,15 @@ export class ParkedLane {
 
   // ----- messages that come
 
-  /** Whether the next message of this aggregate is parked. */
-  has(key: string | undefined): boolean {
+  /** Whether a message is parked, or was. */
+  takes({ key, message: { offset, timestamp } }: Flight): boolean {
     if (key === undefined) return false
     if (this.parked.has(key)) return true
+    const passed = this.passed.size === 0 ? undefined : this.passed.get(key)
+    if (passed !== undefined) {
+      if (passed.knows(offset, timestamp)) return true
+      this.passed.delete(key)
+    }
     const { book, wanted } = this.settings
     if (wanted.size === 0 || !wanted.has(key)) return false
     // What is in hand is parked first, with all behind it.
@@ -132,7 +145,7 @@ export class ParkedLane {
 
   /** A message of a parked aggregate. */
   add(flight: Flight): void {
-    const one = this.parked.get(flight.key!)!
+    const one = this.parked.get(flight.key!) ?? this.passed.get(flight.key!)!
     flight.park()
     if (one.knows(flight.offset, flight.message.timestamp)) return this.confirmed(flight)
     if (one.blocked === undefined && one.count + one.inWriter >= this.settings.policy.maxPerAggregate) {
@@ -394,6 +407,7 @@ export class ParkedLane {
   /** It has no letters any more, and none is being written: its messages go to its mailbox again. */
   goesNormal(one: Parked): void {
     this.parked.delete(one.key)
+    if (one.wasFound) this.passed.set(one.key, one)
     const { waiting } = one
     one.waiting = []
     one.blocked = undefined

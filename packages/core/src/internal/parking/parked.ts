@@ -48,6 +48,8 @@ export class Parked {
   blocked: Blocked | undefined
   /** How many changes of its letters are being written. */
   inWriter = 0
+  /** It was parked when the partition was assigned. */
+  wasFound = false
   /** Somebody releases it. */
   releasedBy: By | undefined
   /** When it is released by itself, by its schedule: the schedule's state, and the time. */
