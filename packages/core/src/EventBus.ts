@@ -297,6 +297,9 @@ export const make = Effect.gen(function*() {
           issues.unshift(...policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
         }
       }
+      if (options.semantics === "at-least-once" && options.parking !== undefined) {
+        issues.unshift(...policyIssues(transport, topic.spec, options.parking, "parking"))
+      }
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group
       return yield* Effect.acquireUseRelease(
