@@ -81,7 +81,12 @@ export const simulate = (scenario: Scenario): Outcome => {
     const suspects = new Suspects(Records.found(store), `life${life}`, now, 3)
     write(suspects.opened)
     struck += suspects.struck.length
-    const messageOf = (offset: number) => ({ offset, timestamp: offset, maybeDuplicate: true, deliveryCount: undefined })
+    const messageOf = (offset: number) => ({
+      offset,
+      timestamp: offset,
+      maybeDuplicate: true,
+      deliveryCount: undefined
+    })
     let count = 0
     /** When a message was finished. */
     const finished = new Map<number, number>()

@@ -242,7 +242,9 @@ export class Sentry implements Queue {
     if (!this.isReady) return undefined
     const lasted = this.settings.subscriber.time() - this.openedAt
     const isAny = this.count < anyFirst && lasted < strangersFirst + anyFirstFor
-    const rank = isAny ? (offset: number) => Math.imul(offset ^ this.seed, 0x9e3779b1) >>> 0 : (offset: number) => offset
+    const rank = isAny
+      ? (offset: number) => Math.imul(offset ^ this.seed, 0x9e3779b1) >>> 0
+      : (offset: number) => offset
     let picked: Turn | undefined
     for (const turn of waiting) if (picked === undefined || rank(turn.offset) < rank(picked.offset)) picked = turn
     return picked
@@ -267,10 +269,12 @@ export class Sentry implements Queue {
       this.settings.turns.poke()
     })
     return Effect.zipRight(Effect.sleep(strangersFirst), Effect.zipRight(inherits, ready)).pipe(
-      Effect.zipRight(Effect.delay(tick, "1 second").pipe(
-        Effect.tap(() => Effect.sync(() => this.settings.turns.poke())),
-        Effect.repeat({ until: (isDone) => isDone })
-      )),
+      Effect.zipRight(
+        Effect.delay(tick, "1 second").pipe(
+          Effect.tap(() => Effect.sync(() => this.settings.turns.poke())),
+          Effect.repeat({ until: (isDone) => isDone })
+        )
+      ),
       Effect.zipRight(this.sayThatItIsOver)
     )
   }
