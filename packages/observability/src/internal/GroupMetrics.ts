@@ -120,8 +120,21 @@ export class GroupMetrics {
     if (client.transport === "kafka") make(own.rebalances)
     if (client.transport === "nats") [own.takeOvers, own.leasesLost].forEach(make)
     this.inFlight = new Map(states.map((state) => [state, client.own(own.inFlight, { ...labels, state })]))
-    const { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } = own
-    const sampled = { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag }
+    const { actors, circuitOpen, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } =
+      own
+    const sampled = {
+      actors,
+      circuitOpen,
+      held,
+      inbox,
+      lag,
+      oldest,
+      partitions,
+      paused,
+      problems,
+      watermarkAge,
+      watermarkLag
+    }
     this.gauges = Object.fromEntries(Object.entries(sampled).map(([name, definition]) => [name, make(definition)]))
   }
 
