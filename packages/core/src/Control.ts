@@ -29,6 +29,11 @@ export interface Control extends Parking {
   /** The pause of the subscription, if it is paused. */
   readonly paused: Effect.Effect<Option.Option<Pause>>
   /**
+   * The guard lets the subscription go on, and counts from zero: it had stopped it, because too many messages would be given up. They are tried again,
+   * with all their retries. `false`: it had not stopped it.
+   */
+  readonly goOn: Effect.Effect<boolean>
+  /**
    * From now on no handler of this aggregate begins. Its messages wait in a place of their own, so that they keep no others of their slot
    * waiting. Up to 10,000 aggregates of a subscription can be paused.
    */
@@ -147,7 +152,11 @@ export interface ListOptions {
 export type Concern = "paused" | "parked" | "held" | "retrying" | "slow"
 
 /**
- * Why the first message of an aggregate does not go on now. `parked`: its letter is being written. `slot`: others of its slot are before it.
+ * Why the first message of an aggregate does not go on now. `parked`: its letter is being written. `slot`: others of its slot are before
+ * it. `circuit` and `guard`: it has failed, and its
+ * circuit is open, or the guard has stopped the subscription. Those behind such a message wait with `subscription-paused`. `suspect`: it may have
+ * been in hand when a process died, and waits until it may be run alone. `probation`: a process died while it was run alone, and it is given up if
+ * this one lives without it.
  *
  * @since 0.1.0
  * @category models
@@ -159,6 +168,10 @@ export type Wait =
   | "retry"
   | "restart"
   | "permit"
+  | "circuit"
+  | "guard"
+  | "suspect"
+  | "probation"
   | "held"
   | "dead-letter"
   | "parked"

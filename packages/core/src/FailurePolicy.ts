@@ -100,6 +100,21 @@ export interface Retry {
 }
 
 /**
+ * What the handler needs is down, so trying other messages is in vain. The subscription begins nothing more, and each other one of the bus that has
+ * the named circuit, until a message that probes has succeeded. The failed message stays unfinished, and none of its retries is used.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Circuit {
+  readonly _tag: "Circuit"
+  /** Undefined: the subscription has a circuit of its own. */
+  readonly name: string | undefined
+  /** Undefined: from 1 second, doubling to 30 seconds, with jitter. */
+  readonly probe: Schedule.Schedule<unknown> | undefined
+}
+
+/**
  * What a subscriber can choose for messages whose handling has been given up.
  *
  * @since 0.1.0
@@ -122,7 +137,7 @@ export type UnknownTypePolicy = Skip | DeadLetter | Hold | Park
  * @since 0.1.0
  * @category models
  */
-export type Decision = Retry | DeadLetter | Drop | Park
+export type Decision = Retry | DeadLetter | Drop | Park | Circuit
 
 /**
  * Dead letters to a topic. Give the topic's value if there is one, so that its settings hold if the topic has to be made.
@@ -190,6 +205,20 @@ export const skip: Skip = { _tag: "Skip" }
 export const retry: Retry = { _tag: "Retry" }
 
 /**
+ * The dependency is down: nothing more begins until a probe has succeeded; for `onError`. Circuits of the same name are one in a bus. Name
+ * `HandlerTimeout` as well if a dependency that is down makes handlers hang.
+ *
+ * @since 0.1.0
+ * @category decisions
+ */
+export const circuit = (options: {
+  /** What is down, as logs and health name it. Default: the subscription has a circuit of its own. */
+  readonly name?: string | undefined
+  /** When a message probes. Default: after 1 second, doubling to 30 seconds, with jitter. */
+  readonly probe?: Schedule.Schedule<unknown> | undefined
+} = {}): Circuit => ({ _tag: "Circuit", name: options.name, probe: options.probe })
+
+/**
  * A decision for each typed failure of a handler, by its `_tag`. A decision for `HandlerTimeout` is optional: by default it is retried.
  *
  * @since 0.1.0
@@ -211,7 +240,7 @@ export type Cases<E extends { readonly _tag: string }> =
 export const exhaustive = <E extends { readonly _tag: string } = never, const Tag extends string = never>(
   cases: [E] extends [never] ? { readonly [K in Tag]: Decision } : Cases<E>
 ): (error: [E] extends [never] ? { readonly _tag: Tag | "HandlerTimeout" } : E) => Decision =>
-(error) => lookup(cases, error) ?? retry
+  withCircuits((error: unknown) => lookup(cases, error) ?? retry, Object.values(cases))
 
 /**
  * A decision for some typed failures, by their `_tag`; the others get `otherwise`, a decision or how it is made (by default they are retried).
@@ -223,7 +252,10 @@ export const byTag = (
   cases: { readonly [tag: string]: Decision },
   otherwise: Decision | ((error: unknown) => Decision) = retry
 ): (error: unknown) => Decision =>
-(error) => lookup(cases, error) ?? (typeof otherwise === "function" ? otherwise(error) : otherwise)
+  withCircuits(
+    (error: unknown) => lookup(cases, error) ?? (typeof otherwise === "function" ? otherwise(error) : otherwise),
+    [...Object.values(cases), otherwise]
+  )
 
 /**
  * A decision by the error itself: an error whose `isRetryable` is `false` gets `otherwise`, and all others are retried. The errors of
@@ -236,6 +268,26 @@ export const byTag = (
  */
 export const retryable = (otherwise: Decision): (error: unknown) => Decision => (error) =>
   Safely.get(error, "isRetryable") === false && Safely.get(error, "_tag") !== "BusClosed" ? otherwise : retry
+
+/** The circuits that an `onError` is known to answer: a subscription has them from its beginning. */
+const known = new WeakMap<object, ReadonlyArray<Circuit>>()
+
+const withCircuits = <F extends (error: never) => Decision>(onError: F, decisions: ReadonlyArray<unknown>): F => {
+  known.set(
+    onError,
+    decisions.flatMap((one) =>
+      typeof one === "function" ? known.get(one) ?? [] : Safely.get(one, "_tag") === "Circuit" ? [one as Circuit] : []
+    )
+  )
+  return onError
+}
+
+/**
+ * The circuits that are known of an `onError` before it is asked.
+ *
+ * @internal
+ */
+export const circuitsOf = (onError: object | undefined): ReadonlyArray<Circuit> => (onError && known.get(onError)) ?? []
 
 const lookup = (cases: { readonly [tag: string]: Decision }, error: unknown): Decision | undefined => {
   const tag = Safely.text(error, "_tag")

@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
+import type * as Circuit from "./Circuit.js"
 import type { Delivery, EnvelopeDelivery } from "./Delivery.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
 import type { Headers } from "./Headers.js"
@@ -140,6 +141,18 @@ export type Event =
     readonly offset: number
   }
   | {
+    /**
+     * What is known of a message with which a process has died while it was run alone. `struck`: a death was found. `cleared`: a process has died
+     * without it, so it is not suspected any more. `convicted`: it goes to the failure policy without being started.
+     */
+    readonly _tag: "Poison"
+    readonly what: "struck" | "cleared" | "convicted"
+    readonly subscription: string
+    readonly topic: string
+    readonly partition: number
+    readonly offset: number
+  }
+  | {
     /** A subscription or one of its aggregates was paused by hand, or goes on. */
     readonly _tag: "Paused" | "Resumed"
     readonly subscription: string
@@ -162,6 +175,11 @@ export type Event =
     readonly cause?: string | undefined
     /** Who released or discarded it, and why. */
     readonly by?: { readonly who: string; readonly why: string } | undefined
+  }
+  | {
+    /** A circuit, or the guard of a subscription, went from one state to another. */
+    readonly _tag: "Circuit"
+    readonly change: Circuit.Change
   }
   | {
     /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */

@@ -47,8 +47,8 @@ export interface Options {
   /** Whether there are also the metrics of OpenTelemetry's semantic conventions, `messaging.*`. Default: true. */
   readonly conventions?: boolean | undefined
   /**
-   * How often gauges that can't follow events are set (ages, lags, mailboxes), and what was counted for every message is given to
-   * Effect's metrics. `Prometheus` does both at each scrape besides. Default: 10 seconds.
+   * How often gauges that can't follow events are set (ages, lags, mailboxes). `Prometheus` does it at each scrape besides. Counters and
+   * histograms are exact whenever somebody reads them. Default: 10 seconds.
    */
   readonly interval?: Duration.DurationInput | undefined
   /**
@@ -62,7 +62,7 @@ export interface Options {
 const running = globalValue("@effect-eventbus/observability/running", () => new Set<Effect.Effect<void>>())
 
 /**
- * Sets all metrics of this process to what is so now. Whoever reads `Metric.snapshot` runs it before; `Prometheus` does so.
+ * Sets all gauges of this process to what is so now. Whoever reads `Metric.snapshot` runs it before; `Prometheus` does so.
  *
  * @since 0.1.0
  * @category accessors

@@ -107,6 +107,31 @@ it.scoped("gauges say what is so now: in hand, how old, how far behind, and noth
   })
 })
 
+it.live("whoever reads Effect's metrics sees all that was counted, without a sample before", () => {
+  const orders = topicOf()
+  const read = (name: string) =>
+    Metric.unsafeSnapshot().flatMap(({ metricKey, metricState }) =>
+      metricKey.name.endsWith(name) &&
+        Array.from(metricKey.tags).some(({ value }) => value === orders.name) &&
+        "count" in metricState && typeof metricState.count === "number" && metricState.count > 0
+        ? [metricState.count]
+        : []
+    )
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const subscription = yield* bus.subscribe(orders, () => Effect.void, { onExhausted: FailurePolicy.drop })
+    for (const handled of [3, 6]) {
+      yield* bus.publishAll(orders, [1, 2, 3].map((n) => placed(`a-${n}`, n)))
+      yield* eventually("all is handled", () => Effect.map(subscription.stats, (stats) => stats.handled === handled))
+      for (const name of ["messages_received_total", "messages_processed_total"]) expect(read(name)).toEqual([handled])
+      for (const name of ["message_wait_seconds", "message_handling_seconds", "message_latency_seconds"]) {
+        expect(read(name)).toEqual([handled])
+      }
+      for (const name of ["consumed.messages", "process.duration"]) expect(read(name)).toEqual([handled])
+    }
+  }).pipe(Effect.scoped, Effect.provide(busWith(Metrics.layer({ clientId: "pulled" }))))
+})
+
 it.live("two buses of one process never share a series, whether they share the layer or have one each", () => {
   const orders = topicOf()
   const shared = Metrics.layer({ clientId: "twin", clientIdInName: true })

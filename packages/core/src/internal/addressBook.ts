@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { ChurningMap } from "../ChurningMap.js"
 import type { Pause } from "../Control.js"
 import type * as Supervisor from "../Supervisor.js"
-import { Paused } from "./control/paused.js"
+import { keyless as keylessPlace, Paused } from "./control/paused.js"
 import { Crew } from "./crew.js"
 import type { Flight, Subscriber } from "./flight.js"
 import { Keyless, type Turn } from "./keyless.js"
@@ -213,6 +213,7 @@ export class AddressBook {
       mailbox.isControlled = false
       return false
     }
+    if (paused.lets(flight, paused.asides.get(mailbox.turn === undefined ? mailbox.key : keylessPlace))) return false
     paused.stepsAside(flight)
     return true
   }

@@ -22,6 +22,8 @@ export class Counters {
   parked = 0
   released = 0
   discarded = 0
+  suspects = 0
+  poisoned = 0
 
   transition(flight: FlightView & { readonly isHeld: boolean }, from: State | undefined): void {
     if (from === undefined) this.received++

@@ -12,6 +12,7 @@ import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
 import type { By, Failed } from "./parking/letter.js"
+import type { Guard } from "./poison/guard.js"
 import type { Share } from "./quota.js"
 import type { Slot, Task } from "./slot.js"
 
@@ -45,8 +46,8 @@ export interface Behaviour {
     flight: Flight,
     cause: Cause.Cause<unknown>,
     host: Host,
-    /** Somebody has given it up by hand, and has chosen this. */
-    policy?: DeadLetter | Drop | Park
+    /** Somebody has given it up by hand. */
+    byHand?: Verdict
   ) => Effect.Effect<void>
 }
 
@@ -69,6 +70,18 @@ export interface Released {
 export interface Verdict {
   readonly policy: DeadLetter | Drop | Park | undefined
   readonly defect: unknown
+}
+
+/**
+ * What circuits know of a flight: it failed by one, or it probes for one.
+ *
+ * @internal
+ */
+export interface Trial {
+  /** Whether it may begin although these keep its subscription from beginning anything. */
+  readonly passes: (holders: ReadonlySet<object>) => boolean
+  /** It has ended, or probes no longer. */
+  readonly over: (flight: Flight) => void
 }
 
 /**
@@ -138,15 +151,19 @@ export class Flight implements Observer.FlightView, Task {
   lastCause: Cause.Cause<unknown> | undefined
   retry: Schedule.ScheduleDriver<unknown, never> | undefined
   /** What it waits for while its state is `waiting`. */
-  waitsFor: "retry" | "restart" | "permit" = "retry"
+  waitsFor: "retry" | "restart" | "permit" | "circuit" | "guard" | "suspect" | "probation" = "retry"
   /** Its aggregate is paused, and it leaves its slot without having ended. */
   isAside = false
   /** A slot has taken it in hand. */
   hasBegun = false
   /** It was parked, and is released. */
   letter: Released | undefined = undefined
+  /** Asked before each start of its handler: a process may have died with the message. Undefined: nobody suspects it. */
+  guard: Guard | undefined
   /** It is given up when its slot runs it next. */
   verdict: Verdict | undefined
+  /** Undefined: it has nothing to do with a circuit. */
+  trial: Trial | undefined
   /** The handler's argument, once it is decoded. */
   event: unknown = undefined
   isDecoded = false
@@ -284,7 +301,7 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   /** No code of the user runs until the flight begins again. */
-  wait(why: "retry" | "permit"): void {
+  wait(why: "retry" | "permit" | "circuit" | "guard" | "suspect" | "probation"): void {
     this.waitsFor = why
     this.to("waiting")
   }
@@ -296,6 +313,12 @@ export class Flight implements Observer.FlightView, Task {
     return false
   }
 
+  /** It waits until its subscription goes on, and leaves its slot. `false`: nothing keeps it. */
+  standsBy(why: "circuit" | "guard"): boolean {
+    this.wait(why)
+    return this.mailbox?.holdsBack(this) === true
+  }
+
   /** From now on the flight is tried until it succeeds. */
   willHold(): void {
     if (!this.isHeld) this.carrier.subscriber.counters.held++
@@ -305,6 +328,7 @@ export class Flight implements Observer.FlightView, Task {
   /** The flight waits for its next attempt. */
   hold(): void {
     this.to("held")
+    if (this.trial !== undefined) this.trial.over(this)
     this.carrier.holds(this)
   }
 
@@ -333,6 +357,7 @@ export class Flight implements Observer.FlightView, Task {
     this.outcome = outcome
     this.to("ended")
     this.carrier.ended(this, state)
+    if (this.trial !== undefined) this.trial.over(this)
   }
 
   /** The flight was not handled. If it is settled already it is lost, or its handler has failed; else it comes again. */
@@ -371,12 +396,12 @@ export class Flight implements Observer.FlightView, Task {
       : this.judged(host, this.verdict)
   }
 
-  private judged(host: Host, { defect, policy }: Verdict): Effect.Effect<void> {
+  private judged(host: Host, verdict: Verdict): Effect.Effect<void> {
     if (!this.begin()) return Effect.void
     this.verdict = undefined
-    const byHand = Cause.die(defect)
+    const byHand = Cause.die(verdict.defect)
     const cause = this.lastCause === undefined ? byHand : Cause.sequential(this.lastCause, byHand)
-    return this.carrier.subscriber.behaviour.giveUp(this, cause, host, policy)
+    return this.carrier.subscriber.behaviour.giveUp(this, cause, host, verdict)
   }
 
   crashed(cause: Cause.Cause<never>, isRestarted: boolean): Effect.Effect<void> | undefined {

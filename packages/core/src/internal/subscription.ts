@@ -26,6 +26,9 @@ import type { AddressBook } from "./addressBook.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
+import { Breaker } from "./circuit/breaker.js"
+import type { Member } from "./circuit/circuit.js"
+import type { Circuits } from "./circuit/circuits.js"
 import * as Closing from "./closing.js"
 import * as Control from "./control/control.js"
 import { Counters } from "./counters.js"
@@ -38,6 +41,7 @@ import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { OtherPartitions } from "./otherPartitions.js"
 import * as Parking from "./parking/parking.js"
+import * as Protection from "./poison/protection.js"
 import { Quota } from "./quota.js"
 import { Ration } from "./ration.js"
 import { RecoveryMode } from "./recovery.js"
@@ -59,6 +63,7 @@ export interface Environment {
   readonly mailboxes: Mailboxes
   readonly observer: Observer.Service
   readonly config: EventBusConfig.Service
+  readonly circuits: Circuits
   /** Called when the subscription stands. */
   readonly onOpened: (subscription: AnySubscription) => void
   /** Runs when the subscription has been closed. */
@@ -80,7 +85,8 @@ const behaviourOf = <E, R>(
   options: Options<E, R>,
   failures: Reports<E>,
   lasting: Lasting,
-  ration: Ration
+  ration: Ration,
+  breaker: () => Breaker
 ): Behaviour => {
   const report = reporter(failures, observer, ration)
   return options.semantics === "at-least-once"
@@ -92,10 +98,34 @@ const behaviourOf = <E, R>(
       retry: options.retry ?? backoff(config, config.retryTimes),
       holdInterval: config.holdInterval,
       say: (line) => ration.line(line),
+      get breaker() {
+        return breaker()
+      },
       deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config), lasting, ration),
       report: report(options.onFailure)
     })
     : AtMostOnce.behaviour<E>({ handler, onUnknownType: options.onUnknownType, report: report(options.onFailure) })
+}
+
+/** The circuits that the subscription has from its beginning, and its guard. */
+const breakerOf = <E, R>(
+  { circuits, config }: Environment,
+  subscriber: Subscriber,
+  book: Member["book"],
+  options: Options<E, R>,
+  goOn: () => void
+): Breaker => {
+  const isKept = options.semantics === "at-least-once"
+  const known = isKept ? FailurePolicy.circuitsOf(options.onError) : []
+  return new Breaker(
+    circuits,
+    { name: subscriber.name, book, canProbe: isKept, goOn, isClosing: false },
+    [...known, ...options.circuits ?? []],
+    config,
+    isKept ? options.guard : "off",
+    subscriber.counters,
+    subscriber.time
+  )
 }
 
 /** What the lanes of the subscription share: the bounds, and the mailboxes. */
@@ -107,7 +137,8 @@ const intakeOf = <E, R>(
   lasting: Lasting,
   scheduler: Scheduler.Scheduler,
   fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>,
-  parkingOf: (book: AddressBook) => Parking.Parking | undefined
+  parkingOf: (book: AddressBook) => Parking.Parking | undefined,
+  guard: IntakeSettings["guard"]
 ): IntakeSettings => {
   const { name, observer } = subscriber
   const told = (bound: "bytes" | "settledAhead" | "concurrency") => (isReached: boolean) =>
@@ -131,6 +162,7 @@ const intakeOf = <E, R>(
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     say: (text) => void fork(Logging.error(text)),
     parking: parkingOf(book),
+    guard,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -185,7 +217,7 @@ export const make = <E, R>(
         name,
         group,
         semantics: options.semantics,
-        behaviour: behaviourOf(environment, handler, options, failures, lasting, ration),
+        behaviour: behaviourOf(environment, handler, options, failures, lasting, ration, () => breaker),
         home: yield* mailboxes.supervisor.home<R>(name),
         counters,
         observer,
@@ -198,6 +230,17 @@ export const make = <E, R>(
           Scope.extend(slots),
           Effect.onError((cause) => Scope.close(slots, Exit.failCause(cause)))
         )
+      const weighing = new Lasting("The store of what is suspected can't be read or written, so messages wait")
+      const protection =
+        options.semantics === "at-least-once" && options.poison !== undefined && options.poison !== "off"
+          ? yield* restore(
+            Protection.make({ topic, transport, options: options.poison, lasting: weighing, fork }, group)
+          )
+            .pipe(
+              Scope.extend(slots),
+              Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(slots, exit) : Effect.void)
+            )
+          : undefined
       const settings = intakeOf(
         environment,
         subscriber,
@@ -206,7 +249,8 @@ export const make = <E, R>(
         settling,
         yield* FiberRef.get(FiberRef.currentScheduler),
         fork,
-        (book) => policy && store && new Parking.Parking(parkingSettings(policy, store, book, subscriber, config, fork))
+        (book) => policy && store && new Parking.Parking(parkingSettings(policy, store, book, subscriber, config, fork)),
+        protection?.(subscriber)
       )
       const otherPartitions = new OtherPartitions(
         subscriber,
@@ -215,6 +259,11 @@ export const make = <E, R>(
       settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
       const lanes = new Set<Intake>()
+      const goOn = () => {
+        for (const lane of Array.from(lanes)) lane.goOn()
+      }
+      const breaker = breakerOf(environment, subscriber, settings.mailboxes, options, goOn)
+      yield* Scope.addFinalizer(slots, Effect.sync(() => breaker.closed()))
       const recovery = new RecoveryMode({
         name,
         options: options.recovery,
@@ -271,6 +320,7 @@ export const make = <E, R>(
         fork(breaking)
       }
       const closeOnce = Effect.gen(function*() {
+        breaker.closing()
         yield* subscribed.stop
         const reports = yield* Effect.forEach(
           Array.from(lanes),
@@ -321,6 +371,8 @@ export const make = <E, R>(
               ...lasting.problems,
               ...settling.problems,
               ...settings.parking?.problems ?? [],
+              ...breaker.problems,
+              ...weighing.problems,
               ...broken
             ]
           }),
@@ -340,11 +392,8 @@ export const make = <E, R>(
           book: settings.mailboxes,
           parking: settings.parking,
           onExhausted: options.semantics === "at-least-once" ? options.onExhausted : undefined,
-          goOn: () => {
-            for (const lane of Array.from(lanes)) {
-              lane.goOn()
-            }
-          },
+          goOn,
+          letGo: () => breaker.goOn(),
           fork: (effect) => run(Effect.interruptible(effect), { scope: slots })
         }),
         close

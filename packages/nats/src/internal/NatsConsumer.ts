@@ -218,7 +218,7 @@ const consumersOf = (
 }
 
 /** A server that is away at the moment, or has no leader for the stream, is waited for as long as for connecting at the beginning. */
-const patiently = <A, E extends StreamError>(
+export const patiently = <A, E extends StreamError>(
   { client }: Connection,
   { connectAttempts, connectTimeout }: Settings,
   prepared: Effect.Effect<A, E>

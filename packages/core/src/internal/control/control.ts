@@ -41,6 +41,8 @@ export interface Environment {
   readonly onExhausted: FailurePolicy | undefined
   /** The lanes take messages again. */
   readonly goOn: () => void
+  /** The guard lets it go on. `false`: it had not stopped it. */
+  readonly letGo: () => boolean
   /** Runs something until the subscription ends. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
 }
@@ -56,6 +58,8 @@ export const make = (environment: Environment): Control => {
   const timers = new Timers(environment.fork)
   /** The pause of the whole subscription. */
   let whole: Pause | undefined
+  /** What holds the subscription meanwhile. */
+  const byHand = {}
   book.onPauseEnded = (aggregate, pause) => {
     timers.end(pause)
     tell("Resumed", aggregate)
@@ -69,8 +73,8 @@ export const make = (environment: Environment): Control => {
     const pause = whole
     whole = undefined
     timers.end(pause)
-    book.paused?.resumeAll()
-    goOn()
+    // An open circuit keeps it from going on.
+    if (book.paused?.letGoOf(byHand) !== false) goOn()
     tell("Resumed", undefined)
     return Effect.as(Logging.info(`Subscription ${name} goes on`), true)
   })
@@ -79,7 +83,7 @@ export const make = (environment: Environment): Control => {
     Effect.flatMap(pauseOf(options), (pause) => {
       if (whole !== undefined) timers.end(whole)
       whole = pause
-      book.pauses.pauseAll()
+      book.pauses.hold(byHand)
       timers.begin(pause, Effect.asVoid(resume))
       tell("Paused", undefined)
       return Logging.info(`Subscription ${name} is paused${saidOf(pause)}`)
@@ -133,6 +137,7 @@ export const make = (environment: Environment): Control => {
     pause,
     resume,
     paused: Effect.sync(() => Option.fromNullable(whole)),
+    goOn: Effect.sync(environment.letGo),
     pauseAggregate,
     resumeAggregate,
     inspect: (aggregate) =>
@@ -146,7 +151,8 @@ export const make = (environment: Environment): Control => {
         const mailbox = book.get(aggregate)
         const flight = mailbox && book.handOf(mailbox)
         if (flight === undefined || book.paused?.holdsBack(aggregate, undefined) === true) return false
-        const waits = flight.state === "held" || (flight.state === "waiting" && flight.waitsFor !== "permit")
+        const waits = flight.state === "held" ||
+          (flight.state === "waiting" && (flight.waitsFor === "retry" || flight.waitsFor === "restart"))
         return waits && mailbox!.slot.again(flight)
       }),
     giveUp,

@@ -107,7 +107,11 @@ const waitOf = (book: AddressBook, flight: Flight | undefined, isPaused: boolean
   if (flight?.state === "dead-lettering") return "dead-letter"
   if (flight?.state === "parking") return "parked"
   if (isPaused) return "paused"
-  if (book.paused?.isAll === true) return "subscription-paused"
+  if (book.paused?.isAll === true) {
+    return flight?.state === "waiting" && (flight.waitsFor === "circuit" || flight.waitsFor === "guard")
+      ? flight.waitsFor
+      : "subscription-paused"
+  }
   if (flight?.state === "held") return "held"
   return flight?.state === "waiting" ? flight.waitsFor : "slot"
 }
