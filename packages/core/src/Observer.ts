@@ -160,6 +160,11 @@ export type Event =
     readonly aggregate: string | undefined
   }
   | {
+    /** A circuit, or the guard of a subscription, went from one state to another. */
+    readonly _tag: "Circuit"
+    readonly change: Circuit.Change
+  }
+  | {
     /**
      * An aggregate was parked; or all its letters were released or discarded, and its messages are handled again. `Parked` comes also when a letter that was
      * released has failed.
@@ -175,11 +180,6 @@ export type Event =
     readonly cause?: string | undefined
     /** Who released or discarded it, and why. */
     readonly by?: { readonly who: string; readonly why: string } | undefined
-  }
-  | {
-    /** A circuit, or the guard of a subscription, went from one state to another. */
-    readonly _tag: "Circuit"
-    readonly change: Circuit.Change
   }
   | {
     /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */

@@ -170,13 +170,13 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
   readonly guard?: GuardOptions | "off" | undefined
   /** When a typed failure is tried again. Default: 8 times, from 100 ms doubling to at most 30 s, with jitter. */
   readonly retry?: Schedule.Schedule<unknown, NoInfer<E> | HandlerTimeout> | undefined
-  /** What `onError` answers to park a message, where neither `onExhausted` nor `onUnknownType` is that policy. */
-  readonly parking?: Park | undefined
   /**
    * Whether messages are found that end the process: by running out of memory, `process.exit`, or a crash of native code. `{}` has all
    * defaults. It needs a store, which the transport makes beside the topic for the group. Default: `"off"`.
    */
   readonly poison?: Poison.Options | "off" | undefined
+  /** What `onError` answers to park a message, where neither `onExhausted` nor `onUnknownType` is that policy. */
+  readonly parking?: Park | undefined
   /** Runs for each message that was given up, in its actor, before the messages behind it. With `hold` it runs once, when that begins. */
   readonly onFailure?: ((failure: EnvelopeFailure<NoInfer<E>>) => Effect.Effect<unknown, never, R>) | undefined
 }

@@ -14,7 +14,7 @@ import { describeCause } from "./describeCause.js"
 import type { Behaviour, Flight } from "./flight.js"
 import { endScope, type Host } from "./home.js"
 import * as Logging from "./logging.js"
-import type { Guard } from "./poison/guard.js"
+import type { Sentry } from "./poison/sentry.js"
 import * as UserCode from "./userCode.js"
 
 /** @internal */
@@ -42,13 +42,13 @@ export interface Settings<E> {
  */
 export const behaviour = <E>(settings: Settings<E>): Behaviour => {
   const attempt = (flight: Flight, host: Host): Effect.Effect<void> =>
-    flight.guard === undefined
+    flight.sentry === undefined
       ? ran(flight, host, settings.handler.run(flight))
-      : guarded(flight, host, flight.guard)
+      : watched(flight, host, flight.sentry)
 
   /** A process may have died with the message: it waits for its turn, which is noted, or is given up without being started. */
-  const guarded = (flight: Flight, host: Host, guard: Guard): Effect.Effect<void> => {
-    const verdict = guard.verdict(flight)
+  const watched = (flight: Flight, host: Host, sentry: Sentry): Effect.Effect<void> => {
+    const verdict = sentry.verdict(flight)
     if (verdict === "begins") return ran(flight, host, settings.handler.run(flight))
     if (typeof verdict !== "string") {
       const cause = flight.lastCause === undefined ? verdict : Cause.sequential(flight.lastCause, verdict)
@@ -57,14 +57,14 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     if (!flight.goesOn()) return Effect.void
     flight.wait(verdict)
     return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(guard.turn(flight)), (hasTurn) => {
+      Effect.flatMap(restore(sentry.turn(flight)), (hasTurn) => {
         const begins = flight.begin()
-        if (!hasTurn) return begins ? restore(Effect.suspend(() => guarded(flight, host, guard))) : Effect.void
-        if (!begins) return guard.done(flight, false)
+        if (!hasTurn) return begins ? restore(Effect.suspend(() => watched(flight, host, sentry))) : Effect.void
+        if (!begins) return sentry.done(flight, false)
         return Effect.flatMap(Effect.exit(restore(settings.handler.run(flight))), (exit) =>
           // What the attempt has opened may end the process as well.
           endScope(host, exit).pipe(
-            Effect.zipRight(guard.done(flight, Exit.isSuccess(exit))),
+            Effect.zipRight(sentry.done(flight, Exit.isSuccess(exit))),
             Effect.zipRight(restore(ran(flight, host, exit)))
           ))
       })
@@ -116,7 +116,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     flight.lastCause = cause
     const decision = UserCode.sync(() => settings.onError(error.value))
     if (decision._tag === "Circuit") {
-      settings.breaker.failed(flight, decision, shortly(cause))
+      settings.breaker.failed(flight, decision, () => shortly(cause))
       return standBy(flight, host, "circuit")
     }
     if (flight.trial !== undefined) settings.breaker.answered(flight)
@@ -208,7 +208,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
         cause
       })
       const reported = Effect.suspend(() => {
-        flight.report()
+        flight.report(policy._tag !== "Hold")
         return settings.report(failure, flight.envelope?.eventId)
       })
       switch (policy._tag) {

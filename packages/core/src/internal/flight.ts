@@ -12,7 +12,7 @@ import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
 import type { By, Failed } from "./parking/letter.js"
-import type { Guard } from "./poison/guard.js"
+import type { Sentry } from "./poison/sentry.js"
 import type { Share } from "./quota.js"
 import type { Slot, Task } from "./slot.js"
 
@@ -154,16 +154,18 @@ export class Flight implements Observer.FlightView, Task {
   waitsFor: "retry" | "restart" | "permit" | "circuit" | "guard" | "suspect" | "probation" = "retry"
   /** Its aggregate is paused, and it leaves its slot without having ended. */
   isAside = false
+  /** Asked before each start of its handler: a process may have died with the message. Undefined: nobody suspects it. */
+  sentry: Sentry | undefined
   /** A slot has taken it in hand. */
   hasBegun = false
   /** It was parked, and is released. */
   letter: Released | undefined = undefined
-  /** Asked before each start of its handler: a process may have died with the message. Undefined: nobody suspects it. */
-  guard: Guard | undefined
   /** It is given up when its slot runs it next. */
   verdict: Verdict | undefined
   /** Undefined: it has nothing to do with a circuit. */
   trial: Trial | undefined
+  /** The failure policy has done what it does, and `onFailure` is told of it: nothing else follows. */
+  isDecided = false
   /** The handler's argument, once it is decoded. */
   event: unknown = undefined
   isDecoded = false
@@ -332,8 +334,9 @@ export class Flight implements Observer.FlightView, Task {
     this.carrier.holds(this)
   }
 
-  /** The user's code runs again: it is told how the flight ends. */
-  report(): void {
+  /** The user's code runs again: it is told how the flight ends, or that it is held from now on. */
+  report(isEnd = true): void {
+    this.isDecided = isEnd
     this.to("running")
   }
 

@@ -16,7 +16,7 @@ import * as Logging from "./logging.js"
 import { Pace } from "./pace.js"
 import type { ParkedLane } from "./parking/lane.js"
 import type { Parking } from "./parking/parking.js"
-import type { Guard } from "./poison/guard.js"
+import type { Sentry } from "./poison/sentry.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
 import type { Rate } from "./rate.js"
 import * as Safely from "./safely.js"
@@ -46,7 +46,7 @@ export interface IntakeSettings {
   /** Logs an error. */
   readonly say?: (text: string) => void
   /** Makes what keeps the lane from messages that end the process. */
-  readonly guard?: ((assignment: Assignment, onOpened: () => void) => Guard) | undefined
+  readonly sentry?: ((assignment: Assignment, onOpened: () => void) => Sentry) | undefined
   /** Makes the stage in which messages are settled before they go to their mailboxes. Undefined: they are settled when they are finished. */
   readonly settleFirst: ((intake: Intake, assignment: Assignment) => Stage) | undefined
   /** Where parked aggregates are known. Undefined: no policy parks. */
@@ -111,7 +111,7 @@ export class Intake implements Lane, Carrier {
   private readonly held = new Set<Flight>()
   private readonly bytes: Share
   private readonly stage: Stage | undefined
-  private readonly guard: Guard | undefined
+  private readonly sentry: Sentry | undefined
   readonly permits: Share | undefined
   readonly parking: ParkedLane | undefined
   letsGo = false
@@ -135,8 +135,8 @@ export class Intake implements Lane, Carrier {
       resume: () => this.resume()
     })
     this.stage = settings.settleFirst?.(this, assignment)
+    this.sentry = settings.sentry?.(assignment, () => this.resume())
     this.parking = settings.parking?.lane(this, assignment)
-    this.guard = settings.guard?.(assignment, () => this.resume())
     this.tell("Assigned")
   }
 
@@ -155,7 +155,7 @@ export class Intake implements Lane, Carrier {
   offer(messages: ReadonlyArray<IncomingMessage>): number {
     if (this.closing) return 0
     let taken = 0
-    this.refused = this.settings.mailboxes.paused?.refuses === true || this.guard?.isOpening === true ||
+    this.refused = this.settings.mailboxes.paused?.refuses === true || this.sentry?.isOpening === true ||
       this.parking?.isReady === false
     if (this.refused) return this.standBy()
     while (taken < messages.length) {
@@ -193,7 +193,7 @@ export class Intake implements Lane, Carrier {
     this.forRate?.took()
     this.forRecovery?.took()
     flight.taken()
-    flight.guard?.came(flight)
+    flight.sentry?.came(flight)
     this.pace.took()
     this.stage?.add(flight)
     if (isParked) this.parking!.add(flight)
@@ -217,7 +217,7 @@ export class Intake implements Lane, Carrier {
     this.unfinished++
     const state = this.stage === undefined ? "queued" : "settling"
     const flight = new Flight(message, this, incoming.read(message), size, state)
-    if (this.guard?.concerns(flight) === true) flight.guard = this.guard
+    if (this.sentry?.concerns(flight) === true) flight.sentry = this.sentry
     return flight
   }
 
@@ -284,7 +284,7 @@ export class Intake implements Lane, Carrier {
   ended(flight: Flight, from: Observer.State): void {
     this.unfinished--
     if (flight.isHeld) this.held.delete(flight)
-    flight.guard?.ended(flight)
+    flight.sentry?.ended(flight)
     try {
       if (this.parking !== undefined) this.parking.ended(flight)
       if (flight.outcome === "unfinished") this.left++
@@ -393,7 +393,7 @@ export class Intake implements Lane, Carrier {
       this.drained.changed()
       this.bytes.end()
       this.stage?.release()
-      if (isFirst && this.guard !== undefined) yield* this.guard.close
+      if (isFirst && this.sentry !== undefined) yield* this.sentry.close
       this.permits?.end()
       this.revoked()
       if (isFirst && !options.finishQueued && this.lost > 0) yield* this.warnOfLoss

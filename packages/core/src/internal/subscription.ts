@@ -137,8 +137,8 @@ const intakeOf = <E, R>(
   lasting: Lasting,
   scheduler: Scheduler.Scheduler,
   fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>,
-  parkingOf: (book: AddressBook) => Parking.Parking | undefined,
-  guard: IntakeSettings["guard"]
+  sentry: IntakeSettings["sentry"],
+  parkingOf: (book: AddressBook) => Parking.Parking | undefined
 ): IntakeSettings => {
   const { name, observer } = subscriber
   const told = (bound: "bytes" | "settledAhead" | "concurrency") => (isReached: boolean) =>
@@ -161,8 +161,8 @@ const intakeOf = <E, R>(
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     say: (text) => void fork(Logging.error(text)),
+    sentry,
     parking: parkingOf(book),
-    guard,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -223,13 +223,6 @@ export const make = <E, R>(
         observer,
         time: () => turns.time()
       }
-      const policy = parkPolicyOf(options)
-      const store = policy === undefined
-        ? undefined
-        : yield* restore(Logging.unbreakable(transport.store!({ topic, group, name: "parking" }))).pipe(
-          Scope.extend(slots),
-          Effect.onError((cause) => Scope.close(slots, Exit.failCause(cause)))
-        )
       const weighing = new Lasting("The store of what is suspected can't be read or written, so messages wait")
       const protection =
         options.semantics === "at-least-once" && options.poison !== undefined && options.poison !== "off"
@@ -241,6 +234,13 @@ export const make = <E, R>(
               Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(slots, exit) : Effect.void)
             )
           : undefined
+      const policy = parkPolicyOf(options)
+      const store = policy === undefined
+        ? undefined
+        : yield* restore(Logging.unbreakable(transport.store!({ topic, group, name: "parking" }))).pipe(
+          Scope.extend(slots),
+          Effect.onError((cause) => Scope.close(slots, Exit.failCause(cause)))
+        )
       const settings = intakeOf(
         environment,
         subscriber,
@@ -249,12 +249,13 @@ export const make = <E, R>(
         settling,
         yield* FiberRef.get(FiberRef.currentScheduler),
         fork,
-        (book) => policy && store && new Parking.Parking(parkingSettings(policy, store, book, subscriber, config, fork)),
-        protection?.(subscriber)
+        protection?.(subscriber),
+        (book) => policy && store && new Parking.Parking(parkingSettings(policy, store, book, subscriber, config, fork))
       )
       const otherPartitions = new OtherPartitions(
         subscriber,
-        (text) => void run(Logging.warning(text), { scope: slots })
+        (effect) => void run(Effect.interruptible(effect), { scope: slots }),
+        Logging.warning
       )
       settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
@@ -370,9 +371,9 @@ export const make = <E, R>(
               ...status.problems,
               ...lasting.problems,
               ...settling.problems,
-              ...settings.parking?.problems ?? [],
               ...breaker.problems,
               ...weighing.problems,
+              ...settings.parking?.problems ?? [],
               ...broken
             ]
           }),

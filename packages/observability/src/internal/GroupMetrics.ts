@@ -120,8 +120,21 @@ export class GroupMetrics {
     if (client.transport === "kafka") make(own.rebalances)
     if (client.transport === "nats") [own.takeOvers, own.leasesLost].forEach(make)
     this.inFlight = new Map(states.map((state) => [state, client.own(own.inFlight, { ...labels, state })]))
-    const { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } = own
-    const sampled = { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag }
+    const { actors, circuitOpen, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } =
+      own
+    const sampled = {
+      actors,
+      circuitOpen,
+      held,
+      inbox,
+      lag,
+      oldest,
+      partitions,
+      paused,
+      problems,
+      watermarkAge,
+      watermarkLag
+    }
     this.gauges = Object.fromEntries(Object.entries(sampled).map(([name, definition]) => [name, make(definition)]))
   }
 
@@ -255,6 +268,8 @@ export class GroupMetrics {
     this.set("partitions", this.owned)
     // By hand here, or at the broker.
     this.set("paused", isPaused || status?.problems.some(({ kind }) => kind === "paused") === true ? 1 : 0)
+    const isKept = status?.problems.some(({ kind }) => kind === "circuit" || kind === "guard") === true
+    this.set("circuitOpen", isKept ? 1 : 0)
     this.set("problems", status?.problems.length ?? 0)
     this.set("watermarkLag", sum(behind, ({ position, watermark }) => position - watermark))
     this.set("watermarkAge", behind.reduce((most, { movedAt }) => Math.max(most, now - movedAt), 0) / 1000)

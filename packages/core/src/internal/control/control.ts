@@ -121,7 +121,8 @@ export const make = (environment: Environment): Control => {
       const flight = inHand ?? aside?.flights[0]
       if (
         flight === undefined || flight.verdict !== undefined || flight.state === "ended" ||
-        flight.state === "dead-lettering" || flight.state === "parking" || (flight.isHeld && policy === undefined)
+        flight.state === "dead-lettering" || flight.state === "parking" || flight.isDecided ||
+        (flight.isHeld && policy === undefined)
       ) return Effect.succeed(false)
       flight.verdict = {
         policy,

@@ -9,7 +9,7 @@ import type { Assignment, Service as Transport, TopicSpec } from "../../Transpor
 import type { Subscriber } from "../flight.js"
 import type { Lasting } from "../lasting.js"
 import * as Alone from "./alone.js"
-import { Guard } from "./guard.js"
+import { Sentry } from "./sentry.js"
 
 /** The store's name. */
 const name = "poison"
@@ -39,7 +39,7 @@ export interface Settings {
 }
 
 /**
- * Opens the store of a subscription, and answers how the lane of an assignment gets its guard.
+ * Opens the store of a subscription, and answers how the lane of an assignment gets its sentry.
  *
  * @internal
  */
@@ -47,7 +47,7 @@ export const make = (
   { fork, lasting, options, topic, transport }: Settings,
   group: string
 ): Effect.Effect<
-  (subscriber: Subscriber) => (assignment: Assignment, onOpened: () => void) => Guard,
+  (subscriber: Subscriber) => (assignment: Assignment, onOpened: () => void) => Sentry,
   SubscribeError,
   Scope.Scope
 > => {
@@ -61,7 +61,7 @@ export const make = (
   return Effect.map(
     transport.store({ topic, group, name }),
     (store) => (subscriber) => (assignment, onOpened) =>
-      new Guard(
+      new Sentry(
         assignment,
         {
           store,

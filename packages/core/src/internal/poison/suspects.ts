@@ -40,7 +40,7 @@ export class Suspects {
   private deaths: ReadonlyArray<number>
   /** Suspects that were run alone and have ended, by this owner or one before it. */
   private readonly finished = new Set<number>()
-  private readonly oldHands: ReadonlyArray<string>
+  private oldHands: ReadonlyArray<string>
   private readonly counted: ReadonlyArray<string>
   /** Suspects that this owner has finished, page by page: those of the last page are written with each start. */
   private page = 0
@@ -51,8 +51,9 @@ export class Suspects {
   /** All that is not withheld or convicted is free: the deaths are explained, or running alone has taken too long. */
   private isReleased = false
   private isProbationOver = false
-  /** The highest offset of a suspect that has come. */
+  /** The highest offset of a suspect that has come, and the lowest of all messages. */
   private highest: number
+  private lowest = Infinity
   /** Whether messages are suspected. */
   isOpen: boolean
   /** How many processes have to die with a message alone. One more, where some have died that no message explains. */
@@ -155,6 +156,30 @@ export class Suspects {
     const mayHaveBegun = message.maybeDuplicate || (message.deliveryCount ?? 1) > 1 || message.offset <= this.highest
     if (!mayHaveBegun) return "free"
     return "suspect"
+  }
+
+  /** A message has come. */
+  saw(offset: number): void {
+    if (offset < this.lowest) this.lowest = offset
+  }
+
+  /**
+   * Takes over what the owners before have finished, as far as it may come again. Where they die one after the other, it would grow without end.
+   * Called before the first suspect begins. Answers what is to be written.
+   */
+  inherits(): ReadonlyArray<StoreChange> {
+    if (this.oldHands.length === 0 || this.lowest === Infinity) return []
+    for (const offset of this.finished) if (offset < this.lowest) this.finished.delete(offset)
+    const changes: Array<StoreChange> = []
+    const rest = Array.from(this.finished)
+    for (let at = 0; at < rest.length; at += pageSize) {
+      this.page = at / pageSize
+      this.onPage = rest.slice(at, at + pageSize)
+      changes.push(this.hand)
+    }
+    for (const key of this.oldHands) changes.push(change(key, null))
+    this.oldHands = []
+    return changes
   }
 
   /** A message that is not free has come. */

@@ -21,11 +21,11 @@ import { Suspects } from "./suspects.js"
 const strangersFirst = 1_000
 
 /**
- * Then those come that are suspected least, the newest: so many, or for so long. They get on in each life, wherever the
- * message stands that ends it.
+ * Then suspects begin in no order, so many, or for so long: some get on in each life, wherever the message stands that ends it. After that the oldest come
+ * first, which are the most likely ones to have been in hand.
  */
-const leastSuspected = 100
-const leastSuspectedFor = 2_000
+const anyFirst = 100
+const anyFirstFor = 2_000
 
 /** All suspects have ended, and for so long none has come. */
 const quiet = 10_000
@@ -57,11 +57,13 @@ export interface Settings {
  *
  * @internal
  */
-export class Guard implements Queue {
+export class Sentry implements Queue {
   /** No message is taken before the store was read. */
   isOpening = true
   private suspects: Suspects | undefined
   private readonly life: string
+  /** Each life has another order. */
+  private seed = 0x811c9dc5
   private openedAt = 0
   /** When the first suspect was run alone. */
   private firstAt: number | undefined
@@ -70,6 +72,8 @@ export class Guard implements Queue {
   /** Those that have come and not ended. */
   private present = 0
   private lastAt = 0
+  /** Strangers had their time, and what was inherited is written. */
+  private isReady = false
   private isReleased = false
   private readonly turns = new Map<Flight, Turn>()
   private readonly withheld = new Map<Flight, Turn>()
@@ -81,6 +85,7 @@ export class Guard implements Queue {
     private readonly onOpened: () => void
   ) {
     this.life = settings.newLife()
+    for (const char of this.life) this.seed = Math.imul(this.seed ^ char.charCodeAt(0), 0x01000193)
     this.fiber = settings.fork(Effect.zipRight(this.open, Effect.suspend(() => this.watch)))
   }
 
@@ -143,7 +148,10 @@ export class Guard implements Queue {
 
   /** Whether the message is of interest. Asked for each. */
   concerns({ message }: Flight): boolean {
-    return this.suspects !== undefined && this.suspects.stanceOf(message) !== "free"
+    const { suspects } = this
+    if (suspects === undefined) return false
+    if (suspects.isOpen) suspects.saw(message.offset)
+    return suspects.stanceOf(message) !== "free"
   }
 
   came({ message }: Flight): void {
@@ -231,13 +239,14 @@ export class Guard implements Queue {
   }
 
   pick(waiting: ReadonlySet<Turn>): Turn | undefined {
+    if (!this.isReady) return undefined
     const lasted = this.settings.subscriber.time() - this.openedAt
-    if (lasted < strangersFirst) return undefined
-    const isNewest = this.count < leastSuspected && lasted < strangersFirst + leastSuspectedFor
+    const isAny = this.count < anyFirst && lasted < strangersFirst + anyFirstFor
+    const rank = isAny
+      ? (offset: number) => Math.imul(offset ^ this.seed, 0x9e3779b1) >>> 0
+      : (offset: number) => offset
     let picked: Turn | undefined
-    for (const turn of waiting) {
-      if (picked === undefined || (turn.offset > picked.offset) === isNewest) picked = turn
-    }
+    for (const turn of waiting) if (picked === undefined || rank(turn.offset) < rank(picked.offset)) picked = turn
     return picked
   }
 
@@ -251,9 +260,21 @@ export class Guard implements Queue {
     const { suspects } = this
     if (suspects === undefined || (!suspects.isOpen && suspects.withheld.length === 0)) return Effect.void
     const tick: Effect.Effect<boolean> = Effect.suspend(() => this.tick(suspects))
-    return Effect.delay(tick, "1 second").pipe(
-      Effect.tap(() => Effect.sync(() => this.settings.turns.poke())),
-      Effect.repeat({ until: (isDone) => isDone }),
+    const inherits = Effect.suspend(() => {
+      const changes = suspects.inherits()
+      return changes.length === 0 ? Effect.void : this.tried(changes)
+    })
+    const ready = Effect.sync(() => {
+      this.isReady = true
+      this.settings.turns.poke()
+    })
+    return Effect.zipRight(Effect.sleep(strangersFirst), Effect.zipRight(inherits, ready)).pipe(
+      Effect.zipRight(
+        Effect.delay(tick, "1 second").pipe(
+          Effect.tap(() => Effect.sync(() => this.settings.turns.poke())),
+          Effect.repeat({ until: (isDone) => isDone })
+        )
+      ),
       Effect.zipRight(this.sayThatItIsOver)
     )
   }
