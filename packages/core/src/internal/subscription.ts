@@ -25,6 +25,7 @@ import type * as Transport from "../Transport.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
+import { startIssueOf } from "./checks.js"
 import * as Closing from "./closing.js"
 import * as Control from "./control/control.js"
 import { Counters } from "./counters.js"
@@ -151,11 +152,9 @@ export const make = <E, R>(
       const { config, mailboxes, observer, transport } = environment
       const group = options.group ?? config.group
       const name = `${topic.name}/${group}`
-      if (typeof options.startFrom === "object" && transport.capabilities.startAt !== true) {
-        return yield* new InvalidConfiguration({
-          topic: topic.name,
-          issues: [`startFrom: the ${transport.name} transport begins at "earliest" or "latest" only`]
-        })
+      const startIssue = startIssueOf(options.startFrom, transport)
+      if (startIssue !== undefined) {
+        return yield* new InvalidConfiguration({ topic: topic.name, issues: [startIssue] })
       }
       const counters = new Counters()
       const lasting = DeadLetter.lasting()
