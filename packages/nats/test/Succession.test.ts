@@ -152,6 +152,27 @@ describe.each(T.versions)("A group that begins where another one has stopped, on
       assert.isTrue(next.taken.every(({ maybeDuplicate }) => !maybeDuplicate))
     })))
 
+  it("nor before where that had begun, if it has acknowledged nothing", () =>
+    T.run(Effect.gen(function*() {
+      const begins: ReadonlyArray<StartFrom> = ["latest", { offsets: { 0: 11 } }]
+      yield* Effect.forEach(begins, (startFrom) =>
+        Effect.gen(function*() {
+          const topic = T.topic()
+          const service = yield* transport()
+          yield* T.publish(service, topic, T.messages(0, 10))
+          const old = finishing(0)
+          const former = yield* T.scoped(service.subscribe(request(topic, "old", { startFrom }), old))
+          yield* T.publish(service, topic, T.messages(10, 20))
+          yield* T.waitUntil("it has read", () => old.taken.length === 10)
+          yield* former.close
+          const next = finishing(1_000)
+          yield* service.subscribe(request(topic, "new", { startFrom: after("old") }), next)
+          yield* T.waitUntil("they came", () => next.taken.length >= 10)
+          T.assertNumbers(next.numbers, T.range(10, 20))
+          assert.isTrue(next.taken.every(({ maybeDuplicate }) => maybeDuplicate))
+        }), { concurrency: "unbounded" })
+    })))
+
   const foreign = (topic: TopicSpec, config: Partial<ConsumerConfig>) =>
     Effect.gen(function*() {
       const service = yield* transport()

@@ -18,6 +18,7 @@ import { presubscription } from "./conformance/presubscription.js"
 import { readings } from "./conformance/readings.js"
 import { revocation } from "./conformance/revocation.js"
 import { settlement } from "./conformance/settlement.js"
+import { succession } from "./conformance/succession.js"
 
 export type {
   /**
@@ -48,5 +49,6 @@ export const suite = (given: Subject): void => {
     readings(subject)
     lifecycle(subject)
     presubscription(subject)
+    succession(subject)
   })
 }

@@ -93,17 +93,20 @@ class Take {
       }
       yield* this.checkQuiet(formers)
       yield* Effect.forEach(formers, (former) => this.sayOffered(former), { concurrency, discard: true })
-      const starts = new Map(formers.map(({ consumer, partition }) => [partition, positionOf(consumer) + 1]))
+      const starts = new Map(formers.map(({ consumer, partition }) => [partition, startOf(consumer)]))
       yield* Effect.logInfo("The group begins where another one has stopped").pipe(Effect.annotateLogs({
         from: formers[0]!.consumer.name,
-        positions: Array.from(starts, ([partition, start]) => `${partition}: ${start}`).join(", ")
+        positions: Array.from(
+          starts,
+          ([partition, { opt_start_seq, opt_start_time }]) =>
+            `${partition}: ${opt_start_seq ?? opt_start_time ?? "earliest"}`
+        ).join(", ")
       }))
       return {
         configs: configs.map((config, partition) => {
           const start = missing.includes(partition) ? starts.get(partition) : undefined
           if (start === undefined) return config
-          const { opt_start_time: _, ...rest } = config
-          return { ...rest, deliver_policy: "by_start_sequence", opt_start_seq: Math.max(1, start) }
+          return { ...config, ...start }
         }),
         done: Effect.forEach(
           formers.filter(({ partition }) => unsaid.includes(partition)),
@@ -279,9 +282,24 @@ class Take {
   }
 }
 
-/** Below it and there, all is acknowledged; without acknowledgements, delivered. */
-const positionOf = ({ ack_floor, config, delivered }: ConsumerInfo): number =>
-  config.ack_policy === "none" ? delivered.stream_seq : ack_floor.stream_seq
+type Start = Pick<ConsumerConfig, "deliver_policy" | "opt_start_seq" | "opt_start_time">
+
+/** Behind what is acknowledged without a gap; without acknowledgements, behind what was delivered. */
+const startOf = ({ ack_floor, config, created, delivered }: ConsumerInfo): Start => {
+  // Before 2.10 a consumer without an acknowledgement does not say where it began.
+  const isFloor = ack_floor.stream_seq > 0 || delivered.consumer_seq === 0 || config.ack_policy === "none"
+  if (isFloor) {
+    const isBegun = delivered.consumer_seq > 0 && config.ack_policy !== "none"
+    const position = isBegun ? ack_floor.stream_seq : delivered.stream_seq
+    return { deliver_policy: "by_start_sequence", opt_start_seq: position + 1 }
+  }
+  const { deliver_policy = "all", opt_start_seq, opt_start_time } = config
+  if (opt_start_seq !== undefined && deliver_policy === "by_start_sequence") return { deliver_policy, opt_start_seq }
+  if (opt_start_time !== undefined && deliver_policy === "by_start_time") return { deliver_policy, opt_start_time }
+  return deliver_policy === "new" && created !== undefined
+    ? { deliver_policy: "by_start_time", opt_start_time: created }
+    : { deliver_policy: "all" }
+}
 
 const filtersOf = ({ filter_subject, filter_subjects }: ConsumerConfig): ReadonlyArray<string> =>
   filter_subjects !== undefined && filter_subjects.length > 0
