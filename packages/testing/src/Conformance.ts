@@ -20,6 +20,7 @@ import { readings } from "./conformance/readings.js"
 import { revocation } from "./conformance/revocation.js"
 import { settlement } from "./conformance/settlement.js"
 import { storeLaws } from "./conformance/store.js"
+import { succession } from "./conformance/succession.js"
 
 export type {
   /**
@@ -52,5 +53,6 @@ export const suite = (given: Subject): void => {
     lifecycle(subject)
     presubscription(subject)
     storeLaws(subject)
+    succession(subject)
   })
 }
