@@ -12,6 +12,7 @@ import { fairness } from "./conformance/fairness.js"
 import { garbage } from "./conformance/garbage.js"
 import { isolation } from "./conformance/isolation.js"
 import { keysOrder } from "./conformance/keys.js"
+import { lettersByHand } from "./conformance/letters.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
 import { presubscription } from "./conformance/presubscription.js"
@@ -50,5 +51,6 @@ export const suite = (given: Subject): void => {
     lifecycle(subject)
     presubscription(subject)
     storeLaws(subject)
+    lettersByHand(subject)
   })
 }
