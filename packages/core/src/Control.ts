@@ -153,6 +153,8 @@ export type Concern = "paused" | "held" | "retrying" | "slow"
 /**
  * Why the first message of an aggregate does not go on now. `slot`: others of its slot are before it. `circuit` and `guard`: it has failed, and its
  * circuit is open, or the guard has stopped the subscription. Those behind such a message wait with `subscription-paused`.
+ * `suspect`: it may have been in hand when a process died, and waits until it may be run alone. `probation`: a process died while it was run
+ * alone, and it is given up if this one lives without it.
  *
  * @since 0.1.0
  * @category models
@@ -164,6 +166,8 @@ export type Wait =
   | "retry"
   | "restart"
   | "permit"
+  | "suspect"
+  | "probation"
   | "circuit"
   | "guard"
   | "held"

@@ -28,6 +28,7 @@ import { FullMailboxes } from "./internal/fullMailboxes.js"
 import * as Incoming from "./internal/incoming.js"
 import * as Logging from "./internal/logging.js"
 import { Mailboxes } from "./internal/mailboxes.js"
+import * as Protection from "./internal/poison/protection.js"
 import { policyIssues } from "./internal/policyIssues.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import * as Provided from "./internal/provided.js"
@@ -288,7 +289,10 @@ export const make = Effect.gen(function*() {
       } as Internal.Options<E, R>
       const issues = [...strategyIssues, ...Checks.issuesOf(options)]
       if (options.semantics === "at-least-once") {
-        issues.unshift(...policyIssues(transport, topic.spec, options.onExhausted))
+        issues.unshift(
+          ...policyIssues(transport, topic.spec, options.onExhausted),
+          ...Protection.issuesOf(options.poison)
+        )
         if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
           issues.unshift(...policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
         }

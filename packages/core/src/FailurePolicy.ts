@@ -234,8 +234,7 @@ const withCircuits = <F extends (error: never) => Decision>(onError: F, decision
  *
  * @internal
  */
-export const circuitsOf = (onError: object | undefined): ReadonlyArray<Circuit> =>
-  (onError && known.get(onError)) ?? []
+export const circuitsOf = (onError: object | undefined): ReadonlyArray<Circuit> => (onError && known.get(onError)) ?? []
 
 const lookup = (cases: { readonly [tag: string]: Decision }, error: unknown): Decision | undefined => {
   const tag = Safely.text(error, "_tag")

@@ -139,6 +139,18 @@ export type Event =
     readonly offset: number
   }
   | {
+    /**
+     * What is known of a message with which a process has died while it was run alone. `struck`: a death was found. `cleared`: a process has died
+     * without it, so it is not suspected any more. `convicted`: it goes to the failure policy without being started.
+     */
+    readonly _tag: "Poison"
+    readonly what: "struck" | "cleared" | "convicted"
+    readonly subscription: string
+    readonly topic: string
+    readonly partition: number
+    readonly offset: number
+  }
+  | {
     /** A subscription or one of its aggregates was paused by hand, or goes on. */
     readonly _tag: "Paused" | "Resumed"
     readonly subscription: string

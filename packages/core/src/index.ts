@@ -93,6 +93,10 @@ export * as Partitioner from "./Partitioner.js"
 /**
  * @since 0.1.0
  */
+export * as Poison from "./Poison.js"
+/**
+ * @since 0.1.0
+ */
 export * as PredecessorDispatch from "./PredecessorDispatch.js"
 /**
  * @since 0.1.0

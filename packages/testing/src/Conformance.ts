@@ -6,6 +6,7 @@
 import { describe } from "vitest"
 import { type Subject, withStrategy } from "./conformance/Bench.js"
 import { bounds } from "./conformance/bounds.js"
+import { circuit } from "./conformance/circuit.js"
 import { control } from "./conformance/control.js"
 import { failures } from "./conformance/failures.js"
 import { fairness } from "./conformance/fairness.js"
@@ -42,6 +43,7 @@ export const suite = (given: Subject): void => {
     settlement(subject)
     failures(subject)
     control(subject)
+    circuit(subject)
     bounds(subject)
     fairness(subject)
     isolation(subject)

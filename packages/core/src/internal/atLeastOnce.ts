@@ -14,6 +14,7 @@ import { describeCause } from "./describeCause.js"
 import type { Behaviour, Flight } from "./flight.js"
 import { endScope, type Host } from "./home.js"
 import * as Logging from "./logging.js"
+import type { Sentry } from "./poison/sentry.js"
 import * as UserCode from "./userCode.js"
 
 /** @internal */
@@ -41,7 +42,41 @@ export interface Settings<E> {
  */
 export const behaviour = <E>(settings: Settings<E>): Behaviour => {
   const attempt = (flight: Flight, host: Host): Effect.Effect<void> =>
-    Effect.matchCauseEffect(settings.handler.run(flight), {
+    flight.sentry === undefined
+      ? ran(flight, host, settings.handler.run(flight))
+      : watched(flight, host, flight.sentry)
+
+  /** A process may have died with the message: it waits for its turn, which is noted, or is given up without being started. */
+  const watched = (flight: Flight, host: Host, sentry: Sentry): Effect.Effect<void> => {
+    const verdict = sentry.verdict(flight)
+    if (verdict === "begins") return ran(flight, host, settings.handler.run(flight))
+    if (typeof verdict !== "string") {
+      const cause = flight.lastCause === undefined ? verdict : Cause.sequential(flight.lastCause, verdict)
+      return giveUp(flight, host, cause as Cause.Cause<never>, settings.onExhausted)
+    }
+    if (!flight.goesOn()) return Effect.void
+    flight.wait(verdict)
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(sentry.turn(flight)), (hasTurn) => {
+        const begins = flight.begin()
+        if (!hasTurn) return begins ? restore(Effect.suspend(() => watched(flight, host, sentry))) : Effect.void
+        if (!begins) return sentry.done(flight, false)
+        return Effect.flatMap(Effect.exit(restore(settings.handler.run(flight))), (exit) =>
+          // What the attempt has opened may end the process as well.
+          endScope(host, exit).pipe(
+            Effect.zipRight(sentry.done(flight, Exit.isSuccess(exit))),
+            Effect.zipRight(restore(ran(flight, host, exit)))
+          ))
+      })
+    )
+  }
+
+  const ran = (
+    flight: Flight,
+    host: Host,
+    handling: Effect.Effect<unknown, E | HandlerTimeout>
+  ): Effect.Effect<void> =>
+    Effect.matchCauseEffect(handling, {
       onFailure: (cause) => after(flight, host, Exit.failCause(cause)),
       onSuccess: (value) => {
         if (host.scope !== undefined) return after(flight, host, Exit.succeed(value))
@@ -81,7 +116,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     flight.lastCause = cause
     const decision = UserCode.sync(() => settings.onError(error.value))
     if (decision._tag === "Circuit") {
-      settings.breaker.failed(flight, decision, shortly(cause))
+      settings.breaker.failed(flight, decision, () => shortly(cause))
       return standBy(flight, host, "circuit")
     }
     if (flight.trial !== undefined) settings.breaker.answered(flight)
@@ -173,7 +208,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
         cause
       })
       const reported = Effect.suspend(() => {
-        flight.report()
+        flight.report(policy._tag !== "Hold")
         return settings.report(failure, flight.envelope?.eventId)
       })
       switch (policy._tag) {

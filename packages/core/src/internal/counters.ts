@@ -19,6 +19,8 @@ export class Counters {
   failed = 0
   lost = 0
   otherPartition = 0
+  suspects = 0
+  poisoned = 0
 
   transition(flight: FlightView & { readonly isHeld: boolean }, from: State | undefined): void {
     if (from === undefined) this.received++

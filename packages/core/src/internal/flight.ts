@@ -11,6 +11,7 @@ import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
+import type { Sentry } from "./poison/sentry.js"
 import type { Share } from "./quota.js"
 import type { Slot, Task } from "./slot.js"
 
@@ -133,13 +134,17 @@ export class Flight implements Observer.FlightView, Task {
   lastCause: Cause.Cause<unknown> | undefined
   retry: Schedule.ScheduleDriver<unknown, never> | undefined
   /** What it waits for while its state is `waiting`. */
-  waitsFor: "retry" | "restart" | "permit" | "circuit" | "guard" = "retry"
+  waitsFor: "retry" | "restart" | "permit" | "circuit" | "guard" | "suspect" | "probation" = "retry"
   /** Its aggregate is paused, and it leaves its slot without having ended. */
   isAside = false
+  /** Asked before each start of its handler: a process may have died with the message. Undefined: nobody suspects it. */
+  sentry: Sentry | undefined
   /** It is given up when its slot runs it next. */
   verdict: Verdict | undefined
   /** Undefined: it has nothing to do with a circuit. */
   trial: Trial | undefined
+  /** The failure policy has done what it does, and `onFailure` is told of it: nothing else follows. */
+  isDecided = false
   /** The handler's argument, once it is decoded. */
   event: unknown = undefined
   isDecoded = false
@@ -277,7 +282,7 @@ export class Flight implements Observer.FlightView, Task {
   }
 
   /** No code of the user runs until the flight begins again. */
-  wait(why: "retry" | "permit" | "circuit" | "guard"): void {
+  wait(why: "retry" | "permit" | "circuit" | "guard" | "suspect" | "probation"): void {
     this.waitsFor = why
     this.to("waiting")
   }
@@ -308,8 +313,9 @@ export class Flight implements Observer.FlightView, Task {
     this.carrier.holds(this)
   }
 
-  /** The user's code runs again: it is told how the flight ends. */
-  report(): void {
+  /** The user's code runs again: it is told how the flight ends, or that it is held from now on. */
+  report(isEnd = true): void {
+    this.isDecided = isEnd
     this.to("running")
   }
 

@@ -14,6 +14,7 @@ import { Gate } from "./gate.js"
 import type { Incoming } from "./incoming.js"
 import * as Logging from "./logging.js"
 import { Pace } from "./pace.js"
+import type { Sentry } from "./poison/sentry.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
 import type { Rate } from "./rate.js"
 import * as Safely from "./safely.js"
@@ -42,6 +43,8 @@ export interface IntakeSettings {
   readonly isTurnAwaited: () => boolean
   /** Logs an error. */
   readonly say?: (text: string) => void
+  /** Makes what keeps the lane from messages that end the process. */
+  readonly sentry?: ((assignment: Assignment, onOpened: () => void) => Sentry) | undefined
   /** Makes the stage in which messages are settled before they go to their mailboxes. Undefined: they are settled when they are finished. */
   readonly settleFirst: ((intake: Intake, assignment: Assignment) => Stage) | undefined
 }
@@ -104,6 +107,7 @@ export class Intake implements Lane, Carrier {
   private readonly held = new Set<Flight>()
   private readonly bytes: Share
   private readonly stage: Stage | undefined
+  private readonly sentry: Sentry | undefined
   readonly permits: Share | undefined
   letsGo = false
   /** How many flights wait aside, because their aggregates are paused. */
@@ -126,6 +130,7 @@ export class Intake implements Lane, Carrier {
       resume: () => this.resume()
     })
     this.stage = settings.settleFirst?.(this, assignment)
+    this.sentry = settings.sentry?.(assignment, () => this.resume())
     this.tell("Assigned")
   }
 
@@ -144,7 +149,7 @@ export class Intake implements Lane, Carrier {
   offer(messages: ReadonlyArray<IncomingMessage>): number {
     if (this.closing) return 0
     let taken = 0
-    this.refused = this.settings.mailboxes.paused?.refuses === true
+    this.refused = this.settings.mailboxes.paused?.refuses === true || this.sentry?.isOpening === true
     if (this.refused) return this.standBy()
     while (taken < messages.length) {
       if (!this.take(messages[taken]!)) {
@@ -177,6 +182,7 @@ export class Intake implements Lane, Carrier {
     this.forRate?.took()
     this.forRecovery?.took()
     flight.taken()
+    flight.sentry?.came(flight)
     this.pace.took()
     this.stage?.add(flight)
     return true
@@ -197,7 +203,10 @@ export class Intake implements Lane, Carrier {
       return undefined
     }
     this.unfinished++
-    return new Flight(message, this, incoming.read(message), size, this.stage === undefined ? "queued" : "settling")
+    const state = this.stage === undefined ? "queued" : "settling"
+    const flight = new Flight(message, this, incoming.read(message), size, state)
+    if (this.sentry?.concerns(flight) === true) flight.sentry = this.sentry
+    return flight
   }
 
   private isInRate(): boolean {
@@ -263,6 +272,7 @@ export class Intake implements Lane, Carrier {
   ended(flight: Flight, from: Observer.State): void {
     this.unfinished--
     if (flight.isHeld) this.held.delete(flight)
+    flight.sentry?.ended(flight)
     try {
       if (flight.outcome === "unfinished") this.left++
       else if (flight.outcome === "lost") this.lost++
@@ -353,6 +363,7 @@ export class Intake implements Lane, Carrier {
       this.drained.changed()
       this.bytes.end()
       this.stage?.release()
+      if (isFirst && this.sentry !== undefined) yield* this.sentry.close
       this.permits?.end()
       this.revoked()
       if (isFirst && !options.finishQueued && this.lost > 0) yield* this.warnOfLoss

@@ -39,6 +39,7 @@ import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { OtherPartitions } from "./otherPartitions.js"
+import * as Protection from "./poison/protection.js"
 import { Quota } from "./quota.js"
 import { Ration } from "./ration.js"
 import { RecoveryMode } from "./recovery.js"
@@ -133,7 +134,8 @@ const intakeOf = <E, R>(
   options: Options<E, R>,
   lasting: Lasting,
   scheduler: Scheduler.Scheduler,
-  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>,
+  sentry: IntakeSettings["sentry"]
 ): IntakeSettings => {
   const { name, observer } = subscriber
   const told = (bound: "bytes" | "settledAhead" | "concurrency") => (isReached: boolean) =>
@@ -156,6 +158,7 @@ const intakeOf = <E, R>(
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     say: (text) => void fork(Logging.error(text)),
+    sentry,
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -216,6 +219,17 @@ export const make = <E, R>(
         observer,
         time: () => turns.time()
       }
+      const weighing = new Lasting("The store of what is suspected can't be read or written, so messages wait")
+      const protection =
+        options.semantics === "at-least-once" && options.poison !== undefined && options.poison !== "off"
+          ? yield* restore(
+            Protection.make({ topic, transport, options: options.poison, lasting: weighing, fork }, group)
+          )
+            .pipe(
+              Scope.extend(slots),
+              Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(slots, exit) : Effect.void)
+            )
+          : undefined
       const settings = intakeOf(
         environment,
         subscriber,
@@ -223,11 +237,13 @@ export const make = <E, R>(
         options,
         settling,
         yield* FiberRef.get(FiberRef.currentScheduler),
-        fork
+        fork,
+        protection?.(subscriber)
       )
       const otherPartitions = new OtherPartitions(
         subscriber,
-        (text) => void run(Logging.warning(text), { scope: slots })
+        (effect) => void run(Effect.interruptible(effect), { scope: slots }),
+        Logging.warning
       )
       settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
@@ -337,7 +353,18 @@ export const make = <E, R>(
         // What the transport can't know: letters and settlements are tried again by this subscription.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
           status &&
-          { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems, ...breaker.problems, ...broken] }),
+          {
+            ...status,
+            problems: [
+              ...status.problems,
+              ...lasting.problems,
+              ...settling.problems,
+              ...breaker.problems,
+              ...weighing.problems,
+              ...breaker.problems,
+              ...broken
+            ]
+          }),
         isInRecoveryMode: Effect.sync(() => recovery.isOn),
         setRecoveryMode: recovery.set,
         recoveryChanges: Stream.fromPubSub(recovery.changes),

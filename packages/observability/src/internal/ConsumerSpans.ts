@@ -1,4 +1,5 @@
 import type { Observer } from "@effect-eventbus/core"
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import * as Context from "effect/Context"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -33,7 +34,7 @@ export interface Settings {
  * @internal
  */
 export class ConsumerSpans {
-  private readonly traced = new Map<Observer.FlightView, Traced>()
+  private readonly traced = new ChurningMap<Observer.FlightView, Traced>()
 
   constructor(private readonly transport: string, private readonly settings: Settings) {}
 

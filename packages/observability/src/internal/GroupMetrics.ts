@@ -245,6 +245,8 @@ export class GroupMetrics {
     this.set("partitions", this.owned)
     // By hand here, or at the broker.
     this.set("paused", isPaused || status?.problems.some(({ kind }) => kind === "paused") === true ? 1 : 0)
+    const isKept = status?.problems.some(({ kind }) => kind === "circuit" || kind === "guard") === true
+    this.set("circuitOpen", isKept ? 1 : 0)
     this.set("problems", status?.problems.length ?? 0)
     this.set("watermarkLag", sum(behind, ({ position, watermark }) => position - watermark))
     this.set("watermarkAge", behind.reduce((most, { movedAt }) => Math.max(most, now - movedAt), 0) / 1000)

@@ -117,7 +117,7 @@ export const make = (environment: Environment): Control => {
       const flight = inHand ?? aside?.flights[0]
       if (
         flight === undefined || flight.verdict !== undefined || flight.state === "ended" ||
-        flight.state === "dead-lettering" || (flight.isHeld && policy === undefined)
+        flight.state === "dead-lettering" || flight.isDecided || (flight.isHeld && policy === undefined)
       ) return Effect.succeed(false)
       flight.verdict = {
         policy,
@@ -144,7 +144,8 @@ export const make = (environment: Environment): Control => {
         const mailbox = book.get(aggregate)
         const flight = mailbox && book.handOf(mailbox)
         if (flight === undefined || book.paused?.holdsBack(aggregate, undefined) === true) return false
-        const waits = flight.state === "held" || (flight.state === "waiting" && flight.waitsFor !== "permit")
+        const waits = flight.state === "held" ||
+          (flight.state === "waiting" && (flight.waitsFor === "retry" || flight.waitsFor === "restart"))
         return waits && mailbox!.slot.again(flight)
       }),
     giveUp,
