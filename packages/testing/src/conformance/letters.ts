@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { DeadLetters, EventBus, FailurePolicy, type Headers, Topic, Transport } from "@effect-eventbus/core"
+import { DeadLetters, EventBus, FailurePolicy, Headers, Topic, Transport } from "@effect-eventbus/core"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import { expect } from "vitest"
@@ -62,7 +62,10 @@ export const lettersByHand = (subject: Subject): void => {
         for (const id of ["a", "b"]) {
           expect(handled.filter((one) => one.startsWith(id))).toEqual([0, 1, 2, 3, 4].map((n) => `${id} ${n}`))
         }
-        expect(headers[0]).toMatchObject({ "X-Released-By": "tests", "X-Released-Count": "1" })
+        expect(["X-Released-By", "X-Released-Count"].map((name) => Headers.get(headers[0]!, name))).toEqual([
+          "tests",
+          "1"
+        ])
         expect(yield* next.groups()).toEqual([])
         expect(yield* next.release("all", by)).toMatchObject({ letters: 0, done: 15 })
       })
