@@ -28,6 +28,7 @@ import { FullMailboxes } from "./internal/fullMailboxes.js"
 import * as Incoming from "./internal/incoming.js"
 import * as Logging from "./internal/logging.js"
 import { Mailboxes } from "./internal/mailboxes.js"
+import * as Protection from "./internal/poison/protection.js"
 import { policyIssues } from "./internal/policyIssues.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import * as Provided from "./internal/provided.js"
@@ -288,10 +289,16 @@ export const make = Effect.gen(function*() {
       } as Internal.Options<E, R>
       const issues = [...strategyIssues, ...Checks.issuesOf(options)]
       if (options.semantics === "at-least-once") {
-        issues.unshift(...policyIssues(transport, topic.spec, options.onExhausted))
+        issues.unshift(
+          ...policyIssues(transport, topic.spec, options.onExhausted),
+          ...Protection.issuesOf(options.poison)
+        )
         if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
           issues.unshift(...policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
         }
+      }
+      if (options.semantics === "at-least-once" && options.parking !== undefined) {
+        issues.unshift(...policyIssues(transport, topic.spec, options.parking, "parking"))
       }
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group
@@ -355,9 +362,8 @@ export const make = Effect.gen(function*() {
       yield* provided.check(topic.name)
       const { startFrom = "earliest", withoutHandler = "hold" } = options
       const issues = Checks.issuesOf({ group: options.group })
-      if (typeof startFrom === "object" && transport.capabilities.startAt !== true) {
-        issues.push(`startFrom: the ${transport.name} transport begins at "earliest" or "latest" only`)
-      }
+      const startIssue = Checks.startIssueOf(startFrom, transport)
+      if (startIssue !== undefined) issues.push(startIssue)
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group
       const key = Checks.keyOf(topic.name, group)

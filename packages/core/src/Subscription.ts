@@ -12,7 +12,8 @@ import type { Control } from "./Control.js"
 import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
-import type { Circuit, FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
+import type { Circuit, FailurePolicy, OnError, Park, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
+import type * as Poison from "./Poison.js"
 import type { RateLimit } from "./RateLimit.js"
 import type * as Recovery from "./Recovery.js"
 import type { Semantics, SourceStatus, StartFrom, TopicSpec } from "./Transport.js"
@@ -69,6 +70,12 @@ export interface Stats {
   readonly restarted: number
   readonly deadLettered: number
   readonly dropped: number
+  /** Messages that became letters, because they failed and the policy is `park`, or because their aggregate was parked. */
+  readonly parked: number
+  /** Letters that were released and ended: handled, or as their policy says. Each of them counts as received once more. */
+  readonly released: number
+  /** Letters that were discarded. */
+  readonly discarded: number
   /** Messages that are held now. */
   readonly held: number
   /** Messages that could not be decoded. */
@@ -89,6 +96,10 @@ export interface Stats {
    * these aggregates is not known: publishers use different partitioners, or partitions were added.
    */
   readonly otherPartition: number
+  /** How often a message was run alone, because a process had ended that may have had it in hand (`poison`). */
+  readonly suspects: number
+  /** Messages that went to the failure policy without being started, because they end the process (`poison`). */
+  readonly poisoned: number
   /** Actors alive now. */
   readonly actors: number
   /** Actors of this subscription that have ended, because they were idle or made room. 0 where the strategy's slots are shared. */
@@ -159,6 +170,13 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
   readonly guard?: GuardOptions | "off" | undefined
   /** When a typed failure is tried again. Default: 8 times, from 100 ms doubling to at most 30 s, with jitter. */
   readonly retry?: Schedule.Schedule<unknown, NoInfer<E> | HandlerTimeout> | undefined
+  /**
+   * Whether messages are found that end the process: by running out of memory, `process.exit`, or a crash of native code. `{}` has all
+   * defaults. It needs a store, which the transport makes beside the topic for the group. Default: `"off"`.
+   */
+  readonly poison?: Poison.Options | "off" | undefined
+  /** What `onError` answers to park a message, where neither `onExhausted` nor `onUnknownType` is that policy. */
+  readonly parking?: Park | undefined
   /** Runs for each message that was given up, in its actor, before the messages behind it. With `hold` it runs once, when that begins. */
   readonly onFailure?: ((failure: EnvelopeFailure<NoInfer<E>>) => Effect.Effect<unknown, never, R>) | undefined
 }

@@ -85,7 +85,15 @@ export * as OrderChecker from "./OrderChecker.js"
 /**
  * @since 0.1.0
  */
+export * as Parking from "./Parking.js"
+/**
+ * @since 0.1.0
+ */
 export * as Partitioner from "./Partitioner.js"
+/**
+ * @since 0.1.0
+ */
+export * as Poison from "./Poison.js"
 /**
  * @since 0.1.0
  */

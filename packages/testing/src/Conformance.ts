@@ -19,6 +19,8 @@ import { presubscription } from "./conformance/presubscription.js"
 import { readings } from "./conformance/readings.js"
 import { revocation } from "./conformance/revocation.js"
 import { settlement } from "./conformance/settlement.js"
+import { storeLaws } from "./conformance/store.js"
+import { succession } from "./conformance/succession.js"
 
 export type {
   /**
@@ -50,5 +52,7 @@ export const suite = (given: Subject): void => {
     readings(subject)
     lifecycle(subject)
     presubscription(subject)
+    storeLaws(subject)
+    succession(subject)
   })
 }

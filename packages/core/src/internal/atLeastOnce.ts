@@ -6,12 +6,12 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { DecodeError, HandlerTimeout, UnknownEventType } from "../EventBusError.js"
 import { EnvelopeFailure } from "../Failure.js"
-import type { DeadLetter, FailurePolicy, OnError, UnknownTypePolicy } from "../FailurePolicy.js"
+import type { DeadLetter, Drop, FailurePolicy, OnError, UnknownTypePolicy } from "../FailurePolicy.js"
 import type { TopicSpec } from "../Transport.js"
 import { gone, type Handler } from "./attempt.js"
 import type { Breaker } from "./circuit/breaker.js"
 import { describeCause } from "./describeCause.js"
-import type { Behaviour, Flight } from "./flight.js"
+import type { Behaviour, Flight, Sentry } from "./flight.js"
 import { endScope, type Host } from "./home.js"
 import * as Logging from "./logging.js"
 import * as UserCode from "./userCode.js"
@@ -41,7 +41,41 @@ export interface Settings<E> {
  */
 export const behaviour = <E>(settings: Settings<E>): Behaviour => {
   const attempt = (flight: Flight, host: Host): Effect.Effect<void> =>
-    Effect.matchCauseEffect(settings.handler.run(flight), {
+    flight.sentry === undefined
+      ? ran(flight, host, settings.handler.run(flight))
+      : watched(flight, host, flight.sentry)
+
+  /** A process may have died with the message: it waits for its turn, which is noted, or is given up without being started. */
+  const watched = (flight: Flight, host: Host, sentry: Sentry): Effect.Effect<void> => {
+    const verdict = sentry.verdict(flight)
+    if (verdict === "begins") return ran(flight, host, settings.handler.run(flight))
+    if (typeof verdict !== "string") {
+      const cause = flight.lastCause === undefined ? verdict : Cause.sequential(flight.lastCause, verdict)
+      return giveUp(flight, host, cause as Cause.Cause<never>, settings.onExhausted)
+    }
+    if (!flight.goesOn()) return Effect.void
+    flight.wait(verdict)
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(sentry.turn(flight)), (hasTurn) => {
+        const begins = flight.begin()
+        if (!hasTurn) return begins ? restore(Effect.suspend(() => watched(flight, host, sentry))) : Effect.void
+        if (!begins) return sentry.done(flight, false)
+        return Effect.flatMap(Effect.exit(restore(settings.handler.run(flight))), (exit) =>
+          // What the attempt has opened may end the process as well.
+          endScope(host, exit).pipe(
+            Effect.zipRight(sentry.done(flight, Exit.isSuccess(exit))),
+            Effect.zipRight(restore(ran(flight, host, exit)))
+          ))
+      })
+    )
+  }
+
+  const ran = (
+    flight: Flight,
+    host: Host,
+    handling: Effect.Effect<unknown, E | HandlerTimeout>
+  ): Effect.Effect<void> =>
+    Effect.matchCauseEffect(handling, {
       onFailure: (cause) => after(flight, host, Exit.failCause(cause)),
       onSuccess: (value) => {
         if (host.scope !== undefined) return after(flight, host, Exit.succeed(value))
@@ -173,7 +207,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
         cause
       })
       const reported = Effect.suspend(() => {
-        flight.report()
+        flight.report(policy._tag !== "Hold")
         return settings.report(failure, flight.envelope?.eventId)
       })
       switch (policy._tag) {
@@ -188,6 +222,20 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
             Effect.zipRight(reported),
             Effect.map(() => flight.end("dead-lettered"))
           )
+        }
+        case "Park": {
+          const { parking } = flight.carrier
+          if (flight.key === undefined || parking === undefined) {
+            // Without a key it belongs to no aggregate, and there is no order that parking could keep.
+            return parking === undefined
+              ? Effect.die(new TypeError("onError answered FailurePolicy.park: give it as the option parking, too"))
+              : giveUp(flight, host, cause, policy.undecodable)
+          }
+          flight.park()
+          return Effect.flatMap(parking.park(flight, cause), (isParked) =>
+            isParked
+              ? Effect.map(reported, () => flight.end("parked"))
+              : Effect.sync(() => flight.giveBack()))
         }
         case "Drop":
           return Effect.map(reported, () => flight.end("dropped"))
@@ -243,6 +291,6 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
 const shortly = (cause: Cause.Cause<unknown>): string =>
   describeCause(cause).split("\n").filter((line) => !/^\s+at /.test(line)).join("\n")
 
-/** Bytes that can't be decoded will not get better, so they are never held. */
-const bytesPolicy = (policy: FailurePolicy): DeadLetter | Exclude<FailurePolicy, { _tag: "Hold" }> =>
-  policy._tag === "Hold" ? policy.undecodable : policy
+/** Bytes that can't be decoded will not get better, so they are never held or parked. */
+const bytesPolicy = (policy: FailurePolicy): DeadLetter | Drop =>
+  policy._tag === "Hold" || policy._tag === "Park" ? policy.undecodable : policy

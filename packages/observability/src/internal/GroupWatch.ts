@@ -1,4 +1,5 @@
 import type { Observer, Transport } from "@effect-eventbus/core"
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { Finding, Reason } from "../Finding.js"
 import { finding as makeFinding, type Told } from "./finding.js"
 import type { Limits } from "./HealthLimits.js"
@@ -42,7 +43,7 @@ const reasons: { readonly [K in Transport.ProblemKind]: Reason } = {
  */
 export class GroupWatch {
   /** The flights whose handler has started, in that order, and when. */
-  private readonly started = new Map<Observer.FlightView, number>()
+  private readonly started = new ChurningMap<Observer.FlightView, number>()
   private readonly held = new Map<Observer.FlightView, number>()
   private ended = 0
   private givenUp = 0
@@ -72,9 +73,7 @@ export class GroupWatch {
         this.started.delete(flight)
         if (this.held.size > 0) this.held.delete(flight)
         this.ended++
-        if (flight.outcome === "dead-lettered" || flight.outcome === "dropped" || flight.outcome === "failed") {
-          this.givenUp++
-        }
+        if (isGivenUp(flight)) this.givenUp++
     }
   }
 
@@ -124,17 +123,22 @@ export class GroupWatch {
     add: (reason: Reason, told: Told) => void
   ): void {
     const stalled: Array<readonly [Observer.FlightView, number, string]> = []
-    for (const [flight, began] of this.started) {
+    for (const flight of this.started.keys()) {
+      const began = this.started.get(flight)!
       // Those behind it began later.
       if (elapsed(began) <= bound) break
       if (this.held.has(flight)) continue
       const { state } = flight
-      const hangs = state === "running" || state === "dead-lettering"
+      const hangs = state === "running" || state === "dead-lettering" || state === "parking"
       if (hangs && elapsed(flight.since) > bound) {
         stalled.push([
           flight,
           flight.since,
-          state === "running" ? "its handler has not ended" : "its dead letter is not published"
+          state === "running"
+            ? "its handler has not ended"
+            : state === "parking"
+            ? "its letter is not written"
+            : "its dead letter is not published"
         ])
       } else if (!hangs || flight.attempt > 1) {
         // It may wait for a permit that others give back.
@@ -230,7 +234,7 @@ export class GroupWatch {
     const givenUp = this.givenUp - first.givenUp
     if (givenUp >= limits.floodFrom && givenUp >= ended * limits.floodShare) {
       add("DeadLetterFlood", {
-        message: `${givenUp} of the last ${ended} messages were given up (dead-lettered, dropped or failed)`,
+        message: `${givenUp} of the last ${ended} messages were given up (dead-lettered, parked, dropped or failed)`,
         since: first.at,
         count: givenUp
       })
@@ -276,3 +280,7 @@ const tell = (
     })
   }
 }
+
+/** What is parked behind a message that failed has not begun, and is not given up. */
+const isGivenUp = ({ attempt, outcome }: Observer.FlightView): boolean =>
+  outcome === "dead-lettered" || outcome === "dropped" || outcome === "failed" || (outcome === "parked" && attempt > 0)

@@ -2,6 +2,7 @@ import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
+import * as Pulled from "./Pulled.js"
 
 /**
  * What a metric is, as the page for operators has it.
@@ -192,11 +193,9 @@ const boundaries = MetricBoundaries.fromIterable([
   300
 ])
 
-const none: ReadonlyArray<MetricLabel.MetricLabel> = []
-
 /**
  * A metric with its labels as a function that takes a value. Labels are part of the key: adding them at each update costs several times
- * as much.
+ * as much. It is exposed from the beginning, because a rate needs a first value.
  *
  * @internal
  */
@@ -205,14 +204,18 @@ export const make = (definition: Definition, name: string, labels: Labels): (val
   const tags = Object.entries(unit === undefined ? labels : { ...labels, unit }).map(([key, value]) =>
     MetricLabel.make(key, value)
   )
-  const metric = type === "counter"
-    ? Metric.fromMetricKey(
-      MetricKey.taggedWithLabels(MetricKey.counter(name, { description, incremental: true }), tags)
-    )
-    : type === "gauge"
-    ? Metric.fromMetricKey(MetricKey.taggedWithLabels(MetricKey.gauge(name, { description }), tags))
-    : Metric.fromMetricKey(MetricKey.taggedWithLabels(MetricKey.histogram(name, boundaries, description), tags))
-  // So that it is exposed from the beginning: a rate needs a first value.
-  metric.register()
-  return (value) => metric.unsafeUpdate(value as never, none)
+  switch (type) {
+    case "counter":
+      return Pulled.counter(
+        MetricKey.taggedWithLabels(MetricKey.counter(name, { description, incremental: true }), tags)
+      )
+    case "histogram":
+      return Pulled.histogram(MetricKey.taggedWithLabels(MetricKey.histogram(name, boundaries, description), tags))
+    case "gauge": {
+      const hook = Metric.globalMetricRegistry.get(
+        MetricKey.taggedWithLabels(MetricKey.gauge(name, { description }), tags)
+      )
+      return (value) => hook.update(value)
+    }
+  }
 }
