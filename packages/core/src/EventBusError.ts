@@ -232,6 +232,28 @@ export class GivenUpByHand extends error("GivenUpByHand", false)<{ readonly reas
 }
 
 /**
+ * Processes have died with this message in hand, the last ones while nothing else was suspected, and one has lived without it. So it
+ * was given up without being started again. It is a defect in the cause of the failure.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class KilledProcess extends error("KilledProcess", false)<{
+  /** How many processes have died. */
+  readonly deaths: number
+  /** When the first and the last death was noticed that happened while it was run alone. */
+  readonly first: Date
+  readonly last: Date
+}> {
+  override get message() {
+    const when = this.first.getTime() === this.last.getTime()
+      ? this.last.toISOString()
+      : `${this.first.toISOString()} to ${this.last.toISOString()}`
+    return `${this.deaths} processes have died with it in hand (${when}), and one has lived without it. It was not started again`
+  }
+}
+
+/**
  * The broker could not be reached, or refused the connection.
  *
  * @since 0.1.0
@@ -277,6 +299,37 @@ export class SubscribeFailed extends error("SubscribeFailed", true)<{
 }> {
   override get message() {
     return `Group "${this.group}" could not subscribe to topic "${this.topic}"${because(this.cause)}`
+  }
+}
+
+/**
+ * A group was to begin where another one has stopped (`startFrom: { group }`), and can't. Nothing was changed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TakeOverRefused extends error("TakeOverRefused")<{
+  readonly topic: string
+  readonly group: string
+  /** The other group, as the subscription names it. */
+  readonly from: string
+  /** `Alive`: it has members, or something is in their hands. `Unknown`: there is no such group. `OtherTopic`: it has no position in this topic. */
+  readonly reason: "Alive" | "Unknown" | "OtherTopic"
+  /** What the broker says: who is alive, or under which names the group was looked for. */
+  readonly details: ReadonlyArray<string>
+}> {
+  /** When the other one has ended, trying again helps. */
+  get isRetryable() {
+    return this.reason === "Alive"
+  }
+  override get message() {
+    const details = this.details.join(", ")
+    const why = {
+      Alive: `which is alive (${details}). Stop it, and subscribe again`,
+      Unknown: `which the broker does not know (looked for: ${details}). Check the name, or begin elsewhere`,
+      OtherTopic: `which has no position in this topic (looked for: ${details}). Check the name, or begin elsewhere`
+    }[this.reason]
+    return `Group "${this.group}" can't take over topic "${this.topic}" from group "${this.from}", ${why}.`
   }
 }
 
@@ -421,6 +474,7 @@ export type SubscribeError =
   | BrokerUnreachable
   | InvalidConfiguration
   | SubscribeFailed
+  | TakeOverRefused
 
 /**
  * A bounded read did not begin.

@@ -8,9 +8,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ConfigSpec from "./ConfigSpec.js"
-import { InvalidConfiguration, UnknownTopic } from "./EventBusError.js"
+import { InvalidConfiguration, TakeOverRefused, UnknownTopic } from "./EventBusError.js"
 import * as MemoryGroup from "./internal/memoryGroup.js"
 import { Journal, type JournalEntry, MemoryTopic } from "./internal/memoryLog.js"
+import { MemoryStore } from "./internal/memoryStore.js"
 import type { TopicSpec } from "./Transport.js"
 
 const keys = {
@@ -89,6 +90,14 @@ export interface Service {
   readonly topic: (spec: TopicSpec) => Effect.Effect<Topic, UnknownTopic | InvalidConfiguration>
   /** The group of a topic; it begins to exist here, at the given end of the log. */
   readonly group: (topic: Topic, name: string, startFrom: "earliest" | "latest") => MemoryGroup.MemoryGroup
+  /** What a group keeps beside a topic, by its name: made on first use, with room for `maxMessages` keys in each partition. */
+  readonly store: (topic: Topic, group: string, name: string) => MemoryStore
+  /** The group of a topic; if there is none, it begins to exist here, where another one has stopped that is not alive. */
+  readonly successor: (
+    topic: Topic,
+    name: string,
+    from: string
+  ) => Effect.Effect<MemoryGroup.MemoryGroup, TakeOverRefused | InvalidConfiguration>
   /** Makes a topic, for brokers that validate. */
   readonly createTopic: (name: string, partitions?: number) => Effect.Effect<void>
   /** How far a group is: for each partition its watermark and the end of the log. Empty where there is no such group. */
@@ -125,6 +134,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
     const now = () => clock.unsafeCurrentTimeMillis()
     const journal = new Journal(settings.journal)
     const topics = new Map<string, Topic>()
+    const stores = new Map<string, MemoryStore>()
 
     const create = (name: string, partitions: number): Topic => {
       const topic: Topic = new MemoryTopic(name, partitions, settings.maxMessages, journal, now)
@@ -158,6 +168,38 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
         }),
       group: (topic, name, startFrom) =>
         topic.group(name, () => new MemoryGroup.MemoryGroup(topic, name, startFrom, journal)),
+      store: ({ name: topic, partitions }, group, name) => {
+        const id = JSON.stringify([topic, group, name])
+        const store = stores.get(id) ??
+          new MemoryStore(
+            `${topic}/${group}/${name}`,
+            partitions.length,
+            settings.maxMessages,
+            settings.maxMessageBytes
+          )
+        stores.set(id, store)
+        return store
+      },
+      successor: (topic, name, from) =>
+        Effect.suspend((): Effect.Effect<MemoryGroup.MemoryGroup, TakeOverRefused | InvalidConfiguration> => {
+          const known = topic.groups.get(name)
+          if (known !== undefined) return Effect.succeed(known)
+          if (name === from) {
+            const issue = `startFrom.group: "${from}" is this group itself`
+            return new InvalidConfiguration({ topic: topic.name, issues: [issue] })
+          }
+          const refused = (reason: TakeOverRefused["reason"], details: ReadonlyArray<string>) =>
+            new TakeOverRefused({ topic: topic.name, group: name, from, reason, details })
+          const former = topic.groups.get(from)
+          if (former === undefined) {
+            const isElsewhere = Array.from(topics.values()).some(({ groups }) => groups.has(from))
+            return refused(isElsewhere ? "OtherTopic" : "Unknown", [from])
+          }
+          const { alive } = former
+          return alive.length > 0
+            ? refused("Alive", alive)
+            : Effect.succeed(topic.group(name, () => new MemoryGroup.MemoryGroup(topic, name, former, journal)))
+        }),
       createTopic: (name, partitions) =>
         Effect.sync(() => {
           if (!topics.has(name)) create(name, partitions ?? settings.partitions)

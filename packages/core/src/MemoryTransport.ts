@@ -87,7 +87,10 @@ const transport = Effect.gen(function*() {
   const subscribe: Transport.Service["subscribe"] = (request, consumer) =>
     Effect.gen(function*() {
       const topic = yield* broker.topic(request.topic)
-      const group = broker.group(topic, request.group, request.startFrom === "latest" ? "latest" : "earliest")
+      const { startFrom } = request
+      const group = typeof startFrom === "object" && "group" in startFrom
+        ? yield* broker.successor(topic, request.group, startFrom.group)
+        : broker.group(topic, request.group, startFrom === "latest" ? "latest" : "earliest")
       const member: Member = {
         consumer,
         maxAboveWatermark: request.maxAboveWatermark,
@@ -110,11 +113,13 @@ const transport = Effect.gen(function*() {
       tombstones: true,
       partitions: true,
       settlement: "position",
+      startAfterGroup: true,
       maxMessageBytes: broker.maxMessageBytes
     },
     publish,
     subscribe,
-    read: (request) => Effect.map(broker.topic(request.topic), (topic) => MemoryRead.partitions(topic, request))
+    read: (request) => Effect.map(broker.topic(request.topic), (topic) => MemoryRead.partitions(topic, request)),
+    store: ({ group, name, topic }) => Effect.map(broker.topic(topic), (found) => broker.store(found, group, name).port)
   }
   return service
 })

@@ -20,6 +20,7 @@ import * as NatsConsumer from "./internal/NatsConsumer.js"
 import { accountWarnings } from "./internal/NatsPreflight.js"
 import * as NatsPublisher from "./internal/NatsPublisher.js"
 import * as NatsReader from "./internal/NatsReader.js"
+import * as NatsStore from "./internal/NatsStore.js"
 import * as NatsStreams from "./internal/NatsStreams.js"
 import * as Placement from "./internal/Placement.js"
 import * as NatsConfig from "./NatsConfig.js"
@@ -42,6 +43,7 @@ export const capabilities: Transport.Capabilities = {
   partitions: true,
   settlement: "message",
   startAt: true,
+  startAfterGroup: true,
   maxMessageBytes: 1_048_576 - 16_384
 }
 
@@ -114,6 +116,7 @@ const open = (options: NatsConfig.Options) =>
       publish,
       subscribe: NatsConsumer.make(connection, api, streams, settings, yield* Observer.provided, aside),
       read: NatsReader.make(connection, api, streams, settings),
+      store: NatsStore.make(connection, api, streams, settings),
       covers: (topic, other) =>
         Either.match(Placement.of(settings, other), {
           onLeft: () => false,

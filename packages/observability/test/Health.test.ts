@@ -116,6 +116,37 @@ it.scoped("held messages are a warning as long as others get on, and bounds are 
   )
 })
 
+it.scoped("an open circuit is a warning however long it is open, and a guard that has stopped is critical until somebody says go on", () => {
+  const orders = topicOf()
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    let error: string | undefined = "down"
+    const { control } = yield* bus.subscribe(
+      orders,
+      () => Effect.suspend(() => error === undefined ? Effect.void : Effect.fail(error)),
+      {
+        onExhausted: FailurePolicy.drop,
+        onError: (error) => error === "down" ? FailurePolicy.circuit({ name: "database" }) : FailurePolicy.drop,
+        guard: { from: 3 }
+      }
+    )
+    yield* bus.publishAll(orders, [placed("a", 1), placed("a", 2), placed("b", 1)])
+    yield* pass("6 minutes")
+    expect(yield* told).toEqual([true, "CircuitOpen group"])
+    error = undefined
+    yield* pass("1 minute")
+    expect(yield* told).toEqual([true])
+    error = "wrong"
+    yield* bus.publishAll(orders, Array.from({ length: 5 }, (_, n) => placed("a", n)))
+    yield* pass("6 minutes")
+    expect(yield* told).toEqual([false, "!GuardStopped group"])
+    error = undefined
+    expect(yield* control.goOn).toBe(true)
+    yield* pass("5 seconds")
+    expect(yield* told).toEqual([true])
+  }).pipe(Effect.provide(withHealth({ stalledAfter: "1 minute" })), quiet)
+})
+
 it.scoped("a flood of dead letters turns readiness off, and on again; some of them do not", () => {
   const orders = topicOf()
   return Effect.gen(function*() {

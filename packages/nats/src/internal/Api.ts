@@ -29,6 +29,10 @@ export interface StreamConfig {
   readonly max_msg_size?: number | undefined
   readonly no_ack?: boolean | undefined
   readonly deny_purge?: boolean | undefined
+  readonly deny_delete?: boolean | undefined
+  readonly sealed?: boolean | undefined
+  readonly allow_rollup_hdrs?: boolean | undefined
+  readonly allow_direct?: boolean | undefined
   readonly mirror?: { readonly name: string } | undefined
   /** From 2.10 on: under which subject it stores what it gets. */
   readonly subject_transform?: { readonly src?: string | undefined; readonly dest: string } | undefined
@@ -48,6 +52,8 @@ export interface StreamInfo {
   readonly config: StreamConfig
   readonly created: string
   readonly state: { readonly first_seq: number; readonly last_seq: number; readonly last_ts?: string | undefined }
+  /** Undefined where the server is alone. */
+  readonly cluster?: { readonly leader?: string | undefined } | undefined
 }
 
 export interface ConsumerConfig {
@@ -88,8 +94,16 @@ export interface ConsumerInfo {
   readonly name: string
   readonly created?: string | undefined
   readonly config: ConsumerConfig
-  readonly delivered: { readonly consumer_seq: number; readonly stream_seq: number }
+  readonly delivered: {
+    readonly consumer_seq: number
+    readonly stream_seq: number
+    readonly last_active?: string | undefined
+  }
   readonly ack_floor: { readonly consumer_seq: number; readonly stream_seq: number }
+  /** Whether somebody listens to what a push consumer sends. */
+  readonly push_bound?: boolean | undefined
+  /** From 2.10 on: the server's time. */
+  readonly ts?: string | undefined
   readonly num_ack_pending: number
   readonly num_waiting: number
   readonly num_pending: number
@@ -180,13 +194,13 @@ const late = 8
 
 /**
  * Unlike the client's own requests this one fails at once when the connection is gone. An answer that comes after the request has failed
- * for its time goes to `onLate`.
+ * for its time goes to `onLate`. A body is sent as JSON, or as the bytes that it is.
  */
 export const request = (
   connection: Connection,
   subject: string,
   timeout: number,
-  body: object | undefined,
+  body: object | undefined | Uint8Array,
   headers?: Uint8Array,
   onLate?: (answer: Answer) => void
 ): Effect.Effect<unknown, NatsRequestFailed> =>
@@ -244,7 +258,11 @@ export const request = (
     }
     connection.listeners.add(listener)
     try {
-      const bytes = body === undefined ? nothing : encoder.encode(JSON.stringify(body))
+      const bytes = body === undefined
+        ? nothing
+        : body instanceof Uint8Array
+        ? body
+        : encoder.encode(JSON.stringify(body))
       connection.client.publish(subject, bytes, connection.replies.subject(token), headers)
     } catch (cause) {
       forget()

@@ -20,7 +20,7 @@ export const toMetadata = (entries: ReadonlyArray<string>): Readonly<Record<stri
     return [entry.slice(0, at), entry.slice(at + 1)]
   }))
 
-const toPlacement = ({ placementCluster, placementTags }: Settings["options"]): StreamConfig["placement"] =>
+export const toPlacement = ({ placementCluster, placementTags }: Settings["options"]): StreamConfig["placement"] =>
   placementCluster === undefined && placementTags === undefined ? undefined : {
     ...(placementCluster === undefined ? {} : { cluster: placementCluster }),
     ...(placementTags === undefined ? {} : { tags: placementTags })

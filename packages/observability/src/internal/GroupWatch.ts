@@ -19,6 +19,9 @@ interface Sample {
   readonly exhausted: number
 }
 
+/** Nobody fails here: somebody or something keeps the subscription from going on. */
+const atOnce: ReadonlySet<Reason> = new Set(["Broken", "Paused", "CircuitOpen", "GuardStopped"])
+
 const reasons: { readonly [K in Transport.ProblemKind]: Reason } = {
   commit: "CommitFailing",
   fetch: "FetchFailing",
@@ -27,6 +30,8 @@ const reasons: { readonly [K in Transport.ProblemKind]: Reason } = {
   "dead-letter": "DeadLetterFailing",
   right: "RightMissing",
   paused: "Paused",
+  circuit: "CircuitOpen",
+  guard: "GuardStopped",
   broken: "Broken"
 }
 
@@ -68,9 +73,7 @@ export class GroupWatch {
         this.started.delete(flight)
         if (this.held.size > 0) this.held.delete(flight)
         this.ended++
-        if (flight.outcome === "dead-lettered" || flight.outcome === "dropped" || flight.outcome === "failed") {
-          this.givenUp++
-        }
+        if (isGivenUp(flight)) this.givenUp++
     }
   }
 
@@ -100,7 +103,8 @@ export class GroupWatch {
     if (isBusBound || this.waiting.size > 0) this.waitedAt = now
     // What has waited for a permit is late for a while after nobody waits any more.
     const isWaiting = limits.elapsed(this.waitedAt) <= bound
-    this.handlers(bound, isWaiting, limits, add)
+    const isKept = status?.problems.some(({ kind }) => kind === "circuit" || kind === "guard") === true
+    this.handlers(bound, isWaiting || isKept, limits, add)
     if (status !== undefined) {
       const moves = isWaiting && this.hasEndedWithin(bound, limits)
       this.partitionsOf(status, moves ? bound * queueing : bound, limits, now, add)
@@ -125,12 +129,16 @@ export class GroupWatch {
       if (elapsed(began) <= bound) break
       if (this.held.has(flight)) continue
       const { state } = flight
-      const hangs = state === "running" || state === "dead-lettering"
+      const hangs = state === "running" || state === "dead-lettering" || state === "parking"
       if (hangs && elapsed(flight.since) > bound) {
         stalled.push([
           flight,
           flight.since,
-          state === "running" ? "its handler has not ended" : "its dead letter is not published"
+          state === "running"
+            ? "its handler has not ended"
+            : state === "parking"
+            ? "its letter is not written"
+            : "its dead letter is not published"
         ])
       } else if (!hangs || flight.attempt > 1) {
         // It may wait for a permit that others give back.
@@ -148,7 +156,7 @@ export class GroupWatch {
     now: number,
     add: (reason: Reason, told: Told) => void
   ): void {
-    const isPaused = problems.some(({ kind }) => kind === "paused")
+    const isPaused = problems.some(({ kind }) => kind === "paused" || kind === "circuit" || kind === "guard")
     let count = 0
     for (const status of partitions) {
       let watch = this.partitions.get(status.partition)
@@ -198,7 +206,7 @@ export class GroupWatch {
       present.add(reason)
       const since = this.problems.get(reason) ?? now
       this.problems.set(reason, since)
-      const after = reason === "Broken" || reason === "Paused" ? 0 : limits.failingAfter
+      const after = atOnce.has(reason) ? 0 : limits.failingAfter
       if (limits.elapsed(since) >= after) add(reason, { message, since })
     }
     for (const reason of this.problems.keys()) if (!present.has(reason)) this.problems.delete(reason)
@@ -226,7 +234,7 @@ export class GroupWatch {
     const givenUp = this.givenUp - first.givenUp
     if (givenUp >= limits.floodFrom && givenUp >= ended * limits.floodShare) {
       add("DeadLetterFlood", {
-        message: `${givenUp} of the last ${ended} messages were given up (dead-lettered, dropped or failed)`,
+        message: `${givenUp} of the last ${ended} messages were given up (dead-lettered, parked, dropped or failed)`,
         since: first.at,
         count: givenUp
       })
@@ -272,3 +280,7 @@ const tell = (
     })
   }
 }
+
+/** What is parked behind a message that failed has not begun, and is not given up. */
+const isGivenUp = ({ attempt, outcome }: Observer.FlightView): boolean =>
+  outcome === "dead-lettered" || outcome === "dropped" || outcome === "failed" || (outcome === "parked" && attempt > 0)

@@ -104,6 +104,7 @@ export const own = {
     "paused_seconds",
     "For how long the subscription, or the aggregate that is paused for longest, has been paused by hand"
   ),
+  circuitOpen: gauge("circuit_open", "1: a circuit of the subscription is open, or its guard has stopped it"),
   bounds: counter("bounds_reached_total", "How often a bound was reached", [...ofGroup, "bound"]),
   boundSeconds: counter("bound_paused_seconds_total", "For how long something waited at a bound", [
     ...ofGroup,
