@@ -144,7 +144,7 @@ export class GroupMetrics {
       paused,
       pausedAggregates,
       pausedTime,
-      problems,
+      problems: own.problems,
       watermarkAge: own.watermarkAge,
       watermarkLag: own.watermarkLag
     }
