@@ -7,6 +7,14 @@ if (args[0] === "--long") {
   process.env.TEST_LONG = "1"
 }
 
+// `--models`: the models with 10,000 random schedules each, which take a quarter of an hour.
+if (args[0] === "--models") {
+  args.shift()
+  process.env.TEST_MODEL_RUNS ??= "10000"
+  process.env.TEST_FLIGHT_RUNS ??= "10000"
+  args.push("packages/core/test/FlightModel.test.ts", "packages/testing/test/Model.test.ts")
+}
+
 // `--driver NAME`: of Kafka's tests those that tell its drivers apart, with this one; `--all` for all.
 if (args[0] === "--driver") {
   process.env.TEST_KAFKA_DRIVER = args[1]

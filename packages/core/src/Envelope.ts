@@ -28,7 +28,10 @@ export interface Envelope {
   readonly traceId: string | undefined
   readonly correlationId: string | undefined
   readonly tenantId: number | undefined
-  /** The payload as `JSON.parse` reads it, before the topic's Schema. Numbers beyond 2^53 lose digits: read `payloadJson` for those. */
+  /**
+   * The payload as `JSON.parse` reads it, before the topic's Schema. Numbers beyond 2^53 lose digits: read `payloadJson` for those. Node 24 and 26
+   * misread keys that begin with an escape once they have read the key `"\\"` in an object of the same shape (nodejs/node#63785).
+   */
   readonly payload: unknown
   /**
    * The payload's exact JSON text, as it was written. A received envelope looks it up when it is asked for, because that takes as long as

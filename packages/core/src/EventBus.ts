@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type * as Circuit from "./Circuit.js"
 import type * as Control from "./Control.js"
 import type * as Dispatch from "./Dispatch.js"
 import * as EnvelopeCodec from "./EnvelopeCodec.js"
@@ -19,6 +20,7 @@ import { AlreadySubscribed, BusClosed, InvalidConfiguration, SubscribeFailed } f
 import type { PublishError, SubscribeError } from "./EventBusError.js"
 import * as Handler from "./internal/attempt.js"
 import * as Checks from "./internal/checks.js"
+import * as Circuits from "./internal/circuit/circuits.js"
 import { Condition } from "./internal/condition.js"
 import { Stopped } from "./internal/control/stopped.js"
 import * as Dispatching from "./internal/dispatch.js"
@@ -26,6 +28,7 @@ import { FullMailboxes } from "./internal/fullMailboxes.js"
 import * as Incoming from "./internal/incoming.js"
 import * as Logging from "./internal/logging.js"
 import { Mailboxes } from "./internal/mailboxes.js"
+import * as Protection from "./internal/poison/protection.js"
 import { policyIssues } from "./internal/policyIssues.js"
 import { Presubscribed } from "./internal/presubscription.js"
 import * as Provided from "./internal/provided.js"
@@ -110,6 +113,8 @@ export interface Service {
     <A, I>(topic: EnvelopeDefinition<A, I>, message: EnvelopeMessage<A>): Effect.Effect<OutgoingMessage, PublishError>
     (topic: PlainDefinition, message: PlainMessage): Effect.Effect<OutgoingMessage, PublishError>
   }
+  /** The circuits of this bus: what is known to be down, and who waits for it. */
+  readonly circuits: Circuit.Service
   /** Aggregates whose publishing has stopped after a failure, where the setting `stopAfterFailedPublish` says so. */
   readonly publishing: Control.Publishing
   /**
@@ -212,6 +217,7 @@ export const make = Effect.gen(function*() {
     { capacity: config.mailboxCapacity, restartBase: config.restartBase, full }
   )
   yield* Effect.forkScoped(Effect.interruptible(full.run))
+  const circuits = yield* Circuits.make(observer)
   const dispatch = yield* Dispatching.make({ mailboxes, guard, config, observer })
   yield* strategyIssues.length > 0
     ? Logging.error(`Dispatch: nothing can be subscribed: ${strategyIssues.join("; ")}`)
@@ -283,10 +289,16 @@ export const make = Effect.gen(function*() {
       } as Internal.Options<E, R>
       const issues = [...strategyIssues, ...Checks.issuesOf(options)]
       if (options.semantics === "at-least-once") {
-        issues.unshift(...policyIssues(transport, topic.spec, options.onExhausted))
+        issues.unshift(
+          ...policyIssues(transport, topic.spec, options.onExhausted),
+          ...Protection.issuesOf(options.poison)
+        )
         if (options.onUnknownType !== undefined && options.onUnknownType._tag !== "Skip") {
           issues.unshift(...policyIssues(transport, topic.spec, options.onUnknownType, "onUnknownType"))
         }
+      }
+      if (options.semantics === "at-least-once" && options.parking !== undefined) {
+        issues.unshift(...policyIssues(transport, topic.spec, options.parking, "parking"))
       }
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group
@@ -316,6 +328,7 @@ export const make = Effect.gen(function*() {
           mailboxes,
           observer,
           config,
+          circuits,
           onOpened: (subscription) => entry.subscription = subscription,
           onClosed
         },
@@ -443,6 +456,7 @@ export const make = Effect.gen(function*() {
     publish: publish as Service["publish"],
     publishAll: publishAll as Service["publishAll"],
     encode: encode as Service["encode"],
+    circuits: circuits.service,
     publishing: stopped.control,
     subscribe: subscribe as unknown as Service["subscribe"],
     presubscribe: presubscribe as Service["presubscribe"],

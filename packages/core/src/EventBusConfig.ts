@@ -127,6 +127,28 @@ export const spec = {
     default: "100 millis",
     description: "The first wait before a restart; each next one is twice as long, with jitter."
   }),
+  /** Whether a subscription is stopped when too many of its messages would be given up. Default: `true`. */
+  guard: ConfigSpec.boolean({
+    default: true,
+    description: "Whether a subscription is stopped when too many of its messages would be given up."
+  }),
+  /** So many messages have to be given up for that: in a row, or within `guardWindow`. Default: `200`. */
+  guardFrom: ConfigSpec.integer({
+    unit: "messages",
+    default: 200,
+    description: "So many messages have to be given up for that: in a row, or within `guardWindow`."
+  }),
+  /** And within `guardWindow` they have to be this part of all that have ended. Default: `50`. */
+  guardPercent: ConfigSpec.integer({
+    unit: "percent",
+    default: 50,
+    description: "And within `guardWindow` they have to be this part of all that have ended."
+  }),
+  /** Of so long the guard knows what was given up, when it was not in a row. Default: `5 minutes`. */
+  guardWindow: ConfigSpec.duration({
+    default: "5 minutes",
+    description: "Of so long the guard knows what was given up, when it was not in a row."
+  }),
   /** How often a held message is tried again. Default: `30 seconds`. */
   holdInterval: ConfigSpec.duration({
     default: "30 seconds",

@@ -232,6 +232,28 @@ export class GivenUpByHand extends error("GivenUpByHand", false)<{ readonly reas
 }
 
 /**
+ * Processes have died with this message in hand, the last ones while nothing else was suspected, and one has lived without it. So it
+ * was given up without being started again. It is a defect in the cause of the failure.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class KilledProcess extends error("KilledProcess", false)<{
+  /** How many processes have died. */
+  readonly deaths: number
+  /** When the first and the last death was noticed that happened while it was run alone. */
+  readonly first: Date
+  readonly last: Date
+}> {
+  override get message() {
+    const when = this.first.getTime() === this.last.getTime()
+      ? this.last.toISOString()
+      : `${this.first.toISOString()} to ${this.last.toISOString()}`
+    return `${this.deaths} processes have died with it in hand (${when}), and one has lived without it. It was not started again`
+  }
+}
+
+/**
  * The broker could not be reached, or refused the connection.
  *
  * @since 0.1.0

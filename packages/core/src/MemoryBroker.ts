@@ -11,6 +11,7 @@ import * as ConfigSpec from "./ConfigSpec.js"
 import { InvalidConfiguration, TakeOverRefused, UnknownTopic } from "./EventBusError.js"
 import * as MemoryGroup from "./internal/memoryGroup.js"
 import { Journal, type JournalEntry, MemoryTopic } from "./internal/memoryLog.js"
+import { MemoryStore } from "./internal/memoryStore.js"
 import type { TopicSpec } from "./Transport.js"
 
 const keys = {
@@ -89,6 +90,8 @@ export interface Service {
   readonly topic: (spec: TopicSpec) => Effect.Effect<Topic, UnknownTopic | InvalidConfiguration>
   /** The group of a topic; it begins to exist here, at the given end of the log. */
   readonly group: (topic: Topic, name: string, startFrom: "earliest" | "latest") => MemoryGroup.MemoryGroup
+  /** What a group keeps beside a topic, by its name: made on first use, with room for `maxMessages` keys in each partition. */
+  readonly store: (topic: Topic, group: string, name: string) => MemoryStore
   /** The group of a topic; if there is none, it begins to exist here, where another one has stopped that is not alive. */
   readonly successor: (
     topic: Topic,
@@ -131,6 +134,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
     const now = () => clock.unsafeCurrentTimeMillis()
     const journal = new Journal(settings.journal)
     const topics = new Map<string, Topic>()
+    const stores = new Map<string, MemoryStore>()
 
     const create = (name: string, partitions: number): Topic => {
       const topic: Topic = new MemoryTopic(name, partitions, settings.maxMessages, journal, now)
@@ -164,6 +168,18 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
         }),
       group: (topic, name, startFrom) =>
         topic.group(name, () => new MemoryGroup.MemoryGroup(topic, name, startFrom, journal)),
+      store: ({ name: topic, partitions }, group, name) => {
+        const id = JSON.stringify([topic, group, name])
+        const store = stores.get(id) ??
+          new MemoryStore(
+            `${topic}/${group}/${name}`,
+            partitions.length,
+            settings.maxMessages,
+            settings.maxMessageBytes
+          )
+        stores.set(id, store)
+        return store
+      },
       successor: (topic, name, from) =>
         Effect.suspend((): Effect.Effect<MemoryGroup.MemoryGroup, TakeOverRefused | InvalidConfiguration> => {
           const known = topic.groups.get(name)

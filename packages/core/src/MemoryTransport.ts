@@ -30,11 +30,16 @@ const encoder = new TextEncoder()
  * @since 0.1.0
  * @category constructors
  */
-export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBroker> = Effect.gen(function*() {
+export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBroker> = Effect.suspend(() =>
+  Effect.tap(
+    transport,
+    () => Effect.map(Observer.provided, ({ event }) => event?.({ _tag: "Connected", transport: "memory" }))
+  )
+)
+
+const transport = Effect.gen(function*() {
   const broker = yield* MemoryBroker.MemoryBroker
   const observer = yield* Observer.provided
-  // It has no connection that could break.
-  observer.event?.({ _tag: "Connected", transport: "memory" })
 
   const publish: Transport.Service["publish"] = (spec, messages, { timeout }) =>
     broker.topic(spec).pipe(
@@ -100,7 +105,7 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
       }
     })
 
-  return {
+  const service: Transport.Service = {
     name: "memory",
     capabilities: {
       durable: false,
@@ -113,8 +118,10 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
     },
     publish,
     subscribe,
-    read: (request) => Effect.map(broker.topic(request.topic), (topic) => MemoryRead.partitions(topic, request))
+    read: (request) => Effect.map(broker.topic(request.topic), (topic) => MemoryRead.partitions(topic, request)),
+    store: ({ group, name, topic }) => Effect.map(broker.topic(topic), (found) => broker.store(found, group, name).port)
   }
+  return service
 })
 
 /**
@@ -134,7 +141,13 @@ export const layer = (options?: MemoryBroker.Options): Layer.Layer<TransportTag,
  */
 export const layerBroker: Layer.Layer<TransportTag, never, MemoryBroker.MemoryBroker> = Layer.scoped(
   TransportTag,
-  Effect.tap(make, () => Effect.forkScoped(Effect.interruptible(Effect.suspend(() => hints))))
+  Effect.gen(function*() {
+    // It can't break, and ends with the scope.
+    const tell = yield* Observer.connection("memory")
+    tell("Connected")
+    yield* Effect.forkScoped(Effect.interruptible(Effect.suspend(() => hints)))
+    return yield* transport
+  })
 )
 
 /** In real time, also under a test's clock: nobody has to wait for it. */

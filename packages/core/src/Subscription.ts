@@ -7,11 +7,13 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
+import type { GuardOptions } from "./Circuit.js"
 import type { Control } from "./Control.js"
 import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
-import type { FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
+import type { Circuit, FailurePolicy, OnError, Park, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
+import type * as Poison from "./Poison.js"
 import type { RateLimit } from "./RateLimit.js"
 import type * as Recovery from "./Recovery.js"
 import type { Semantics, SourceStatus, StartFrom, TopicSpec } from "./Transport.js"
@@ -68,6 +70,12 @@ export interface Stats {
   readonly restarted: number
   readonly deadLettered: number
   readonly dropped: number
+  /** Messages that became letters, because they failed and the policy is `park`, or because their aggregate was parked. */
+  readonly parked: number
+  /** Letters that were released and ended: handled, or as their policy says. Each of them counts as received once more. */
+  readonly released: number
+  /** Letters that were discarded. */
+  readonly discarded: number
   /** Messages that are held now. */
   readonly held: number
   /** Messages that could not be decoded. */
@@ -88,6 +96,10 @@ export interface Stats {
    * these aggregates is not known: publishers use different partitioners, or partitions were added.
    */
   readonly otherPartition: number
+  /** How often a message was run alone, because a process had ended that may have had it in hand (`poison`). */
+  readonly suspects: number
+  /** Messages that went to the failure policy without being started, because they end the process (`poison`). */
+  readonly poisoned: number
   /** Actors alive now. */
   readonly actors: number
   /** Actors of this subscription that have ended, because they were idle or made room. 0 where the strategy's slots are shared. */
@@ -131,6 +143,11 @@ export interface CommonOptions {
    * signal of `Effect.tryPromise((signal) => …)`, also beside the next attempt. Default: none.
    */
   readonly handlerTimeout?: Duration.DurationInput | undefined
+  /**
+   * Circuits that stop it, also when another subscription opens them. Those that `byTag` and `exhaustive` have are known without this. An at-most-once
+   * subscription opens none itself: while one is open, it settles nothing more. Default: none.
+   */
+  readonly circuits?: ReadonlyArray<Circuit> | undefined
   /** Whether the last valid token of the subject is the aggregate id if the message has no other (NATS). Default: false. */
   readonly aggregateIdFromSubject?: boolean | undefined
 }
@@ -146,8 +163,20 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
   readonly onExhausted: FailurePolicy
   /** What happens at a typed failure. Default: retry. `FailurePolicy.exhaustive` makes forgetting one a compile error. */
   readonly onError?: OnError<NoInfer<E>> | undefined
+  /**
+   * When the subscription is stopped because too many messages would be given up: that would empty the topic. `"off"`: never. Default: as the bus is
+   * configured, 200 in a row, or 200 and half of all within 5 minutes.
+   */
+  readonly guard?: GuardOptions | "off" | undefined
   /** When a typed failure is tried again. Default: 8 times, from 100 ms doubling to at most 30 s, with jitter. */
   readonly retry?: Schedule.Schedule<unknown, NoInfer<E> | HandlerTimeout> | undefined
+  /**
+   * Whether messages are found that end the process: by running out of memory, `process.exit`, or a crash of native code. `{}` has all
+   * defaults. It needs a store, which the transport makes beside the topic for the group. Default: `"off"`.
+   */
+  readonly poison?: Poison.Options | "off" | undefined
+  /** What `onError` answers to park a message, where neither `onExhausted` nor `onUnknownType` is that policy. */
+  readonly parking?: Park | undefined
   /** Runs for each message that was given up, in its actor, before the messages behind it. With `hold` it runs once, when that begins. */
   readonly onFailure?: ((failure: EnvelopeFailure<NoInfer<E>>) => Effect.Effect<unknown, never, R>) | undefined
 }

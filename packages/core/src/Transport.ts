@@ -256,12 +256,24 @@ export interface PartitionStatus {
  * - `dead-letter`: dead letters can't be published.
  * - `right`: the broker refuses it for want of a right, whatever is tried.
  * - `paused`: somebody wants it so.
+ * - `circuit`: a circuit is open: what its handler needs is down.
+ * - `guard`: too many messages would be given up, and its guard has stopped it.
  * - `broken`: the subscription has broken for good. Nothing is tried any more.
  *
  * @since 0.1.0
  * @category models
  */
-export type ProblemKind = "commit" | "fetch" | "lease" | "group" | "dead-letter" | "right" | "paused" | "broken"
+export type ProblemKind =
+  | "commit"
+  | "fetch"
+  | "lease"
+  | "group"
+  | "dead-letter"
+  | "right"
+  | "paused"
+  | "circuit"
+  | "guard"
+  | "broken"
 
 /**
  * Something that has been failing since a time and is tried again: a commit, a fetch, a lease.
@@ -401,7 +413,8 @@ export interface StoreEntry extends StoreChange {
 export interface Store {
   /**
    * Writes changes of one partition, in the order given, and answers the revision of each, at the same index, once the broker has stored it
-   * durably. The first that fails is the last that is tried: those behind it fail, too, and are certainly not written. It never fails as
+   * durably. The first that fails is the last that is tried: those behind it fail, too, and are certainly not written, save those that went out
+   * together with one whose outcome is unknown: theirs is unknown, too. So what is written of a call is always a beginning of it. It never fails as
    * a whole and never hangs. Several calls for one partition are written in the order in which they began.
    */
   readonly write: (

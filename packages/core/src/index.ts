@@ -9,6 +9,10 @@ export * as ChurningMap from "./ChurningMap.js"
 /**
  * @since 0.1.0
  */
+export * as Circuit from "./Circuit.js"
+/**
+ * @since 0.1.0
+ */
 export * as ConfigSpec from "./ConfigSpec.js"
 /**
  * @since 0.1.0
@@ -81,7 +85,15 @@ export * as OrderChecker from "./OrderChecker.js"
 /**
  * @since 0.1.0
  */
+export * as Parking from "./Parking.js"
+/**
+ * @since 0.1.0
+ */
 export * as Partitioner from "./Partitioner.js"
+/**
+ * @since 0.1.0
+ */
+export * as Poison from "./Poison.js"
 /**
  * @since 0.1.0
  */

@@ -12,7 +12,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, FastCheck, Layer, Logger, LogLevel, Schema } from "effect"
 import { transitions } from "../src/internal/flight.js"
 
-const schedules = process.env["TEST_LONG"] === "1" ? 10_000 : 200
+const schedules = Number(process.env["TEST_FLIGHT_RUNS"] ?? (process.env["TEST_LONG"] === "1" ? 2_000 : 200))
 
 const ends = ["ok", "ok", "ok", "ok", "fail", "die", "interrupt", "slow"] as const
 

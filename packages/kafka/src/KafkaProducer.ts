@@ -22,6 +22,7 @@ import type { Client } from "./internal/Client.js"
 import type { Closing } from "./internal/Closing.js"
 import { KafkaFailure } from "./internal/Failure.js"
 import { monotonic } from "./internal/monotonic.js"
+import { notTried } from "./internal/Outbox.js"
 import { recordOf, sizeOf } from "./internal/outgoing.js"
 import type { Result } from "./internal/PublishQueue.js"
 import { Call } from "./internal/PublishQueue.js"
@@ -38,6 +39,16 @@ import type { KafkaTopics, Topic } from "./KafkaTopics.js"
  */
 export interface KafkaProducer {
   readonly publish: Service["publish"]
+  /**
+   * Writes messages to one partition of a topic that is known already, as a chain: the first that fails is the last that is tried, and
+   * what is written of them is always a beginning.
+   */
+  readonly write: (
+    topic: string,
+    partition: number,
+    messages: ReadonlyArray<OutgoingMessage>,
+    options: { readonly timeout: Duration.Duration }
+  ) => ReturnType<Service["publish"]>
 }
 
 /**
@@ -80,13 +91,15 @@ export const make = (
       return turn % leaders.length
     }
 
-    const send = (topic: Topic, messages: ReadonlyArray<OutgoingMessage>, deadline: number) =>
+    /** With a partition they are a chain that is written there. */
+    const send = (topic: Topic, messages: ReadonlyArray<OutgoingMessage>, deadline: number, partition?: number) =>
       Effect.async<ReadonlyArray<Result>>((resume) => {
         const at = Math.floor(clock.unsafeCurrentTimeMillis())
         const records = messages.map((message) => recordOf(message, at))
         const sizes = records.map(sizeOf)
         const results = messages.map((message, i) => refusal(topic.name, message, sizes[i]!, settings))
-        const call = new Call(results, deadline)
+        if (partition !== undefined) endChain(topic.name, results)
+        const call = new Call(results, deadline, partition !== undefined)
         const done = () => {
           outbox.close(call)
           resume(Effect.succeed(call.results as ReadonlyArray<Result>))
@@ -95,7 +108,7 @@ export const make = (
         call.onEnd = done
         records.forEach((record, index) => {
           if (results[index] !== undefined) return
-          const queue = outbox.queueOf(topic.name, partitionOf(record.key, topic))
+          const queue = outbox.queueOf(topic.name, partition ?? partitionOf(record.key, topic))
           const size = sizes[index]!
           call.entries.push({ call, index, queue, record, size, stage: "admission", isOwn: false, abandoned: false })
         })
@@ -115,27 +128,44 @@ export const make = (
           new KafkaFailure({ type: "Timeout", sent: false, cause: "the topic was not found, made or checked yet" })
       })
 
-    const publish: Service["publish"] = (spec, messages, { timeout }) =>
+    const publishTo = (
+      name: string,
+      topic: Effect.Effect<Topic, KafkaFailure | InvalidConfiguration>,
+      messages: ReadonlyArray<OutgoingMessage>,
+      timeout: Duration.Duration,
+      partition?: number
+    ) =>
       Effect.suspend(() => {
         const all = (error: PublishError) => messages.map((): Result => Either.left(error))
-        if (phase !== "open") return Effect.succeed(all(new BusClosed({ topic: spec.name })))
-        if (Duration.toMillis(timeout) <= settings.linger) return Effect.succeed(all(tooLong(spec.name, timeout)))
+        if (phase !== "open") return Effect.succeed(all(new BusClosed({ topic: name })))
+        if (Duration.toMillis(timeout) <= settings.linger) return Effect.succeed(all(tooLong(name, timeout)))
         const deadline = now() + Duration.toMillis(timeout)
         publishing++
-        return topicOf(spec, timeout).pipe(
+        return topic.pipe(
           Effect.matchEffect({
             onFailure: (error) =>
-              Effect.succeed(all(error._tag === "KafkaFailure" ? toPublishError(spec.name, error) : error)),
+              Effect.succeed(all(error._tag === "KafkaFailure" ? toPublishError(name, error) : error)),
             onSuccess: (topic) =>
               phase === "closed"
-                ? Effect.succeed(all(new BusClosed({ topic: spec.name })))
-                : send(topic, messages, deadline)
+                ? Effect.succeed(all(new BusClosed({ topic: name })))
+                : send(topic, messages, deadline, partition)
           }),
           Effect.ensuring(Effect.sync(() => {
             publishing--
           }))
         )
       })
+
+    const publish: Service["publish"] = (spec, messages, { timeout }) =>
+      publishTo(spec.name, topicOf(spec, timeout), messages, timeout)
+
+    const write: KafkaProducer["write"] = (name, partition, messages, { timeout }) => {
+      const topic = Effect.suspend(() => {
+        const known = topics.known(name)
+        return known === undefined ? Effect.fail(unknownTopic) : Effect.succeed(known)
+      })
+      return publishTo(name, topic, messages, timeout, partition)
+    }
 
     yield* Effect.addFinalizer(() =>
       Effect.gen(function*() {
@@ -148,8 +178,23 @@ export const make = (
         outbox.expire(Infinity)
       })
     )
-    return { publish }
+    return { publish, write }
   })
+
+const unknownTopic = new KafkaFailure({
+  type: "UNKNOWN_TOPIC_OR_PARTITION",
+  sent: false,
+  cause: "The broker has no such topic"
+})
+
+/** What is refused here ends a chain, too. */
+const endChain = (topic: string, results: Array<Result | undefined>): void => {
+  const first = results.findIndex((result) => result !== undefined)
+  if (first < 0) return
+  const refused = results[first]!
+  const cause = Either.isLeft(refused) ? refused.left : undefined
+  for (let i = first + 1; i < results.length; i++) results[i] = Either.left(notTried(topic, cause))
+}
 
 const tooLong = (topic: string, timeout: Duration.Duration) => {
   const publishTimeout = Duration.format(timeout)

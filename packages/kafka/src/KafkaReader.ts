@@ -32,6 +32,12 @@ import type { KafkaTopics } from "./KafkaTopics.js"
  */
 export interface KafkaReader {
   readonly read: NonNullable<Service["read"]>
+  /** One partition of a topic that is known already, between two offsets. It asks for nothing else, and begins when it is pulled. */
+  readonly readPartition: (
+    topic: TopicSpec,
+    partition: number,
+    bounds: { readonly from: number; readonly to: number }
+  ) => Stream.Stream<IncomingMessage, ReadFailed>
 }
 
 interface Cursor {
@@ -230,7 +236,15 @@ export const make = (client: Client, topics: KafkaTopics, settings: Settings): K
     }
   )
 
-  return { read }
+  const readPartition: KafkaReader["readPartition"] = (topic, partition, { from, to }) =>
+    Stream.unwrapScoped(
+      Effect.map(
+        Effect.acquireRelease(Effect.sync(() => `read-${reads++}`), client.release),
+        (role) => from < to ? messages(role, topic, topics.known(topic.name)?.id, partition, from, to) : Stream.empty
+      )
+    )
+
+  return { read, readPartition }
 }
 
 /** A broker that does not wait for what comes is not asked without a pause. */

@@ -30,6 +30,7 @@ import * as KafkaConsumer from "./KafkaConsumer.js"
 import { toInvalidConfiguration } from "./KafkaErrors.js"
 import * as KafkaProducer from "./KafkaProducer.js"
 import * as KafkaReader from "./KafkaReader.js"
+import * as KafkaStore from "./KafkaStore.js"
 import * as KafkaTopics from "./KafkaTopics.js"
 
 /** States that wait for a slow callback; the last ones count. */
@@ -74,6 +75,7 @@ export const make = (
     const closing = new Closing(monotonic(yield* Effect.clock), settings.closeTimeout)
     const producer = yield* KafkaProducer.make(client, topics, settings, closing)
     const consumer = yield* KafkaConsumer.make(client, topics, settings, closing)
+    const reader = KafkaReader.make(client, topics, settings)
     return {
       name: "kafka",
       capabilities: {
@@ -88,7 +90,8 @@ export const make = (
       },
       publish: producer.publish,
       subscribe: consumer.subscribe,
-      read: KafkaReader.make(client, topics, settings).read
+      read: reader.read,
+      store: KafkaStore.make(client, topics, producer, reader, settings).open
     }
   }))
 

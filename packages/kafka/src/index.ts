@@ -37,6 +37,10 @@ export * as KafkaReader from "./KafkaReader.js"
 /**
  * @since 0.1.0
  */
+export * as KafkaStore from "./KafkaStore.js"
+/**
+ * @since 0.1.0
+ */
 export * as KafkaTopics from "./KafkaTopics.js"
 /**
  * @since 0.1.0

@@ -53,10 +53,10 @@ const producer = (answers: Array<Partial<ProduceAnswer> | KafkaFailure>) =>
     const ids: Array<string> = []
     const sequences: Array<number> = []
     const topic = spec("orders", 1)
-    const made = yield* producerOf(topic, ({ producerId, topicData: [data] }) => {
+    const made = yield* producerOf(topic, ({ producerEpoch, producerId, topicData: [data] }) => {
       const { firstSequence, messages, partition } = data!.partitions[0]!
       sent.push(messages.map(({ value }) => String(value)))
-      ids.push(producerId)
+      ids.push(`${producerId}/${producerEpoch}`)
       sequences.push(firstSequence)
       const answer = answers.shift()!
       if (answer instanceof KafkaFailure) return Effect.fail(answer)
@@ -78,7 +78,7 @@ it.scopedLive("the others of a refused batch go with the numbers that it would h
     expect(ends(yield* publish(["a5"]))).toEqual([4])
     expect(sent).toEqual([["a1", "a2"], ["a3", "bad", "a4"], ["a3", "a4"], ["a5"]])
     expect(sequences).toEqual([0, 2, 2, 4])
-    expect(ids).toEqual(["0", "0", "0", "0"])
+    expect(ids).toEqual(["0/0", "0/0", "0/0", "0/0"])
   }))
 
 it.scopedLive("a batch is refused as a whole where the broker names none of its records", () =>
@@ -98,5 +98,5 @@ it.scopedLive("of a batch that is refused when it is sent again, what was writte
     expect(ends(yield* publish(["a1", "bad"]))).toMatchObject([unknown, unknown])
     expect(ends(yield* publish(["a2"]))).toEqual([0])
     expect(sent).toEqual([["a1", "bad"], ["a1", "bad"], ["a2"]])
-    expect(ids).toEqual(["0", "0", "1"])
+    expect(ids).toEqual(["0/0", "0/0", "0/1"])
   }))

@@ -107,6 +107,31 @@ it.scoped("gauges say what is so now: in hand, how old, how far behind, and noth
   })
 })
 
+it.live("whoever reads Effect's metrics sees all that was counted, without a sample before", () => {
+  const orders = topicOf()
+  const read = (name: string) =>
+    Metric.unsafeSnapshot().flatMap(({ metricKey, metricState }) =>
+      metricKey.name.endsWith(name) &&
+        Array.from(metricKey.tags).some(({ value }) => value === orders.name) &&
+        "count" in metricState && typeof metricState.count === "number" && metricState.count > 0
+        ? [metricState.count]
+        : []
+    )
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const subscription = yield* bus.subscribe(orders, () => Effect.void, { onExhausted: FailurePolicy.drop })
+    for (const handled of [3, 6]) {
+      yield* bus.publishAll(orders, [1, 2, 3].map((n) => placed(`a-${n}`, n)))
+      yield* eventually("all is handled", () => Effect.map(subscription.stats, (stats) => stats.handled === handled))
+      for (const name of ["messages_received_total", "messages_processed_total"]) expect(read(name)).toEqual([handled])
+      for (const name of ["message_wait_seconds", "message_handling_seconds", "message_latency_seconds"]) {
+        expect(read(name)).toEqual([handled])
+      }
+      for (const name of ["consumed.messages", "process.duration"]) expect(read(name)).toEqual([handled])
+    }
+  }).pipe(Effect.scoped, Effect.provide(busWith(Metrics.layer({ clientId: "pulled" }))))
+})
+
 it.live("two buses of one process never share a series, whether they share the layer or have one each", () => {
   const orders = topicOf()
   const shared = Metrics.layer({ clientId: "twin", clientIdInName: true })
@@ -306,6 +331,48 @@ it("connections that come and go are counted, and rebalances, take-overs and los
     connection.tell({ _tag, transport: "kafka", topic: "orders", group: "group" })
   }
   expect(counts).toMatchObject({ rebalances_total: 2, take_overs_total: 1, lease_losses_total: 1 })
+})
+
+it("two transports of one name are connected in part while one of them is, and what has ended counts no more", () => {
+  const counts: Record<string, number> = {}
+  const connection = new ConnectionMetrics({
+    transport: "kafka",
+    own: ({ name, type }) => (value) => {
+      counts[name] = type === "gauge" ? value : (counts[name] ?? 0) + value
+    },
+    convention: undefined
+  })
+  const tell = (_tag: "Connected" | "Disconnected", number: number, isClosed?: true) => {
+    connection.tell({ _tag, transport: "kafka", connection: number, isClosed })
+    return counts["connected"]
+  }
+  expect(tell("Connected", 1)).toBe(1)
+  expect(tell("Connected", 2)).toBe(1)
+  expect(tell("Disconnected", 1)).toBe(0.5)
+  expect(tell("Connected", 1)).toBe(1)
+  expect(counts).toMatchObject({ disconnects_total: 1, reconnects_total: 1 })
+  expect(tell("Disconnected", 2, true)).toBe(1)
+  expect(tell("Connected", 3)).toBe(1)
+  expect(tell("Disconnected", 1)).toBe(0.5)
+  expect(tell("Disconnected", 3, true)).toBe(0)
+  expect(tell("Disconnected", 1, true)).toBe(0)
+  expect(counts).toEqual({ connected: 0, disconnects_total: 4, reconnects_total: 1 })
+})
+
+it.scoped("the transport in memory is connected as long as it is there", () => {
+  const connected = () =>
+    Metric.unsafeSnapshot().flatMap(({ metricKey, metricState }) =>
+      metricKey.name === "memory_eventbus_ended_actor_pool_connected" && "value" in metricState
+        ? [metricState.value]
+        : []
+    )
+  return Effect.gen(function*() {
+    yield* Effect.provide(
+      Effect.sync(() => expect(connected()).toEqual([1])),
+      busWith(Metrics.layer({ clientId: "ended", clientIdInName: true }))
+    )
+    expect(connected()).toEqual([0])
+  })
 })
 
 it.live("with checkOrder handlers that start out of order are counted", () => {

@@ -6,6 +6,7 @@
 import { describe } from "vitest"
 import { type Subject, withStrategy } from "./conformance/Bench.js"
 import { bounds } from "./conformance/bounds.js"
+import { circuit } from "./conformance/circuit.js"
 import { control } from "./conformance/control.js"
 import { failures } from "./conformance/failures.js"
 import { fairness } from "./conformance/fairness.js"
@@ -18,6 +19,7 @@ import { presubscription } from "./conformance/presubscription.js"
 import { readings } from "./conformance/readings.js"
 import { revocation } from "./conformance/revocation.js"
 import { settlement } from "./conformance/settlement.js"
+import { storeLaws } from "./conformance/store.js"
 import { succession } from "./conformance/succession.js"
 
 export type {
@@ -41,6 +43,7 @@ export const suite = (given: Subject): void => {
     settlement(subject)
     failures(subject)
     control(subject)
+    circuit(subject)
     bounds(subject)
     fairness(subject)
     isolation(subject)
@@ -49,6 +52,7 @@ export const suite = (given: Subject): void => {
     readings(subject)
     lifecycle(subject)
     presubscription(subject)
+    storeLaws(subject)
     succession(subject)
   })
 }

@@ -3,7 +3,7 @@ import { Effect, FastCheck as fc } from "effect"
 import { judged, seed } from "./model/judged.js"
 import * as Schedule from "./model/Schedule.js"
 
-const runs = Number(process.env.TEST_MODEL_RUNS ?? (process.env.TEST_LONG === "1" ? 10_000 : 500))
+const runs = Number(process.env.TEST_MODEL_RUNS ?? (process.env.TEST_LONG === "1" ? 3_000 : 500))
 
 it(
   `keeps the contract in ${runs} random schedules (TEST_MODEL_SEED=${seed})`,

@@ -6,11 +6,12 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { DecodeError, HandlerTimeout, UnknownEventType } from "../EventBusError.js"
 import { EnvelopeFailure } from "../Failure.js"
-import type { DeadLetter, FailurePolicy, OnError, UnknownTypePolicy } from "../FailurePolicy.js"
+import type { DeadLetter, Drop, FailurePolicy, OnError, UnknownTypePolicy } from "../FailurePolicy.js"
 import type { TopicSpec } from "../Transport.js"
 import { gone, type Handler } from "./attempt.js"
+import type { Breaker } from "./circuit/breaker.js"
 import { describeCause } from "./describeCause.js"
-import type { Behaviour, Flight } from "./flight.js"
+import type { Behaviour, Flight, Sentry } from "./flight.js"
 import { endScope, type Host } from "./home.js"
 import * as Logging from "./logging.js"
 import * as UserCode from "./userCode.js"
@@ -26,6 +27,8 @@ export interface Settings<E> {
   /** Publishes to the dead-letter topic until the broker has confirmed it. */
   readonly deadLetter: (topic: TopicSpec, flight: Flight, failure: EnvelopeFailure<E>) => Effect.Effect<void>
   readonly report: (failure: EnvelopeFailure<E>, eventId: string | undefined) => Effect.Effect<void>
+  /** Its circuits and its guard. */
+  readonly breaker: Breaker
   /** Logs a line that each message could cause, unless there are too many. */
   readonly say: (line: Effect.Effect<void>) => Effect.Effect<void>
 }
@@ -38,7 +41,41 @@ export interface Settings<E> {
  */
 export const behaviour = <E>(settings: Settings<E>): Behaviour => {
   const attempt = (flight: Flight, host: Host): Effect.Effect<void> =>
-    Effect.matchCauseEffect(settings.handler.run(flight), {
+    flight.sentry === undefined
+      ? ran(flight, host, settings.handler.run(flight))
+      : watched(flight, host, flight.sentry)
+
+  /** A process may have died with the message: it waits for its turn, which is noted, or is given up without being started. */
+  const watched = (flight: Flight, host: Host, sentry: Sentry): Effect.Effect<void> => {
+    const verdict = sentry.verdict(flight)
+    if (verdict === "begins") return ran(flight, host, settings.handler.run(flight))
+    if (typeof verdict !== "string") {
+      const cause = flight.lastCause === undefined ? verdict : Cause.sequential(flight.lastCause, verdict)
+      return giveUp(flight, host, cause as Cause.Cause<never>, settings.onExhausted)
+    }
+    if (!flight.goesOn()) return Effect.void
+    flight.wait(verdict)
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(sentry.turn(flight)), (hasTurn) => {
+        const begins = flight.begin()
+        if (!hasTurn) return begins ? restore(Effect.suspend(() => watched(flight, host, sentry))) : Effect.void
+        if (!begins) return sentry.done(flight, false)
+        return Effect.flatMap(Effect.exit(restore(settings.handler.run(flight))), (exit) =>
+          // What the attempt has opened may end the process as well.
+          endScope(host, exit).pipe(
+            Effect.zipRight(sentry.done(flight, Exit.isSuccess(exit))),
+            Effect.zipRight(restore(ran(flight, host, exit)))
+          ))
+      })
+    )
+  }
+
+  const ran = (
+    flight: Flight,
+    host: Host,
+    handling: Effect.Effect<unknown, E | HandlerTimeout>
+  ): Effect.Effect<void> =>
+    Effect.matchCauseEffect(handling, {
       onFailure: (cause) => after(flight, host, Exit.failCause(cause)),
       onSuccess: (value) => {
         if (host.scope !== undefined) return after(flight, host, Exit.succeed(value))
@@ -72,10 +109,16 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     // A defect, or a handler that interrupted itself, goes to the supervisor. A typed failure may come together with an
     // interruption: of fibers that ran beside the one that failed.
     if (Option.isNone(error) || Option.isSome(Cause.dieOption(cause))) {
+      if (flight.trial !== undefined && Cause.isDie(cause)) settings.breaker.answered(flight)
       return Effect.failCause(Cause.stripFailures(cause))
     }
     flight.lastCause = cause
     const decision = UserCode.sync(() => settings.onError(error.value))
+    if (decision._tag === "Circuit") {
+      settings.breaker.failed(flight, decision, () => shortly(cause))
+      return standBy(flight, host, "circuit")
+    }
+    if (flight.trial !== undefined) settings.breaker.answered(flight)
     return decision._tag === "Retry"
       ? retry(flight, host, cause, error.value)
       : giveUp(flight, host, cause, decision)
@@ -122,6 +165,14 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
       )
       : Effect.succeed(flight.retry as Schedule.ScheduleDriver<unknown, E | HandlerTimeout>)
 
+  /** It keeps its retries, and its subscription begins nothing more. */
+  const standBy = (flight: Flight, host: Host, why: "circuit" | "guard"): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (!flight.goesOn() || flight.standsBy(why)) return Effect.void
+      // Somebody lets it go on already.
+      return flight.begin() ? start(flight, host) : Effect.void
+    })
+
   const holdOn = (flight: Flight, host: Host): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (!flight.goesOn()) return Effect.void
@@ -136,9 +187,16 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
     flight: Flight,
     host: Host,
     cause: Cause.Cause<E | HandlerTimeout | DecodeError | UnknownEventType>,
-    policy: FailurePolicy
+    policy: FailurePolicy,
+    isByHand = false
   ): Effect.Effect<void> =>
     Effect.suspend(() => {
+      if (!isByHand && policy._tag !== "Hold" && settings.breaker.keeps(flight, () => shortly(cause))) {
+        flight.retry = undefined
+        return standBy(flight, host, "guard")
+      }
+      // Whatever it was to probe for: what follows may take long, and says nothing.
+      if (flight.trial !== undefined) flight.trial.over(flight)
       const failure = new EnvelopeFailure<E>({
         position: flight.position,
         group: flight.group,
@@ -149,7 +207,7 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
         cause
       })
       const reported = Effect.suspend(() => {
-        flight.report()
+        flight.report(policy._tag !== "Hold")
         return settings.report(failure, flight.envelope?.eventId)
       })
       switch (policy._tag) {
@@ -165,12 +223,26 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
             Effect.map(() => flight.end("dead-lettered"))
           )
         }
+        case "Park": {
+          const { parking } = flight.carrier
+          if (flight.key === undefined || parking === undefined) {
+            // Without a key it belongs to no aggregate, and there is no order that parking could keep.
+            return parking === undefined
+              ? Effect.die(new TypeError("onError answered FailurePolicy.park: give it as the option parking, too"))
+              : giveUp(flight, host, cause, policy.undecodable)
+          }
+          flight.park()
+          return Effect.flatMap(parking.park(flight, cause), (isParked) =>
+            isParked
+              ? Effect.map(reported, () => flight.end("parked"))
+              : Effect.sync(() => flight.giveBack()))
+        }
         case "Drop":
           return Effect.map(reported, () => flight.end("dropped"))
         default:
           // `onExhausted` was checked. The actor is restarted for this, and then `onExhausted` decides.
           return Effect.die(
-            new TypeError("onError answered no decision: expected FailurePolicy.retry, deadLetter or drop")
+            new TypeError("onError answered no decision: expected FailurePolicy.retry, deadLetter, drop or circuit")
           )
       }
     })
@@ -202,13 +274,23 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
 
   return {
     receive: (flight, host) => flight.begin() ? start(flight, host) : Effect.void,
-    giveUp: (flight, cause, host, policy) =>
-      flight.isHeld && policy === undefined
+    giveUp: (flight, cause, host, byHand) =>
+      flight.isHeld && byHand?.policy === undefined
         ? holdOn(flight, host)
-        : giveUp(flight, host, cause as Cause.Cause<never>, policy ?? settings.onExhausted)
+        : giveUp(
+          flight,
+          host,
+          cause as Cause.Cause<never>,
+          byHand?.policy ?? settings.onExhausted,
+          byHand !== undefined
+        )
   }
 }
 
-/** Bytes that can't be decoded will not get better, so they are never held. */
-const bytesPolicy = (policy: FailurePolicy): DeadLetter | Exclude<FailurePolicy, { _tag: "Hold" }> =>
-  policy._tag === "Hold" ? policy.undecodable : policy
+/** Without the lines of stacks. */
+const shortly = (cause: Cause.Cause<unknown>): string =>
+  describeCause(cause).split("\n").filter((line) => !/^\s+at /.test(line)).join("\n")
+
+/** Bytes that can't be decoded will not get better, so they are never held or parked. */
+const bytesPolicy = (policy: FailurePolicy): DeadLetter | Drop =>
+  policy._tag === "Hold" || policy._tag === "Park" ? policy.undecodable : policy

@@ -1,6 +1,8 @@
 import * as Predicate from "effect/Predicate"
+import * as Schedule from "effect/Schedule"
 import * as AggregateId from "../AggregateId.js"
 import * as ConfigSpec from "../ConfigSpec.js"
+import * as EventBusConfig from "../EventBusConfig.js"
 import * as RateLimit from "../RateLimit.js"
 import * as Recovery from "../Recovery.js"
 import type * as Replay from "../Replay.js"
@@ -11,6 +13,12 @@ import * as Rate from "./rate.js"
 import type * as Internal from "./subscription.js"
 
 const handlerTimeout = ConfigSpec.duration({ infinite: true, description: "How long an attempt may take." })
+
+const guardSettings = {
+  from: EventBusConfig.spec.guardFrom,
+  percent: EventBusConfig.spec.guardPercent,
+  window: EventBusConfig.spec.guardWindow
+}
 
 type AnyTopic = Pick<TopicSpec, "kind">
 
@@ -31,9 +39,33 @@ export const issuesOf = (options: CommonOptions): Array<string> => {
   const timeout = options.handlerTimeout === undefined ? undefined : handlerTimeout.expected(options.handlerTimeout)
   if (timeout !== undefined) issues.push(`handlerTimeout: ${timeout}`)
   for (const issue of recoveryIssuesOf(options.recovery)) issues.push(issue)
+  for (const issue of circuitIssuesOf(options)) issues.push(issue)
   const group: unknown = options.group
   if (group !== undefined && (typeof group !== "string" || group.trim() === "")) {
     issues.push(`group: expected a text that is not blank${Array.isArray(group) ? ", got a list" : ""}`)
+  }
+  return issues
+}
+
+const circuitIssuesOf = (
+  { circuits, guard }: CommonOptions & { readonly guard?: unknown }
+): ReadonlyArray<string> => {
+  const issues: Array<string> = []
+  const given: unknown = circuits
+  if (given !== undefined && !(Array.isArray(given) && given.every(Predicate.isTagged("Circuit")))) {
+    issues.push("circuits: expected a list of FailurePolicy.circuit(…)")
+  }
+  if (guard === undefined || guard === "off") return issues
+  if (!Predicate.isReadonlyRecord(guard)) {
+    return [...issues, "guard: expected options, such as { from: 200 }, or \"off\""]
+  }
+  for (const [name, setting] of Object.entries(guardSettings)) {
+    const value = guard[name]
+    const issue = value === undefined ? undefined : setting.expected(value)
+    if (issue !== undefined) issues.push(`guard.${name}: ${issue}`)
+  }
+  if (guard["probe"] !== undefined && !Schedule.isSchedule(guard["probe"])) {
+    issues.push("guard.probe: expected a Schedule")
   }
   return issues
 }

@@ -9,11 +9,13 @@ import type { AddressBook } from "./addressBook.js"
 import * as Closing from "./closing.js"
 import { Condition } from "./condition.js"
 import { describeCause } from "./describeCause.js"
-import { type Carrier, Flight, type Subscriber } from "./flight.js"
+import { type Carrier, Flight, type Sentry, type Subscriber } from "./flight.js"
 import { Gate } from "./gate.js"
 import type { Incoming } from "./incoming.js"
 import * as Logging from "./logging.js"
 import { Pace } from "./pace.js"
+import type { ParkedLane } from "./parking/lane.js"
+import type { Parking } from "./parking/parking.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
 import type { Rate } from "./rate.js"
 import * as Safely from "./safely.js"
@@ -42,8 +44,12 @@ export interface IntakeSettings {
   readonly isTurnAwaited: () => boolean
   /** Logs an error. */
   readonly say?: (text: string) => void
+  /** Makes what keeps the lane from messages that end the process. */
+  readonly sentry?: ((assignment: Assignment, onOpened: () => void) => Sentry) | undefined
   /** Makes the stage in which messages are settled before they go to their mailboxes. Undefined: they are settled when they are finished. */
   readonly settleFirst: ((intake: Intake, assignment: Assignment) => Stage) | undefined
+  /** Where parked aggregates are known. Undefined: no policy parks. */
+  readonly parking?: Parking | undefined
 }
 
 /**
@@ -104,7 +110,9 @@ export class Intake implements Lane, Carrier {
   private readonly held = new Set<Flight>()
   private readonly bytes: Share
   private readonly stage: Stage | undefined
+  private readonly sentry: Sentry | undefined
   readonly permits: Share | undefined
+  readonly parking: ParkedLane | undefined
   letsGo = false
   /** How many flights wait aside, because their aggregates are paused. */
   private asides = 0
@@ -126,6 +134,8 @@ export class Intake implements Lane, Carrier {
       resume: () => this.resume()
     })
     this.stage = settings.settleFirst?.(this, assignment)
+    this.sentry = settings.sentry?.(assignment, () => this.resume())
+    this.parking = settings.parking?.lane(this, assignment)
     this.tell("Assigned")
   }
 
@@ -144,7 +154,8 @@ export class Intake implements Lane, Carrier {
   offer(messages: ReadonlyArray<IncomingMessage>): number {
     if (this.closing) return 0
     let taken = 0
-    this.refused = this.settings.mailboxes.paused?.isAll === true
+    this.refused = this.settings.mailboxes.paused?.refuses === true || this.sentry?.isOpening === true ||
+      this.parking?.isReady === false
     if (this.refused) return this.standBy()
     while (taken < messages.length) {
       if (!this.take(messages[taken]!)) {
@@ -169,7 +180,11 @@ export class Intake implements Lane, Carrier {
     if (this.pace.isOver) return false
     const flight = this.head?.message === message ? this.head : this.flightOf(message)
     if (flight === undefined) return false
-    if (this.stage === undefined && !this.settings.mailboxes.offer(flight, this.forMailbox)) {
+    const isParked = this.parking !== undefined && this.parking.takes(flight)
+    if (isParked) {
+      // It was refused by its mailbox before.
+      if (this.head === flight) this.settings.mailboxes.cancel(this.forMailbox)
+    } else if (this.stage === undefined && !this.settings.mailboxes.offer(flight, this.forMailbox)) {
       this.head = flight
       return false
     }
@@ -177,8 +192,10 @@ export class Intake implements Lane, Carrier {
     this.forRate?.took()
     this.forRecovery?.took()
     flight.taken()
+    flight.sentry?.came(flight)
     this.pace.took()
     this.stage?.add(flight)
+    if (isParked) this.parking!.add(flight)
     return true
   }
 
@@ -197,7 +214,10 @@ export class Intake implements Lane, Carrier {
       return undefined
     }
     this.unfinished++
-    return new Flight(message, this, incoming.read(message), size, this.stage === undefined ? "queued" : "settling")
+    const state = this.stage === undefined ? "queued" : "settling"
+    const flight = new Flight(message, this, incoming.read(message), size, state)
+    if (this.sentry?.concerns(flight) === true) flight.sentry = this.sentry
+    return flight
   }
 
   private isInRate(): boolean {
@@ -241,7 +261,7 @@ export class Intake implements Lane, Carrier {
     return !this.dropping
   }
 
-  private get isOwned(): boolean {
+  get isOwned(): boolean {
     try {
       return this.assignment.isOwned?.() !== false
     } catch (thrown) {
@@ -263,10 +283,12 @@ export class Intake implements Lane, Carrier {
   ended(flight: Flight, from: Observer.State): void {
     this.unfinished--
     if (flight.isHeld) this.held.delete(flight)
+    flight.sentry?.ended(flight)
     try {
+      if (this.parking !== undefined) this.parking.ended(flight)
       if (flight.outcome === "unfinished") this.left++
       else if (flight.outcome === "lost") this.lost++
-      else if (this.stage === undefined) this.assignment.finish(flight.message)
+      else if (this.stage === undefined && flight.letter === undefined) this.assignment.finish(flight.message)
     } finally {
       // Also if the transport throws: closing would wait for a flight that has ended.
       this.gone(flight, from)
@@ -275,7 +297,7 @@ export class Intake implements Lane, Carrier {
 
   /** Gives back what the flight had. */
   private gone(flight: Flight, from: Observer.State): void {
-    if (from !== "queued" && from !== "settling") this.inHand--
+    if (flight.hasBegun) this.inHand--
     this.bytes.give(flight.size)
     if (from !== "settling") this.stage?.left(flight)
     if (this.isFull) this.full(false)
@@ -295,9 +317,24 @@ export class Intake implements Lane, Carrier {
     if (this.closing) this.drained.changed()
   }
 
-  /** The subscription is not paused any more. */
+  /** The subscription is not paused any more, or what is parked is known. */
   goOn(): void {
     this.resume()
+  }
+
+  // ----- letters
+
+  flightOfLetter(message: IncomingMessage, waiter: Waiter): Flight | undefined {
+    const size = sizeOf(message)
+    if (this.bytes.isEnded || !this.bytes.take(size, waiter)) return undefined
+    this.unfinished++
+    return new Flight(message, this, this.settings.incoming.read(message), size, "queued")
+  }
+
+  forgetLetter(flight: Flight | undefined, waiter: Waiter): void {
+    if (flight === undefined) return this.bytes.cancel(waiter)
+    this.unfinished--
+    this.bytes.give(flight.size)
   }
 
   /** The stage before the mailboxes has broken. The lane takes nothing more, and the transport is going to close it. */
@@ -323,6 +360,7 @@ export class Intake implements Lane, Carrier {
       this.bytes.cancel(this.forBytes)
       this.forRate?.end()
       this.forRecovery?.end()
+      this.parking?.stop()
       this.stage?.close(options.finishQueued)
       if (this.stage !== undefined) {
         this.letsGo = true
@@ -342,6 +380,7 @@ export class Intake implements Lane, Carrier {
       }
       if (this.stage !== undefined) yield* this.stage.stop
       this.interrupt(() => true)
+      if (this.parking !== undefined) yield* this.parking.close(options.deadline)
       yield* options.goesOn === true
         ? Closing.patiently(this.quiet.wait, () => this.abandon)
         : Effect.zipRight(this.quietAtLast, Effect.suspend(() => this.freed))
@@ -353,6 +392,7 @@ export class Intake implements Lane, Carrier {
       this.drained.changed()
       this.bytes.end()
       this.stage?.release()
+      if (isFirst && this.sentry !== undefined) yield* this.sentry.close
       this.permits?.end()
       this.revoked()
       if (isFirst && !options.finishQueued && this.lost > 0) yield* this.warnOfLoss

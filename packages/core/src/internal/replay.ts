@@ -43,7 +43,7 @@ interface State<E> {
  * @internal
  */
 export const run = <E, R>(
-  environment: Omit<Environment, "onClosed" | "onOpened">,
+  environment: Omit<Environment, "circuits" | "onClosed" | "onOpened">,
   topic: Transport.TopicSpec,
   handler: Handler<E>,
   options: Options

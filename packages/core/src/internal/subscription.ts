@@ -22,10 +22,14 @@ import * as RateLimit from "../RateLimit.js"
 import type * as Recovery from "../Recovery.js"
 import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
+import type { AddressBook } from "./addressBook.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
 import { startIssueOf } from "./checks.js"
+import { Breaker } from "./circuit/breaker.js"
+import type { Circuits } from "./circuit/circuits.js"
+import type { Member } from "./circuit/member.js"
 import * as Closing from "./closing.js"
 import * as Control from "./control/control.js"
 import { Counters } from "./counters.js"
@@ -37,6 +41,8 @@ import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { OtherPartitions } from "./otherPartitions.js"
+import * as Parking from "./parking/parking.js"
+import * as Protection from "./poison/protection.js"
 import { Quota } from "./quota.js"
 import { Ration } from "./ration.js"
 import { RecoveryMode } from "./recovery.js"
@@ -58,6 +64,7 @@ export interface Environment {
   readonly mailboxes: Mailboxes
   readonly observer: Observer.Service
   readonly config: EventBusConfig.Service
+  readonly circuits: Circuits
   /** Called when the subscription stands. */
   readonly onOpened: (subscription: AnySubscription) => void
   /** Runs when the subscription has been closed. */
@@ -79,7 +86,8 @@ const behaviourOf = <E, R>(
   options: Options<E, R>,
   failures: Reports<E>,
   lasting: Lasting,
-  ration: Ration
+  ration: Ration,
+  breaker: () => Breaker
 ): Behaviour => {
   const report = reporter(failures, observer, ration)
   return options.semantics === "at-least-once"
@@ -91,10 +99,34 @@ const behaviourOf = <E, R>(
       retry: options.retry ?? backoff(config, config.retryTimes),
       holdInterval: config.holdInterval,
       say: (line) => ration.line(line),
+      get breaker() {
+        return breaker()
+      },
       deadLetter: DeadLetter.publisher(transport, config.publishTimeout, backoff(config), lasting, ration),
       report: report(options.onFailure)
     })
     : AtMostOnce.behaviour<E>({ handler, onUnknownType: options.onUnknownType, report: report(options.onFailure) })
+}
+
+/** The circuits that the subscription has from its beginning, and its guard. */
+const breakerOf = <E, R>(
+  { circuits, config }: Environment,
+  subscriber: Subscriber,
+  book: Member["book"],
+  options: Options<E, R>,
+  goOn: () => void
+): Breaker => {
+  const isKept = options.semantics === "at-least-once"
+  const known = isKept ? FailurePolicy.circuitsOf(options.onError) : []
+  return new Breaker(
+    circuits,
+    { name: subscriber.name, book, canProbe: isKept, goOn, isClosing: false },
+    [...known, ...options.circuits ?? []],
+    config,
+    isKept ? options.guard : "off",
+    subscriber.counters,
+    subscriber.time
+  )
 }
 
 /** What the lanes of the subscription share: the bounds, and the mailboxes. */
@@ -105,7 +137,9 @@ const intakeOf = <E, R>(
   options: Options<E, R>,
   lasting: Lasting,
   scheduler: Scheduler.Scheduler,
-  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>,
+  sentry: IntakeSettings["sentry"],
+  parkingOf: (book: AddressBook) => Parking.Parking | undefined
 ): IntakeSettings => {
   const { name, observer } = subscriber
   const told = (bound: "bytes" | "settledAhead" | "concurrency") => (isReached: boolean) =>
@@ -128,6 +162,8 @@ const intakeOf = <E, R>(
       : undefined,
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     say: (text) => void fork(Logging.error(text)),
+    sentry,
+    parking: parkingOf(book),
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -180,12 +216,30 @@ export const make = <E, R>(
         name,
         group,
         semantics: options.semantics,
-        behaviour: behaviourOf(environment, handler, options, failures, lasting, ration),
+        behaviour: behaviourOf(environment, handler, options, failures, lasting, ration, () => breaker),
         home: yield* mailboxes.supervisor.home<R>(name),
         counters,
         observer,
         time: () => turns.time()
       }
+      const weighing = new Lasting("The store of what is suspected can't be read or written, so messages wait")
+      const protection =
+        options.semantics === "at-least-once" && options.poison !== undefined && options.poison !== "off"
+          ? yield* restore(
+            Protection.make({ topic, transport, options: options.poison, lasting: weighing, fork }, group)
+          )
+            .pipe(
+              Scope.extend(slots),
+              Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(slots, exit) : Effect.void)
+            )
+          : undefined
+      const policy = parkPolicyOf(options)
+      const store = policy === undefined
+        ? undefined
+        : yield* restore(Logging.unbreakable(transport.store!({ topic, group, name: "parking" }))).pipe(
+          Scope.extend(slots),
+          Effect.onError((cause) => Scope.close(slots, Exit.failCause(cause)))
+        )
       const settings = intakeOf(
         environment,
         subscriber,
@@ -193,15 +247,23 @@ export const make = <E, R>(
         options,
         settling,
         yield* FiberRef.get(FiberRef.currentScheduler),
-        fork
+        fork,
+        protection?.(subscriber),
+        (book) => policy && store && new Parking.Parking(parkingSettings(policy, store, book, subscriber, config, fork))
       )
       const otherPartitions = new OtherPartitions(
         subscriber,
-        (text) => void run(Logging.warning(text), { scope: slots })
+        (effect) => void run(Effect.interruptible(effect), { scope: slots }),
+        Logging.warning
       )
       settings.mailboxes.onOtherPartition = (mailbox, flight) => otherPartitions.found(mailbox, flight)
       yield* Scope.addFinalizer(slots, settings.mailboxes.shutdown)
       const lanes = new Set<Intake>()
+      const goOn = () => {
+        for (const lane of Array.from(lanes)) lane.goOn()
+      }
+      const breaker = breakerOf(environment, subscriber, settings.mailboxes, options, goOn)
+      yield* Scope.addFinalizer(slots, Effect.sync(() => breaker.closed()))
       const recovery = new RecoveryMode({
         name,
         options: options.recovery,
@@ -258,6 +320,7 @@ export const make = <E, R>(
         fork(breaking)
       }
       const closeOnce = Effect.gen(function*() {
+        breaker.closing()
         yield* subscribed.stop
         const reports = yield* Effect.forEach(
           Array.from(lanes),
@@ -301,7 +364,18 @@ export const make = <E, R>(
         // What the transport can't know: letters and settlements are tried again by this subscription.
         status: Effect.map(subscribed.status ?? Effect.succeed(undefined), (status) =>
           status &&
-          { ...status, problems: [...status.problems, ...lasting.problems, ...settling.problems, ...broken] }),
+          {
+            ...status,
+            problems: [
+              ...status.problems,
+              ...lasting.problems,
+              ...settling.problems,
+              ...breaker.problems,
+              ...weighing.problems,
+              ...settings.parking?.problems ?? [],
+              ...broken
+            ]
+          }),
         isInRecoveryMode: Effect.sync(() => recovery.isOn),
         setRecoveryMode: recovery.set,
         recoveryChanges: Stream.fromPubSub(recovery.changes),
@@ -316,12 +390,10 @@ export const make = <E, R>(
           transport,
           subscriber,
           book: settings.mailboxes,
+          parking: settings.parking,
           onExhausted: options.semantics === "at-least-once" ? options.onExhausted : undefined,
-          goOn: () => {
-            for (const lane of Array.from(lanes)) {
-              lane.goOn()
-            }
-          },
+          goOn,
+          letGo: () => breaker.goOn(),
           fork: (effect) => run(Effect.interruptible(effect), { scope: slots })
         }),
         close
@@ -330,6 +402,45 @@ export const make = <E, R>(
       return subscription
     })
   )
+
+/** The policy by which messages are parked. Undefined: none does that. */
+const parkPolicyOf = <E, R>(options: Options<E, R>): FailurePolicy.Park | undefined => {
+  if (options.semantics !== "at-least-once") return undefined
+  const { onExhausted, onUnknownType, parking } = options
+  return parking ?? [onExhausted, onUnknownType].find((policy) => policy?._tag === "Park")
+}
+
+const parkingSettings = (
+  policy: FailurePolicy.Park,
+  store: Transport.Store,
+  book: AddressBook,
+  { counters, name, observer }: Subscriber,
+  config: EventBusConfig.Service,
+  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+): Parking.Settings => ({
+  policy,
+  store,
+  book,
+  counters,
+  timeout: config.publishTimeout,
+  holdInterval: config.holdInterval,
+  schedule: backoff(config),
+  writing: Parking.writing(),
+  reading: Parking.reading(),
+  wanted: new Map(),
+  fork,
+  tell: (event) => observer.event?.({ ...event, subscription: name }),
+  discarded: (gap) => {
+    counters.discarded++
+    const { onDiscarded } = policy
+    return onDiscarded === undefined
+      ? Effect.void
+      : Effect.suspend(() => UserCode.call(onDiscarded, gap, undefined)).pipe(
+        Effect.catchAllCause((cause) => Logging.error(`onDiscarded died: ${describeCause(cause)}`)),
+        Effect.asVoid
+      )
+  }
+})
 
 /** Exponential from `retryBase`, doubling up to `retryCap`, with jitter; without a number of times it never ends. */
 const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Schedule<unknown> => {

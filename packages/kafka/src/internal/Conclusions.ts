@@ -96,13 +96,16 @@ export const make = ({ outbox, rest, retire, schedule }: ConclusionsOptions): Co
 
   const putBack = (batch: Batch, alone: boolean): void => {
     for (const entry of batch.queue.putBack(batch, alone)) outbox.drop(entry)
+    for (const entry of batch.entries) {
+      const { brokenAt, results } = entry.call
+      if (brokenAt === undefined || entry.index < brokenAt || entry.stage !== "queued") continue
+      const first = results[brokenAt]
+      outbox.breakOff(entry, first !== undefined && Either.isLeft(first) ? first.left : undefined)
+    }
   }
 
   /** What became of the batch is not known for sure, so its numbers can't be used again. */
-  const forget = (batch: Batch): void => {
-    batch.queue.producer = undefined
-    retire(batch)
-  }
+  const forget = (batch: Batch): void => batch.queue.fence(batch)
 
   /** The broker refuses the batch; an earlier attempt, whose answer was lost, may have been written all the same. */
   const refuse = (batch: Batch, error: (entry: Entry) => PublishError, isUnknown = batch.sent > 1): void => {
@@ -117,7 +120,8 @@ export const make = ({ outbox, rest, retire, schedule }: ConclusionsOptions): Co
   /** What the broker never had is sent under another id, in the same order. */
   const renumber = (batch: Batch, error: KafkaFailure): void => {
     const { queue } = batch
-    forget(batch)
+    queue.producer = undefined
+    retire(batch)
     if (batch.sent > 1) return refuse(batch, () => toPublishError(queue.topic, error))
     putBack(batch, false)
     rest(queue, error)

@@ -119,6 +119,24 @@ export class Outbox {
 
   fail(entry: Entry, error: PublishError): void {
     this.end(entry, Either.left(error))
+    const { call, index } = entry
+    if (!call.isChain || (call.brokenAt !== undefined && call.brokenAt <= index)) return
+    call.brokenAt = index
+    for (const later of call.entries) {
+      if (later.index > index && later.stage !== "sent") this.breakOff(later, error)
+    }
+  }
+
+  /** One of a chain behind the one that has failed: it is not tried any more. */
+  breakOff(entry: Entry, cause: unknown): void {
+    const { call, queue } = entry
+    if (entry.abandoned || call.results[entry.index] !== undefined) return
+    entry.abandoned = true
+    if (entry.stage === "queued") {
+      this.drop(entry)
+      queue.abandoned()
+    }
+    call.settle(entry.index, Either.left(notTried(queue.topic, cause)))
   }
 
   drop(entry: Entry): void {
@@ -153,6 +171,10 @@ export class Outbox {
     this.admit()
   }
 }
+
+/** It was to be written behind a message that was not, or may not have been. */
+export const notTried = (topic: string, cause: unknown): PublishFailed =>
+  new PublishFailed({ topic, reason: "Rejected", outcome: "not-written", cause })
 
 const timeout = ({ queue }: Entry, isSent: boolean): PublishFailed =>
   new PublishFailed({

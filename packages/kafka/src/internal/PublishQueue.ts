@@ -24,7 +24,14 @@ export class Call {
   remaining: number
   /** Set once the publisher waits; called once. */
   onEnd: (() => void) | undefined
-  constructor(readonly results: Array<Result | undefined>, readonly deadline: number) {
+  /** The first of a chain that has failed: those behind it are not tried any more. */
+  brokenAt: number | undefined
+  constructor(
+    readonly results: Array<Result | undefined>,
+    readonly deadline: number,
+    /** Its entries go to one partition. What is written of them is always a beginning: without those before it none is of use. */
+    readonly isChain = false
+  ) {
     this.remaining = results.reduce((count, result) => result === undefined ? count + 1 : count, 0)
   }
   settle(index: number, result: Result): void {
@@ -180,6 +187,15 @@ export class PartitionQueue {
   }
 
   /**
+   * What became of the batch is not known, so its numbers can't be used again. The next epoch of its producer can: a broker
+   * that has seen it refuses what still comes of the old one. So a request that was stuck somewhere is not written behind newer ones.
+   */
+  fence({ producer: { producerEpoch, producerId } }: Batch): void {
+    this.producer = producerEpoch < MAX_EPOCH ? { producerId, producerEpoch: producerEpoch + 1 } : undefined
+    this.sequence = 0
+  }
+
+  /**
    * The batch was certainly not written: its entries that have no result yet wait again, before all others, and those
    * nobody waits for are dropped.
    */
@@ -203,6 +219,8 @@ export class PartitionQueue {
     return waiting
   }
 }
+
+const MAX_EPOCH = 0x7ffe
 
 /** Kafka's sequence numbers go from 2^31 − 1 on to 0. */
 const advance = (sequence: number, by: number): number => {

@@ -137,7 +137,7 @@ export const make = (
         const batch = queue.next(id, limits)
         if (batch === undefined) continue
         queue.inFlight = true
-        let round = rounds.find(({ bytes, id }) => id === batch.producer && bytes + batch.bytes <= REQUEST_BYTES)
+        let round = rounds.find(({ bytes, id }) => isSame(id, batch.producer) && bytes + batch.bytes <= REQUEST_BYTES)
         if (round === undefined) rounds.push(round = { id: batch.producer, bytes: 0, batches: [] })
         round.bytes += batch.bytes
         round.batches.push(batch)
@@ -246,12 +246,15 @@ export const make = (
       schedule,
       rest,
       retire: (batch) => {
-        if (producer === batch.producer) producer = undefined
+        if (producer?.producerId === batch.producer.producerId) producer = undefined
       }
     })
 
     return outbox
   })
+
+const isSame = (one: ProducerId, other: ProducerId): boolean =>
+  one.producerId === other.producerId && one.producerEpoch === other.producerEpoch
 
 const broken = (cause: unknown) => new KafkaFailure({ type: "Client", sent: true, cause })
 

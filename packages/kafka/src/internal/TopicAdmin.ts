@@ -93,16 +93,22 @@ export const create = Effect.fnUntraced(function*(client: Client, spec: TopicSpe
   yield* Effect.logInfo("Created a topic").pipe(Effect.annotateLogs({ topic: spec.name, partitions }))
 })
 
-/** The settings that are not as they are wanted. */
-const changed = Effect.fnUntraced(function*(client: Client, name: string, { config }: Wanted) {
-  const names = Object.keys(config)
-  if (names.length === 0) return []
+/** The settings of a topic as the broker has them. */
+export const configOf = Effect.fnUntraced(function*(client: Client, name: string, names: ReadonlyArray<string>) {
   const { resources } = yield* client.call("any", "admin", "DescribeConfigs", { topic: name, names })
   const found = new Map<string, string | null>()
   for (const { entries, errorCode } of resources) {
     if (errorCode !== 0) return yield* failure("DescribeConfigs", errorCode)
     for (const { name, value } of entries) found.set(name, value)
   }
+  return found
+})
+
+/** The settings that are not as they are wanted. */
+const changed = Effect.fnUntraced(function*(client: Client, name: string, { config }: Wanted) {
+  const names = Object.keys(config)
+  if (names.length === 0) return []
+  const found = yield* configOf(client, name, names)
   return names.filter((key) => !isSame(found.get(key), config[key]!)).map((key) => ({
     key,
     is: found.get(key),
@@ -180,14 +186,23 @@ export const update = Effect.fnUntraced(function*(
     )
   }
   if (wanted.partitions === undefined || wanted.partitions === topic.partitions.length) return
-  const answer = yield* askController(client, spec.name, "CreatePartitions", {
-    name: spec.name,
-    count: wanted.partitions,
+  yield* grow(client, spec.name, topic.partitions.length, wanted.partitions, settings)
+})
+
+/** Adds partitions. */
+export const grow = Effect.fnUntraced(function*(
+  client: Client,
+  topic: string,
+  from: number,
+  to: number,
+  settings: Settings
+) {
+  const answer = yield* askController(client, topic, "CreatePartitions", {
+    name: topic,
+    count: to,
     timeoutMs: WITHIN
   }, WITHIN + settings.requestTimeout)
   // Another instance may have been quicker.
   yield* accepted("CreatePartitions", answer, "INVALID_PARTITIONS")
-  yield* Effect.logInfo("Added partitions to a topic").pipe(
-    Effect.annotateLogs({ topic: spec.name, from: topic.partitions.length, to: wanted.partitions })
-  )
+  yield* Effect.logInfo("Added partitions to a topic").pipe(Effect.annotateLogs({ topic, from, to }))
 })

@@ -8,7 +8,7 @@ import * as ErrorCode from "./ErrorCode.js"
  * - `uncounted`: the broker has lost count of this producer. What it certainly never had is sent under another id.
  * - `too-large`: it was not written, and smaller ones may be.
  * - `refused`: it was not written, and won't be. Its numbers are free.
- * - `unknown`: nobody knows. Its numbers are not used again, or what comes next could be taken for its repetition and dropped.
+ * - `unknown`: nobody knows. Its numbers are not used again, or what comes next could be taken for its repetition and dropped: the producer's next epoch begins.
  */
 export type Verdict = "written" | "again" | "put-off" | "uncounted" | "too-large" | "refused" | "unknown"
 

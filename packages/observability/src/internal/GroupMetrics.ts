@@ -2,7 +2,6 @@ import type { Observer, OrderChecker, Subscription, Transport } from "@effect-ev
 import { Ages } from "./Ages.js"
 import * as Causes from "./Causes.js"
 import { conventions, type Definition, type Labels, own } from "./Instruments.js"
-import { Durations, Tally } from "./Tallies.js"
 
 /**
  * Makes the instruments of one client: with its transport and its id as labels.
@@ -25,21 +24,16 @@ const nothing: Update = () => {}
 
 /** What is counted for one partition, by the semantic conventions. */
 class PartitionMetrics {
-  readonly consumed: Tally
-  readonly processed: Durations
+  readonly consumed: Update
+  readonly processed: Update
   private readonly failed = new Map<string, Update>()
 
   constructor(
     private readonly make: (definition: Definition, labels: Labels) => Update,
     private readonly labels: Labels
   ) {
-    this.consumed = new Tally(make(conventions.consumed, labels))
-    this.processed = new Durations(make(conventions.process, labels))
-  }
-
-  flush(): void {
-    this.consumed.flush()
-    this.processed.flush()
+    this.consumed = make(conventions.consumed, labels)
+    this.processed = make(conventions.process, labels)
   }
 
   failedWith(error: string): Update {
@@ -54,9 +48,17 @@ class PartitionMetrics {
 }
 
 /** They are exposed from the beginning, so that the first one is seen by a rate. */
-const outcomes: ReadonlyArray<Observer.Outcome> = ["dead-lettered", "dropped", "failed"]
+const outcomes: ReadonlyArray<Observer.Outcome> = ["dead-lettered", "parked", "dropped", "failed"]
 
-const states: ReadonlyArray<Observer.State> = ["settling", "queued", "running", "waiting", "held", "dead-lettering"]
+const states: ReadonlyArray<Observer.State> = [
+  "settling",
+  "queued",
+  "running",
+  "waiting",
+  "held",
+  "dead-lettering",
+  "parking"
+]
 
 /**
  * What is measured of one topic and group. It is called for every message, so it is plain code on plain fields.
@@ -64,10 +66,10 @@ const states: ReadonlyArray<Observer.State> = ["settling", "queued", "running", 
  * @internal
  */
 export class GroupMetrics {
-  private readonly received: Tally
-  private readonly latency: Durations
-  private readonly wait: Durations
-  private readonly handling: Durations
+  private readonly received: Update
+  private readonly latency: Update
+  private readonly wait: Update
+  private readonly handling: Update
   private readonly retries: Update
   private readonly duplicates: Update
   private readonly redeliveries: Update
@@ -76,7 +78,7 @@ export class GroupMetrics {
   private readonly restarts: Update
   private readonly assigned: Update
   private readonly revoked: Update
-  private readonly handled: Tally
+  private readonly handled: Update
   private readonly processed = new Map<Observer.Outcome, Update>()
   private readonly partitions: Array<PartitionMetrics | undefined> = []
   /** How many are in each state, and of the two that every message goes through in fields of their own. */
@@ -99,10 +101,10 @@ export class GroupMetrics {
     private readonly checker: OrderChecker.OrderChecker | undefined
   ) {
     const make = (definition: Definition) => client.own(definition, labels)
-    this.received = new Tally(make(own.received))
-    this.latency = new Durations(make(own.latency))
-    this.wait = new Durations(make(own.wait))
-    this.handling = new Durations(make(own.handling))
+    this.received = make(own.received)
+    this.latency = make(own.latency)
+    this.wait = make(own.wait)
+    this.handling = make(own.handling)
     this.retries = make(own.retries)
     this.duplicates = make(own.duplicates)
     this.redeliveries = make(own.redeliveries)
@@ -112,14 +114,27 @@ export class GroupMetrics {
     this.assigned = make(own.assigned)
     this.revoked = make(own.revoked)
     this.actorsEnded = make(own.actorsEnded)
-    this.handled = new Tally(this.outcome("handled"))
+    this.handled = this.outcome("handled")
     for (const outcome of outcomes) this.outcome(outcome)
     // The transport counts them, and has no group to tell before the first.
     if (client.transport === "kafka") make(own.rebalances)
     if (client.transport === "nats") [own.takeOvers, own.leasesLost].forEach(make)
     this.inFlight = new Map(states.map((state) => [state, client.own(own.inFlight, { ...labels, state })]))
-    const { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } = own
-    const sampled = { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag }
+    const { actors, circuitOpen, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } =
+      own
+    const sampled = {
+      actors,
+      circuitOpen,
+      held,
+      inbox,
+      lag,
+      oldest,
+      partitions,
+      paused,
+      problems,
+      watermarkAge,
+      watermarkLag
+    }
     this.gauges = Object.fromEntries(Object.entries(sampled).map(([name, definition]) => [name, make(definition)]))
   }
 
@@ -140,9 +155,9 @@ export class GroupMetrics {
   }
 
   private taken(flight: Observer.FlightView): void {
-    this.received.add()
+    this.received(1)
     this.ages.add(flight.takenAt)
-    this.partitionOf(flight)?.consumed.add()
+    this.partitionOf(flight)?.consumed(1)
     if (!flight.maybeDuplicate) return
     this.duplicates(1)
     // Only the delivery has it, and only what comes again has a count above one.
@@ -151,9 +166,11 @@ export class GroupMetrics {
 
   private begins(flight: Observer.FlightView, from: Observer.State | undefined): void {
     if (this.checker !== undefined) this.check(this.checker, flight)
-    if (from === "queued") return this.wait.add(flight.since - flight.takenAt)
+    if (from === "queued") return this.wait((flight.since - flight.takenAt) / 1000)
     const { attempt } = flight
-    if (from === "dead-lettering" || attempt === 0 || (this.attempts.get(flight) ?? 0) >= attempt) return
+    if (
+      from === "dead-lettering" || from === "parking" || attempt === 0 || (this.attempts.get(flight) ?? 0) >= attempt
+    ) return
     // It may wait for a permit and begin once more without an attempt between.
     this.attempts.set(flight, attempt)
     this.retries(1)
@@ -168,22 +185,25 @@ export class GroupMetrics {
   /** The handler has stopped running, for one of the reasons that the next state shows. */
   private attempted(flight: Observer.FlightView, millis: number): void {
     const { outcome, state } = flight
-    // What runs after a dead letter is `onFailure`.
-    if (outcome === "dead-lettered" || flight.attempt === 0) return
-    this.handling.add(millis)
+    // What runs after a letter is `onFailure`.
+    if (outcome === "dead-lettered" || outcome === "parked" || flight.attempt === 0) return
+    const seconds = millis / 1000
+    this.handling(seconds)
     const conventional = this.partitionOf(flight)
     if (conventional === undefined) return
-    if (state === "ended" && (outcome === "handled" || outcome === "skipped")) conventional.processed.add(millis)
-    else conventional.failedWith(Causes.nameOf(flight.lastCause))(millis / 1000)
+    if (state === "ended" && (outcome === "handled" || outcome === "skipped")) conventional.processed(seconds)
+    else conventional.failedWith(Causes.nameOf(flight.lastCause))(seconds)
   }
 
   private ended(flight: Observer.FlightView): void {
     this.ages.remove(flight.takenAt)
     const outcome = flight.outcome!
-    if (outcome === "handled") this.handled.add()
+    if (outcome === "handled") this.handled(1)
     else this.outcome(outcome)(1)
     if (outcome === "dead-lettered") this.deadLetters(1)
-    if (outcome !== "unfinished" && outcome !== "lost") this.latency.add(flight.since - flight.takenAt)
+    if (outcome !== "unfinished" && outcome !== "lost") {
+      this.latency((flight.since - flight.takenAt) / 1000)
+    }
   }
 
   private outcome(outcome: Observer.Outcome): Update {
@@ -230,7 +250,6 @@ export class GroupMetrics {
     now: number,
     isPaused = false
   ): void {
-    this.flush()
     for (const state of states) this.inFlight.get(state)!(this.counts.get(state) ?? 0)
     this.inFlight.get("queued")!(this.queued)
     this.inFlight.get("running")!(this.running)
@@ -249,16 +268,12 @@ export class GroupMetrics {
     this.set("partitions", this.owned)
     // By hand here, or at the broker.
     this.set("paused", isPaused || status?.problems.some(({ kind }) => kind === "paused") === true ? 1 : 0)
+    const isKept = status?.problems.some(({ kind }) => kind === "circuit" || kind === "guard") === true
+    this.set("circuitOpen", isKept ? 1 : 0)
     this.set("problems", status?.problems.length ?? 0)
     this.set("watermarkLag", sum(behind, ({ position, watermark }) => position - watermark))
     this.set("watermarkAge", behind.reduce((most, { movedAt }) => Math.max(most, now - movedAt), 0) / 1000)
     this.set("lag", sum(partitions, ({ end, watermark }) => end === undefined ? 0 : Math.max(0, end - watermark)))
-  }
-
-  /** Gives on what was gathered. */
-  private flush(): void {
-    for (const one of [this.received, this.latency, this.wait, this.handling, this.handled]) one.flush()
-    for (const partition of this.partitions) partition?.flush()
   }
 
   private set(name: string, value: number): void {

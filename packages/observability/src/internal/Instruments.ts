@@ -2,6 +2,7 @@ import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
+import * as Pulled from "./Pulled.js"
 
 /**
  * What a metric is, as the page for operators has it.
@@ -98,6 +99,7 @@ export const own = {
   lag: gauge("consumer_lag", "Offsets between the watermark and the end of the log, over all partitions"),
   problems: gauge("problems", "What is failing now and is tried again, as the status of the subscription names it"),
   paused: gauge("paused", "1: somebody has paused the subscription, or a part of it"),
+  circuitOpen: gauge("circuit_open", "1: a circuit of the subscription is open, or its guard has stopped it"),
   bounds: counter("bounds_reached_total", "How often a bound was reached", [...ofGroup, "bound"]),
   boundSeconds: counter("bound_paused_seconds_total", "For how long something waited at a bound", [
     ...ofGroup,
@@ -191,11 +193,9 @@ const boundaries = MetricBoundaries.fromIterable([
   300
 ])
 
-const none: ReadonlyArray<MetricLabel.MetricLabel> = []
-
 /**
  * A metric with its labels as a function that takes a value. Labels are part of the key: adding them at each update costs several times
- * as much.
+ * as much. It is exposed from the beginning, because a rate needs a first value.
  *
  * @internal
  */
@@ -204,14 +204,18 @@ export const make = (definition: Definition, name: string, labels: Labels): (val
   const tags = Object.entries(unit === undefined ? labels : { ...labels, unit }).map(([key, value]) =>
     MetricLabel.make(key, value)
   )
-  const metric = type === "counter"
-    ? Metric.fromMetricKey(
-      MetricKey.taggedWithLabels(MetricKey.counter(name, { description, incremental: true }), tags)
-    )
-    : type === "gauge"
-    ? Metric.fromMetricKey(MetricKey.taggedWithLabels(MetricKey.gauge(name, { description }), tags))
-    : Metric.fromMetricKey(MetricKey.taggedWithLabels(MetricKey.histogram(name, boundaries, description), tags))
-  // So that it is exposed from the beginning: a rate needs a first value.
-  metric.register()
-  return (value) => metric.unsafeUpdate(value as never, none)
+  switch (type) {
+    case "counter":
+      return Pulled.counter(
+        MetricKey.taggedWithLabels(MetricKey.counter(name, { description, incremental: true }), tags)
+      )
+    case "histogram":
+      return Pulled.histogram(MetricKey.taggedWithLabels(MetricKey.histogram(name, boundaries, description), tags))
+    case "gauge": {
+      const hook = Metric.globalMetricRegistry.get(
+        MetricKey.taggedWithLabels(MetricKey.gauge(name, { description }), tags)
+      )
+      return (value) => hook.update(value)
+    }
+  }
 }

@@ -12,6 +12,8 @@ import type { Service as Transport, TopicSpec } from "../../Transport.js"
 import type { AddressBook } from "../addressBook.js"
 import type { Subscriber } from "../flight.js"
 import * as Logging from "../logging.js"
+import * as ParkingControl from "../parking/control.js"
+import type { Parking } from "../parking/parking.js"
 import * as PolicyIssues from "../policyIssues.js"
 import * as Safely from "../safely.js"
 import * as Inspect from "./inspect.js"
@@ -33,10 +35,14 @@ export interface Environment {
   readonly transport: Transport
   readonly subscriber: Subscriber
   readonly book: AddressBook
+  /** Undefined: no policy parks. */
+  readonly parking: Parking | undefined
   /** Undefined: the subscription is at-most-once. */
   readonly onExhausted: FailurePolicy | undefined
   /** The lanes take messages again. */
   readonly goOn: () => void
+  /** The guard lets it go on. `false`: it had not stopped it. */
+  readonly letGo: () => boolean
   /** Runs something until the subscription ends. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
 }
@@ -52,6 +58,8 @@ export const make = (environment: Environment): Control => {
   const timers = new Timers(environment.fork)
   /** The pause of the whole subscription. */
   let whole: Pause | undefined
+  /** What holds the subscription meanwhile. */
+  const byHand = {}
   book.onPauseEnded = (aggregate, pause) => {
     timers.end(pause)
     tell("Resumed", aggregate)
@@ -65,8 +73,8 @@ export const make = (environment: Environment): Control => {
     const pause = whole
     whole = undefined
     timers.end(pause)
-    book.paused?.resumeAll()
-    goOn()
+    // An open circuit keeps it from going on.
+    if (book.paused?.letGoOf(byHand) !== false) goOn()
     tell("Resumed", undefined)
     return Effect.as(Logging.info(`Subscription ${name} goes on`), true)
   })
@@ -75,7 +83,7 @@ export const make = (environment: Environment): Control => {
     Effect.flatMap(pauseOf(options), (pause) => {
       if (whole !== undefined) timers.end(whole)
       whole = pause
-      book.pauses.pauseAll()
+      book.pauses.hold(byHand)
       timers.begin(pause, Effect.asVoid(resume))
       tell("Paused", undefined)
       return Logging.info(`Subscription ${name} is paused${saidOf(pause)}`)
@@ -113,7 +121,8 @@ export const make = (environment: Environment): Control => {
       const flight = inHand ?? aside?.flights[0]
       if (
         flight === undefined || flight.verdict !== undefined || flight.state === "ended" ||
-        flight.state === "dead-lettering" || (flight.isHeld && policy === undefined)
+        flight.state === "dead-lettering" || flight.state === "parking" || flight.isDecided ||
+        (flight.isHeld && policy === undefined)
       ) return Effect.succeed(false)
       flight.verdict = {
         policy,
@@ -125,25 +134,30 @@ export const make = (environment: Environment): Control => {
     })
 
   return {
+    ...ParkingControl.make(environment.parking, topic.name, name),
     pause,
     resume,
     paused: Effect.sync(() => Option.fromNullable(whole)),
+    goOn: Effect.sync(environment.letGo),
     pauseAggregate,
     resumeAggregate,
     inspect: (aggregate) =>
       Effect.sync(() =>
-        Option.fromNullable(Inspect.inspect(book, aggregate, subscriber.time(), Inspect.slownessOf({})))
+        Option.fromNullable(
+          Inspect.inspect(book, aggregate, subscriber.time(), Inspect.slownessOf({}), environment.parking)
+        )
       ),
     retryNow: (aggregate) =>
       Effect.sync(() => {
         const mailbox = book.get(aggregate)
         const flight = mailbox && book.handOf(mailbox)
         if (flight === undefined || book.paused?.holdsBack(aggregate, undefined) === true) return false
-        const waits = flight.state === "held" || (flight.state === "waiting" && flight.waitsFor !== "permit")
+        const waits = flight.state === "held" ||
+          (flight.state === "waiting" && (flight.waitsFor === "retry" || flight.waitsFor === "restart"))
         return waits && mailbox!.slot.again(flight)
       }),
     giveUp,
-    list: (options = {}) => Effect.sync(() => Inspect.list(book, subscriber.time(), options))
+    list: (options = {}) => Effect.sync(() => Inspect.list(book, subscriber.time(), options, environment.parking))
   }
 }
 

@@ -58,6 +58,11 @@ export class Aside {
     return !this.isLetGo && (this.pause !== undefined || this.owner.isAll)
   }
 
+  /** Whether this flight stays here. One that is given up does not, nor does one that probes for what keeps its subscription from going on. */
+  private keeps(flight: Flight): boolean {
+    return this.isPaused && flight.verdict === undefined && !this.owner.lets(flight, this)
+  }
+
   /** `false`: there is no room, and the waiter is woken when there is some. */
   offer(flight: Flight, waiter: Waiter): boolean {
     if (this.flights.length >= this.owner.book.capacity) {
@@ -103,7 +108,7 @@ export class Aside {
     try {
       for (let [flight] = this.flights; flight?.isAside === false; [flight] = this.flights) {
         if (flight.state !== "ended") {
-          if (this.isPaused && flight.verdict === undefined) break
+          if (this.keeps(flight)) break
           if (!this.owner.book.place(flight, this.waiter)) break
         }
         this.flights.shift()
@@ -113,7 +118,9 @@ export class Aside {
       this.isDraining = false
     }
     if (this.flights.length === 0) this.isLetGo = false
-    if (this.isPaused) this.owner.book.cancel(this.waiter)
+    // One that may pass goes on waiting for its place.
+    const [first] = this.flights
+    if (first === undefined ? this.isPaused : this.keeps(first)) this.owner.book.cancel(this.waiter)
     this.owner.emptied(this)
     this.roomCame()
   }
@@ -139,10 +146,27 @@ export class Aside {
  */
 export class Paused {
   readonly asides = new Map<string, Aside>()
-  /** The subscription is paused. */
-  isAll = false
+  /** Who keeps the subscription from beginning anything: somebody who has paused it, open circuits, its guard. */
+  readonly holders = new Set<object>()
+  /** Lanes may take messages all the same: a circuit looks for one to probe with, and there is none. */
+  admits = false
 
   constructor(readonly book: Book) {}
+
+  /** The subscription begins nothing. */
+  get isAll(): boolean {
+    return this.holders.size > 0
+  }
+
+  /** Lanes take no messages. */
+  get refuses(): boolean {
+    return this.isAll && !this.admits
+  }
+
+  /** Whether a flight probes for the circuit that alone keeps it from beginning. */
+  lets({ trial }: Flight, aside: Aside | undefined): boolean {
+    return trial !== undefined && aside?.pause === undefined && trial.passes(this.holders)
+  }
 
   /** As `AddressBook.offer`. */
   offer(flight: Flight, waiter: Waiter): boolean {
@@ -152,23 +176,33 @@ export class Paused {
     waiter.share?.cancel(waiter)
     if (waiter.room !== aside) waiter.room?.cancel(waiter)
     // That wakes others, and what waited here may be in its mailbox now.
-    return this.asides.get(key) === aside ? aside.offer(flight, waiter) : this.book.offer(flight, waiter)
+    if (this.asides.get(key) !== aside) return this.book.offer(flight, waiter)
+    if (!aside.offer(flight, waiter)) return false
+    this.admits = false
+    return true
   }
 
-  pauseAll(): void {
-    this.isAll = true
-    for (const mailbox of this.book.all()) if (mailbox.size > 0) this.clear(mailbox)
+  /** From now on nothing begins, until all that hold it have let go. `except`: it is in hand, and is about to step aside by itself. */
+  hold(holder: object, except?: Flight): void {
+    this.holders.add(holder)
+    for (const aside of this.asides.values()) this.endProbe(aside)
+    for (const mailbox of this.book.all()) if (mailbox.size > 0) this.clear(mailbox, except)
   }
 
-  resumeAll(): void {
-    this.isAll = false
+  /** `false`: others hold it still. */
+  letGoOf(holder: object): boolean {
+    this.holders.delete(holder)
+    if (this.isAll) return false
+    this.admits = false
     for (const aside of Array.from(this.asides.values())) aside.drain()
     this.book.unused(this)
+    return true
   }
 
   pause(key: string, pause: Pause): void {
     const aside = this.asideOf(key)
     aside.pause = pause
+    this.endProbe(aside)
     const mailbox = this.book.get(key)
     if (mailbox !== undefined && mailbox.size > 0) this.clear(mailbox)
   }
@@ -196,6 +230,7 @@ export class Paused {
     const aside = this.asideOf(flight.key ?? keyless)
     flight.isAside = true
     aside.putFirst([flight])
+    flight.trial?.over(flight)
   }
 
   /** The slot has let go of it. */
@@ -229,10 +264,30 @@ export class Paused {
     }
   }
 
+  /** As `take`, of one aggregate. */
+  takeOf(aside: Aside, which: (flight: Flight) => boolean): ReadonlyArray<Flight> {
+    const taken = aside.take(which)
+    if (taken.length > 0) this.emptied(aside)
+    return taken
+  }
+
+  /** These go first, as soon as nothing keeps them. */
+  handOver(key: string, flights: ReadonlyArray<Flight>): void {
+    const aside = this.asideOf(key)
+    aside.putFirst(flights)
+    aside.drain()
+  }
+
   emptied(aside: Aside): void {
     if (aside.flights.length > 0 || aside.pause !== undefined) return
     if (this.asides.get(aside.key) === aside) this.asides.delete(aside.key)
     this.book.unused(this)
+  }
+
+  /** Its first flight was to probe, and waits for a place. It can't probe any more. */
+  private endProbe(aside: Aside): void {
+    const [flight] = aside.flights
+    if (flight?.trial !== undefined && !flight.isAside && !this.lets(flight, aside)) flight.trial.over(flight)
   }
 
   private asideOf(key: string): Aside {
@@ -242,7 +297,7 @@ export class Paused {
   }
 
   /** What waits in the mailbox waits aside, also a flight in hand that waits for its next attempt. */
-  private clear(mailbox: Box): void {
+  private clear(mailbox: Box, except?: Flight): void {
     const { slot } = mailbox
     const aside = this.asideOf(mailbox.turn === undefined ? mailbox.key : keyless)
     aside.putFirst(this.book.takeOut(mailbox))
@@ -250,6 +305,8 @@ export class Paused {
     if (flight === undefined) return
     mailbox.isControlled = true
     aside.lane ??= flight.carrier
+    // What is on its way out of its slot already must not begin there once more.
+    if (flight === except || flight.isAside || this.lets(flight, aside)) return
     if (flight.state === "waiting" || flight.state === "held") slot.again(flight)
   }
 }

@@ -50,6 +50,8 @@ export class Probe implements Watcher {
     }
     const track = this.tracks.get(flight)
     if (track === undefined) return
+    // What it needs is down, which says nothing of either side, nor does the time that it waits.
+    if (flight.state === "waiting" && flight.waitsFor === "circuit") return void this.tracks.delete(flight)
     if (flight.state === "ended") this.tracks.delete(flight)
     const { mailbox } = flight
     if (mailbox === undefined) return
