@@ -159,6 +159,12 @@ export const replayIssuesOf = ({ aggregateId, from, to }: Replay.Options): Reado
     if (typeof bound === "object" && "time" in bound && Number.isNaN(bound.time.getTime())) {
       issues.push(`${name}: the time is not valid`)
     }
+    // Without a compiler anything may be here.
+    if (Predicate.hasProperty(bound, "group")) {
+      issues.push(
+        `${name}: a replay begins at the earliest, at a time or at offsets, and not where a group has stopped`
+      )
+    }
   }
   return issues
 }
