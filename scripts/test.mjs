@@ -49,6 +49,8 @@ if (args[0] === "--nats3") {
     "Headers",
     "Publish",
     "Read",
+    "Store",
+    "StoreFaults",
     "Wire"
   ]
   args.push(...files.map((name) => `packages/nats/test/${name}.test.ts`))

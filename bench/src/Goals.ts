@@ -89,6 +89,7 @@ export const goals: ReadonlyArray<Goal> = [
   ]),
   observed(0.99, "ours + no tracer"),
   observed(0.92, "ours + metrics"),
+  observed(0.95, "ours + health"),
   observed(0.9, "ours + traces of 1 %"),
   atLeast(0.9, "kafka-noop", "kafkajs eachMessage"),
   atLeast(0.75, "kafka-noop", "kafkajs chains"),

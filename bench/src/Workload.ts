@@ -215,6 +215,7 @@ export const workloads: ReadonlyArray<Workload> = [
     "ours",
     "ours + no tracer",
     "ours + metrics",
+    "ours + health",
     "ours + traces of 1 %",
     "ours + traces of all"
   ]),

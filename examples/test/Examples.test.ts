@@ -43,6 +43,20 @@ describe("the examples", () => {
     expect(lines).toContain("dead letter: 3, because of CardStolen")
   })
 
+  it("circuits waits for its database, and docs/circuits.md shows the program", async () => {
+    const example = readFileSync(`${root}examples/src/circuits.ts`, "utf8").trimEnd()
+    expect(readFileSync(`${root}docs/circuits.md`, "utf8")).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+    const lines = (await run("circuits")).trim().split("\n")
+    expect(lines.filter((line) => line.startsWith("database"))).toEqual([
+      "database is open (DatabaseDown: connection refused)",
+      "database is closed (DatabaseDown: connection refused)"
+    ])
+    for (const account of ["account-1", "account-2"]) {
+      expect(lines.filter((line) => line.startsWith(account))).toEqual([1, 2, 3].map((n) => `${account}: ${n}`))
+    }
+    expect(lines).toContain("handled: 6, dead letters: 0")
+  })
+
   it("configuration reads YAML and refuses an unknown key", async () => {
     const output = await run("configuration")
     expect(output).toContain("published to clicks")

@@ -37,7 +37,7 @@ export interface State {
 }
 
 /**
- * A circuit went from one state to another.
+ * A circuit went from one state to another. When it closes, `reason` is why it was open, and `isByHand` whether it was by hand.
  *
  * @since 0.1.0
  * @category models

@@ -244,7 +244,11 @@ describe("EventBusConfig", () => {
         retryCap: 30_000,
         restartTimes: 3,
         restartBase: 100,
-        holdInterval: 30_000
+        holdInterval: 30_000,
+        guard: true,
+        guardFrom: 200,
+        guardPercent: 50,
+        guardWindow: 300_000
       })
     }))
 

@@ -357,6 +357,46 @@ describe("a message in hand", () => {
       yield* eventually("the rest is handled", () => started.includes(13))
     }).pipe(provideBus(), quiet))
 
+  for (const policy of [FailurePolicy.drop, FailurePolicy.deadLetter(Dead)]) {
+    it.scoped(`goes its way already where onFailure is being told of its end (${policy._tag})`, () =>
+      Effect.gen(function*() {
+        const bus = yield* EventBus.EventBus
+        const gate = yield* Deferred.make<void>()
+        let told = 0
+        const { control, stats } = yield* bus.subscribe(Orders, () => new Bad({}), {
+          onExhausted: policy,
+          retry: Schedule.recurs(0),
+          onFailure: () => Effect.suspend(() => ++told === 1 ? Deferred.await(gate) : Effect.void)
+        })
+        yield* publish("a", 1)
+        yield* eventually("onFailure runs", () => told === 1)
+        expect(yield* control.giveUp("a")).toBe(false)
+        expect(yield* control.giveUp("a", { policy: FailurePolicy.drop })).toBe(false)
+        yield* settle
+        yield* Deferred.succeed(gate, undefined)
+        const ended = Effect.map(stats, ({ deadLettered, dropped }) => [deadLettered, dropped])
+        while ((yield* ended).every((count) => count === 0)) yield* settle
+        expect(yield* ended).toEqual(policy._tag === "Drop" ? [0, 1] : [1, 0])
+        expect(told).toBe(1)
+      }).pipe(provideBus(), quiet))
+  }
+
+  it.scoped("of an at-most-once subscription is not given up once more while onFailure is told of it", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const gate = yield* Deferred.make<void>()
+      let told = 0
+      const { control } = yield* bus.subscribe(Clicks, () => new Bad({}), {
+        onFailure: () => Effect.suspend(() => ++told === 1 ? Deferred.await(gate) : Effect.void)
+      })
+      yield* bus.publish(Clicks, { aggregateId: "a", body: "one" })
+      yield* eventually("onFailure runs", () => told === 1)
+      expect(yield* control.giveUp("a")).toBe(false)
+      yield* Deferred.succeed(gate, undefined)
+      yield* settle
+      expect(told).toBe(1)
+    }).pipe(provideBus(), quiet))
+
   it.scoped("of an at-most-once subscription is given up: it has failed", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus

@@ -73,6 +73,7 @@ it.live("a storm of 1,000 failing aggregates is 20 lines, and one with the numbe
       const bus = yield* EventBus.EventBus
       const subscription = yield* bus.subscribe(Payments, () => Effect.fail("no"), {
         onExhausted: FailurePolicy.drop,
+        guard: "off",
         retry: Schedule.recurs(0),
         onFailure: () => Effect.die("neither")
       })

@@ -71,14 +71,35 @@ describe("an aggregate that comes from two partitions", () => {
       expect(events[1]).toMatchObject({ aggregate: "a-0", topic: "spread", subscription: "spread/group" })
       const warnings = () => lines.filter((line) => /the order of its messages is not known/i.test(line))
       expect(warnings().length).toBe(1)
+      // Also if nothing more comes.
       yield* TestClock.adjust("1 minute")
-      yield* publish("a-0", 9, one!)
       yield* eventually("the rest is said", () => warnings().length === 2)
+      yield* publish("a-0", 9, one!)
       expect(warnings()[1]).toContain("the same goes for 19 other aggregates")
       yield* TestClock.adjust("1 minute")
       yield* publish("a-0", 10, other!)
       yield* settle
       expect(warnings().length).toBe(2)
+    }).pipe(provideBus({}, { partitions: 4 }), Effect.provide(layer))
+  })
+
+  it.scoped("is said at the end of the subscription where that comes before the next line", () => {
+    const { layer, lines } = watched()
+    return Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const { handler } = recorder()
+      const subscription = yield* bus.subscribe(topic, handler, dropping)
+      const { stats } = subscription
+      for (let i = 0; (yield* stats).otherPartition === 0; i++) {
+        yield* Effect.zipRight(publish("first", i, `key-${i}`), settle)
+      }
+      for (let i = 0; (yield* stats).otherPartition < 2; i++) {
+        yield* Effect.zipRight(publish("second", i, `key-${i}`), settle)
+      }
+      const named = () => lines.filter((line) => /second came from partition/.test(line)).length
+      expect(named()).toBe(0)
+      yield* subscription.close
+      expect(named()).toBe(1)
     }).pipe(provideBus({}, { partitions: 4 }), Effect.provide(layer))
   })
 

@@ -9,8 +9,10 @@ import {
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Logger, Scope, TestClock } from "effect"
+import { WaitingLane } from "../src/internal/waitingLane.js"
 import { eventually, settle } from "./Eventually.js"
 import { Clicks, dropping, Orders, placed, provideBus, RawOrders, recorder, text } from "./Orders.js"
+import { messages, ScriptedAssignment } from "./ScriptedAssignment.js"
 
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
 
@@ -31,6 +33,28 @@ const joins = Effect.flatMap(
 const withJournal = { journal: 10_000 }
 
 describe("a pre-subscription", () => {
+  it("goes on to its other partitions where the transport's resume throws, which is said once", () => {
+    const lines: Array<string> = []
+    const state = { skips: false, skipped: 0, mostAhead: 10, warn: (line: string) => void lines.push(line) }
+    const assignment = new class extends ScriptedAssignment {
+      override readonly resume = () => {
+        this.resumes++
+        throw new Error("full")
+      }
+    }()
+    const lane = new WaitingLane(assignment, state, () => {})
+    const handler: Transport.Consumer = {
+      assigned: () => ({ offer: () => 0, close: () => Effect.succeed({ unfinished: 0, lost: 0 }) })
+    }
+    for (const _ of [1, 2]) {
+      expect(lane.offer(messages("a", 2))).toBe(0)
+      lane.attach(handler)
+      lane.detach()
+    }
+    expect(assignment.resumes).toBe(2)
+    expect(lines).toEqual([expect.stringMatching(/^The transport's resume threw \(.*full.*topic\[0\]$/s)])
+  })
+
   it.scoped("holds messages until a handler comes, again when it has gone, and joins once", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus

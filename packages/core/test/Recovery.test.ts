@@ -258,13 +258,23 @@ describe("in recovery", () => {
       const bus = yield* EventBus.EventBus
       yield* bus.subscribe(Orders, () => Effect.void, { ...dropping, recovery: {} })
       const said = () => lines.filter((line) => line.includes("the transport's status failed")).length
-      yield* passBy(20_000, 1_000)
+      const over = () => lines.filter((line) => line.includes("the transport's status is read again, after"))
+      // What does not last is not said.
+      yield* passBy(4_000, 1_000)
+      isSilent = false
+      yield* passBy(10_000, 1_000)
+      expect([said(), over().length]).toEqual([0, 0])
+      isSilent = true
+      yield* passBy(9_000, 1_000)
+      expect(said()).toBe(0)
+      yield* passBy(21_000, 1_000)
       expect(said()).toBe(1)
       isSilent = false
       yield* passBy(8_000, 1_000)
+      expect(over()).toEqual([expect.stringMatching(/, after [23]\d s$/)])
       isSilent = true
-      yield* passBy(20_000, 1_000)
-      expect(said()).toBe(2)
+      yield* passBy(30_000, 1_000)
+      expect([said(), over().length]).toEqual([2, 1])
     }).pipe(
       provideBacklog(Effect.suspend(() => isSilent ? Effect.never : Effect.succeed(statusOf([0])))),
       Effect.provide(layer)

@@ -1,42 +1,12 @@
 import * as TcpProxy from "@effect-eventbus/brokers/TcpProxy"
-import type { PublishError } from "@effect-eventbus/core/EventBusError"
-import type { Store, StoreChange, StoreEntry } from "@effect-eventbus/core/Transport"
+import type { StoreEntry } from "@effect-eventbus/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
-import { Chunk, Duration, Effect, Either, Fiber, Redacted, Stream } from "effect"
+import { Duration, Effect, Either, Fiber, Redacted, Stream } from "effect"
 import type { StreamConfig } from "nats"
-import * as StoreNames from "../src/internal/StoreNames.js"
 import * as T from "./fixture.js"
 import { sharedServer } from "./sharedServer.js"
+import { bucketOf, change, errorOf, mapOf, read, requestOf, streamOf, text, timeout, write } from "./storing.js"
 import { wire } from "./wire.js"
-
-const timeout = Duration.seconds(10)
-
-const change = (key: string, value: string | null): StoreChange => ({
-  key,
-  value: value === null ? null : new TextEncoder().encode(value)
-})
-
-const write = (store: Store, partition: number, ...changes: ReadonlyArray<StoreChange>) =>
-  Effect.flatMap(store.write(partition, changes, { timeout }), Effect.forEach((result) => result))
-
-const read = (store: Store, partition: number, options?: Parameters<Store["read"]>[1]) =>
-  Effect.map(Stream.runCollect(store.read(partition, options)), Chunk.toReadonlyArray)
-
-const text = ({ key, value }: StoreEntry) => `${key}=${value === null ? "-" : new TextDecoder().decode(value)}`
-
-/** What whoever applies the entries one after the other knows. */
-const mapOf = (entries: ReadonlyArray<StoreEntry>) => {
-  const map: Record<string, string> = {}
-  for (const { key, value } of entries) {
-    if (value === null) delete map[key]
-    else map[key] = new TextDecoder().decode(value)
-  }
-  return map
-}
-
-const requestOf = (topic = T.topic(), name = "parked", group = "group") => ({ topic, name, group })
-
-const errorOf = (result: Either.Either<number, PublishError>) => Either.getOrThrow(Either.flip(result))
 
 describe.each(T.versions)("The store on %s", (version) => {
   const servers = sharedServer(version)
@@ -104,6 +74,11 @@ describe.each(T.versions)("The store on %s", (version) => {
         assert.deepInclude(errorOf(second!), { _tag: "PublishFailed", outcome: "not-written" })
       }
       assert.deepStrictEqual(yield* read(store, 0, { keys: ["a", ""] }), [])
+      for (const partition of [3, -1, 0.5]) {
+        const [result] = yield* store.write(partition, [change("a", "1")], { timeout })
+        assert.include(errorOf(result!).message, "there is no partition")
+        assert.include((yield* Effect.flip(Stream.runDrain(store.read(partition)))).message, "there is no partition")
+      }
     })))
 
   it("the first change that fails is the last that is tried", () =>
@@ -137,26 +112,30 @@ describe.each(T.versions)("The store on %s", (version) => {
 
   it("a key that is written again while all is read is not missed", () =>
     T.run(Effect.gen(function*() {
-      const store = yield* open()
-      yield* write(store, 0, ...T.range(0, 1_000).map((n) => change(`key-${n}`, "1")))
+      const request = requestOf()
+      const store = yield* open(request)
+      const nc = yield* T.client(servers())
+      const js = nc.jetstream()
+      const put = (n: number) => js.publish(`$KV.${bucketOf(request)}.0.key-${n}`, "1")
+      yield* Effect.promise(() => Promise.all(T.range(0, 3_000).map(put)))
       const entries: Array<StoreEntry> = []
       yield* Stream.runForEach(Stream.rechunk(store.read(0), 1), (entry) => {
         entries.push(entry)
-        return entries.length === 10 ? write(store, 0, change("key-900", "2"), change("key-901", null)) : Effect.void
+        return entries.length === 10 ? write(store, 0, change("key-2900", "2"), change("key-2901", null)) : Effect.void
       })
       const map = mapOf(entries)
-      assert.strictEqual(map["key-900"], "2")
-      assert.notProperty(map, "key-901")
-      assert.strictEqual(Object.keys(map).length, 999)
+      assert.strictEqual(map["key-2900"], "2")
+      assert.notProperty(map, "key-2901")
+      assert.strictEqual(Object.keys(map).length, 2_999)
     })))
 
-  it("what was removed does not stay for ever", () =>
+  it("has a bucket whose settings lose nothing", () =>
     T.run(Effect.gen(function*() {
       const request = requestOf()
       const store = yield* open(request)
       yield* write(store, 0, change("a", "1"), change("a", null), change("b", "1"), change("b", null))
       const jsm = yield* manager
-      const stream = StoreNames.streamOf(StoreNames.toBucket(request.group, request.topic.name, request.name))
+      const stream = streamOf(request)
       const before = yield* Effect.promise(() => jsm.streams.info(stream))
       assert.strictEqual(before.state.messages, 2)
       assert.deepInclude(before.config as object, {
@@ -183,10 +162,10 @@ describe.each(T.versions)("The store on %s", (version) => {
       ]
       for (const [config, expected] of cases) {
         const request = requestOf()
-        const bucket = StoreNames.toBucket(request.group, request.topic.name, request.name)
+        const bucket = bucketOf(request)
         yield* Effect.promise(() =>
           jsm.streams.add({
-            name: StoreNames.streamOf(bucket),
+            name: streamOf(request),
             subjects: [`$KV.${bucket}.>`],
             max_msgs_per_subject: 1,
             discard: "new" as never,
@@ -205,7 +184,7 @@ describe.each(T.versions)("The store on %s", (version) => {
       const store = yield* open(request)
       yield* write(store, 0, change("a", "1"))
       const jsm = yield* manager
-      const stream = StoreNames.streamOf(StoreNames.toBucket(request.group, request.topic.name, request.name))
+      const stream = streamOf(request)
       yield* Effect.promise(() => jsm.streams.delete(stream))
       const [result] = yield* store.write(0, [change("a", "2")], { timeout: Duration.millis(300) })
       assert.deepInclude(errorOf(result!), { reason: "Unreachable", outcome: "not-written" })
@@ -313,10 +292,10 @@ describe("The store", () => {
       const request = requestOf()
       const { servers } = yield* T.server("2.15")
       const jsm = yield* Effect.flatMap(T.client(servers), (nc) => Effect.promise(() => nc.jetstreamManager()))
-      const bucket = StoreNames.toBucket(request.group, request.topic.name, request.name)
+      const bucket = bucketOf(request)
       yield* Effect.promise(() =>
         jsm.streams.add({
-          name: StoreNames.streamOf(bucket),
+          name: streamOf(request),
           subjects: [`$KV.${bucket}.>`],
           max_msgs_per_subject: 1,
           max_msgs: 1,

@@ -17,6 +17,8 @@ import type * as Duration from "effect/Duration"
  * - `GroupUnsettled`: the group of a subscription does not settle.
  * - `RightMissing`: the broker refuses something for want of a right.
  * - `Paused`: somebody wants it so, on the server or here.
+ * - `CircuitOpen`: what its handler needs is down, so the subscription begins nothing until that answers.
+ * - `GuardStopped`: too many messages would be given up, so the guard has stopped the subscription.
  * - `Broken`: a subscription has broken for good.
  * - `Degraded`, `Disconnected`: some or all of the brokers can't be reached.
  * - `NotSubscribed`: a subscription does not stand yet, or one that is expected is not there.
@@ -38,6 +40,8 @@ export type Reason =
   | "GroupUnsettled"
   | "RightMissing"
   | "Paused"
+  | "CircuitOpen"
+  | "GuardStopped"
   | "Broken"
   | "Degraded"
   | "Disconnected"

@@ -6,12 +6,14 @@
 import { describe } from "vitest"
 import { type Subject, withStrategy } from "./conformance/Bench.js"
 import { bounds } from "./conformance/bounds.js"
+import { circuit } from "./conformance/circuit.js"
 import { control } from "./conformance/control.js"
 import { failures } from "./conformance/failures.js"
 import { fairness } from "./conformance/fairness.js"
 import { garbage } from "./conformance/garbage.js"
 import { isolation } from "./conformance/isolation.js"
 import { keysOrder } from "./conformance/keys.js"
+import { lettersByHand } from "./conformance/letters.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
 import { presubscription } from "./conformance/presubscription.js"
@@ -19,6 +21,7 @@ import { readings } from "./conformance/readings.js"
 import { revocation } from "./conformance/revocation.js"
 import { settlement } from "./conformance/settlement.js"
 import { storeLaws } from "./conformance/store.js"
+import { succession } from "./conformance/succession.js"
 
 export type {
   /**
@@ -41,6 +44,7 @@ export const suite = (given: Subject): void => {
     settlement(subject)
     failures(subject)
     control(subject)
+    circuit(subject)
     bounds(subject)
     fairness(subject)
     isolation(subject)
@@ -50,5 +54,7 @@ export const suite = (given: Subject): void => {
     lifecycle(subject)
     presubscription(subject)
     storeLaws(subject)
+    succession(subject)
+    lettersByHand(subject)
   })
 }

@@ -1,16 +1,24 @@
 import * as Predicate from "effect/Predicate"
+import * as Schedule from "effect/Schedule"
 import * as AggregateId from "../AggregateId.js"
 import * as ConfigSpec from "../ConfigSpec.js"
+import * as EventBusConfig from "../EventBusConfig.js"
 import * as RateLimit from "../RateLimit.js"
 import * as Recovery from "../Recovery.js"
 import type * as Replay from "../Replay.js"
 import type { CommonOptions } from "../Subscription.js"
-import type { Semantics, TopicSpec } from "../Transport.js"
+import type { Semantics, Service, StartFrom, TopicSpec } from "../Transport.js"
 import type { Presubscribed } from "./presubscription.js"
 import * as Rate from "./rate.js"
 import type * as Internal from "./subscription.js"
 
 const handlerTimeout = ConfigSpec.duration({ infinite: true, description: "How long an attempt may take." })
+
+const guardSettings = {
+  from: EventBusConfig.spec.guardFrom,
+  percent: EventBusConfig.spec.guardPercent,
+  window: EventBusConfig.spec.guardWindow
+}
 
 type AnyTopic = Pick<TopicSpec, "kind">
 
@@ -31,9 +39,33 @@ export const issuesOf = (options: CommonOptions): Array<string> => {
   const timeout = options.handlerTimeout === undefined ? undefined : handlerTimeout.expected(options.handlerTimeout)
   if (timeout !== undefined) issues.push(`handlerTimeout: ${timeout}`)
   for (const issue of recoveryIssuesOf(options.recovery)) issues.push(issue)
+  for (const issue of circuitIssuesOf(options)) issues.push(issue)
   const group: unknown = options.group
   if (group !== undefined && (typeof group !== "string" || group.trim() === "")) {
     issues.push(`group: expected a text that is not blank${Array.isArray(group) ? ", got a list" : ""}`)
+  }
+  return issues
+}
+
+const circuitIssuesOf = (
+  { circuits, guard }: CommonOptions & { readonly guard?: unknown }
+): ReadonlyArray<string> => {
+  const issues: Array<string> = []
+  const given: unknown = circuits
+  if (given !== undefined && !(Array.isArray(given) && given.every(Predicate.isTagged("Circuit")))) {
+    issues.push("circuits: expected a list of FailurePolicy.circuit(…)")
+  }
+  if (guard === undefined || guard === "off") return issues
+  if (!Predicate.isReadonlyRecord(guard)) {
+    return [...issues, "guard: expected options, such as { from: 200 }, or \"off\""]
+  }
+  for (const [name, setting] of Object.entries(guardSettings)) {
+    const value = guard[name]
+    const issue = value === undefined ? undefined : setting.expected(value)
+    if (issue !== undefined) issues.push(`guard.${name}: ${issue}`)
+  }
+  if (guard["probe"] !== undefined && !Schedule.isSchedule(guard["probe"])) {
+    issues.push("guard.probe: expected a Schedule")
   }
   return issues
 }
@@ -55,6 +87,30 @@ const recoveryIssuesOf = (options: Recovery.Options | undefined): ReadonlyArray<
 
 /** Without a compiler anything may be here. */
 const isOptions = (value: unknown): boolean => Predicate.isReadonlyRecord(value)
+
+/**
+ * Why the transport can't begin there; undefined where it can.
+ *
+ * @internal
+ */
+export const startIssueOf = (
+  startFrom: StartFrom | undefined,
+  { capabilities, name }: Pick<Service, "capabilities" | "name">
+): string | undefined => {
+  if (typeof startFrom !== "object") return undefined
+  if (!("group" in startFrom)) {
+    return capabilities.startAt === true
+      ? undefined
+      : `startFrom: the ${name} transport can't begin at a time or at offsets`
+  }
+  if (capabilities.startAfterGroup !== true) {
+    return `startFrom: the ${name} transport can't begin where another group has stopped`
+  }
+  const group: unknown = startFrom.group
+  return typeof group === "string" && group.trim() !== ""
+    ? undefined
+    : "startFrom.group: expected a text that is not blank"
+}
 
 /**
  * What a pre-subscription is found by.

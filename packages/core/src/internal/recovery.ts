@@ -109,8 +109,8 @@ export class RecoveryMode {
   private since = 0
   private limit: RateLimit.RateLimit | undefined
   private status: Source["status"]
-  /** The status can't be read, and that was said. */
-  private isSaid = false
+  /** Since when the status can't be read, and whether that was said. */
+  private unreadable: { readonly since: number; isSaid: boolean } | undefined
   /** Since when the backlog alone does not keep it in recovery, but is not known. `true`: that was said. */
   private unknownSince: number | true | undefined
   private isClosed = false
@@ -174,6 +174,8 @@ export class RecoveryMode {
         if (this.isClosed) return Effect.void
         this.mode = mode
         this.judge.forget()
+        // Nobody looks for a while.
+        if (this.unreadable?.isSaid === false) this.unreadable = undefined
         return mode === "auto" ? this.automatic : this.turn(mode, "hand")
       })))
     )
@@ -313,26 +315,38 @@ export class RecoveryMode {
   /** The backlog, where the transport says it. */
   private get seen(): Effect.Effect<Backlog | undefined> {
     const { status = Effect.succeed(undefined) } = this
+    const begunAt = this.settings.clocks.monotonic()
     return status.pipe(
       Effect.timeoutFail({ duration: patience, onTimeout: () => new Error(`it has not answered within ${patience}`) }),
-      Effect.map((found) => {
-        this.isSaid = false
-        return found && backlogOf(found)
-      }),
-      Effect.catchAllCause((cause) => {
-        if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
-        if (this.isSaid) return Effect.succeed(undefined)
-        this.isSaid = true
-        return Effect.as(
-          Logging.warning(
-            `Subscription ${this.settings.name}: the transport's status failed, and is asked again; the backlog of that time is not known: ${
-              describeCause(cause)
-            }`
-          ),
-          undefined
-        )
-      })
+      Effect.flatMap((found) => Effect.as(Effect.suspend(() => this.readAgain), found && backlogOf(found))),
+      Effect.catchAllCause((cause) =>
+        Cause.isInterruptedOnly(cause)
+          ? Effect.failCause(cause as Cause.Cause<never>)
+          : Effect.as(this.unread(cause, begunAt), undefined)
+      )
     )
+  }
+
+  /** It is said once it lasts, and when it is over. */
+  private unread(cause: Cause.Cause<unknown>, begunAt: number): Effect.Effect<void> {
+    const { clocks, name } = this.settings
+    const one = this.unreadable ??= { since: begunAt, isSaid: false }
+    if (one.isSaid || clocks.monotonic() - one.since < unknownFor) return Effect.void
+    one.isSaid = true
+    return Logging.warning(
+      `Subscription ${name}: the transport's status failed, and is asked again; the backlog of that time is not known: ${
+        describeCause(cause)
+      }`
+    )
+  }
+
+  private get readAgain(): Effect.Effect<void> {
+    const { clocks, name } = this.settings
+    const one = this.unreadable
+    this.unreadable = undefined
+    if (one === undefined || !one.isSaid) return Effect.void
+    const seconds = Math.round((clocks.monotonic() - one.since) / 1_000)
+    return Logging.warning(`Subscription ${name}: the transport's status is read again, after ${seconds} s`)
   }
 
   private lookAtActors(now: number): Effect.Effect<void> {

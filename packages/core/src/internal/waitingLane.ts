@@ -1,5 +1,7 @@
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { Assignment, Consumer, IncomingMessage, Lane, LaneReport } from "../Transport.js"
+import { describeCause } from "./describeCause.js"
 
 /** @internal */
 export interface WaitingState {
@@ -30,6 +32,8 @@ export class WaitingLane implements Lane {
   private left: ReadonlyArray<IncomingMessage> = []
   /** As many messages were skipped behind those that are left as the transport allows, and that was said. */
   private isStuck = false
+  /** The transport's `resume` threw, and that was said. */
+  private hasThrown = false
 
   constructor(
     private readonly assignment: Assignment,
@@ -149,6 +153,18 @@ export class WaitingLane implements Lane {
   private resume(): void {
     if (!this.isRefused) return
     this.isRefused = false
-    this.assignment.resume()
+    try {
+      this.assignment.resume()
+    } catch (thrown) {
+      // Other partitions wait for the same handler, or lose it with this one: they must not pay for it.
+      if (this.hasThrown) return
+      this.hasThrown = true
+      const { partition, topic } = this.assignment
+      this.state.warn(
+        `The transport's resume threw (${
+          describeCause(Cause.die(thrown))
+        }), so it may offer nothing more of ${topic}[${partition}]`
+      )
+    }
   }
 }

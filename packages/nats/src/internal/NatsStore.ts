@@ -1,7 +1,7 @@
 /**
  * The durable map of a group beside a topic: a key-value bucket, of which the partition is a token and the key another one.
  */
-import { InvalidConfiguration, ReadFailed, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
+import { InvalidConfiguration, InvalidMessage, ReadFailed, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
 import type { Service, StoreEntry } from "@effect-eventbus/core/Transport"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
@@ -31,6 +31,9 @@ import { lastOf, StoreWriter } from "./StoreWriter.js"
 const mostGets = 64
 const concurrentGets = 8
 
+/** Entries are small: so many are asked for at a time. */
+const batch = 2_000
+
 const encoder = new TextEncoder()
 
 /** Opens stores on a connection of the transport. */
@@ -42,7 +45,11 @@ export const make = (
 ): NonNullable<Service["store"]> =>
 ({ group, name, topic }) =>
   Effect.gen(function*() {
-    yield* checked(settings, group, topic.name, Placement.of(settings, topic))
+    const { partitions = 1 } = yield* checked(group, topic.name, Placement.of(settings, topic))
+    const issueOf = (partition: number) =>
+      Number.isInteger(partition) && partition >= 0 && partition < partitions
+        ? undefined
+        : `there is no partition ${partition}: the topic has ${partitions}`
     const at = StoreBucket.of(settings, group, topic.name, name)
     const opened = Effect.gen(function*() {
       const stream = yield* streams.look(topic)
@@ -72,25 +79,35 @@ export const make = (
     yield* Effect.addFinalizer(() => Effect.sync(() => writer.isClosed = true))
     const reader = new StoreReader(connection, api, settings, at, created, writer, marks)
     return {
-      write: (partition, changes, { timeout }) => writer.write(partition, changes, Duration.toMillis(timeout)),
-      read: (partition, options = {}) =>
-        Stream.mapError(
-          reader.read(partition, options.after ?? 0, options.keys),
-          (failure) =>
-            new ReadFailed({
-              topic: topic.name,
-              partition,
-              cause: failure._tag === "NatsRequestFailed" && failure.reason === "Denied"
-                ? StoreBucket.needs(settings, at, failure)
-                : failure
-            })
-        )
+      write: (partition, changes, { timeout }) => {
+        const issue = issueOf(partition)
+        if (issue === undefined) return writer.write(partition, changes, Duration.toMillis(timeout))
+        return Effect.succeed(changes.map(() => Either.left(new InvalidMessage({ topic: topic.name, issue }))))
+      },
+      read: (partition, options = {}) => {
+        const failed = (cause: unknown) => new ReadFailed({ topic: topic.name, partition, cause })
+        const issue = issueOf(partition)
+        if (issue !== undefined) return Stream.fail(failed(issue))
+        return Stream.mapError(reader.read(partition, options.after ?? 0, options.keys), (failure) =>
+          failed(
+            failure._tag === "NatsRequestFailed" && failure.reason === "Denied"
+              ? StoreBucket.needs(settings, at, failure)
+              : failure
+          ))
+      }
     }
   })
 
-const checked = (settings: Settings, group: string, topic: string, placement: Either.Either<unknown, string>) =>
+const checked = (
+  group: string,
+  topic: string,
+  placement: Either.Either<Placement.Placement, string>
+) =>
   Either.all([placement, Subject.toDurable(group, topic)]).pipe(
-    Either.mapLeft((issue) => new InvalidConfiguration({ issues: [issue], topic }))
+    Either.mapBoth({
+      onLeft: (issue) => new InvalidConfiguration({ issues: [issue], topic }),
+      onRight: ([place]) => place
+    })
   )
 
 class StoreReader {
@@ -199,7 +216,8 @@ class StoreReader {
         settings: this.settings,
         stream: { name: at.stream, created: this.created },
         filter: `${at.root}${partition}.>`,
-        current: this.info
+        current: this.info,
+        batch
       })
       yield* Effect.addFinalizer(() => pager.close)
       // The server has lost its end, and what is written now has revisions that were known for something else.

@@ -11,7 +11,7 @@ import type { Connection } from "./Connection.js"
 import type { StreamError } from "./NatsStreams.js"
 import { parsePosition, type Position } from "./RawMessage.js"
 
-/** How many messages, and bytes beside one of the largest, are asked for at a time. */
+/** How many messages, and bytes beside one of the largest, are asked for at a time where nothing else is said. */
 const batch = 256
 const batchBytes = 4 * 1_048_576
 
@@ -40,6 +40,8 @@ export interface Options {
   readonly filter: string
   /** Which stream it is now. */
   readonly current: Effect.Effect<StreamId, StreamError>
+  /** How many messages are asked for at a time. */
+  readonly batch?: number | undefined
 }
 
 /** A stream of the same name that was made at another time has other messages. */
@@ -137,7 +139,8 @@ export class Pager {
         opt_start_seq: next
       })
       // A limit of the server's.
-      return { name, batch: Math.min(batch, config.max_batch || batch), delivered: 0 }
+      const wanted = this.options.batch ?? batch
+      return { name, batch: Math.min(wanted, config.max_batch || wanted), delivered: 0 }
     })
 
   private readonly fetchSubject = (consumer: string) =>

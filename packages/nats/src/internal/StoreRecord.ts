@@ -26,17 +26,19 @@ export const toHeaders = (
   return encoder.encode(`NATS/1.0\r\n${expectation}${writeHeader}: ${write}\r\n${name}${operation}\r\n`)
 }
 
-const headerOf = (block: Uint8Array, name: string): string | undefined => {
-  if (block.length === 0) return undefined
-  const text = Buffer.from(block.buffer, block.byteOffset, block.byteLength).toString("latin1")
-  const start = text.toLowerCase().indexOf(`\r\n${name.toLowerCase()}:`)
+const textOf = (block: Uint8Array): string =>
+  Buffer.from(block.buffer, block.byteOffset, block.byteLength).toString("latin1")
+
+/** Those who write these headers write them like this: the bus, NATS's clients and the server. */
+const headerOf = (block: string, name: string): string | undefined => {
+  const start = block.indexOf(`\r\n${name}:`)
   if (start === -1) return undefined
   const from = start + name.length + 3
-  return text.slice(from, text.indexOf("\r\n", from)).trim()
+  return block.slice(from, block.indexOf("\r\n", from)).trim()
 }
 
 /** Which write it was; undefined where somebody else has written it by other means. */
-export const writeOf = (headers: Uint8Array): string | undefined => headerOf(headers, writeHeader)
+export const writeOf = (headers: Uint8Array): string | undefined => headerOf(textOf(headers), writeHeader)
 
 /** Undefined for what is no change of a key: a reader's mark, or what others have put into the bucket. */
 export const toEntry = (
@@ -45,15 +47,16 @@ export const toEntry = (
   headers: Uint8Array,
   data: Uint8Array
 ): StoreEntry | undefined => {
-  const key = StoreNames.isHashed(token) ? hashedKey(token, headers) : StoreNames.fromToken(token)
+  const block = headers.length === 0 ? "" : textOf(headers)
+  const key = StoreNames.isHashed(token) ? hashedKey(token, block) : StoreNames.fromToken(token)
   if (key === undefined) return undefined
-  const operation = headerOf(headers, operationHeader)
-  const isRemoved = operation === "DEL" || operation === "PURGE" || headerOf(headers, markerHeader) !== undefined
+  const operation = headerOf(block, operationHeader)
+  const isRemoved = operation === "DEL" || operation === "PURGE" || headerOf(block, markerHeader) !== undefined
   return { key, revision, value: isRemoved ? null : Uint8Array.from(data) }
 }
 
-const hashedKey = (token: string, headers: Uint8Array): string | undefined => {
-  const encoded = headerOf(headers, keyHeader)
+const hashedKey = (token: string, block: string): string | undefined => {
+  const encoded = headerOf(block, keyHeader)
   if (encoded === undefined) return undefined
   const key = Buffer.from(encoded, "base64url").toString("utf8")
   return StoreNames.toToken(key) === token ? key : undefined

@@ -48,7 +48,8 @@ interface State {
   readonly name: string
   readonly subject: string
   readonly id: string
-  readonly deadline: number
+  readonly isRemoval: boolean
+  deadline: number
   expected: number
   /** Whether an attempt may have been written, or may still be, that nobody has answered. */
   maybeWritten: boolean
@@ -130,6 +131,7 @@ export class StoreWriter {
         name,
         subject: at.writes + name,
         id,
+        isRemoval: value === null,
         deadline,
         expected: this.revisions.get(name) ?? 0,
         maybeWritten: false,
@@ -156,6 +158,8 @@ export class StoreWriter {
   ): Effect.Effect<number, PublishError> {
     const { connection, settings, topic } = this.options
     return Effect.gen(this, function*() {
+      // What is removed is there, most likely, and then the first attempt would be in vain.
+      if (state.isRemoval && state.expected === 0) yield* this.overtaken(state)
       for (;;) {
         const left = state.deadline - performance.now()
         if (left <= 0) return yield* failed(topic, state, state.reason)
@@ -252,7 +256,10 @@ export class StoreWriter {
 
 /** It was certainly not written, and is tried again a little later. */
 const pausing = (state: State): Effect.Effect<undefined> => {
-  const pause = Math.min(state.pause, Math.max(0, state.deadline - performance.now()))
+  const left = Math.max(0, state.deadline - performance.now())
+  const pause = Math.min(state.pause, left)
+  // There is no time for another attempt, of which nobody would know whether it was written.
+  if (pause === left) state.deadline = -Infinity
   state.pause = Math.min(longestPause, state.pause * 2)
   return Effect.as(Effect.sleep(pause), undefined)
 }

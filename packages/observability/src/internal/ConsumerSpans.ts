@@ -1,4 +1,5 @@
 import type { Observer } from "@effect-eventbus/core"
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import * as Context from "effect/Context"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -33,7 +34,7 @@ export interface Settings {
  * @internal
  */
 export class ConsumerSpans {
-  private readonly traced = new Map<Observer.FlightView, Traced>()
+  private readonly traced = new ChurningMap<Observer.FlightView, Traced>()
 
   constructor(private readonly transport: string, private readonly settings: Settings) {}
 
@@ -56,7 +57,8 @@ export class ConsumerSpans {
     if (from === "running") this.failed(flight, traced, span, now)
     if (state === "held") span.event("eventbus.held", now, {})
     else if (state === "dead-lettering") span.event("eventbus.dead_lettering", now, {})
-    else if (state === "running" && from !== "dead-lettering" && flight.attempt > 0) {
+    else if (state === "parking") span.event("eventbus.parking", now, {})
+    else if (state === "running" && from !== "dead-lettering" && from !== "parking" && flight.attempt > 0) {
       span.event("eventbus.attempt", now, { "eventbus.attempt": flight.attempt + 1 })
     }
   }
@@ -163,7 +165,8 @@ export class ConsumerSpans {
   private end(flight: Observer.FlightView, traced: Traced, span: Tracer.Span): void {
     const { attempt, lastCause, restarts } = flight
     const outcome = flight.outcome!
-    const isGivenUp = outcome === "dead-lettered" || outcome === "dropped" || outcome === "failed"
+    const isGivenUp = outcome === "dead-lettered" || outcome === "parked" || outcome === "dropped" ||
+      outcome === "failed"
     const now = Tracers.now(flight.since)
     if (span.sampled) {
       span.attribute("eventbus.outcome", outcome)

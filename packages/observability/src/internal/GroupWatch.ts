@@ -1,4 +1,5 @@
 import type { Observer, Transport } from "@effect-eventbus/core"
+import { ChurningMap } from "@effect-eventbus/core/ChurningMap"
 import type { Finding, Reason } from "../Finding.js"
 import { finding as makeFinding, type Told } from "./finding.js"
 import type { Limits } from "./HealthLimits.js"
@@ -18,6 +19,9 @@ interface Sample {
   readonly exhausted: number
 }
 
+/** Nobody fails here: somebody or something keeps the subscription from going on. */
+const atOnce: ReadonlySet<Reason> = new Set(["Broken", "Paused", "CircuitOpen", "GuardStopped"])
+
 const reasons: { readonly [K in Transport.ProblemKind]: Reason } = {
   commit: "CommitFailing",
   fetch: "FetchFailing",
@@ -26,6 +30,8 @@ const reasons: { readonly [K in Transport.ProblemKind]: Reason } = {
   "dead-letter": "DeadLetterFailing",
   right: "RightMissing",
   paused: "Paused",
+  circuit: "CircuitOpen",
+  guard: "GuardStopped",
   broken: "Broken"
 }
 
@@ -37,7 +43,7 @@ const reasons: { readonly [K in Transport.ProblemKind]: Reason } = {
  */
 export class GroupWatch {
   /** The flights whose handler has started, in that order, and when. */
-  private readonly started = new Map<Observer.FlightView, number>()
+  private readonly started = new ChurningMap<Observer.FlightView, number>()
   private readonly held = new Map<Observer.FlightView, number>()
   private ended = 0
   private givenUp = 0
@@ -67,9 +73,7 @@ export class GroupWatch {
         this.started.delete(flight)
         if (this.held.size > 0) this.held.delete(flight)
         this.ended++
-        if (flight.outcome === "dead-lettered" || flight.outcome === "dropped" || flight.outcome === "failed") {
-          this.givenUp++
-        }
+        if (isGivenUp(flight)) this.givenUp++
     }
   }
 
@@ -99,7 +103,8 @@ export class GroupWatch {
     if (isBusBound || this.waiting.size > 0) this.waitedAt = now
     // What has waited for a permit is late for a while after nobody waits any more.
     const isWaiting = limits.elapsed(this.waitedAt) <= bound
-    this.handlers(bound, isWaiting, limits, add)
+    const isKept = status?.problems.some(({ kind }) => kind === "circuit" || kind === "guard") === true
+    this.handlers(bound, isWaiting || isKept, limits, add)
     if (status !== undefined) {
       const moves = isWaiting && this.hasEndedWithin(bound, limits)
       this.partitionsOf(status, moves ? bound * queueing : bound, limits, now, add)
@@ -118,17 +123,22 @@ export class GroupWatch {
     add: (reason: Reason, told: Told) => void
   ): void {
     const stalled: Array<readonly [Observer.FlightView, number, string]> = []
-    for (const [flight, began] of this.started) {
+    for (const flight of this.started.keys()) {
+      const began = this.started.get(flight)!
       // Those behind it began later.
       if (elapsed(began) <= bound) break
       if (this.held.has(flight)) continue
       const { state } = flight
-      const hangs = state === "running" || state === "dead-lettering"
+      const hangs = state === "running" || state === "dead-lettering" || state === "parking"
       if (hangs && elapsed(flight.since) > bound) {
         stalled.push([
           flight,
           flight.since,
-          state === "running" ? "its handler has not ended" : "its dead letter is not published"
+          state === "running"
+            ? "its handler has not ended"
+            : state === "parking"
+            ? "its letter is not written"
+            : "its dead letter is not published"
         ])
       } else if (!hangs || flight.attempt > 1) {
         // It may wait for a permit that others give back.
@@ -146,7 +156,7 @@ export class GroupWatch {
     now: number,
     add: (reason: Reason, told: Told) => void
   ): void {
-    const isPaused = problems.some(({ kind }) => kind === "paused")
+    const isPaused = problems.some(({ kind }) => kind === "paused" || kind === "circuit" || kind === "guard")
     let count = 0
     for (const status of partitions) {
       let watch = this.partitions.get(status.partition)
@@ -196,7 +206,7 @@ export class GroupWatch {
       present.add(reason)
       const since = this.problems.get(reason) ?? now
       this.problems.set(reason, since)
-      const after = reason === "Broken" || reason === "Paused" ? 0 : limits.failingAfter
+      const after = atOnce.has(reason) ? 0 : limits.failingAfter
       if (limits.elapsed(since) >= after) add(reason, { message, since })
     }
     for (const reason of this.problems.keys()) if (!present.has(reason)) this.problems.delete(reason)
@@ -224,7 +234,7 @@ export class GroupWatch {
     const givenUp = this.givenUp - first.givenUp
     if (givenUp >= limits.floodFrom && givenUp >= ended * limits.floodShare) {
       add("DeadLetterFlood", {
-        message: `${givenUp} of the last ${ended} messages were given up (dead-lettered, dropped or failed)`,
+        message: `${givenUp} of the last ${ended} messages were given up (dead-lettered, parked, dropped or failed)`,
         since: first.at,
         count: givenUp
       })
@@ -270,3 +280,7 @@ const tell = (
     })
   }
 }
+
+/** What is parked behind a message that failed has not begun, and is not given up. */
+const isGivenUp = ({ attempt, outcome }: Observer.FlightView): boolean =>
+  outcome === "dead-lettered" || outcome === "dropped" || outcome === "failed" || (outcome === "parked" && attempt > 0)

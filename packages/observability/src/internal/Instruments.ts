@@ -99,6 +99,7 @@ export const own = {
   lag: gauge("consumer_lag", "Offsets between the watermark and the end of the log, over all partitions"),
   problems: gauge("problems", "What is failing now and is tried again, as the status of the subscription names it"),
   paused: gauge("paused", "1: somebody has paused the subscription, or a part of it"),
+  circuitOpen: gauge("circuit_open", "1: a circuit of the subscription is open, or its guard has stopped it"),
   bounds: counter("bounds_reached_total", "How often a bound was reached", [...ofGroup, "bound"]),
   boundSeconds: counter("bound_paused_seconds_total", "For how long something waited at a bound", [
     ...ofGroup,

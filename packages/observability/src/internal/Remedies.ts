@@ -44,6 +44,11 @@ export const remedies: { readonly [R in Reason]: { readonly level: Level; readon
   },
   RightMissing: { level: "critical", remedy: "Give the user the right that the message names" },
   Paused: { level: "warning", remedy: "Somebody wants it so: resume the consumer, or end stepping down" },
+  CircuitOpen: { level: "warning", remedy: "See why the dependency is down: all go on by themselves once it answers" },
+  GuardStopped: {
+    level: "critical",
+    remedy: "Mend what the messages fail at, then say control.goOn. With other bounds of the guard it stops later"
+  },
   Broken: { level: "critical", remedy: "Nothing is tried any more: start the process again, and report the fault" },
   Degraded: { level: "warning", remedy: "See which brokers are away" },
   Disconnected: { level: "critical", remedy: "See whether the network and the brokers are there" },

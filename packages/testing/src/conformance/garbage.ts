@@ -100,7 +100,7 @@ export const garbage = (subject: Subject): void => {
               const list = seen.get(aggregateId)
               if (list === undefined) seen.set(aggregateId, [step.sequence])
               else list.push(step.sequence)
-            }), orDrop)
+            }), { ...orDrop, guard: "off" })
           let highest = 0
           for (let round = 0; round < rounds; round++) {
             yield* publishRaw(

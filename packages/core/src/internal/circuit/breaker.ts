@@ -5,9 +5,10 @@ import type * as EventBusConfig from "../../EventBusConfig.js"
 import type * as FailurePolicy from "../../FailurePolicy.js"
 import type { Problem } from "../../Transport.js"
 import type { Flight } from "../flight.js"
-import type { Circuit, Member } from "./circuit.js"
+import type { Circuit } from "./circuit.js"
 import type { Circuits } from "./circuits.js"
 import { Guard } from "./guard.js"
+import type { Member } from "./member.js"
 
 /**
  * The circuits and the guard of one subscription.
@@ -46,7 +47,7 @@ export class Breaker {
   }
 
   /** The message has failed, because what it needs is down. */
-  failed(flight: Flight, { name, probe }: FailurePolicy.Circuit, reason: string): void {
+  failed(flight: Flight, { name, probe }: FailurePolicy.Circuit, reason: () => string): void {
     const circuit = this.circuits.circuit(name, this.member, probe)
     circuit.join(this.member)
     circuit.failed(flight, reason, probe)
@@ -62,7 +63,7 @@ export class Breaker {
     const { guard, stopped } = this
     if (guard === undefined) return false
     if (stopped?.isOpen === true) {
-      stopped.failed(flight, reason())
+      stopped.failed(flight, reason)
       return true
     }
     if (this.hasStopped) guard.reset()
@@ -72,7 +73,7 @@ export class Breaker {
     const circuit = this.stopped ??= this.circuits.guard(this.member, this.probe ?? "never")
     this.hasStopped = true
     circuit.join(this.member)
-    circuit.failed(flight, `${tooMany}; the last one: ${reason()}`)
+    circuit.failed(flight, () => `${tooMany}; the last one: ${reason()}`)
     return true
   }
 

@@ -5,10 +5,11 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import type { Change, State } from "../../Circuit.js"
-import type { AddressBook } from "../addressBook.js"
+import { describeCause } from "../describeCause.js"
 import type { Flight, Trial as FlightTrial } from "../flight.js"
 import * as Safely from "../safely.js"
 import { choose, maxProbesOfOne } from "./choose.js"
+import type { Member } from "./member.js"
 
 /** When a message probes, unless somebody has said otherwise. */
 const defaultProbe = Schedule.exponential("1 second", 2).pipe(
@@ -23,23 +24,6 @@ const lookEvery = "250 millis"
 const relapse = 60_000
 
 const maxReason = 500
-
-/**
- * A subscription, as far as circuits go.
- *
- * @internal
- */
-export interface Member {
-  /** `topic/group`. */
-  readonly name: string
-  readonly book: AddressBook
-  /** Its messages can probe: what is settled before is not risked. */
-  readonly canProbe: boolean
-  /** Its lanes take messages again. */
-  readonly goOn: () => void
-  /** It closes, and its messages begin to probe no more. */
-  isClosing: boolean
-}
 
 /**
  * What a circuit needs of its bus.
@@ -153,18 +137,18 @@ export class Circuit {
   }
 
   /** A message has failed by it, or would be given up, and stays unfinished. */
-  failed(flight: Flight, reason: string, schedule?: Schedule.Schedule<unknown>): void {
+  failed(flight: Flight, reason: () => string, schedule?: Schedule.Schedule<unknown>): void {
     const trial = Trial.of(flight)
     // It may probe for another one.
     if (trial.probesFor !== undefined && trial.probesFor !== this) trial.over(flight)
     trial.failedBy = this
     if (this.probe === flight) {
-      this.reason = Safely.cut(reason, maxReason)
+      this.reason = Safely.cut(reason(), maxReason)
       this.to("open")
       this.endProbe("failed")
     } else if (!this.isOpen) {
       if (schedule !== undefined) this.schedule = schedule
-      this.open(reason, false, flight)
+      this.open(reason(), false, flight)
     }
   }
 
@@ -246,8 +230,17 @@ export class Circuit {
   private rounds(generation: number): Effect.Effect<void> {
     return Effect.whileLoop({
       while: () => this.generation === generation,
-      body: () => Effect.zipRight(this.wait, this.round(generation)),
+      body: () => this.unbroken(Effect.zipRight(this.wait, this.round(generation))),
       step: () => {}
+    })
+  }
+
+  /** A fault of ours must not leave it open without a probe. */
+  private unbroken(round: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.catchAllDefect(round, (defect) => {
+      this.surroundings.warn(`Probing for "${this.name}" died, and goes on: ${describeCause(Cause.die(defect))}`)
+      this.endProbe("nothing")
+      return Effect.sleep("1 second")
     })
   }
 
@@ -256,8 +249,11 @@ export class Circuit {
     return Effect.gen(this, function*() {
       const { schedule } = this
       if (schedule === "never") return yield* Effect.never
-      const driver = this.driver ??= yield* Schedule.driver(schedule ?? defaultProbe)
-      const next = yield* Effect.exit(driver.next(undefined as never))
+      // Without a compiler anything may be here.
+      const next = yield* Effect.exit(Effect.gen(this, function*() {
+        const driver = this.driver ??= yield* Schedule.driver(schedule ?? defaultProbe)
+        return yield* driver.next(undefined)
+      }))
       if (Exit.isSuccess(next)) return
       this.driver = undefined
       if (Cause.isInterrupted(next.cause)) return yield* Effect.interrupt

@@ -10,7 +10,7 @@ import * as Stream from "effect/Stream"
 import { KilledProcess, type PublishError, type ReadFailed } from "../../EventBusError.js"
 import type { Store, StoreChange } from "../../Transport.js"
 import { describeCause } from "../describeCause.js"
-import type { Flight, Subscriber } from "../flight.js"
+import type { Flight, Sentry as FlightSentry, Subscriber } from "../flight.js"
 import type { Lasting } from "../lasting.js"
 import * as Logging from "../logging.js"
 import type { Alone, Queue, Turn } from "./alone.js"
@@ -63,7 +63,7 @@ export interface Settings {
  *
  * @internal
  */
-export class Sentry implements Queue {
+export class Sentry implements FlightSentry, Queue {
   /** No message is taken before the store was read. */
   isOpening = true
   private suspects: Suspects | undefined
