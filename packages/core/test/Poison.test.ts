@@ -9,7 +9,7 @@ import {
   Transport
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Context, Effect, Exit, Fiber, Layer, Option, Scope, TestClock } from "effect"
+import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Option, Scope, TestClock } from "effect"
 import { Process, World } from "./poison/World.js"
 
 const topic = Topic.plain("topic")
@@ -282,6 +282,39 @@ describe("a process that dies otherwise", () => {
       }),
     60_000
   )
+
+  it.effect("whose store hangs is closed all the same, within two seconds more", () =>
+    Effect.gen(function*() {
+      const world = new World()
+      world.publish("a")
+      const { close, life } = yield* live(world, { handle: handles(new Set()) })
+      yield* pass(1_000, () => life.handled.length === 1)
+      world.isStuck = true
+      const before = yield* Clock.currentTimeMillis
+      yield* close
+      expect((yield* Clock.currentTimeMillis) - before).toBeLessThan(2_500)
+    }))
+
+  it.effect("many slow suspects are run together after a while, and poison among them is found all the same", () =>
+    Effect.gen(function*() {
+      const world = new World()
+      for (let i = 0; i < 400; i++) world.publish(`a${i}`)
+      const handle = handles(new Set([390]), 300)
+      const poison = { alone: "2 seconds" } as const
+      const starts: Array<number> = []
+      let given = 0
+      for (let number = 1; number <= 6 && given === 0; number++) {
+        const life = yield* wholeLife(world, 45_000, { handle, poison })
+        starts.push(life.started.filter((offset) => offset === 390).length)
+        given += life.given.length
+        // It is alone that one is convicted, and nobody else.
+        expect(life.events.filter((event) => event._tag === "Poison").every((event) => event.offset === 390)).toBe(true)
+      }
+      console.log(`poison among 400 slow ones was started ${starts.join(", ")} times in these lives`)
+      expect(given).toBe(1)
+      expect(starts.reduce((a, b) => a + b, 0)).toBeLessThanOrEqual(4)
+      expect(world.isDone).toBe(true)
+    }), 60_000)
 
   it.effect("a subscription on a transport without a store is refused", () =>
     Effect.gen(function*() {

@@ -444,7 +444,7 @@ export class Sentry implements FlightSentry, Queue {
       Effect.flatMap(() => {
         this.settings.turns.dismiss(this)
         const changes = this.suspects?.closed() ?? [Records.change(Records.lifeKey(this.life), null)]
-        return Effect.timeout(this.written(changes), closeTimeout)
+        return Effect.timeout(Effect.interruptible(this.written(changes)), closeTimeout)
       }),
       Effect.catchAllCause((cause) =>
         this.warn(
