@@ -307,14 +307,14 @@ describe("a process that dies otherwise", () => {
         let given = 0
         for (let number = 1; number <= 6 && given === 0; number++) {
           const life = yield* wholeLife(world, 45_000, { handle, poison })
-          starts.push(life.started.filter((offset) => offset === 190).length)
+          starts.push(life.started.filter((offset) => offset === 390).length)
           given += life.given.length
           // It is alone that one is convicted, and nobody else.
-          expect(life.events.filter((event) => event._tag === "Poison").every((event) => event.offset === 190)).toBe(
+          expect(life.events.filter((event) => event._tag === "Poison").every((event) => event.offset === 390)).toBe(
             true
           )
         }
-        console.log(`poison among 200 slow ones was started ${starts.join(", ")} times in these lives`)
+        console.log(`poison among 400 slow ones was started ${starts.join(", ")} times in these lives`)
         expect(given).toBe(1)
         expect(starts.reduce((a, b) => a + b, 0)).toBeLessThanOrEqual(4)
         expect(world.isDone).toBe(true)
