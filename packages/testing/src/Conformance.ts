@@ -13,6 +13,7 @@ import { fairness } from "./conformance/fairness.js"
 import { garbage } from "./conformance/garbage.js"
 import { isolation } from "./conformance/isolation.js"
 import { keysOrder } from "./conformance/keys.js"
+import { lettersByHand } from "./conformance/letters.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
 import { presubscription } from "./conformance/presubscription.js"
@@ -54,5 +55,6 @@ export const suite = (given: Subject): void => {
     presubscription(subject)
     storeLaws(subject)
     succession(subject)
+    lettersByHand(subject)
   })
 }
