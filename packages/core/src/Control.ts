@@ -9,6 +9,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type { InvalidConfiguration, Position, PublishError, TooManyPaused } from "./EventBusError.js"
 import type { DeadLetter, Drop } from "./FailurePolicy.js"
+import type { Parking } from "./Parking.js"
 
 /**
  * The operations of a subscription's `control`. An aggregate is named by its id. One that is ordered by the key of its messages is named as
@@ -17,7 +18,7 @@ import type { DeadLetter, Drop } from "./FailurePolicy.js"
  * @since 0.1.0
  * @category models
  */
-export interface Control {
+export interface Control extends Parking {
   /**
    * From now on no handler of this subscription begins. What runs finishes; what waits for a retry waits until `resume`. Fetching stops.
    * Pausing once more replaces the former end and reason.
@@ -54,7 +55,7 @@ export interface Control {
    * first one that waits. `false`: there is no such message, it goes its way already, or it is held and no other policy was given.
    */
   readonly giveUp: (aggregate: string, options?: GiveUpOptions) => Effect.Effect<boolean, InvalidConfiguration>
-  /** The aggregates that are paused, held, retrying or slow, in the order of their names. */
+  /** The aggregates that are paused, parked, held, retrying or slow, in the order of their names. */
   readonly list: (options?: ListOptions) => Effect.Effect<Page>
 }
 
@@ -131,7 +132,7 @@ export interface GiveUpOptions {
  * @category options
  */
 export interface ListOptions {
-  /** Only those with one of these. Default: all four. */
+  /** Only those with one of these. Default: all five. */
   readonly only?: ReadonlyArray<Concern> | undefined
   /** From when on a running handler is slow. Default: 10 seconds. */
   readonly slowAfter?: Duration.DurationInput | undefined
@@ -142,13 +143,13 @@ export interface ListOptions {
 }
 
 /**
- * Why an aggregate is listed. `paused`: by itself. `held`: its policy is `hold`. `retrying`: its message waits for another attempt, or runs in one.
+ * Why an aggregate is listed. `paused`: by itself. `parked`: its messages are letters. `held`: its policy is `hold`. `retrying`: its message waits for another attempt, or runs in one.
  * `slow`: its handler has run for long.
  *
  * @since 0.1.0
  * @category models
  */
-export type Concern = "paused" | "held" | "retrying" | "slow"
+export type Concern = "paused" | "parked" | "held" | "retrying" | "slow"
 
 /**
  * Why the first message of an aggregate does not go on now. `slot`: others of its slot are before it. `circuit` and `guard`: it has failed, and its
@@ -172,6 +173,7 @@ export type Wait =
   | "guard"
   | "held"
   | "dead-letter"
+  | "parked"
   | "slot"
 
 /**
@@ -217,7 +219,7 @@ export interface Aggregate {
 export interface InHand {
   readonly position: Position
   /** The state of its flight, as an observer is told of it. */
-  readonly state: "settling" | "queued" | "running" | "waiting" | "held" | "dead-lettering" | "ended"
+  readonly state: "settling" | "queued" | "running" | "waiting" | "held" | "dead-lettering" | "parking" | "ended"
   /** How long it has been in this state, in milliseconds, exact to about 10 ms. */
   readonly inState: number
   /** How long ago it was taken from the transport, in milliseconds, exact to about 10 ms. */

@@ -36,7 +36,8 @@ export class EnvelopeFailure<E = unknown> extends Data.TaggedError("EnvelopeFail
     const done = {
       DeadLetter: (policy: FailurePolicy) => `it was dead-lettered to "${(policy as { topic: string }).topic}"`,
       Hold: () => "it is held, and tried again",
-      Drop: () => "it was dropped"
+      Drop: () => "it was dropped",
+      Park: () => "it was parked with its aggregate"
     }[this.policy._tag](this.policy)
     return `${describe(this.position)} was not handled after ${count(this.attempts, "attempt")} and ${
       count(this.restarts, "restart")

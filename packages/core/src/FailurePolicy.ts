@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import type * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type { HandlerTimeout } from "./EventBusError.js"
 import * as Safely from "./internal/safely.js"
@@ -33,6 +34,39 @@ export interface DeadLetter {
 export interface Hold {
   readonly _tag: "Hold"
   readonly undecodable: DeadLetter | Drop
+}
+
+/**
+ * Put the message, and all that follow of its aggregate, aside in order: as letters in the group's store beside the topic, which the broker confirms before a
+ * message is settled. Others of its partition go on without a limit in time. Somebody releases the aggregate later, or a schedule does, and its letters are handled
+ * in order before newer messages. Bytes that can't be decoded, and messages without any key, go the way of `undecodable`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Park {
+  readonly _tag: "Park"
+  readonly undecodable: DeadLetter | Drop
+  /** How many letters an aggregate has at most; then its messages wait as with `hold`. */
+  readonly maxPerAggregate: number
+  /** When a parked aggregate is released by itself: each of its failures is one step of the schedule. Undefined: only by hand. */
+  readonly release: Schedule.Schedule<unknown> | undefined
+  /** Is told of each letter that is discarded, before it is gone: its aggregate goes on without it. It may be told twice after a crash. */
+  readonly onDiscarded: ((gap: Gap) => Effect.Effect<unknown>) | undefined
+}
+
+/**
+ * A parked message that somebody has discarded.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Gap {
+  /** Its id, or what stands for its key. */
+  readonly aggregate: string
+  readonly partition: number
+  readonly offset: number
+  readonly by: { readonly who: string; readonly why: string }
 }
 
 /**
@@ -86,7 +120,7 @@ export interface Circuit {
  * @since 0.1.0
  * @category models
  */
-export type FailurePolicy = DeadLetter | Hold | Drop
+export type FailurePolicy = DeadLetter | Hold | Drop | Park
 
 /**
  * What a subscriber can choose for an event whose type the topic's Schema does not know. With `hold` the aggregate waits until a
@@ -95,7 +129,7 @@ export type FailurePolicy = DeadLetter | Hold | Drop
  * @since 0.1.0
  * @category models
  */
-export type UnknownTypePolicy = Skip | DeadLetter | Hold
+export type UnknownTypePolicy = Skip | DeadLetter | Hold | Park
 
 /**
  * What a subscriber can choose for one typed failure.
@@ -103,7 +137,7 @@ export type UnknownTypePolicy = Skip | DeadLetter | Hold
  * @since 0.1.0
  * @category models
  */
-export type Decision = Retry | DeadLetter | Drop | Circuit
+export type Decision = Retry | DeadLetter | Drop | Park | Circuit
 
 /**
  * Dead letters to a topic. Give the topic's value if there is one, so that its settings hold if the topic has to be made.
@@ -125,6 +159,25 @@ export const deadLetter = (topic: string | { readonly spec: TopicSpec }): DeadLe
 export const hold = (options: { readonly undecodable: DeadLetter | Drop }): Hold => ({
   _tag: "Hold",
   undecodable: options.undecodable
+})
+
+/**
+ * Parks the aggregate of a message that failed. An aggregate has 10,000 letters at most by default.
+ *
+ * @since 0.1.0
+ * @category policies
+ */
+export const park = (options: {
+  readonly undecodable: DeadLetter | Drop
+  readonly maxPerAggregate?: number | undefined
+  readonly release?: Schedule.Schedule<unknown> | undefined
+  readonly onDiscarded?: ((gap: Gap) => Effect.Effect<unknown>) | undefined
+}): Park => ({
+  _tag: "Park",
+  undecodable: options.undecodable,
+  maxPerAggregate: options.maxPerAggregate ?? 10_000,
+  release: options.release,
+  onDiscarded: options.onDiscarded
 })
 
 /**

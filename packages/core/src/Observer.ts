@@ -35,16 +35,17 @@ import type { Semantics } from "./Transport.js"
  * - `waiting`: it waits for a retry, a restart or a permit.
  * - `held`: the policy is `hold`, and it waits for its next attempt.
  * - `dead-lettering`: its dead letter is being published.
+ * - `parking`: its letter is being written to the store of parked messages, or waits for that.
  * - `ended`: it has ended for good; `outcome` says how.
  *
  * @since 0.1.0
  * @category models
  */
-export type State = "settling" | "queued" | "running" | "waiting" | "held" | "dead-lettering" | "ended"
+export type State = "settling" | "queued" | "running" | "waiting" | "held" | "dead-lettering" | "parking" | "ended"
 
 /**
  * How a flight ended. `unfinished`: the message is not settled, and comes again. `lost`: it was settled before, or may have been, and was not handled.
- * `skipped`: it was counted only. `failed`: an at-most-once handler failed.
+ * `parked`: it is a letter now, which is handled when it is released. `skipped`: it was counted only. `failed`: an at-most-once handler failed.
  *
  * @since 0.1.0
  * @category models
@@ -53,6 +54,7 @@ export type Outcome =
   | "handled"
   | "dead-lettered"
   | "dropped"
+  | "parked"
   | "skipped"
   | "failed"
   | "unfinished"
@@ -163,6 +165,23 @@ export type Event =
     readonly change: Circuit.Change
   }
   | {
+    /**
+     * An aggregate was parked; or all its letters were released or discarded, and its messages are handled again. `Parked` comes also when a letter that was
+     * released has failed.
+     */
+    readonly _tag: "Parked" | "Released" | "Discarded"
+    readonly subscription: string
+    readonly partition: number
+    /** Its id, or what stands for its key. */
+    readonly aggregate: string
+    /** How many letters were released or discarded. */
+    readonly letters?: number | undefined
+    /** The fingerprint of the failure, for `Parked`. Undefined: somebody has parked it. */
+    readonly cause?: string | undefined
+    /** Who released or discarded it, and why. */
+    readonly by?: { readonly who: string; readonly why: string } | undefined
+  }
+  | {
     /** The strategy of the bus was switched, or all aggregates have moved to where they belong. */
     readonly _tag: "Switched" | "Moved"
     readonly from: string
@@ -206,6 +225,10 @@ export type Event =
     readonly _tag: "Connected" | "Degraded" | "Disconnected"
     /** The transport's name. */
     readonly transport: string
+    /** Tells several transports of one name apart. Undefined: its transport has told that without `connection`. */
+    readonly connection?: number | undefined
+    /** The transport has ended, and tells nothing more. It comes with `Disconnected`. */
+    readonly isClosed?: true | undefined
   }
   | {
     /**
@@ -499,8 +522,12 @@ const guardOf = (say: (thrown: unknown) => void) => {
   }
 }
 
+/** How many there were in this process. */
+let connections = 0
+
 /**
- * For transports: tells the observer the states of the connection, each change once. When the scope ends, it tells `Disconnected`.
+ * For transports: tells the observer the states of the connection, each change once. When the scope ends, it tells `Disconnected` with
+ * `isClosed`.
  *
  * @since 0.1.0
  * @category transports
@@ -510,12 +537,17 @@ export const connection = (
 ): Effect.Effect<(state: "Connected" | "Degraded" | "Disconnected") => void, never, Scope.Scope> =>
   Effect.gen(function*() {
     const { event } = yield* provided
+    const number = connections++
     let last: string | undefined
     const tell = (_tag: "Connected" | "Degraded" | "Disconnected"): void => {
       if (last === _tag) return
       last = _tag
-      event?.({ _tag, transport })
+      event?.({ _tag, transport, connection: number })
     }
-    yield* Effect.addFinalizer(() => Effect.sync(() => last === undefined ? undefined : tell("Disconnected")))
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        if (last !== undefined) event?.({ _tag: "Disconnected", transport, connection: number, isClosed: true })
+      })
+    )
     return tell
   })

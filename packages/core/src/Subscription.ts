@@ -12,7 +12,7 @@ import type { Control } from "./Control.js"
 import type { Delivery } from "./Delivery.js"
 import type { HandlerTimeout } from "./EventBusError.js"
 import type { EnvelopeFailure, PlainFailure } from "./Failure.js"
-import type { Circuit, FailurePolicy, OnError, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
+import type { Circuit, FailurePolicy, OnError, Park, Skip, UnknownTypePolicy } from "./FailurePolicy.js"
 import type * as Poison from "./Poison.js"
 import type { RateLimit } from "./RateLimit.js"
 import type * as Recovery from "./Recovery.js"
@@ -70,6 +70,12 @@ export interface Stats {
   readonly restarted: number
   readonly deadLettered: number
   readonly dropped: number
+  /** Messages that became letters, because they failed and the policy is `park`, or because their aggregate was parked. */
+  readonly parked: number
+  /** Letters that were released and ended: handled, or as their policy says. Each of them counts as received once more. */
+  readonly released: number
+  /** Letters that were discarded. */
+  readonly discarded: number
   /** Messages that are held now. */
   readonly held: number
   /** Messages that could not be decoded. */
@@ -169,6 +175,8 @@ export interface AtLeastOnceOptions<E, R> extends CommonOptions {
    * defaults. It needs a store, which the transport makes beside the topic for the group. Default: `"off"`.
    */
   readonly poison?: Poison.Options | "off" | undefined
+  /** What `onError` answers to park a message, where neither `onExhausted` nor `onUnknownType` is that policy. */
+  readonly parking?: Park | undefined
   /** Runs for each message that was given up, in its actor, before the messages behind it. With `hold` it runs once, when that begins. */
   readonly onFailure?: ((failure: EnvelopeFailure<NoInfer<E>>) => Effect.Effect<unknown, never, R>) | undefined
 }

@@ -89,6 +89,10 @@ export * as OrderChecker from "./OrderChecker.js"
 /**
  * @since 0.1.0
  */
+export * as Parking from "./Parking.js"
+/**
+ * @since 0.1.0
+ */
 export * as Partitioner from "./Partitioner.js"
 /**
  * @since 0.1.0

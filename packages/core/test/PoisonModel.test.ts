@@ -61,7 +61,9 @@ describe("lives that end at random moments", () => {
         handled += outcome.handled
       }
       innocent += wrong
-      rows.push(`killed every ${killedAfter} s: 3 × 1,000 lives, ${handled} handled, ${struck} struck, ${wrong} innocents convicted`)
+      rows.push(
+        `killed every ${killedAfter} s: 3 × 1,000 lives, ${handled} handled, ${struck} struck, ${wrong} innocents convicted`
+      )
     }
     console.log(rows.join("\n"))
     expect(innocent).toBe(0)

@@ -226,13 +226,16 @@ const isTransient = (error: StoreTopics.OpeningFailure): boolean =>
 /** What keeps a store from having room for a partition, for those who wanted to write there. */
 const toPublishError = (topic: string, error: InvalidMessage | PublishFailed | SubscribeError): PublishError => {
   switch (error._tag) {
-    case "AlreadySubscribed":
-    case "SubscribeFailed":
-      return new PublishFailed({ topic, reason: "Rejected", outcome: "not-written", cause: error })
+    case "BusClosed":
+    case "InvalidConfiguration":
+    case "InvalidMessage":
+    case "PublishFailed":
+    case "UnknownTopic":
+      return error
     case "BrokerUnreachable":
       return new PublishFailed({ topic, reason: "Unreachable", outcome: "not-written", cause: error })
     default:
-      return error
+      return new PublishFailed({ topic, reason: "Rejected", outcome: "not-written", cause: error })
   }
 }
 

@@ -116,6 +116,37 @@ it.scoped("held messages are a warning as long as others get on, and bounds are 
   )
 })
 
+it.scoped("an open circuit is a warning however long it is open, and a guard that has stopped is critical until somebody says go on", () => {
+  const orders = topicOf()
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    let error: string | undefined = "down"
+    const { control } = yield* bus.subscribe(
+      orders,
+      () => Effect.suspend(() => error === undefined ? Effect.void : Effect.fail(error)),
+      {
+        onExhausted: FailurePolicy.drop,
+        onError: (error) => error === "down" ? FailurePolicy.circuit({ name: "database" }) : FailurePolicy.drop,
+        guard: { from: 3 }
+      }
+    )
+    yield* bus.publishAll(orders, [placed("a", 1), placed("a", 2), placed("b", 1)])
+    yield* pass("6 minutes")
+    expect(yield* told).toEqual([true, "CircuitOpen group"])
+    error = undefined
+    yield* pass("1 minute")
+    expect(yield* told).toEqual([true])
+    error = "wrong"
+    yield* bus.publishAll(orders, Array.from({ length: 5 }, (_, n) => placed("a", n)))
+    yield* pass("6 minutes")
+    expect(yield* told).toEqual([false, "!GuardStopped group"])
+    error = undefined
+    expect(yield* control.goOn).toBe(true)
+    yield* pass("5 seconds")
+    expect(yield* told).toEqual([true])
+  }).pipe(Effect.provide(withHealth({ stalledAfter: "1 minute" })), quiet)
+})
+
 it.scoped("a flood of dead letters turns readiness off, and on again; some of them do not", () => {
   const orders = topicOf()
   return Effect.gen(function*() {
@@ -311,6 +342,30 @@ it.scoped("a subscription that does not stand yet, a group that can't settle, an
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(waiting)
       expect(yield* told).toEqual([false, "!NotSubscribed books"])
+    })
+  )
+})
+
+it.scoped("of two transports of one name each has its own brokers, and one that has ended has none", () => {
+  const broker = new Scripted()
+  const connection = (_tag: "Connected" | "Disconnected", connection: number, isClosed?: true) =>
+    Effect.sync(() => broker.observer.event?.({ _tag, transport: "scripted", connection, isClosed }))
+  return broker.run(
+    {},
+    Effect.gen(function*() {
+      yield* subscribed
+      yield* connection("Connected", 1)
+      yield* connection("Connected", 2)
+      yield* connection("Disconnected", 1)
+      yield* connection("Connected", 2)
+      yield* pass("10 seconds")
+      expect(yield* told).toEqual([false, "!Disconnected"])
+      expect((yield* ask).findings[0]!.message).toBe("No broker of 1 of 3 scripted transports can be reached")
+      yield* connection("Connected", 1)
+      expect(yield* told).toEqual([true])
+      yield* connection("Disconnected", 2, true)
+      yield* pass("15 seconds")
+      expect(yield* told).toEqual([true])
     })
   )
 })

@@ -21,6 +21,7 @@ import { readings } from "./conformance/readings.js"
 import { revocation } from "./conformance/revocation.js"
 import { settlement } from "./conformance/settlement.js"
 import { storeLaws } from "./conformance/store.js"
+import { succession } from "./conformance/succession.js"
 
 export type {
   /**
@@ -54,5 +55,6 @@ export const suite = (given: Subject): void => {
     presubscription(subject)
     storeLaws(subject)
     lettersByHand(subject)
+    succession(subject)
   })
 }

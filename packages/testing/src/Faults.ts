@@ -22,6 +22,7 @@ import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { FaultLane, keyOf } from "./internal/faultLane.js"
+import * as FaultStore from "./internal/faultStore.js"
 import * as Prng from "./Prng.js"
 
 /**
@@ -36,7 +37,8 @@ export interface Delay {
 }
 
 /**
- * Rates are probabilities between 0 and 1. A fault without a rate does not happen.
+ * Rates are probabilities between 0 and 1. A fault without a rate does not happen. The faults of publishing are also those of writing to a
+ * group's store.
  *
  * @since 0.1.0
  * @category options
@@ -297,7 +299,23 @@ export const make = (
       return Effect.forEach(Array.from(lines), (line) => line.kill, { concurrency: "unbounded", discard: true })
     })
 
-    return { transport: { ...inner, publish, subscribe }, faults: { counts, cut, kill } }
+    const stores = inner.store
+    const store: Transport.Service["store"] = stores && ((request) =>
+      Effect.map(stores(request), (opened) =>
+        FaultStore.make(opened, {
+          topic: request.topic.name,
+          prng,
+          failWrite: options.failPublish ?? 0,
+          loseAnswer: options.loseReceipt ?? 0,
+          delay: () => delay(options.delayPublish),
+          isDead: () => dead,
+          isCut: () => cuts > 0
+        })))
+
+    return {
+      transport: { ...inner, publish, subscribe, ...(store === undefined ? {} : { store }) },
+      faults: { counts, cut, kill }
+    }
   })
 
 const unreachable = (topic: string, outcome: "not-written" | "unknown") =>

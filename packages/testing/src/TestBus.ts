@@ -123,7 +123,7 @@ type Expected<A> = Effect.Effect<A, ExpectationFailed>
  */
 export class TestBus extends Context.Tag("@effect-eventbus/testing/TestBus")<TestBus, Service>() {}
 
-type Expectation = "handled" | "dead-lettered" | "dropped" | "held" | "failed"
+type Expectation = "handled" | "dead-lettered" | "parked" | "dropped" | "held" | "failed"
 
 const become = (entry: Entry): Expectation | undefined => {
   if (entry.isHeld) return "held"

@@ -36,43 +36,103 @@ const publish = (service: Transport.Service, topic: Transport.TopicSpec, texts: 
       })),
       { timeout: Duration.seconds(20) }
     ),
-    (results) => Effect.all(results.map((one) => Either.isRight(one) ? Effect.succeed(one.right) : Effect.fail(one.left)))
+    (results) =>
+      Effect.all(results.map((one) => Either.isRight(one) ? Effect.succeed(one.right) : Effect.fail(one.left)))
   )
 
 const sayOf = (life: Life, number: number) =>
-  `life ${number}: ${life.seconds.toFixed(1)} s, ${life.handled.length} handled, poison started ${life.poison.length} times, ${
-    life.given.length
-  } given up, ended by ${life.signal}`
+  `life ${number}: ${
+    life.seconds.toFixed(1)
+  } s, ${life.handled.length} handled, poison started ${life.poison.length} times, ${life.given.length} given up, ended by ${life.signal}`
 
 const scenarios = (transport: "kafka" | "nats") => {
-  it("an event that aborts the process goes to the policy in the third life, and each life handles others", () =>
-    Effect.runPromise(Effect.scoped(Effect.gen(function*() {
-      const { servers, service } = yield* brokers[transport]
-      const topic = { name: `poison-${process.pid}-${Date.now()}`, kind: "plain" as const, partitions: 1 }
-      const texts = Array.from({ length: 2_000 }, (_, n) => n === 300 ? "poison" : `${n}`)
-      yield* publish(service, topic, texts)
-      const file = yield* program
-      const lives: Array<Life> = []
-      const all = new Set<number>()
-      for (let number = 1; number <= 3; number++) {
-        const life = yield* live(file, [transport, servers, topic.name, "5000", "3"], {
-          atMostMs: 90_000,
+  it(
+    "an event that aborts the process goes to the policy in the third life, and each life handles others",
+    () =>
+      Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+        const { servers, service } = yield* brokers[transport]
+        const topic = { name: `poison-${process.pid}-${Date.now()}`, kind: "plain" as const, partitions: 1 }
+        const texts = Array.from({ length: 2_000 }, (_, n) => n === 300 ? "poison" : `${n}`)
+        yield* publish(service, topic, texts)
+        const file = yield* program
+        const lives: Array<Life> = []
+        const all = new Set<number>()
+        for (let number = 1; number <= 3; number++) {
+          const life = yield* live(file, [transport, servers, topic.name, "5000", "3"], {
+            atMostMs: 90_000,
+            until: ({ handled }) => {
+              for (const offset of handled) all.add(offset)
+              return all.size === 1_999
+            },
+            signal: "SIGTERM"
+          })
+          lives.push(life)
+          console.log(`${transport}: ${sayOf(life, number)}`)
+        }
+        console.log(lives[1]!.log.concat(lives[2]!.log).join("\n"))
+        console.log(lives[2]!.given.join("\n"))
+        expect(lives.map(({ poison }) => poison.length)).toEqual([1, 1, 0])
+        for (const { handled } of lives) expect(handled.length).toBeGreaterThan(0)
+        expect(lives[2]!.given).toHaveLength(1)
+        expect(all.size).toBe(1_999)
+      }))),
+    300_000
+  )
+
+  it(
+    "kill -9 at random moments: 50 lives, and nobody is given up",
+    () =>
+      Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+        const { servers, service } = yield* brokers[transport]
+        const topic = { name: `killed-${process.pid}-${Date.now()}`, kind: "plain" as const, partitions: 1 }
+        let published = 0
+        const publishSome = Effect.suspend(() =>
+          publish(service, topic, Array.from({ length: 10 }, () => `${published++}`))
+        )
+        yield* publishSome
+        yield* Effect.forkScoped(
+          Effect.forever(Effect.zipRight(Effect.sleep("200 millis"), published < 10_000 ? publishSome : Effect.void))
+        )
+        const file = yield* program
+        const all = new Set<number>()
+        const given: Array<string> = []
+        let struck = 0
+        let withheld = 0
+        let idle = 0
+        const note = ({ given: gone, handled, log }: Life) => {
+          for (const offset of handled) all.add(offset)
+          if (handled.length === 0) idle++
+          given.push(...gone)
+          struck += log.filter((line) => line.includes("was in hand alone")).length
+          withheld += log.filter((line) => line.includes("is not started")).length
+        }
+        for (let number = 1; number <= 50; number++) {
+          const life = yield* live(file, [transport, servers, topic.name, "5000", "20"], {
+            atMostMs: 300 + Math.random() * 4_000,
+            until: () => false
+          })
+          note(life)
+        }
+        const killed = all.size
+        const end = published
+        const last = yield* live(file, [transport, servers, topic.name, "5000", "5"], {
+          atMostMs: 60_000,
           until: ({ handled }) => {
             for (const offset of handled) all.add(offset)
-            return all.size === 1_999
+            return all.size >= end
           },
           signal: "SIGTERM"
         })
-        lives.push(life)
-        console.log(`${transport}: ${sayOf(life, number)}`)
-      }
-      console.log(lives[1]!.log.concat(lives[2]!.log).join("\n"))
-      console.log(lives[2]!.given.join("\n"))
-      expect(lives.map(({ poison }) => poison.length)).toEqual([1, 1, 0])
-      for (const { handled } of lives) expect(handled.length).toBeGreaterThan(0)
-      expect(lives[2]!.given).toHaveLength(1)
-      expect(all.size).toBe(1_999)
-    }))), 300_000)
+        note(last)
+        console.log(
+          `${transport}: 50 lives, ${published} published, ${killed} handled by then, ${all.size} at the end, ${idle} lives handled nothing, ` +
+            `${struck} struck, ${withheld} withheld, ${given.length} given up`
+        )
+        expect(given).toEqual([])
+        expect(all.size).toBeGreaterThanOrEqual(end)
+      }))),
+    900_000
+  )
 }
 
 describe("Kafka", () => scenarios("kafka"))

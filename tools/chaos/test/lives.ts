@@ -42,7 +42,12 @@ export const live = (file: string, args: ReadonlyArray<string>, options: {
   Effect.async<Life>((resume) => {
     const since = performance.now()
     const child = spawn(process.execPath, [file, ...args], { stdio: ["pipe", "pipe", "inherit"] })
-    const life = { handled: [] as Array<number>, poison: [] as Array<number>, given: [] as Array<string>, log: [] as Array<string> }
+    const life = {
+      handled: [] as Array<number>,
+      poison: [] as Array<number>,
+      given: [] as Array<string>,
+      log: [] as Array<string>
+    }
     const end = () => child.kill(options.signal ?? "SIGKILL")
     let timer: NodeJS.Timeout | undefined
     let rest = ""

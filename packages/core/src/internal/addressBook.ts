@@ -218,6 +218,39 @@ export class AddressBook {
     return true
   }
 
+  /** Takes out the flights of one aggregate that are not in hand, also those that wait aside. They are in no order. */
+  takeOutOf(key: string, which: (flight: Flight) => boolean): ReadonlyArray<Flight> {
+    const flights: Array<Flight> = []
+    const aside = this.paused?.asides.get(key)
+    if (aside !== undefined) { for (const flight of this.paused!.takeOf(aside, which)) flights.push(flight) }
+    const mailbox = this.mailboxes.get(key)
+    if (mailbox !== undefined && mailbox.turn === undefined) {
+      const ours = (task: unknown) => (task as Flight).mailbox === mailbox && which(task as Flight)
+      const { slot } = mailbox
+      const out = slot.takeOut(ours) as ReadonlyArray<Flight>
+      for (const flight of out) flight.mailbox = undefined
+      mailbox.size -= out.length
+      for (const flight of out) flights.push(flight)
+      if (out.length > 0) {
+        if (mailbox.size === 0) this.emptied(mailbox)
+        slot.tookOut()
+      }
+    }
+    return flights
+  }
+
+  /** Whether flights of an aggregate wait that are not in hand. */
+  isWaiting(key: string, which: (flight: Flight) => boolean): boolean {
+    const mailbox = this.mailboxes.get(key)
+    return this.paused?.asides.get(key)?.flights.some(which) === true ||
+      mailbox?.slot.waiting().some((task) => (task as Flight).mailbox === mailbox && which(task as Flight)) === true
+  }
+
+  /** Puts flights before all others of an aggregate that wait aside, and from there into its mailbox as there is room. */
+  handOver(key: string, flights: ReadonlyArray<Flight>): void {
+    if (flights.length > 0) this.pauses.handOver(key, flights)
+  }
+
   /** The flights that slots have in hand. */
   inHand(which: (flight: Flight) => boolean): ReadonlyArray<Flight> {
     return this.slots().flatMap(({ taskInHand }) =>

@@ -6,15 +6,14 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { DecodeError, HandlerTimeout, UnknownEventType } from "../EventBusError.js"
 import { EnvelopeFailure } from "../Failure.js"
-import type { DeadLetter, FailurePolicy, OnError, UnknownTypePolicy } from "../FailurePolicy.js"
+import type { DeadLetter, Drop, FailurePolicy, OnError, UnknownTypePolicy } from "../FailurePolicy.js"
 import type { TopicSpec } from "../Transport.js"
 import { gone, type Handler } from "./attempt.js"
 import type { Breaker } from "./circuit/breaker.js"
 import { describeCause } from "./describeCause.js"
-import type { Behaviour, Flight } from "./flight.js"
+import type { Behaviour, Flight, Sentry } from "./flight.js"
 import { endScope, type Host } from "./home.js"
 import * as Logging from "./logging.js"
-import type { Sentry } from "./poison/sentry.js"
 import * as UserCode from "./userCode.js"
 
 /** @internal */
@@ -224,6 +223,20 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
             Effect.map(() => flight.end("dead-lettered"))
           )
         }
+        case "Park": {
+          const { parking } = flight.carrier
+          if (flight.key === undefined || parking === undefined) {
+            // Without a key it belongs to no aggregate, and there is no order that parking could keep.
+            return parking === undefined
+              ? Effect.die(new TypeError("onError answered FailurePolicy.park: give it as the option parking, too"))
+              : giveUp(flight, host, cause, policy.undecodable)
+          }
+          flight.park()
+          return Effect.flatMap(parking.park(flight, cause), (isParked) =>
+            isParked
+              ? Effect.map(reported, () => flight.end("parked"))
+              : Effect.sync(() => flight.giveBack()))
+        }
         case "Drop":
           return Effect.map(reported, () => flight.end("dropped"))
         default:
@@ -278,6 +291,6 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
 const shortly = (cause: Cause.Cause<unknown>): string =>
   describeCause(cause).split("\n").filter((line) => !/^\s+at /.test(line)).join("\n")
 
-/** Bytes that can't be decoded will not get better, so they are never held. */
-const bytesPolicy = (policy: FailurePolicy): DeadLetter | Exclude<FailurePolicy, { _tag: "Hold" }> =>
-  policy._tag === "Hold" ? policy.undecodable : policy
+/** Bytes that can't be decoded will not get better, so they are never held or parked. */
+const bytesPolicy = (policy: FailurePolicy): DeadLetter | Drop =>
+  policy._tag === "Hold" || policy._tag === "Park" ? policy.undecodable : policy

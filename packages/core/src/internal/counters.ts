@@ -21,6 +21,9 @@ export class Counters {
   otherPartition = 0
   suspects = 0
   poisoned = 0
+  parked = 0
+  released = 0
+  discarded = 0
 
   transition(flight: FlightView & { readonly isHeld: boolean }, from: State | undefined): void {
     if (from === undefined) this.received++
@@ -32,10 +35,11 @@ export class Counters {
   }
 }
 
-const fields: { readonly [O in Outcome]?: "handled" | "deadLettered" | "dropped" | "failed" | "lost" } = {
+const fields: { readonly [O in Outcome]?: "handled" | "deadLettered" | "dropped" | "failed" | "lost" | "parked" } = {
   handled: "handled",
   "dead-lettered": "deadLettered",
   dropped: "dropped",
   failed: "failed",
-  lost: "lost"
+  lost: "lost",
+  parked: "parked"
 }

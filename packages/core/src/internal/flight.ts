@@ -4,14 +4,14 @@ import type * as Schedule from "effect/Schedule"
 import type { Delivery, EnvelopeDelivery } from "../Delivery.js"
 import type { Envelope } from "../Envelope.js"
 import type { DecodeError, Position, UnknownEventType } from "../EventBusError.js"
-import type { DeadLetter, Drop } from "../FailurePolicy.js"
+import type { DeadLetter, Drop, Park } from "../FailurePolicy.js"
 import type { Headers } from "../Headers.js"
 import type * as Observer from "../Observer.js"
 import type { IncomingMessage, Semantics } from "../Transport.js"
 import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
-import type { Sentry } from "./poison/sentry.js"
+import type { By, Failed } from "./parking/letter.js"
 import type { Share } from "./quota.js"
 import type { Slot, Task } from "./slot.js"
 
@@ -22,11 +22,12 @@ import type { Slot, Task } from "./slot.js"
  */
 export const transitions: { readonly [From in Observer.State]: ReadonlyArray<Observer.State> } = {
   settling: ["queued", "ended"],
-  queued: ["running", "ended"],
-  running: ["waiting", "held", "dead-lettering", "ended"],
-  waiting: ["running", "held", "dead-lettering", "ended"],
-  held: ["running", "ended"],
+  queued: ["running", "parking", "ended"],
+  running: ["waiting", "held", "dead-lettering", "parking", "ended"],
+  waiting: ["running", "held", "dead-lettering", "parking", "ended"],
+  held: ["running", "parking", "ended"],
   "dead-lettering": ["running", "waiting", "ended"],
+  parking: ["running", "waiting", "queued", "ended"],
   ended: []
 }
 
@@ -50,13 +51,46 @@ export interface Behaviour {
 }
 
 /**
+ * The parked message that a flight is, which somebody has released.
+ *
+ * @internal
+ */
+export interface Released {
+  readonly failures: ReadonlyArray<Failed>
+  readonly by: By
+  readonly ended: (flight: Flight) => void
+}
+
+/**
  * What somebody has decided on a flight by hand: it is given up.
  *
  * @internal
  */
 export interface Verdict {
-  readonly policy: DeadLetter | Drop | undefined
+  readonly policy: DeadLetter | Drop | Park | undefined
   readonly defect: unknown
+}
+
+/**
+ * What keeps a lane from messages that end the process.
+ *
+ * @internal
+ */
+export interface Sentry {
+  /** No message is taken before the store was read. */
+  readonly isOpening: boolean
+  /** Whether the flight may be one that a process has died with. Then it gets the sentry. */
+  readonly concerns: (flight: Flight) => boolean
+  readonly came: (flight: Flight) => void
+  readonly ended: (flight: Flight) => void
+  /** Whether its handler may begin: at once, alone, not yet, or never, because of a cause. */
+  readonly verdict: (flight: Flight) => "begins" | "suspect" | "probation" | Cause.Cause<never>
+  /** Waits until it may be run alone. `false`: it is asked for its verdict once more. */
+  readonly turn: (flight: Flight) => Effect.Effect<boolean>
+  /** What was run alone has ended. */
+  readonly done: (flight: Flight, isFinished: boolean) => Effect.Effect<void>
+  /** The lane has ended by itself, not by the end of the process. */
+  readonly close: Effect.Effect<void>
 }
 
 /**
@@ -111,6 +145,10 @@ export interface Carrier {
   readonly holds: (flight: Flight) => void
   /** The flight has ended. `from` is the state before. */
   readonly ended: (flight: Flight, from: Observer.State) => void
+  /** What is parked of the lane's partition. Undefined: the subscription has no such policy. */
+  readonly parking:
+    | { readonly park: (flight: Flight, cause: Cause.Cause<unknown>) => Effect.Effect<boolean> }
+    | undefined
 }
 
 /**
@@ -139,6 +177,10 @@ export class Flight implements Observer.FlightView, Task {
   isAside = false
   /** Asked before each start of its handler: a process may have died with the message. Undefined: nobody suspects it. */
   sentry: Sentry | undefined
+  /** A slot has taken it in hand. */
+  hasBegun = false
+  /** It was parked, and is released. */
+  letter: Released | undefined = undefined
   /** It is given up when its slot runs it next. */
   verdict: Verdict | undefined
   /** Undefined: it has nothing to do with a circuit. */
@@ -319,6 +361,16 @@ export class Flight implements Observer.FlightView, Task {
     this.to("running")
   }
 
+  /** Its letter is being written to the store, or waits for that. */
+  park(): void {
+    this.to("parking")
+  }
+
+  /** Its aggregate is not parked any more. The flight goes to its mailbox. */
+  unpark(): void {
+    this.to("queued")
+  }
+
   deadLetter(): void {
     this.to("dead-lettering")
   }
@@ -343,7 +395,10 @@ export class Flight implements Observer.FlightView, Task {
     if (from === state) return
     this.state = state
     this.since = carrier.subscriber.time()
-    if (from === "queued" && state !== "ended") carrier.begun(this)
+    if (from === "queued" && state !== "ended" && state !== "parking" && !this.hasBegun) {
+      this.hasBegun = true
+      carrier.begun(this)
+    }
     this.told(from, since)
   }
 

@@ -9,12 +9,13 @@ import type { AddressBook } from "./addressBook.js"
 import * as Closing from "./closing.js"
 import { Condition } from "./condition.js"
 import { describeCause } from "./describeCause.js"
-import { type Carrier, Flight, type Subscriber } from "./flight.js"
+import { type Carrier, Flight, type Sentry, type Subscriber } from "./flight.js"
 import { Gate } from "./gate.js"
 import type { Incoming } from "./incoming.js"
 import * as Logging from "./logging.js"
 import { Pace } from "./pace.js"
-import type { Sentry } from "./poison/sentry.js"
+import type { ParkedLane } from "./parking/lane.js"
+import type { Parking } from "./parking/parking.js"
 import { type Quota, type Share, Waiter } from "./quota.js"
 import type { Rate } from "./rate.js"
 import * as Safely from "./safely.js"
@@ -47,6 +48,8 @@ export interface IntakeSettings {
   readonly sentry?: ((assignment: Assignment, onOpened: () => void) => Sentry) | undefined
   /** Makes the stage in which messages are settled before they go to their mailboxes. Undefined: they are settled when they are finished. */
   readonly settleFirst: ((intake: Intake, assignment: Assignment) => Stage) | undefined
+  /** Where parked aggregates are known. Undefined: no policy parks. */
+  readonly parking?: Parking | undefined
 }
 
 /**
@@ -109,6 +112,7 @@ export class Intake implements Lane, Carrier {
   private readonly stage: Stage | undefined
   private readonly sentry: Sentry | undefined
   readonly permits: Share | undefined
+  readonly parking: ParkedLane | undefined
   letsGo = false
   /** How many flights wait aside, because their aggregates are paused. */
   private asides = 0
@@ -131,6 +135,7 @@ export class Intake implements Lane, Carrier {
     })
     this.stage = settings.settleFirst?.(this, assignment)
     this.sentry = settings.sentry?.(assignment, () => this.resume())
+    this.parking = settings.parking?.lane(this, assignment)
     this.tell("Assigned")
   }
 
@@ -149,7 +154,8 @@ export class Intake implements Lane, Carrier {
   offer(messages: ReadonlyArray<IncomingMessage>): number {
     if (this.closing) return 0
     let taken = 0
-    this.refused = this.settings.mailboxes.paused?.refuses === true || this.sentry?.isOpening === true
+    this.refused = this.settings.mailboxes.paused?.refuses === true || this.sentry?.isOpening === true ||
+      this.parking?.isReady === false
     if (this.refused) return this.standBy()
     while (taken < messages.length) {
       if (!this.take(messages[taken]!)) {
@@ -174,7 +180,11 @@ export class Intake implements Lane, Carrier {
     if (this.pace.isOver) return false
     const flight = this.head?.message === message ? this.head : this.flightOf(message)
     if (flight === undefined) return false
-    if (this.stage === undefined && !this.settings.mailboxes.offer(flight, this.forMailbox)) {
+    const isParked = this.parking !== undefined && this.parking.takes(flight)
+    if (isParked) {
+      // It was refused by its mailbox before.
+      if (this.head === flight) this.settings.mailboxes.cancel(this.forMailbox)
+    } else if (this.stage === undefined && !this.settings.mailboxes.offer(flight, this.forMailbox)) {
       this.head = flight
       return false
     }
@@ -185,6 +195,7 @@ export class Intake implements Lane, Carrier {
     flight.sentry?.came(flight)
     this.pace.took()
     this.stage?.add(flight)
+    if (isParked) this.parking!.add(flight)
     return true
   }
 
@@ -250,7 +261,7 @@ export class Intake implements Lane, Carrier {
     return !this.dropping
   }
 
-  private get isOwned(): boolean {
+  get isOwned(): boolean {
     try {
       return this.assignment.isOwned?.() !== false
     } catch (thrown) {
@@ -274,9 +285,10 @@ export class Intake implements Lane, Carrier {
     if (flight.isHeld) this.held.delete(flight)
     flight.sentry?.ended(flight)
     try {
+      if (this.parking !== undefined) this.parking.ended(flight)
       if (flight.outcome === "unfinished") this.left++
       else if (flight.outcome === "lost") this.lost++
-      else if (this.stage === undefined) this.assignment.finish(flight.message)
+      else if (this.stage === undefined && flight.letter === undefined) this.assignment.finish(flight.message)
     } finally {
       // Also if the transport throws: closing would wait for a flight that has ended.
       this.gone(flight, from)
@@ -285,7 +297,7 @@ export class Intake implements Lane, Carrier {
 
   /** Gives back what the flight had. */
   private gone(flight: Flight, from: Observer.State): void {
-    if (from !== "queued" && from !== "settling") this.inHand--
+    if (flight.hasBegun) this.inHand--
     this.bytes.give(flight.size)
     if (from !== "settling") this.stage?.left(flight)
     if (this.isFull) this.full(false)
@@ -305,9 +317,24 @@ export class Intake implements Lane, Carrier {
     if (this.closing) this.drained.changed()
   }
 
-  /** The subscription is not paused any more. */
+  /** The subscription is not paused any more, or what is parked is known. */
   goOn(): void {
     this.resume()
+  }
+
+  // ----- letters
+
+  flightOfLetter(message: IncomingMessage, waiter: Waiter): Flight | undefined {
+    const size = sizeOf(message)
+    if (this.bytes.isEnded || !this.bytes.take(size, waiter)) return undefined
+    this.unfinished++
+    return new Flight(message, this, this.settings.incoming.read(message), size, "queued")
+  }
+
+  forgetLetter(flight: Flight | undefined, waiter: Waiter): void {
+    if (flight === undefined) return this.bytes.cancel(waiter)
+    this.unfinished--
+    this.bytes.give(flight.size)
   }
 
   /** The stage before the mailboxes has broken. The lane takes nothing more, and the transport is going to close it. */
@@ -333,6 +360,7 @@ export class Intake implements Lane, Carrier {
       this.bytes.cancel(this.forBytes)
       this.forRate?.end()
       this.forRecovery?.end()
+      this.parking?.stop()
       this.stage?.close(options.finishQueued)
       if (this.stage !== undefined) {
         this.letsGo = true
@@ -352,6 +380,7 @@ export class Intake implements Lane, Carrier {
       }
       if (this.stage !== undefined) yield* this.stage.stop
       this.interrupt(() => true)
+      if (this.parking !== undefined) yield* this.parking.close(options.deadline)
       yield* options.goesOn === true
         ? Closing.patiently(this.quiet.wait, () => this.abandon)
         : Effect.zipRight(this.quietAtLast, Effect.suspend(() => this.freed))

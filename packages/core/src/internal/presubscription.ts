@@ -67,7 +67,7 @@ export class Presubscribed implements WaitingState {
       name: transport.name,
       capabilities: transport.capabilities,
       publish: (...args) => transport.publish(...args),
-      store: transport.store,
+      store: transport.store && ((request) => transport.store!(request)),
       subscribe: (_, consumer) => this.attach(consumer)
     }
   }

@@ -22,12 +22,14 @@ import * as RateLimit from "../RateLimit.js"
 import type * as Recovery from "../Recovery.js"
 import type { CloseReport, OptionsFor, Subscription } from "../Subscription.js"
 import type * as Transport from "../Transport.js"
+import type { AddressBook } from "./addressBook.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
+import { startIssueOf } from "./checks.js"
 import { Breaker } from "./circuit/breaker.js"
-import type { Member } from "./circuit/circuit.js"
 import type { Circuits } from "./circuit/circuits.js"
+import type { Member } from "./circuit/member.js"
 import * as Closing from "./closing.js"
 import * as Control from "./control/control.js"
 import { Counters } from "./counters.js"
@@ -39,6 +41,7 @@ import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { OtherPartitions } from "./otherPartitions.js"
+import * as Parking from "./parking/parking.js"
 import * as Protection from "./poison/protection.js"
 import { Quota } from "./quota.js"
 import { Ration } from "./ration.js"
@@ -135,7 +138,8 @@ const intakeOf = <E, R>(
   lasting: Lasting,
   scheduler: Scheduler.Scheduler,
   fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>,
-  sentry: IntakeSettings["sentry"]
+  sentry: IntakeSettings["sentry"],
+  parkingOf: (book: AddressBook) => Parking.Parking | undefined
 ): IntakeSettings => {
   const { name, observer } = subscriber
   const told = (bound: "bytes" | "settledAhead" | "concurrency") => (isReached: boolean) =>
@@ -159,6 +163,7 @@ const intakeOf = <E, R>(
     isTurnAwaited: () => mailboxes.supervisor.turns.isAwaited,
     say: (text) => void fork(Logging.error(text)),
     sentry,
+    parking: parkingOf(book),
     settleFirst: options.semantics === "at-least-once"
       ? undefined
       : (intake, assignment) =>
@@ -183,11 +188,9 @@ export const make = <E, R>(
       const { config, mailboxes, observer, transport } = environment
       const group = options.group ?? config.group
       const name = `${topic.name}/${group}`
-      if (typeof options.startFrom === "object" && transport.capabilities.startAt !== true) {
-        return yield* new InvalidConfiguration({
-          topic: topic.name,
-          issues: [`startFrom: the ${transport.name} transport begins at "earliest" or "latest" only`]
-        })
+      const startIssue = startIssueOf(options.startFrom, transport)
+      if (startIssue !== undefined) {
+        return yield* new InvalidConfiguration({ topic: topic.name, issues: [startIssue] })
       }
       const counters = new Counters()
       const lasting = DeadLetter.lasting()
@@ -230,6 +233,13 @@ export const make = <E, R>(
               Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(slots, exit) : Effect.void)
             )
           : undefined
+      const policy = parkPolicyOf(options)
+      const store = policy === undefined
+        ? undefined
+        : yield* restore(Logging.unbreakable(transport.store!({ topic, group, name: "parking" }))).pipe(
+          Scope.extend(slots),
+          Effect.onError((cause) => Scope.close(slots, Exit.failCause(cause)))
+        )
       const settings = intakeOf(
         environment,
         subscriber,
@@ -238,7 +248,8 @@ export const make = <E, R>(
         settling,
         yield* FiberRef.get(FiberRef.currentScheduler),
         fork,
-        protection?.(subscriber)
+        protection?.(subscriber),
+        (book) => policy && store && new Parking.Parking(parkingSettings(policy, store, book, subscriber, config, fork))
       )
       const otherPartitions = new OtherPartitions(
         subscriber,
@@ -361,7 +372,7 @@ export const make = <E, R>(
               ...settling.problems,
               ...breaker.problems,
               ...weighing.problems,
-              ...breaker.problems,
+              ...settings.parking?.problems ?? [],
               ...broken
             ]
           }),
@@ -379,6 +390,7 @@ export const make = <E, R>(
           transport,
           subscriber,
           book: settings.mailboxes,
+          parking: settings.parking,
           onExhausted: options.semantics === "at-least-once" ? options.onExhausted : undefined,
           goOn,
           letGo: () => breaker.goOn(),
@@ -390,6 +402,45 @@ export const make = <E, R>(
       return subscription
     })
   )
+
+/** The policy by which messages are parked. Undefined: none does that. */
+const parkPolicyOf = <E, R>(options: Options<E, R>): FailurePolicy.Park | undefined => {
+  if (options.semantics !== "at-least-once") return undefined
+  const { onExhausted, onUnknownType, parking } = options
+  return parking ?? [onExhausted, onUnknownType].find((policy) => policy?._tag === "Park")
+}
+
+const parkingSettings = (
+  policy: FailurePolicy.Park,
+  store: Transport.Store,
+  book: AddressBook,
+  { counters, name, observer }: Subscriber,
+  config: EventBusConfig.Service,
+  fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+): Parking.Settings => ({
+  policy,
+  store,
+  book,
+  counters,
+  timeout: config.publishTimeout,
+  holdInterval: config.holdInterval,
+  schedule: backoff(config),
+  writing: Parking.writing(),
+  reading: Parking.reading(),
+  wanted: new Map(),
+  fork,
+  tell: (event) => observer.event?.({ ...event, subscription: name }),
+  discarded: (gap) => {
+    counters.discarded++
+    const { onDiscarded } = policy
+    return onDiscarded === undefined
+      ? Effect.void
+      : Effect.suspend(() => UserCode.call(onDiscarded, gap, undefined)).pipe(
+        Effect.catchAllCause((cause) => Logging.error(`onDiscarded died: ${describeCause(cause)}`)),
+        Effect.asVoid
+      )
+  }
+})
 
 /** Exponential from `retryBase`, doubling up to `retryCap`, with jitter; without a number of times it never ends. */
 const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Schedule<unknown> => {

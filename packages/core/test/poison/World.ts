@@ -3,8 +3,15 @@
  * does: a commit each second, with what is finished above the watermark; after a death all is marked as possible duplicates that
  * may have been handed over.
  */
-import type { Transport } from "@effect-eventbus/core"
+import { EventBusError, type Transport } from "@effect-eventbus/core"
 import { Deferred, Duration, Effect, Either, Schedule, Stream } from "effect"
+
+const unavailable = new EventBusError.PublishFailed({
+  topic: "topic",
+  reason: "Timeout",
+  outcome: "unknown",
+  cause: "the store is down"
+})
 
 const encoder = new TextEncoder()
 
@@ -19,6 +26,8 @@ export class World {
   private readonly stored = new Map<string, Transport.StoreEntry>()
   private revision = 0
   writes = 0
+  /** The store answers nothing good. */
+  isDown = false
 
   constructor(readonly options: { readonly roundTrip?: Duration.DurationInput } = {}) {}
 
@@ -120,10 +129,19 @@ export class Process {
         if (!this.isAlive) return Effect.succeed(changes.map(() => Either.right(0)))
         return Effect.zipRight(
           this.roundTrip,
-          Effect.sync(() => this.isAlive ? this.world.write(changes).map(Either.right) : changes.map(() => Either.right(0)))
+          Effect.sync((): ReadonlyArray<Either.Either<number, EventBusError.PublishError>> => {
+            if (this.world.isDown) return changes.map(() => Either.left(unavailable))
+            return this.isAlive ? this.world.write(changes).map(Either.right) : changes.map(() => Either.right(0))
+          })
         )
       }),
-    read: () => Stream.unwrap(Effect.as(this.roundTrip, Stream.fromIterable(this.world.entries)))
+    read: (partition) =>
+      Stream.unwrap(
+        Effect.flatMap(this.roundTrip, () =>
+          this.world.isDown
+            ? Effect.fail(new EventBusError.ReadFailed({ topic: "topic", partition, cause: "the store is down" }))
+            : Effect.succeed(Stream.fromIterable(this.world.entries)))
+      )
   }
 
   private readonly subscribe = (consumer: Transport.Consumer) =>

@@ -81,7 +81,12 @@ export const simulate = (scenario: Scenario): Outcome => {
     const suspects = new Suspects(Records.found(store), `life${life}`, now, 3)
     write(suspects.opened)
     struck += suspects.struck.length
-    const messageOf = (offset: number) => ({ offset, timestamp: offset, maybeDuplicate: true, deliveryCount: undefined })
+    const messageOf = (offset: number) => ({
+      offset,
+      timestamp: offset,
+      maybeDuplicate: true,
+      deliveryCount: undefined
+    })
     let count = 0
     /** When a message was finished. */
     const finished = new Map<number, number>()
@@ -120,7 +125,6 @@ export const simulate = (scenario: Scenario): Outcome => {
     if (killedAt > begun + 1_000) write(suspects.inherits())
     const order = Array.from(waiting)
     let oldest = 0
-    let newest = order.length
     let at = begun + 1_000
     let firstAt: number | undefined
     let judged = withheld.length === 0
@@ -141,8 +145,9 @@ export const simulate = (scenario: Scenario): Outcome => {
         waiting = new Set()
         break
       }
-      const isNewest = count < 100 && at - begun < 3_000
-      const picked = isNewest ? order[--newest]! : order[oldest++]!
+      const isAny = count < 100 && at - begun < 3_000
+      while (!waiting.has(order[oldest]!)) oldest++
+      const picked = isAny ? Array.from(waiting)[Math.floor(next() * waiting.size)]! : order[oldest]!
       waiting.delete(picked)
       count++
       at += roundTrip

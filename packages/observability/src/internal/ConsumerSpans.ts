@@ -57,7 +57,8 @@ export class ConsumerSpans {
     if (from === "running") this.failed(flight, traced, span, now)
     if (state === "held") span.event("eventbus.held", now, {})
     else if (state === "dead-lettering") span.event("eventbus.dead_lettering", now, {})
-    else if (state === "running" && from !== "dead-lettering" && flight.attempt > 0) {
+    else if (state === "parking") span.event("eventbus.parking", now, {})
+    else if (state === "running" && from !== "dead-lettering" && from !== "parking" && flight.attempt > 0) {
       span.event("eventbus.attempt", now, { "eventbus.attempt": flight.attempt + 1 })
     }
   }
@@ -164,7 +165,8 @@ export class ConsumerSpans {
   private end(flight: Observer.FlightView, traced: Traced, span: Tracer.Span): void {
     const { attempt, lastCause, restarts } = flight
     const outcome = flight.outcome!
-    const isGivenUp = outcome === "dead-lettered" || outcome === "dropped" || outcome === "failed"
+    const isGivenUp = outcome === "dead-lettered" || outcome === "parked" || outcome === "dropped" ||
+      outcome === "failed"
     const now = Tracers.now(flight.since)
     if (span.sampled) {
       span.attribute("eventbus.outcome", outcome)

@@ -48,9 +48,17 @@ class PartitionMetrics {
 }
 
 /** They are exposed from the beginning, so that the first one is seen by a rate. */
-const outcomes: ReadonlyArray<Observer.Outcome> = ["dead-lettered", "dropped", "failed"]
+const outcomes: ReadonlyArray<Observer.Outcome> = ["dead-lettered", "parked", "dropped", "failed"]
 
-const states: ReadonlyArray<Observer.State> = ["settling", "queued", "running", "waiting", "held", "dead-lettering"]
+const states: ReadonlyArray<Observer.State> = [
+  "settling",
+  "queued",
+  "running",
+  "waiting",
+  "held",
+  "dead-lettering",
+  "parking"
+]
 
 /**
  * What is measured of one topic and group. It is called for every message, so it is plain code on plain fields.
@@ -112,8 +120,21 @@ export class GroupMetrics {
     if (client.transport === "kafka") make(own.rebalances)
     if (client.transport === "nats") [own.takeOvers, own.leasesLost].forEach(make)
     this.inFlight = new Map(states.map((state) => [state, client.own(own.inFlight, { ...labels, state })]))
-    const { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } = own
-    const sampled = { actors, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag }
+    const { actors, circuitOpen, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } =
+      own
+    const sampled = {
+      actors,
+      circuitOpen,
+      held,
+      inbox,
+      lag,
+      oldest,
+      partitions,
+      paused,
+      problems,
+      watermarkAge,
+      watermarkLag
+    }
     this.gauges = Object.fromEntries(Object.entries(sampled).map(([name, definition]) => [name, make(definition)]))
   }
 
@@ -147,7 +168,9 @@ export class GroupMetrics {
     if (this.checker !== undefined) this.check(this.checker, flight)
     if (from === "queued") return this.wait((flight.since - flight.takenAt) / 1000)
     const { attempt } = flight
-    if (from === "dead-lettering" || attempt === 0 || (this.attempts.get(flight) ?? 0) >= attempt) return
+    if (
+      from === "dead-lettering" || from === "parking" || attempt === 0 || (this.attempts.get(flight) ?? 0) >= attempt
+    ) return
     // It may wait for a permit and begin once more without an attempt between.
     this.attempts.set(flight, attempt)
     this.retries(1)
@@ -162,8 +185,8 @@ export class GroupMetrics {
   /** The handler has stopped running, for one of the reasons that the next state shows. */
   private attempted(flight: Observer.FlightView, millis: number): void {
     const { outcome, state } = flight
-    // What runs after a dead letter is `onFailure`.
-    if (outcome === "dead-lettered" || flight.attempt === 0) return
+    // What runs after a letter is `onFailure`.
+    if (outcome === "dead-lettered" || outcome === "parked" || flight.attempt === 0) return
     const seconds = millis / 1000
     this.handling(seconds)
     const conventional = this.partitionOf(flight)

@@ -73,9 +73,7 @@ export class GroupWatch {
         this.started.delete(flight)
         if (this.held.size > 0) this.held.delete(flight)
         this.ended++
-        if (flight.outcome === "dead-lettered" || flight.outcome === "dropped" || flight.outcome === "failed") {
-          this.givenUp++
-        }
+        if (isGivenUp(flight)) this.givenUp++
     }
   }
 
@@ -131,12 +129,16 @@ export class GroupWatch {
       if (elapsed(began) <= bound) break
       if (this.held.has(flight)) continue
       const { state } = flight
-      const hangs = state === "running" || state === "dead-lettering"
+      const hangs = state === "running" || state === "dead-lettering" || state === "parking"
       if (hangs && elapsed(flight.since) > bound) {
         stalled.push([
           flight,
           flight.since,
-          state === "running" ? "its handler has not ended" : "its dead letter is not published"
+          state === "running"
+            ? "its handler has not ended"
+            : state === "parking"
+            ? "its letter is not written"
+            : "its dead letter is not published"
         ])
       } else if (!hangs || flight.attempt > 1) {
         // It may wait for a permit that others give back.
@@ -232,7 +234,7 @@ export class GroupWatch {
     const givenUp = this.givenUp - first.givenUp
     if (givenUp >= limits.floodFrom && givenUp >= ended * limits.floodShare) {
       add("DeadLetterFlood", {
-        message: `${givenUp} of the last ${ended} messages were given up (dead-lettered, dropped or failed)`,
+        message: `${givenUp} of the last ${ended} messages were given up (dead-lettered, parked, dropped or failed)`,
         since: first.at,
         count: givenUp
       })
@@ -278,3 +280,7 @@ const tell = (
     })
   }
 }
+
+/** What is parked behind a message that failed has not begun, and is not given up. */
+const isGivenUp = ({ attempt, outcome }: Observer.FlightView): boolean =>
+  outcome === "dead-lettered" || outcome === "dropped" || outcome === "failed" || (outcome === "parked" && attempt > 0)

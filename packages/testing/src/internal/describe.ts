@@ -62,6 +62,8 @@ const given = (entry: Entry, failure: Failure.EnvelopeFailure | Failure.PlainFai
       return `it was dropped ${after}`
     case "Hold":
       return `it is held, ${after}`
+    case "Park":
+      return `it was parked ${after}`
   }
 }
 

@@ -48,8 +48,8 @@ export class Entry {
       this.failure = undefined
     }
     if (from === "running" && this.isOpen) this.ended(flight)
-    // From `dead-lettering` it runs only to report how the flight ends.
-    if (flight.state !== "running" || from === "dead-lettering") return
+    // From these it runs only to report how the flight ends.
+    if (flight.state !== "running" || from === "dead-lettering" || from === "parking") return
     this.isOpen = true
     this.startedAt.push(now)
   }

@@ -1,4 +1,4 @@
-import type { Dispatch, Recovery } from "@effect-eventbus/core"
+import type { Control, Dispatch, Recovery } from "@effect-eventbus/core"
 import * as Oracles from "@effect-eventbus/testing/Oracles"
 import * as VirtualTime from "@effect-eventbus/testing/VirtualTime"
 import { Duration, Effect, FastCheck as fc, Logger, LogLevel } from "effect"
@@ -26,6 +26,12 @@ export type Command =
     readonly share: number | undefined
   }
   | { readonly _tag: "recover"; readonly process: number; readonly mode: Recovery.Mode }
+  | {
+    readonly _tag: "control"
+    readonly process: number
+    readonly does: "park" | "release" | "release all" | "discard" | "discard one"
+    readonly aggregate: number
+  }
   | { readonly _tag: Moved; readonly process: number }
 
 type Moved = "crash" | "close" | "rebalance" | "pause" | "resume" | "subscribe" | "leave"
@@ -86,6 +92,31 @@ const recovering: fc.Arbitrary<Command> = fc.oneof(
   }
 )
 
+const parking: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 6, arbitrary: switching },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      _tag: fc.constant("control" as const),
+      process: fc.nat(1),
+      does: fc.constantFrom<"park" | "release" | "release all" | "discard" | "discard one">(
+        "park",
+        "release",
+        "release",
+        "release all",
+        "discard",
+        "discard one"
+      ),
+      aggregate: fc.nat(5)
+    })
+  },
+  // Many fail, and are parked.
+  {
+    weight: 3,
+    arbitrary: publish.map((one): Command => ({ ...one, fails: 4 + one.fails, takes: Math.min(one.takes, 5) }))
+  }
+)
+
 const rate = (value: number) => fc.constantFrom(0, value)
 
 const ofLength = (minLength: number, maxLength: number, one = command): fc.Arbitrary<Schedule> =>
@@ -130,6 +161,15 @@ export const recovered: fc.Arbitrary<Schedule> = fc.tuple(
   fc.nat(World.strategies.length - 1)
 ).map(([schedule, strategy]) => ({ ...schedule, strategy, recovers: true }))
 
+/** The same, with aggregates that are parked, released and discarded. */
+export const parked: fc.Arbitrary<Schedule> = fc.tuple(
+  fc.oneof(
+    { weight: 4, arbitrary: ofLength(3, 12, parking) },
+    { weight: 1, arbitrary: ofLength(12, 30, parking) }
+  ),
+  fc.nat(World.strategies.length - 1)
+).map(([schedule, strategy]) => ({ ...schedule, strategy, parks: true }))
+
 const step = (world: World.World, command: Command): Effect.Effect<void, unknown> => {
   switch (command._tag) {
     case "publish": {
@@ -151,6 +191,8 @@ const step = (world: World.World, command: Command): Effect.Effect<void, unknown
       switch (command._tag) {
         case "switch":
           return change(process.bus.dispatch, command)
+        case "control":
+          return process.control === undefined ? Effect.void : byHand(process.control, command)
         case "recover":
           return process.recover?.(command.mode) ?? Effect.void
         case "crash":
@@ -180,6 +222,26 @@ const change = (dispatch: Dispatch.Service, { share, strategy, waiting }: Extrac
     : Effect.catchTag(dispatch.canary(to, share / 10, { waiting }), "InvalidConfiguration", () => Effect.void)
 }
 
+const by = { who: "the model", why: "its schedule says so" }
+
+const byHand = (
+  control: Control.Control,
+  { aggregate, does }: Extract<Command, { _tag: "control" }>
+): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    yield* Effect.sleep(10 * aggregate)
+    if (does === "park") return yield* control.park(`order-${aggregate}`, by)
+    if (does === "release all") return yield* control.release("all", { ...by, rate: 100 })
+    const { aggregates } = yield* control.parked()
+    const one = aggregates[aggregate % aggregates.length]
+    if (one === undefined) return
+    const target = { aggregate: one.aggregate }
+    if (does === "release") return yield* control.release(target, by)
+    if (does === "discard") return yield* control.discard(target, by)
+    return yield* control.discard(target, { ...by, offset: one.firstOffset })
+    // A command may find its store away.
+  }).pipe(Effect.timeout("100 millis"), Effect.ignore)
+
 /** How long nothing may move, once everybody is there and nobody is paused. */
 const patience = Duration.toMillis("30 seconds")
 
@@ -194,10 +256,24 @@ const drain = (world: World.World) =>
     const isDone = Effect.map(world.isBehind("clicks"), (behind) => !behind && world.outstanding === 0)
     for (let waited = 0; !(yield* isDone) && waited < patience; waited += 100) {
       yield* Effect.sleep(100)
+      if (world.settings.parks === true) {
+        for (const { control } of world.processes) {
+          if (control !== undefined) yield* Effect.ignore(Effect.timeout(control.release("all", by), "50 millis"))
+        }
+      }
       // An acknowledgement that was lost holds the watermark, until the next take-over.
       if (waited % 1_000 === 900 && (world.settings.faults.dropAck ?? 0) > 0) {
         for (const process of world.processes) yield* process.faults.cut(0)
       }
+    }
+    // Nothing is left of what was parked.
+    for (const { control, name } of world.processes) {
+      for (let waited = 0; waited < 5_000; waited += 100) {
+        if ((yield* control!.parked()).aggregates.length === 0) break
+        yield* Effect.sleep(100)
+      }
+      const { aggregates } = yield* control!.parked()
+      if (aggregates.length > 0) return yield* Effect.fail(`${name} has parked ${JSON.stringify(aggregates[0])}`)
     }
     // What has nothing to do has moved.
     for (const { bus, name } of world.processes) {
@@ -213,6 +289,8 @@ export interface Outcome {
   readonly log: string
   readonly duplicates: number
   readonly finished: number
+  readonly parks: number
+  readonly discards: number
 }
 
 /** Runs a schedule in virtual time and has it judged. */
@@ -236,7 +314,9 @@ export const run = (schedule: Schedule, bug?: World.Settings["bug"]): Effect.Eff
         findings: [...orders.findings, ...clicks.findings],
         log: JSON.stringify([world.seenOrders.entries, world.seenClicks.entries]),
         duplicates: orders.duplicates,
-        finished: orders.finished
+        finished: orders.finished,
+        parks: world.parks,
+        discards: world.discards
       }
     })).pipe(Logger.withMinimumLogLevel(LogLevel.None)),
     { seed: schedule.seed, yieldRate: 0.01, horizon: "3 minutes" }

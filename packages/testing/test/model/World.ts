@@ -1,10 +1,12 @@
 import {
+  type Control,
   EventBus,
   EventBusConfig,
   FailurePolicy,
   Headers,
   MemoryBroker,
   MemoryTransport,
+  Observer,
   type Recovery,
   Strategy,
   Supervisor,
@@ -35,6 +37,8 @@ export interface Settings {
   readonly strategy?: number | undefined
   /** Whether subscriptions have recovery mode, with small bounds. */
   readonly recovers?: boolean | undefined
+  /** Whether what is given up is parked. */
+  readonly parks?: boolean | undefined
   readonly bug?: Bug | undefined
 }
 
@@ -77,6 +81,10 @@ interface Process {
   subscription: Scope.CloseableScope | undefined
   /** Sets the recovery mode of its subscriptions, while it has some. */
   recover: ((mode: Recovery.Mode) => Effect.Effect<void>) | undefined
+  /** Of the subscription to orders. */
+  control: Control.Control | undefined
+  /** The offsets of messages that it has parked: their settlement says nothing of how they end. */
+  readonly parked: ReadonlySet<string>
 }
 
 /**
@@ -93,6 +101,12 @@ export class World {
   private readonly published = new Map<string, number>()
   private readonly outstandingOrders = new Set<string>()
   private readonly finished = new Set<string>()
+  /** By partition and offset, of orders. */
+  private readonly offered = new Map<string, History.Message & { readonly epoch: number }>()
+  /** How often messages were given up. */
+  private readonly givenUp = new Map<string, number>()
+  parks = 0
+  discards = 0
 
   constructor(
     readonly settings: Settings,
@@ -136,15 +150,23 @@ export class World {
     const name = `p${this.started++}`
     const witnesses = [new Witness(this.seenOrders), new Witness(this.seenClicks)] as const
     const scope = yield* Scope.make()
+    const parked = new Set<string>()
     const made = yield* connect(
       this.broker,
       { ...this.settings.faults, seed: this.settings.seed + this.started },
       (inner) => {
-        const observed = this.observed(name, witnesses, inner)
+        const observed = this.observed(name, witnesses, parked, inner)
         return this.settings.bug?.transport?.(observed) ?? observed
       }
     )
-    const bus = yield* busOn(made.transport, this.settings).pipe(Scope.extend(scope))
+    const bus = yield* busOn(made.transport, this.settings).pipe(
+      Scope.extend(scope),
+      Effect.provideService(Observer.Observer, {
+        transition: ({ offset, outcome, partition }) => {
+          if (outcome === "parked") parked.add(`${partition}/${offset}`)
+        }
+      })
+    )
     const process: Process = {
       name,
       scope,
@@ -153,7 +175,9 @@ export class World {
       faults: made.faults,
       pause: { gate: Effect.unsafeMakeLatch(true) },
       subscription: undefined,
-      recover: undefined
+      recover: undefined,
+      control: undefined,
+      parked
     }
     this.processes.push(process)
     this.allFaults.push(process.faults)
@@ -190,6 +214,9 @@ export class World {
               Effect.zipRight(step.takes > 0 ? Effect.sleep(step.takes) : Effect.void),
               Effect.zipRight(Effect.suspend((): Effect.Effect<void, "failed"> => {
                 if (!orders.alive) return Effect.never
+                // What was parked fails once or twice more when it is released.
+                const times = this.givenUp.get(`${aggregateId}/${step.sequence}`) ?? 0
+                if (times > step.fails % 2 + step.dies % 2) return Effect.void
                 if (attempt <= step.dies) return Effect.die("died")
                 return attempt <= step.dies + step.fails ? Effect.fail("failed") : Effect.void
               }))
@@ -197,13 +224,30 @@ export class World {
           })),
         {
           recovery,
-          onExhausted: this.settings.holds
+          onExhausted: this.settings.parks === true
+            ? FailurePolicy.park({
+              undecodable: FailurePolicy.drop,
+              maxPerAggregate: bound * 2,
+              onDiscarded: ({ offset, partition }) =>
+                Effect.sync(() => {
+                  const message = this.offered.get(`${partition}/${offset}`)!
+                  orders.add({ kind: "ended", process: process.name, ...message, outcome: "finished" })
+                  this.discards++
+                })
+            })
+            : this.settings.holds
             ? FailurePolicy.hold({ undecodable: FailurePolicy.drop })
             : FailurePolicy.drop,
           onFailure: ({ policy, position }) =>
             Effect.sync(() => {
               const message = inHand.get(`${position.partition}/${position.offset}`)
-              if (policy._tag === "Hold" || message === undefined) return
+              if (message === undefined) return
+              if (policy._tag === "Park") {
+                const key = `${message.aggregate}/${message.sequence}`
+                this.givenUp.set(key, (this.givenUp.get(key) ?? 0) + 1)
+                this.parks++
+              }
+              if (policy._tag === "Hold" || policy._tag === "Park") return
               orders.add({ kind: "ended", process: process.name, ...message, outcome: "finished" })
             })
         }
@@ -223,6 +267,7 @@ export class World {
           )),
         { recovery }
       ).pipe(Scope.extend(scope))
+      process.control = toOrders.control
       process.recover = (mode) =>
         Effect.zipRight(toOrders.setRecoveryMode(mode), subscription.setRecoveryMode(mode))
       yield* Scope.addFinalizer(
@@ -240,6 +285,7 @@ export class World {
       const scope = process.subscription
       process.subscription = undefined
       process.recover = undefined
+      process.control = undefined
       return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
     })
 
@@ -315,6 +361,7 @@ export class World {
   private observed(
     process: string,
     [orders, clicks]: Process["witnesses"],
+    parked: ReadonlySet<string>,
     inner: Transport.Service
   ): Transport.Service {
     return {
@@ -326,6 +373,7 @@ export class World {
             let over = false
             const { epoch } = assignment
             const settled = (message: Transport.IncomingMessage) => {
+              if (witness === orders && parked.has(`${message.partition}/${message.offset}`)) return
               if (!over) witness.add({ kind: "settled", process, epoch, ...identify(message) })
             }
             const lane = consumer.assigned({
@@ -344,7 +392,14 @@ export class World {
                 )
             })
             return {
-              offer: (messages) => lane.offer(messages),
+              offer: (messages) => {
+                if (witness === orders) {
+                  for (const message of messages) {
+                    this.offered.set(`${message.partition}/${message.offset}`, { ...identify(message), epoch })
+                  }
+                }
+                return lane.offer(messages)
+              },
               close: (options) => Effect.tap(lane.close(options), () => Effect.sync(() => void (over = true)))
             }
           }

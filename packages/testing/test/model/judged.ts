@@ -22,10 +22,14 @@ export const judged = async (
   const add = (what: string, number: number) => void (sum[what] = (sum[what] ?? 0) + number)
   await fc.assert(
     fc.asyncProperty(schedules, async (schedule) => {
-      const { duplicates, findings, finished } = await Effect.runPromise(Schedule.run(schedule))
+      const { discards, duplicates, findings, finished, parks } = await Effect.runPromise(Schedule.run(schedule))
       add("schedules", 1)
       add("finished", finished)
       add("duplicates", duplicates)
+      if (schedule.parks === true) {
+        add("parks", parks)
+        add("discards", discards)
+      }
       count(schedule, add)
       expect(Oracles.render(findings), repeat).toBe("")
     }),

@@ -19,7 +19,7 @@ const transports: Record<string, () => Layer.Layer<Transport.Transport, unknown>
   nats: () => NatsTransport.layer({ servers: servers!.split(","), leaseDuration: Duration.seconds(3) })
 }
 
-const topic = Topic.plain(name!)
+const topic = Topic.plain(name!, { partitions: 1 })
 
 const program = Effect.gen(function*() {
   const bus = yield* EventBus.EventBus

@@ -12,6 +12,8 @@ import type { Service as Transport, TopicSpec } from "../../Transport.js"
 import type { AddressBook } from "../addressBook.js"
 import type { Subscriber } from "../flight.js"
 import * as Logging from "../logging.js"
+import * as ParkingControl from "../parking/control.js"
+import type { Parking } from "../parking/parking.js"
 import * as PolicyIssues from "../policyIssues.js"
 import * as Safely from "../safely.js"
 import * as Inspect from "./inspect.js"
@@ -33,6 +35,8 @@ export interface Environment {
   readonly transport: Transport
   readonly subscriber: Subscriber
   readonly book: AddressBook
+  /** Undefined: no policy parks. */
+  readonly parking: Parking | undefined
   /** Undefined: the subscription is at-most-once. */
   readonly onExhausted: FailurePolicy | undefined
   /** The lanes take messages again. */
@@ -117,7 +121,8 @@ export const make = (environment: Environment): Control => {
       const flight = inHand ?? aside?.flights[0]
       if (
         flight === undefined || flight.verdict !== undefined || flight.state === "ended" ||
-        flight.state === "dead-lettering" || flight.isDecided || (flight.isHeld && policy === undefined)
+        flight.state === "dead-lettering" || flight.state === "parking" || flight.isDecided ||
+        (flight.isHeld && policy === undefined)
       ) return Effect.succeed(false)
       flight.verdict = {
         policy,
@@ -129,6 +134,7 @@ export const make = (environment: Environment): Control => {
     })
 
   return {
+    ...ParkingControl.make(environment.parking, topic.name, name),
     pause,
     resume,
     paused: Effect.sync(() => Option.fromNullable(whole)),
@@ -137,7 +143,9 @@ export const make = (environment: Environment): Control => {
     resumeAggregate,
     inspect: (aggregate) =>
       Effect.sync(() =>
-        Option.fromNullable(Inspect.inspect(book, aggregate, subscriber.time(), Inspect.slownessOf({})))
+        Option.fromNullable(
+          Inspect.inspect(book, aggregate, subscriber.time(), Inspect.slownessOf({}), environment.parking)
+        )
       ),
     retryNow: (aggregate) =>
       Effect.sync(() => {
@@ -149,7 +157,7 @@ export const make = (environment: Environment): Control => {
         return waits && mailbox!.slot.again(flight)
       }),
     giveUp,
-    list: (options = {}) => Effect.sync(() => Inspect.list(book, subscriber.time(), options))
+    list: (options = {}) => Effect.sync(() => Inspect.list(book, subscriber.time(), options, environment.parking))
   }
 }
 

@@ -4,6 +4,7 @@ import type { Aggregate, Concern, InHand, ListOptions, Page, Wait } from "../../
 import type { AddressBook } from "../addressBook.js"
 import { describeCause } from "../describeCause.js"
 import type { Flight } from "../flight.js"
+import type { Parking } from "../parking/parking.js"
 import * as Safely from "../safely.js"
 import { keyless } from "./paused.js"
 
@@ -24,7 +25,13 @@ export const inHandOf = (book: AddressBook, key: string): Flight | undefined => 
 }
 
 /** @internal */
-export const inspect = (book: AddressBook, key: string, now: number, slowAfter: number): Aggregate | undefined => {
+export const inspect = (
+  book: AddressBook,
+  key: string,
+  now: number,
+  slowAfter: number,
+  parking: Parking | undefined
+): Aggregate | undefined => {
   const mailbox = book.get(key)
   const aside = book.paused?.asides.get(key)
   const flight = inHandOf(book, key)
@@ -32,12 +39,13 @@ export const inspect = (book: AddressBook, key: string, now: number, slowAfter: 
   // The flight in hand may be on its way out of its slot.
   const both = flight?.isAside === true ? 1 : 0
   const size = inSlot + (aside?.flights.length ?? 0) - both
-  if (size === 0 && aside?.pause === undefined) return undefined
+  const isParked = parking?.has(key) === true
+  if (size === 0 && aside?.pause === undefined && !isParked) return undefined
   const pause = aside?.pause
   return {
     aggregate: key,
     pause,
-    concerns: concernsOf(flight, pause !== undefined, now, slowAfter),
+    concerns: concernsOf(flight, pause !== undefined, isParked, now, slowAfter),
     waitsFor: size === 0 ? undefined : waitOf(book, flight, pause !== undefined),
     waiting: flight === undefined ? size : size - 1,
     inHand: flight && shown(flight, now)
@@ -45,24 +53,31 @@ export const inspect = (book: AddressBook, key: string, now: number, slowAfter: 
 }
 
 /** @internal */
-export const list = (book: AddressBook, now: number, options: ListOptions): Page => {
+export const list = (
+  book: AddressBook,
+  now: number,
+  options: ListOptions,
+  parking: Parking | undefined
+): Page => {
   const slowAfter = slownessOf(options)
   const limit = Math.min(maxPage, Math.max(1, Math.floor(options.limit ?? 100)))
   const { after, only } = options
   const keys = new Set<string>()
   for (const { key, size, turn } of book.all()) if (size > 0 && turn === undefined) keys.add(key)
   for (const key of book.paused?.asides.keys() ?? []) if (key !== keyless) keys.add(key)
+  for (const key of parking?.keys() ?? []) keys.add(key)
   const aggregates: Array<Aggregate> = []
   for (const key of Array.from(keys).filter((key) => after === undefined || key > after).sort()) {
     const concerns = concernsOf(
       inHandOf(book, key),
       book.paused?.asides.get(key)?.pause !== undefined,
+      parking?.has(key) === true,
       now,
       slowAfter
     )
     if (concerns.length === 0 || (only !== undefined && !concerns.some((one) => only.includes(one)))) continue
     if (aggregates.length === limit) return { aggregates, next: aggregates[limit - 1]!.aggregate }
-    const one = inspect(book, key, now, slowAfter)
+    const one = inspect(book, key, now, slowAfter, parking)
     if (one !== undefined) aggregates.push(one)
   }
   return { aggregates, next: undefined }
@@ -74,10 +89,12 @@ export const slownessOf = (options: ListOptions): number => Duration.toMillis(op
 const concernsOf = (
   flight: Flight | undefined,
   isPaused: boolean,
+  isParked: boolean,
   now: number,
   slowAfter: number
 ): ReadonlyArray<Concern> => {
   const concerns: Array<Concern> = isPaused ? ["paused"] : []
+  if (isParked) concerns.push("parked")
   if (flight === undefined) return concerns
   if (flight.isHeld) concerns.push("held")
   else if (flight.lastCause !== undefined) concerns.push("retrying")
@@ -88,6 +105,7 @@ const concernsOf = (
 const waitOf = (book: AddressBook, flight: Flight | undefined, isPaused: boolean): Wait => {
   if (flight?.state === "running") return "handler"
   if (flight?.state === "dead-lettering") return "dead-letter"
+  if (flight?.state === "parking") return "parked"
   if (isPaused) return "paused"
   if (book.paused?.isAll === true) {
     return flight?.state === "waiting" && (flight.waitsFor === "circuit" || flight.waitsFor === "guard")

@@ -264,6 +264,20 @@ export class Paused {
     }
   }
 
+  /** As `take`, of one aggregate. */
+  takeOf(aside: Aside, which: (flight: Flight) => boolean): ReadonlyArray<Flight> {
+    const taken = aside.take(which)
+    if (taken.length > 0) this.emptied(aside)
+    return taken
+  }
+
+  /** These go first, as soon as nothing keeps them. */
+  handOver(key: string, flights: ReadonlyArray<Flight>): void {
+    const aside = this.asideOf(key)
+    aside.putFirst(flights)
+    aside.drain()
+  }
+
   emptied(aside: Aside): void {
     if (aside.flights.length > 0 || aside.pause !== undefined) return
     if (this.asides.get(aside.key) === aside) this.asides.delete(aside.key)

@@ -10,7 +10,7 @@ import * as Stream from "effect/Stream"
 import { KilledProcess, type PublishError, type ReadFailed } from "../../EventBusError.js"
 import type { Store, StoreChange } from "../../Transport.js"
 import { describeCause } from "../describeCause.js"
-import type { Flight, Subscriber } from "../flight.js"
+import type { Flight, Sentry as FlightSentry, Subscriber } from "../flight.js"
 import type { Lasting } from "../lasting.js"
 import * as Logging from "../logging.js"
 import type { Alone, Queue, Turn } from "./alone.js"
@@ -57,7 +57,7 @@ export interface Settings {
  *
  * @internal
  */
-export class Sentry implements Queue {
+export class Sentry implements FlightSentry, Queue {
   /** No message is taken before the store was read. */
   isOpening = true
   private suspects: Suspects | undefined
@@ -242,7 +242,9 @@ export class Sentry implements Queue {
     if (!this.isReady) return undefined
     const lasted = this.settings.subscriber.time() - this.openedAt
     const isAny = this.count < anyFirst && lasted < strangersFirst + anyFirstFor
-    const rank = isAny ? (offset: number) => Math.imul(offset ^ this.seed, 0x9e3779b1) >>> 0 : (offset: number) => offset
+    const rank = isAny
+      ? (offset: number) => Math.imul(offset ^ this.seed, 0x9e3779b1) >>> 0
+      : (offset: number) => offset
     let picked: Turn | undefined
     for (const turn of waiting) if (picked === undefined || rank(turn.offset) < rank(picked.offset)) picked = turn
     return picked
@@ -267,10 +269,12 @@ export class Sentry implements Queue {
       this.settings.turns.poke()
     })
     return Effect.zipRight(Effect.sleep(strangersFirst), Effect.zipRight(inherits, ready)).pipe(
-      Effect.zipRight(Effect.delay(tick, "1 second").pipe(
-        Effect.tap(() => Effect.sync(() => this.settings.turns.poke())),
-        Effect.repeat({ until: (isDone) => isDone })
-      )),
+      Effect.zipRight(
+        Effect.delay(tick, "1 second").pipe(
+          Effect.tap(() => Effect.sync(() => this.settings.turns.poke())),
+          Effect.repeat({ until: (isDone) => isDone })
+        )
+      ),
       Effect.zipRight(this.sayThatItIsOver)
     )
   }

@@ -1,0 +1,258 @@
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as RateLimit from "../../RateLimit.js"
+import { describeCause } from "../describeCause.js"
+import type { Flight } from "../flight.js"
+import * as Logging from "../logging.js"
+import { Waiter } from "../quota.js"
+import * as Command from "./command.js"
+import type { ParkedLane } from "./lane.js"
+import * as Letter from "./letter.js"
+import type { Known, Parked } from "./parked.js"
+
+/** How many letters of an aggregate are read at a time, and how many bytes of them. */
+const maxLetters = 64
+const maxBytes = 1_048_576
+
+/** How many aggregates of a partition are released at the same time. */
+const concurrency = 16
+
+/**
+ * Releases and discards the letters of one partition, as commands say.
+ *
+ * @internal
+ */
+export class Releases {
+  private readonly running = new Set<string>()
+  /** Letters that wait for room. */
+  private readonly placing = new Set<() => void>()
+
+  constructor(private readonly lane: ParkedLane) {}
+
+  /** Goes on with what former owners have begun. */
+  begin(commands: ReadonlyArray<Command.Command>): void {
+    for (const command of commands) this.start(command)
+  }
+
+  /** The lane closes: no letter is begun any more. */
+  stop(): void {
+    for (const place of Array.from(this.placing)) place()
+  }
+
+  /** Does what a command says, and forgets it then. */
+  start(command: Command.Command): void {
+    if (this.running.has(command.id)) return
+    this.running.add(command.id)
+    this.lane.settings.fork(
+      Effect.ensuring(this.run(command), Effect.sync(() => this.running.delete(command.id)))
+    )
+  }
+
+  private run(command: Command.Command): Effect.Effect<void> {
+    const { lane } = this
+    const aggregates = Array.from(lane.parked.values()).filter((one) => Command.concerns(command, one))
+    const doAll = (take: Effect.Effect<void>) =>
+      Effect.forEach(
+        aggregates,
+        // It may have failed once more meanwhile.
+        (one) => Effect.suspend(() => Command.concerns(command, one) ? this.endOne(one, command, take) : Effect.void),
+        { concurrency, discard: true }
+      )
+    const rate = command.rate
+    const all = rate === undefined
+      ? doAll(Effect.void)
+      : Effect.scoped(Effect.flatMap(RateLimit.make({ perSecond: rate }), (limit) => doAll(limit.take())))
+    return Effect.zipRight(
+      all,
+      Effect.sync(() => {
+        if (!lane.isClosing) lane.writer.push({ change: { key: Command.keyOf(command), value: null }, done: () => {} })
+      })
+    ).pipe(
+      Effect.catchAllCause((cause) => Logging.error(`A release of parked messages died: ${describeCause(cause)}`))
+    )
+  }
+
+  /** Releases or discards the letters of an aggregate, until it has none or one of them fails. */
+  endOne(one: Parked, order: Command.Order, take: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      // Somebody else does something with it. An endless wait is ended with the lane, and the order then belongs to the next owner.
+      if (one.releasedBy !== undefined) {
+        return Effect.zipRight(one.free.wait, Effect.suspend(() => this.endOne(one, order, take)))
+      }
+      if (!this.goesOn(one)) return Effect.void
+      one.releasedBy = order.by
+      const done = order.does === "release" ? this.releaseAll(one, order, take) : this.discardAll(one, order)
+      return Effect.ensuring(
+        done,
+        Effect.sync(() => {
+          one.releasedBy = undefined
+          if (one.blocked === "ending") this.lane.unblock(one)
+          one.free.changed()
+        })
+      )
+    })
+  }
+
+  private goesOn(one: Parked): boolean {
+    return !this.lane.isClosing && this.lane.parked.get(one.key) === one
+  }
+
+  private releaseAll(one: Parked, order: Command.Order, take: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.gen(this, function*() {
+      let count = 0
+      while (this.goesOn(one)) {
+        if (one.count === 0) {
+          if (this.isNormal(one, order, count)) return
+          yield* one.quiet.wait
+          continue
+        }
+        for (const [known, letter] of yield* this.read(one)) {
+          if (letter === undefined) return
+          yield* take
+          if (!this.goesOn(one)) return
+          const outcome = yield* this.handle(known, letter, order.by)
+          if (outcome === "parked" || outcome === "unfinished") return
+          count++
+          this.lane.settings.counters.released++
+          this.lane.remove(one, known.offset)
+        }
+      }
+    })
+  }
+
+  private discardAll(one: Parked, order: Command.Order): Effect.Effect<void> {
+    const { partition, settings } = this.lane
+    const { by } = order
+    return Effect.gen(this, function*() {
+      let count = 0
+      const offsets = order.offset === undefined
+        ? one.offsets.slice()
+        : one.offsets.filter((one) => one === order.offset)
+      for (const offset of offsets) {
+        if (!this.goesOn(one)) return
+        yield* settings.discarded({ aggregate: one.key, partition, offset, by })
+        count++
+        this.lane.remove(one, offset)
+      }
+      // What came meanwhile stays parked.
+      while (one.count === 0 && this.goesOn(one) && !this.isNormal(one, order, count)) yield* one.quiet.wait
+      if (one.count > 0) this.tell(one, order, count)
+    })
+  }
+
+  /** Goes back to normal if nothing is being written. Until then what comes waits: it need not become a letter. */
+  private isNormal(one: Parked, order: Command.Order, count: number): boolean {
+    if (one.inWriter > 0) {
+      one.blocked ??= "ending"
+      return false
+    }
+    this.lane.goesNormal(one)
+    this.tell(one, order, count)
+    return true
+  }
+
+  private tell(one: Parked, { by, does }: Command.Order, letters: number): void {
+    const { partition, settings } = this.lane
+    const _tag = does === "release" ? "Released" : "Discarded"
+    settings.tell({ _tag, aggregate: one.key, partition, letters, by })
+  }
+
+  /** The first letters of an aggregate. Undefined: it can't be read, and that was said. */
+  private read(one: Parked): Effect.Effect<ReadonlyArray<readonly [Known, Letter.Letter | undefined]>> {
+    const { lane } = this
+    const { reading, schedule, store } = lane.settings
+    return Effect.suspend(() => {
+      const wanted = new Map(
+        one.first(maxLetters, maxBytes).map((known) => [Letter.keyOf(one.key, known.offset, known.owner), known])
+      )
+      const found = new Map<number, Letter.Letter | undefined>()
+      const after = Math.min(...Array.from(wanted.values(), ({ revision }) => revision)) - 1
+      const left = new Set(wanted.keys())
+      const entries = store.read(lane.partition, { after, keys: Array.from(wanted.keys()) })
+      const reads = Stream.runForEachWhile(entries, ({ key, revision, value }) =>
+        Effect.sync(() => {
+          const known = wanted.get(key)
+          if (known === undefined || value === null) return true
+          found.set(known.offset, Letter.decode(value, lane.partition))
+          if (revision >= known.revision) left.delete(key)
+          return left.size > 0
+        }))
+      return Effect.as(
+        reading.retry(reads, { schedule, while: () => !lane.isClosing }),
+        Array.from(wanted.values(), (known) => [known, found] as const)
+      )
+    }).pipe(
+      Effect.flatMap((all) =>
+        Effect.map(
+          Effect.forEach(all, ([known, found]) =>
+            found.has(known.offset)
+              ? found.get(known.offset) === undefined
+                ? Effect.as(this.say(one, known, "is of a newer version, so its aggregate stays parked"), [
+                  [
+                    known,
+                    undefined
+                  ] as const
+                ])
+                : Effect.succeed([[known, found.get(known.offset)] as const])
+              // A former owner had handled it, and its removal came late.
+              : Effect.map(this.say(one, known, "is not in the store any more: it was taken out"), () => {
+                if (one.get(known.offset)?.revision === known.revision) one.remove(known.offset)
+                return []
+              })),
+          (lists) => lists.flat()
+        )
+      ),
+      // It was closed meanwhile.
+      Effect.orElseSucceed(() => [])
+    )
+  }
+
+  private say(one: Parked, { offset }: Known, what: string): Effect.Effect<void> {
+    return Logging.warning(`The letter of offset ${offset} in partition ${this.lane.partition} ${what}`, {
+      partition: this.lane.partition,
+      offset,
+      aggregateId: one.key
+    })
+  }
+
+  /** Runs a letter as the message that it was, and answers how that ended. */
+  private handle(known: Known, letter: Letter.Letter, by: Letter.By): Effect.Effect<Flight["outcome"]> {
+    const { host, settings: { book } } = this.lane
+    return Effect.async<Flight["outcome"]>((resume) => {
+      let flight: Flight | undefined
+      let isPlaced = false
+      const message = { ...letter.message, maybeDuplicate: this.lane.mayBeDuplicate(known.revision) }
+      const forget = () => {
+        this.placing.delete(place)
+        if (isPlaced) return
+        book.cancel(forMailbox)
+        host.forgetLetter(flight, forBytes)
+      }
+      const place = () => {
+        if (isPlaced) return
+        if (this.lane.isClosing) {
+          forget()
+          return resume(Effect.succeed("unfinished"))
+        }
+        if (flight === undefined) {
+          flight = host.flightOfLetter(message, forBytes)
+          if (flight === undefined) return
+          flight.letter = {
+            failures: letter.failures,
+            by,
+            ended: ({ outcome }) => resume(Effect.succeed(outcome))
+          }
+        }
+        if (!book.offer(flight, forMailbox)) return
+        isPlaced = true
+        this.placing.delete(place)
+        flight.taken()
+      }
+      const forBytes = new Waiter(place)
+      const forMailbox = new Waiter(place)
+      this.placing.add(place)
+      place()
+      return Effect.sync(forget)
+    })
+  }
+}

@@ -1,0 +1,163 @@
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type * as Schedule from "effect/Schedule"
+import { type PublishError, PublishFailed } from "../../EventBusError.js"
+import type { Store, StoreChange } from "../../Transport.js"
+import { Condition } from "../condition.js"
+import type { Flight } from "../flight.js"
+import type { Lasting } from "../lasting.js"
+
+/** How much is written at a time. */
+const maxChanges = 256
+const maxBytes = 1_048_576
+
+/**
+ * A change that is to be written. A job that is `isCancelled` before its turn is left out.
+ *
+ * @internal
+ */
+export interface Job {
+  readonly change: StoreChange
+  /** The store has it, at this revision. Or it can't be written, and not because the store is away: what is behind it goes on. */
+  readonly done: (result: Either.Either<number, PublishError>) => void
+  isCancelled?: boolean
+  /** The message of which it is the letter. */
+  readonly flight?: Flight | undefined
+}
+
+/** @internal */
+export interface WriterSettings {
+  readonly store: Store
+  readonly partition: number
+  readonly timeout: Duration.Duration
+  /** When a write that failed is tried again. It has no end. */
+  readonly schedule: Schedule.Schedule<unknown, PublishError>
+  readonly lasting: Lasting
+  /** Runs something until the subscription ends. */
+  readonly fork: (effect: Effect.Effect<void>) => unknown
+}
+
+/**
+ * Writes changes of one partition's store in the order in which they were given, several at a time, and tries again what the store did not take.
+ *
+ * @internal
+ */
+export class Writer {
+  private queue: Array<Job> = []
+  private isRunning = false
+  private isClosed = false
+  private readonly idle = new Condition(() => this.isIdle)
+
+  constructor(private readonly settings: WriterSettings) {}
+
+  get size(): number {
+    return this.queue.length
+  }
+
+  push(job: Job): void {
+    this.queue.push(job)
+    if (this.isRunning || this.isClosed) return
+    this.isRunning = true
+    this.settings.fork(this.run)
+  }
+
+  /** Takes out jobs of which no write has begun. */
+  takeOut(which: (job: Job) => boolean): ReadonlyArray<Job> {
+    const out = this.queue.filter((job) => job.isCancelled !== true && which(job))
+    if (out.length > 0) this.queue = this.queue.filter((job) => !out.includes(job))
+    return out
+  }
+
+  private get isIdle(): boolean {
+    return this.isClosed || (this.queue.length === 0 && !this.isRunning)
+  }
+
+  /** Waits until all is written, but no longer than this. */
+  settle(atMost: Duration.Duration): Effect.Effect<void> {
+    return this.idle.waitFor(atMost)
+  }
+
+  /** What is not being written is not written any more. */
+  close(): void {
+    this.isClosed = true
+    this.queue = []
+    this.idle.changed()
+  }
+
+  private get run(): Effect.Effect<void> {
+    return Effect.whileLoop({
+      while: () => {
+        this.queue = this.queue.filter(({ isCancelled }) => isCancelled !== true)
+        this.isRunning = !this.isClosed && this.queue.length > 0
+        if (!this.isRunning) this.idle.changed()
+        return this.isRunning
+      },
+      body: () => this.writeSome,
+      step: () => {}
+    })
+  }
+
+  private get writeSome(): Effect.Effect<void> {
+    const { lasting, schedule } = this.settings
+    return lasting.retry(Effect.suspend(() => this.writeOnce), { schedule, while: () => !this.isClosed }).pipe(
+      Effect.ignore
+    )
+  }
+
+  /** Writes the first jobs. It fails if nothing of them could be written. */
+  private get writeOnce(): Effect.Effect<void, PublishError> {
+    const { partition, store, timeout } = this.settings
+    const jobs = this.first()
+    if (jobs.length === 0) return Effect.void
+    return store.write(partition, jobs.map(({ change }) => change), { timeout }).pipe(
+      // A defect of the transport would end the loop, and nobody would hear of it.
+      Effect.catchAllDefect((cause) =>
+        Effect.succeed([
+          Either.left(new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown", cause }))
+        ])
+      ),
+      Effect.flatMap((results) => this.written(jobs, results))
+    )
+  }
+
+  private written(
+    jobs: ReadonlyArray<Job>,
+    results: ReadonlyArray<Either.Either<number, PublishError>>
+  ): Effect.Effect<void, PublishError> {
+    const at = jobs.findIndex((_, i) => results[i] === undefined || Either.isLeft(results[i]!))
+    const good = at === -1 ? jobs.length : at
+    const failed = at === -1 ? undefined : results[at]
+    // Before those that wait for one of them are told: they may push more.
+    const isOwn = failed !== undefined && Either.isLeft(failed) && isOfChange(failed.left)
+    const rest = jobs.slice(isOwn ? good + 1 : good)
+    this.queue = [...rest, ...this.queue]
+    for (let i = 0; i < good; i++) jobs[i]!.done(results[i]!)
+    if (at === -1) return Effect.void
+    if (isOwn) {
+      jobs[at]!.done(failed)
+      return Effect.void
+    }
+    const error = failed !== undefined && Either.isLeft(failed)
+      ? failed.left
+      : new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown" })
+    return good > 0 ? Effect.void : Effect.fail(error)
+  }
+
+  /** They leave the queue while they are written. */
+  private first(): ReadonlyArray<Job> {
+    let bytes = 0
+    let count = 0
+    for (const { change: { value } } of this.queue) {
+      bytes += value?.length ?? 0
+      if (count > 0 && (bytes > maxBytes || count >= maxChanges)) break
+      count++
+    }
+    const jobs = this.queue.slice(0, count)
+    this.queue = this.queue.slice(count)
+    return jobs
+  }
+}
+
+/** The change itself is refused, and others are not. */
+const isOfChange = ({ _tag }: PublishError): boolean => _tag === "MessageTooLarge" || _tag === "InvalidMessage"
