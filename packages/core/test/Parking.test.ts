@@ -350,3 +350,61 @@ describe("by hand", () => {
     ).pipe(onBroker(), quietly)
   })
 })
+
+describe("a parked aggregate", () => {
+  it.effect("is released by its schedule, a step for each failure, unless it was parked by hand", () => {
+    const shop = new Shop()
+    shop.failing.add("a1")
+    return shop.life((subscription, publish) =>
+      Effect.gen(function*() {
+        yield* publish("a", 1, 2)
+        yield* waitFor("a is parked", subscription, "a:2")
+        yield* subscription.control.park("b", by)
+        yield* publish("b", 1)
+        yield* waitFor("b is parked", subscription, "a:2", "b:1")
+        yield* settle
+        for (const [minutes, starts] of [[4, 1], [2, 2], [3, 2], [2, 3]] as const) {
+          yield* TestClock.adjust(`${minutes} minutes`)
+          yield* settle
+          yield* TestClock.adjust("1 second")
+          yield* settle
+          expect(shop.started.length).toBe(starts)
+        }
+        shop.failing.clear()
+        // The schedule has ended after two times.
+        yield* TestClock.adjust("1 hour")
+        yield* settle
+        yield* waitFor("both are parked", subscription, "a:2", "b:1")
+        const [letter] = yield* subscription.control.letters("a")
+        expect(letter!.failures).toHaveLength(3)
+      }), { release: Schedule.intersect(Schedule.spaced("5 minutes"), Schedule.recurs(2)) }).pipe(onBroker(), quietly)
+  })
+
+  it.effect("waits with a letter that the store refuses, and others go on", () => {
+    const shop = new Shop()
+    const lines: Array<string> = []
+    shop.failing.add("a1")
+    return shop.life((subscription, publish) =>
+      Effect.gen(function*() {
+        yield* publish("a", 1, 2)
+        yield* publish("b", 1, 2)
+        yield* eventually("strangers are handled", () => shop.of("b").length === 2)
+        yield* eventually("it is said", () => lines.some((line) => line.includes("can't be written")))
+        yield* publish("a", 3)
+        yield* publish("b", 3)
+        yield* eventually("strangers go on", () => shop.of("b").length === 3)
+        expect((yield* subscription.control.parked()).aggregates[0]!.state).toBe("unwritable")
+        expect((yield* subscription.status)!.partitions[0]!.watermark).toBe(0)
+        expect(shop.started.filter((one) => one.startsWith("a"))).toEqual(["a1"])
+        // Closing waits for its deadline.
+        yield* Effect.forkDaemon(Effect.forever(Effect.zipRight(settle, TestClock.adjust("1 second"))))
+      })
+    ).pipe(
+      // A letter is larger than its message.
+      onBroker({ maxMessageBytes: 260 }),
+      Effect.provide(
+        Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(String(message))))
+      )
+    )
+  })
+})

@@ -54,7 +54,7 @@ export const suite = (given: Subject): void => {
     lifecycle(subject)
     presubscription(subject)
     storeLaws(subject)
-    lettersByHand(subject)
     succession(subject)
+    lettersByHand(subject)
   })
 }

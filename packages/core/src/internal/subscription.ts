@@ -383,7 +383,9 @@ export const make = <E, R>(
           ...counters,
           actors: settings.mailboxes.live(),
           endedActors: settings.mailboxes.endedActors,
-          fullestMailbox: settings.mailboxes.fullest()
+          fullestMailbox: settings.mailboxes.fullest(),
+          pausedAggregates: settings.mailboxes.paused?.count ?? 0,
+          pausedSince: settings.mailboxes.paused?.since
         })),
         control: Control.make({
           topic,

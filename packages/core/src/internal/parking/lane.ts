@@ -9,6 +9,7 @@ import { describeCause } from "../describeCause.js"
 import type { Carrier, Flight } from "../flight.js"
 import * as Logging from "../logging.js"
 import type { Waiter } from "../quota.js"
+import { Automatic } from "./automatic.js"
 import * as Fingerprint from "./fingerprint.js"
 import * as Letter from "./letter.js"
 import { Parked } from "./parked.js"
@@ -61,6 +62,7 @@ export class ParkedLane {
   readonly partition: number
   readonly writer: Writer
   private readonly releases: Releases
+  private readonly automatic: Automatic | undefined
   private owner = ""
   /** Letters up to this revision were there when the partition was assigned: a former owner may have begun with them. */
   private foundUpTo = 0
@@ -83,6 +85,8 @@ export class ParkedLane {
     this.partition = assignment.partition
     this.writer = new Writer({ store, partition: this.partition, timeout, schedule, lasting: writing, fork })
     this.releases = new Releases(this)
+    const { release } = settings.policy
+    this.automatic = release && new Automatic(this, release)
     fork(this.begin(assignment.epoch))
   }
 
@@ -108,6 +112,7 @@ export class ParkedLane {
       for (const change of strays) this.writer.push({ change, done: () => {} })
       this.isReady = true
       this.releases.begin(commands)
+      if (this.automatic !== undefined) this.settings.fork(this.automatic.run)
       this.host.goOn()
     }).pipe(
       // It was closed meanwhile.
@@ -302,6 +307,7 @@ export class ParkedLane {
         if (Either.isRight(answer)) {
           this.put(one, draft, answer.right)
           one.failedAt = Math.max(one.failedAt, answer.right)
+          this.automatic?.changed()
         } else this.stopBehind(one, [])
         one.written()
         tell?.()

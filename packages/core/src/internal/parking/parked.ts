@@ -52,8 +52,10 @@ export class Parked {
   wasFound = false
   /** Somebody releases it. */
   releasedBy: By | undefined
-  /** When it is released by itself, by its schedule: the schedule's state, and the time. */
-  auto: { readonly state: unknown; readonly dueAt: number | undefined } | undefined
+  /** When its schedule releases it, since a failure. Undefined: the schedule was not asked yet. */
+  auto:
+    | { readonly state: unknown; readonly failedAt: number; readonly dueAt: number | undefined }
+    | undefined
   readonly quiet = new Condition(() => this.inWriter === 0)
   readonly free = new Condition(() => this.releasedBy === undefined)
 

@@ -48,6 +48,22 @@ export class Releases {
     )
   }
 
+  /** The schedule says so. The next owner has a schedule of its own, so nothing is written down. */
+  automatically(aggregates: ReadonlyArray<Parked>, by: Letter.By): void {
+    if (aggregates.length === 0) return
+    const order: Command.Order = { id: "", does: "release", by, at: 0 }
+    this.lane.settings.fork(
+      Effect.forEach(
+        aggregates,
+        (one) => one.releasedBy === undefined ? this.endOne(one, order, Effect.void) : Effect.void,
+        {
+          concurrency,
+          discard: true
+        }
+      )
+    )
+  }
+
   private run(command: Command.Command): Effect.Effect<void> {
     const { lane } = this
     const aggregates = Array.from(lane.parked.values()).filter((one) => Command.concerns(command, one))
