@@ -15,6 +15,7 @@ import { isolation } from "./conformance/isolation.js"
 import { keysOrder } from "./conformance/keys.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
+import { parking } from "./conformance/parking.js"
 import { presubscription } from "./conformance/presubscription.js"
 import { readings } from "./conformance/readings.js"
 import { revocation } from "./conformance/revocation.js"
@@ -43,6 +44,7 @@ export const suite = (given: Subject): void => {
     failures(subject)
     control(subject)
     circuit(subject)
+    parking(subject)
     bounds(subject)
     fairness(subject)
     isolation(subject)

@@ -41,6 +41,7 @@ import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { OtherPartitions } from "./otherPartitions.js"
 import * as Parking from "./parking/parking.js"
+import type { Settings as ParkingSettings } from "./parking/settings.js"
 import * as Protection from "./poison/protection.js"
 import { Quota } from "./quota.js"
 import { Ration } from "./ration.js"
@@ -418,7 +419,7 @@ const parkingSettings = (
   { counters, name, observer }: Subscriber,
   config: EventBusConfig.Service,
   fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
-): Parking.Settings => ({
+): ParkingSettings => ({
   policy,
   store,
   book,
