@@ -57,8 +57,8 @@ const observed = (system: string): Layer.Layer<never> => {
   if (!system.startsWith("ours + ")) return Layer.empty
   return Layer.unwrapEffect(Effect.promise(async (): Promise<Layer.Layer<never>> => {
     const { Health, Metrics, Tracing } = await import("@effect-eventbus/observability")
-    if (system === "ours + metrics") return Metrics.layer()
-    if (system === "ours + health") return Health.layer()
+    if (system === "ours + metrics") return Layer.orDie(Metrics.layer())
+    if (system === "ours + health") return Layer.orDie(Health.layer())
     if (system === "ours + no tracer") return Tracing.layer()
     const { tracer } = await import("./Spans.js")
     return Tracing.layer().pipe(Layer.provideMerge(tracer(system === "ours + traces of all" ? 1 : 0.01)))

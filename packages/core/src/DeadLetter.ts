@@ -25,6 +25,7 @@ export const headerNames = {
   restarts: "X-Dead-Letter-Restarts",
   error: "X-Dead-Letter-Error",
   cause: "X-Dead-Letter-Cause",
+  frame: "X-Dead-Letter-Frame",
   /** The original headers as JSON, where they could not be headers of the letter. */
   headers: "X-Dead-Letter-Headers"
 } as const
@@ -48,6 +49,8 @@ export interface DeadLetter {
   readonly error: string | undefined
   /** The cause on one line, in printable ASCII, at most 2,000 characters. */
   readonly cause: string | undefined
+  /** The first frame of the user's code in the cause, if there is one. With the error it is what causes are grouped by. */
+  readonly frame: string | undefined
   /** The message's own time, in milliseconds since the epoch. The letter's time is the time of its publishing. */
   readonly timestamp: number | undefined
   /** The message as it was. */
@@ -87,6 +90,7 @@ export const fromDelivery = (delivery: Pick<Delivery, "headers" | "key" | "value
     restarts: numberOf(headers, headerNames.restarts),
     error: Headers.get(headers, headerNames.error),
     cause: Headers.get(headers, headerNames.cause),
+    frame: Headers.get(headers, headerNames.frame),
     timestamp: numberOf(headers, headerNames.timestamp),
     original: { key, value, headers: ownOf(headers) }
   })

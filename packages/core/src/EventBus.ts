@@ -362,9 +362,8 @@ export const make = Effect.gen(function*() {
       yield* provided.check(topic.name)
       const { startFrom = "earliest", withoutHandler = "hold" } = options
       const issues = Checks.issuesOf({ group: options.group })
-      if (typeof startFrom === "object" && transport.capabilities.startAt !== true) {
-        issues.push(`startFrom: the ${transport.name} transport begins at "earliest" or "latest" only`)
-      }
+      const startIssue = Checks.startIssueOf(startFrom, transport)
+      if (startIssue !== undefined) issues.push(startIssue)
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group
       const key = Checks.keyOf(topic.name, group)

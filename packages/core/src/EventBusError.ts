@@ -303,6 +303,37 @@ export class SubscribeFailed extends error("SubscribeFailed", true)<{
 }
 
 /**
+ * A group was to begin where another one has stopped (`startFrom: { group }`), and can't. Nothing was changed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TakeOverRefused extends error("TakeOverRefused")<{
+  readonly topic: string
+  readonly group: string
+  /** The other group, as the subscription names it. */
+  readonly from: string
+  /** `Alive`: it has members, or something is in their hands. `Unknown`: there is no such group. `OtherTopic`: it has no position in this topic. */
+  readonly reason: "Alive" | "Unknown" | "OtherTopic"
+  /** What the broker says: who is alive, or under which names the group was looked for. */
+  readonly details: ReadonlyArray<string>
+}> {
+  /** When the other one has ended, trying again helps. */
+  get isRetryable() {
+    return this.reason === "Alive"
+  }
+  override get message() {
+    const details = this.details.join(", ")
+    const why = {
+      Alive: `which is alive (${details}). Stop it, and subscribe again`,
+      Unknown: `which the broker does not know (looked for: ${details}). Check the name, or begin elsewhere`,
+      OtherTopic: `which has no position in this topic (looked for: ${details}). Check the name, or begin elsewhere`
+    }[this.reason]
+    return `Group "${this.group}" can't take over topic "${this.topic}" from group "${this.from}", ${why}.`
+  }
+}
+
+/**
  * The broker did not confirm a settlement (a commit, an ack). What was to be
  * settled may come again.
  *
@@ -443,6 +474,7 @@ export type SubscribeError =
   | BrokerUnreachable
   | InvalidConfiguration
   | SubscribeFailed
+  | TakeOverRefused
 
 /**
  * A bounded read did not begin.

@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ConfigSpec from "./ConfigSpec.js"
-import { InvalidConfiguration, UnknownTopic } from "./EventBusError.js"
+import { InvalidConfiguration, TakeOverRefused, UnknownTopic } from "./EventBusError.js"
 import * as MemoryGroup from "./internal/memoryGroup.js"
 import { Journal, type JournalEntry, MemoryTopic } from "./internal/memoryLog.js"
 import { MemoryStore } from "./internal/memoryStore.js"
@@ -92,6 +92,12 @@ export interface Service {
   readonly group: (topic: Topic, name: string, startFrom: "earliest" | "latest") => MemoryGroup.MemoryGroup
   /** What a group keeps beside a topic, by its name: made on first use, with room for `maxMessages` keys in each partition. */
   readonly store: (topic: Topic, group: string, name: string) => MemoryStore
+  /** The group of a topic; if there is none, it begins to exist here, where another one has stopped that is not alive. */
+  readonly successor: (
+    topic: Topic,
+    name: string,
+    from: string
+  ) => Effect.Effect<MemoryGroup.MemoryGroup, TakeOverRefused | InvalidConfiguration>
   /** Makes a topic, for brokers that validate. */
   readonly createTopic: (name: string, partitions?: number) => Effect.Effect<void>
   /** How far a group is: for each partition its watermark and the end of the log. Empty where there is no such group. */
@@ -174,6 +180,26 @@ export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfi
         stores.set(id, store)
         return store
       },
+      successor: (topic, name, from) =>
+        Effect.suspend((): Effect.Effect<MemoryGroup.MemoryGroup, TakeOverRefused | InvalidConfiguration> => {
+          const known = topic.groups.get(name)
+          if (known !== undefined) return Effect.succeed(known)
+          if (name === from) {
+            const issue = `startFrom.group: "${from}" is this group itself`
+            return new InvalidConfiguration({ topic: topic.name, issues: [issue] })
+          }
+          const refused = (reason: TakeOverRefused["reason"], details: ReadonlyArray<string>) =>
+            new TakeOverRefused({ topic: topic.name, group: name, from, reason, details })
+          const former = topic.groups.get(from)
+          if (former === undefined) {
+            const isElsewhere = Array.from(topics.values()).some(({ groups }) => groups.has(from))
+            return refused(isElsewhere ? "OtherTopic" : "Unknown", [from])
+          }
+          const { alive } = former
+          return alive.length > 0
+            ? refused("Alive", alive)
+            : Effect.succeed(topic.group(name, () => new MemoryGroup.MemoryGroup(topic, name, former, journal)))
+        }),
       createTopic: (name, partitions) =>
         Effect.sync(() => {
           if (!topics.has(name)) create(name, partitions ?? settings.partitions)

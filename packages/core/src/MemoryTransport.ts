@@ -30,11 +30,16 @@ const encoder = new TextEncoder()
  * @since 0.1.0
  * @category constructors
  */
-export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBroker> = Effect.gen(function*() {
+export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBroker> = Effect.suspend(() =>
+  Effect.tap(
+    transport,
+    () => Effect.map(Observer.provided, ({ event }) => event?.({ _tag: "Connected", transport: "memory" }))
+  )
+)
+
+const transport = Effect.gen(function*() {
   const broker = yield* MemoryBroker.MemoryBroker
   const observer = yield* Observer.provided
-  // It has no connection that could break.
-  observer.event?.({ _tag: "Connected", transport: "memory" })
 
   const publish: Transport.Service["publish"] = (spec, messages, { timeout }) =>
     broker.topic(spec).pipe(
@@ -82,7 +87,10 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
   const subscribe: Transport.Service["subscribe"] = (request, consumer) =>
     Effect.gen(function*() {
       const topic = yield* broker.topic(request.topic)
-      const group = broker.group(topic, request.group, request.startFrom === "latest" ? "latest" : "earliest")
+      const { startFrom } = request
+      const group = typeof startFrom === "object" && "group" in startFrom
+        ? yield* broker.successor(topic, request.group, startFrom.group)
+        : broker.group(topic, request.group, startFrom === "latest" ? "latest" : "earliest")
       const member: Member = {
         consumer,
         maxAboveWatermark: request.maxAboveWatermark,
@@ -97,7 +105,7 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
       }
     })
 
-  return {
+  const service: Transport.Service = {
     name: "memory",
     capabilities: {
       durable: false,
@@ -105,6 +113,7 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
       tombstones: true,
       partitions: true,
       settlement: "position",
+      startAfterGroup: true,
       maxMessageBytes: broker.maxMessageBytes
     },
     publish,
@@ -112,6 +121,7 @@ export const make: Effect.Effect<Transport.Service, never, MemoryBroker.MemoryBr
     read: (request) => Effect.map(broker.topic(request.topic), (topic) => MemoryRead.partitions(topic, request)),
     store: ({ group, name, topic }) => Effect.map(broker.topic(topic), (found) => broker.store(found, group, name).port)
   }
+  return service
 })
 
 /**
@@ -131,7 +141,13 @@ export const layer = (options?: MemoryBroker.Options): Layer.Layer<TransportTag,
  */
 export const layerBroker: Layer.Layer<TransportTag, never, MemoryBroker.MemoryBroker> = Layer.scoped(
   TransportTag,
-  Effect.tap(make, () => Effect.forkScoped(Effect.interruptible(Effect.suspend(() => hints))))
+  Effect.gen(function*() {
+    // It can't break, and ends with the scope.
+    const tell = yield* Observer.connection("memory")
+    tell("Connected")
+    yield* Effect.forkScoped(Effect.interruptible(Effect.suspend(() => hints)))
+    return yield* transport
+  })
 )
 
 /** In real time, also under a test's clock: nobody has to wait for it. */

@@ -225,6 +225,10 @@ export type Event =
     readonly _tag: "Connected" | "Degraded" | "Disconnected"
     /** The transport's name. */
     readonly transport: string
+    /** Tells several transports of one name apart. Undefined: its transport has told that without `connection`. */
+    readonly connection?: number | undefined
+    /** The transport has ended, and tells nothing more. It comes with `Disconnected`. */
+    readonly isClosed?: true | undefined
   }
   | {
     /**
@@ -518,8 +522,12 @@ const guardOf = (say: (thrown: unknown) => void) => {
   }
 }
 
+/** How many there were in this process. */
+let connections = 0
+
 /**
- * For transports: tells the observer the states of the connection, each change once. When the scope ends, it tells `Disconnected`.
+ * For transports: tells the observer the states of the connection, each change once. When the scope ends, it tells `Disconnected` with
+ * `isClosed`.
  *
  * @since 0.1.0
  * @category transports
@@ -529,12 +537,17 @@ export const connection = (
 ): Effect.Effect<(state: "Connected" | "Degraded" | "Disconnected") => void, never, Scope.Scope> =>
   Effect.gen(function*() {
     const { event } = yield* provided
+    const number = connections++
     let last: string | undefined
     const tell = (_tag: "Connected" | "Degraded" | "Disconnected"): void => {
       if (last === _tag) return
       last = _tag
-      event?.({ _tag, transport })
+      event?.({ _tag, transport, connection: number })
     }
-    yield* Effect.addFinalizer(() => Effect.sync(() => last === undefined ? undefined : tell("Disconnected")))
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        if (last !== undefined) event?.({ _tag: "Disconnected", transport, connection: number, isClosed: true })
+      })
+    )
     return tell
   })

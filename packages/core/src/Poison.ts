@@ -27,10 +27,11 @@ export const spec = {
     default: "30 seconds",
     description: "How long the process has to live without the message before the message is given up."
   }),
-  /** How long the suspects of a partition are run one at a time; what is left is then run together. Default: `1 minute`. */
+  /** How long the suspects of a partition are run one at a time; what is left is then run together, 64 at once. Default: `10 seconds`. */
   alone: ConfigSpec.duration({
-    default: "1 minute",
-    description: "How long the suspects of a partition are run one at a time; what is left is then run together."
+    default: "10 seconds",
+    description:
+      "How long the suspects of a partition are run one at a time; what is left is then run together, 64 at once."
   })
 }
 

@@ -106,6 +106,10 @@ export interface Stats {
   readonly endedActors: number
   /** How full the fullest mailbox is now, from 0 (empty) to 1 (full). */
   readonly fullestMailbox: number
+  /** Aggregates that are paused by themselves now. */
+  readonly pausedAggregates: number
+  /** When the oldest of these pauses began, in milliseconds since the epoch; undefined where there is none. */
+  readonly pausedSince: number | undefined
 }
 
 /**

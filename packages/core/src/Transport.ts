@@ -189,8 +189,9 @@ export type Semantics = "at-least-once" | "at-most-once"
 /**
  * Where a group that has no position yet begins to read. At a time: with the first message of each partition that is not
  * older. At offsets, by partition: there, and where none is given at the earliest; an offset that the
- * partition does not have any more, or not yet, means its nearest end. Only transports that
- * say so in their capabilities can do the last two: Kafka and NATS, not memory.
+ * partition does not have any more, or not yet, means its nearest end. Where another group has stopped: with what that has not settled, in each
+ * partition; the other one must not be alive, and a partition in which it has no position begins at the earliest. Only transports that
+ * say so in their capabilities can do the last three: Kafka and NATS all of them, memory only the last.
  *
  * @since 0.1.0
  * @category models
@@ -200,6 +201,7 @@ export type StartFrom =
   | "latest"
   | { readonly time: Date }
   | { readonly offsets: Readonly<Record<number, number>> }
+  | { readonly group: string }
 
 /**
  * What a transport is asked for when a subscription begins.
@@ -329,7 +331,7 @@ export interface Source {
  * @since 0.1.0
  * @category models
  */
-export type ReadFrom = Exclude<StartFrom, "latest">
+export type ReadFrom = Exclude<StartFrom, "latest" | { readonly group: string }>
 
 /**
  * Where a bounded read ends; what is there is not read any more. Now: what is in the topic when the read begins. At a
@@ -455,6 +457,8 @@ export interface Capabilities {
   readonly settlement: "position" | "message"
   /** Whether a group can begin at a time or at given offsets. Default: no. */
   readonly startAt?: boolean | undefined
+  /** Whether a group can begin where another one has stopped. Default: no. */
+  readonly startAfterGroup?: boolean | undefined
   /** The largest value in bytes that certainly passes with the broker's default settings. */
   readonly maxMessageBytes: number
 }

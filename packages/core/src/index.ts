@@ -25,6 +25,10 @@ export * as DeadLetter from "./DeadLetter.js"
 /**
  * @since 0.1.0
  */
+export * as DeadLetters from "./DeadLetters.js"
+/**
+ * @since 0.1.0
+ */
 export * as Delivery from "./Delivery.js"
 /**
  * @since 0.1.0

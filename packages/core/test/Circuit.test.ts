@@ -517,6 +517,36 @@ describe("the guard", () => {
       expect(seen).toEqual(["a4", "a5", "a6"])
     }).pipe(provideBus(), quiet))
 
+  it.scoped("has no probe begin while somebody has paused the subscription, or its aggregate", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus.EventBus
+      const { calls, handler, seen, state } = database()
+      state.isDown = true
+      const { control } = yield* bus.subscribe(Orders, handler, {
+        ...deadLetters,
+        retry: Schedule.intersect(Schedule.spaced("2 seconds"), Schedule.recurs(3)),
+        guard: { from: 1, probe: every("1 second") }
+      })
+      yield* publish("a", 1, 2, 3)
+      yield* settle
+      for (let i = 0; i < 8; i++) yield* pass("2 seconds")
+      yield* pass("1 second")
+      const before = calls.length
+      expect(before).toBeGreaterThan(8)
+      expect(yield* circuits).toMatchObject([{ state: "half-open" }])
+      // The probe waits for its retry.
+      yield* control.pause()
+      yield* pass("30 seconds")
+      yield* control.pauseAggregate("a")
+      yield* control.resume
+      yield* pass("30 seconds")
+      expect(calls.length).toBe(before)
+      state.isDown = false
+      yield* control.resumeAggregate("a")
+      yield* pass("250 millis")
+      expect(seen).toEqual(["a2", "a3"])
+    }).pipe(provideBus(), quiet))
+
   it.scoped("is off by name, and lets through what is given up by hand", () =>
     Effect.gen(function*() {
       const bus = yield* EventBus.EventBus

@@ -236,6 +236,7 @@ it.scoped("a dead letter is read again: where it stood, why, and the message as 
       restarts: 0,
       error: "Bad",
       cause: expect.stringContaining("Bad { n: 7 }"),
+      frame: expect.stringMatching(/DeadLetter\.test\.[jt]s:\d+:\d+/),
       timestamp: 0,
       original: { key: new TextEncoder().encode("order 1"), value: new TextEncoder().encode(body), headers }
     })

@@ -246,7 +246,8 @@ describe("a failing envelope handler", () => {
         "X-Dead-Letter-Attempts": "2",
         "X-Dead-Letter-Restarts": "0",
         "X-Dead-Letter-Error": "Bad",
-        "X-Dead-Letter-Cause": expect.stringContaining("Bad")
+        "X-Dead-Letter-Cause": expect.stringContaining("Bad"),
+        "X-Dead-Letter-Frame": expect.stringMatching(/Failures\.test\.[jt]s:\d+/)
       })
     }).pipe(provideBus()))
 

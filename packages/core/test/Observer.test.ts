@@ -48,7 +48,10 @@ it.live("an observer sees what is published, what is assigned, and each state of
     const count = (tag: string) => events.filter(({ _tag }) => _tag === tag).length
     expect([count("Assigned"), count("Revoked")]).toEqual([4, 4])
     // The transport's side.
-    expect(events.filter(({ _tag }) => _tag === "Connected")).toEqual([{ _tag: "Connected", transport: "memory" }])
+    expect(events.filter(({ _tag }) => _tag === "Connected")).toMatchObject([{
+      _tag: "Connected",
+      transport: "memory"
+    }])
     expect(events.filter(({ _tag }) => _tag === "Settled")).toMatchObject([
       { topic: "orders", group: "group", epoch: 1, position: 1 }
     ])
@@ -56,6 +59,32 @@ it.live("an observer sees what is published, what is assigned, and each state of
     expect(checker.size()).toBe(1)
     expect(yield* bus.subscriptions).toEqual([])
   }).pipe(Effect.provide(BusLive)))
+
+it.effect("transports of one name are told apart, and each says when it has ended", () => {
+  const events: Array<Observer.Event> = []
+  const observed = Layer.provide(Observer.layer({ event: (event) => void events.push(event) }))
+  return Effect.gen(function*() {
+    for (const _ of [1, 2]) yield* Effect.scoped(Layer.build(observed(MemoryTransport.layer())))
+    yield* Effect.scoped(Effect.gen(function*() {
+      const tell = yield* Observer.connection("own")
+      tell("Connected")
+      tell("Disconnected")
+    })).pipe(Effect.provide(Observer.layer({ event: (event) => void events.push(event) })))
+    const ids = events.map((event) => "connection" in event ? event.connection : undefined)
+    expect(events.map((event) => [event._tag, "isClosed" in event])).toEqual([
+      ["Connected", false],
+      ["Disconnected", true],
+      ["Connected", false],
+      ["Disconnected", true],
+      ["Connected", false],
+      ["Disconnected", false],
+      ["Disconnected", true]
+    ])
+    expect(new Set(ids).size).toBe(3)
+    expect(ids).not.toContain(undefined)
+    expect([ids[1], ids[3], ids[6]]).toEqual([ids[0], ids[2], ids[4]])
+  })
+})
 
 it("one observer of several that throws keeps nothing from the others", () => {
   const told: Array<string> = []
@@ -121,7 +150,7 @@ it.live("an observer is made for each bus, says in which span handlers run, and 
     expect(told).toEqual(
       expect.arrayContaining(["Connected", "Settled", "Success", "Failure", "memory: undefined queued of 1"])
     )
-    expect(told.at(-1)).toBe("the bus has ended")
+    expect(told.slice(-2)).toEqual(["the bus has ended", "Disconnected"])
     expect(told.filter((one) => one === "Assigned")).toEqual([])
   }))
 

@@ -9,7 +9,7 @@ const usual: Scenario = {
   roundTrip: 4,
   restart: 2_000,
   probation: 30_000,
-  alone: 60_000,
+  alone: 10_000,
   seed: 1
 }
 
@@ -47,6 +47,8 @@ describe("a message that ends the process", () => {
 
 describe("lives that end at random moments", () => {
   const seconds = [2, 5, 10, 20, 30, 60, 120]
+  const rateOf = (killedAfter: number) => killedAfter > 30 ? 3 : 10
+
   it("convict nobody who is innocent, in 1,000 lives, however often a process is killed", () => {
     const rows: Array<string> = []
     let innocent = 0
@@ -55,7 +57,12 @@ describe("lives that end at random moments", () => {
       let wrong = 0
       let handled = 0
       for (let seed = 1; seed <= 3; seed++) {
-        const outcome = simulate({ ...usual, rate: killedAfter > 30 ? 3 : 10, killedAfter: killedAfter * 1_000, seed })
+        const outcome = simulate({
+          ...usual,
+          rate: rateOf(killedAfter),
+          killedAfter: killedAfter * 1_000,
+          seed: seed * 7_919
+        })
         struck += outcome.struck
         wrong += outcome.innocent.length
         handled += outcome.handled
@@ -67,5 +74,20 @@ describe("lives that end at random moments", () => {
     }
     console.log(rows.join("\n"))
     expect(innocent).toBe(0)
+  })
+
+  it("can convict one only at their beginning, by a coincidence that looks like poison: in less than 1 % of the cases", () => {
+    let begun = 0
+    let innocent = 0
+    for (const killedAfter of [10, 20, 30, 60, 120]) {
+      for (let seed = 1; seed <= 200; seed++) {
+        const rate = rateOf(killedAfter)
+        const outcome = simulate({ ...usual, rate, lives: 10, killedAfter: killedAfter * 1_000, seed: seed * 104_729 })
+        begun++
+        innocent += outcome.innocent.length
+      }
+    }
+    console.log(`${begun} beginnings, ${innocent} innocents convicted`)
+    expect(innocent).toBeLessThan(begun / 100)
   })
 })

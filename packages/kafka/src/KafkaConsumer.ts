@@ -21,6 +21,7 @@ import { GroupLinks } from "./internal/GroupLinks.js"
 import * as Lasting from "./internal/Lasting.js"
 import { monotonic } from "./internal/monotonic.js"
 import * as Standing from "./internal/Standing.js"
+import * as Succession from "./internal/Succession.js"
 import type { GroupNaming, Settings } from "./KafkaConfig.js"
 import { toSubscribeError } from "./KafkaErrors.js"
 import type { KafkaTopics } from "./KafkaTopics.js"
@@ -110,10 +111,27 @@ const subscribe = (
     yield* topics.ensure(request.topic).pipe(
       Effect.mapError((error) => error._tag === "KafkaFailure" ? toError(error) : error)
     )
+    const nameOf = (name: string) => groupOf(name, topic, settings.groups)
+    const inherited = yield* Succession.inherited({ client, links, topics, settings, request, group, id, nameOf }).pipe(
+      Effect.mapError((error) => error._tag === "KafkaFailure" ? toError(error) : error)
+    )
     const scope = yield* Scope.make()
     const lasting = yield* Scope.extend(Lasting.make, scope)
     const assignments = yield* Scope.extend(
-      Assignments.make({ client, pool, links, topics, settings, observer, request, consumer, group, id, lasting }),
+      Assignments.make({
+        client,
+        pool,
+        links,
+        topics,
+        settings,
+        observer,
+        request,
+        consumer,
+        group,
+        id,
+        lasting,
+        inherited
+      }),
       scope
     )
     const { committer, membership } = assignments

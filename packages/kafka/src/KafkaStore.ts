@@ -221,6 +221,7 @@ const toPublishError = (topic: string, error: InvalidMessage | PublishFailed | S
   switch (error._tag) {
     case "AlreadySubscribed":
     case "SubscribeFailed":
+    case "TakeOverRefused":
       return new PublishFailed({ topic, reason: "Rejected", outcome: "not-written", cause: error })
     case "BrokerUnreachable":
       return new PublishFailed({ topic, reason: "Unreachable", outcome: "not-written", cause: error })

@@ -85,6 +85,7 @@ export const make = (
         partitions: true,
         settlement: "position",
         startAt: true,
+        startAfterGroup: true,
         maxMessageBytes: settings.maxMessageBytes - RESERVED_BYTES
       },
       publish: producer.publish,

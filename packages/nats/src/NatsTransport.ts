@@ -43,6 +43,7 @@ export const capabilities: Transport.Capabilities = {
   partitions: true,
   settlement: "message",
   startAt: true,
+  startAfterGroup: true,
   maxMessageBytes: 1_048_576 - 16_384
 }
 

@@ -4,6 +4,8 @@
  *
  * @since 0.1.0
  */
+import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
+import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Observer from "@effect-eventbus/core/Observer"
 import { causeInWords } from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
@@ -24,6 +26,7 @@ import { Connections } from "./internal/Connections.js"
 import { finding } from "./internal/finding.js"
 import type { Limits } from "./internal/HealthLimits.js"
 import * as LoopDelay from "./internal/LoopDelay.js"
+import { valuesOf } from "./internal/options.js"
 import type { Block } from "./internal/Watchdog.js"
 import * as Watchdog from "./internal/Watchdog.js"
 
@@ -129,18 +132,19 @@ export interface Service {
 export class Health extends Context.Tag("@effect-eventbus/observability/Health")<Health, Service>() {}
 
 /**
- * Watches the buses that its `observer` is provided to, until the scope ends.
+ * Watches the buses that its `observer` is provided to, until the scope ends. Wrong options fail, all at once.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (options: Options = {}): Effect.Effect<Service, never, Scope.Scope> =>
+export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfiguration, Scope.Scope> =>
   Effect.gen(function*() {
+    const values = yield* valuesOf("health", spec, options, { numbers, others: unchecked })
     const runtime = yield* Effect.runtime<never>()
     const warn = (message: string) => void Runtime.runFork(runtime)(Effect.logWarning(message))
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
-    const bounds = boundsOf(options, warn)
+    const bounds = boundsOf(values, options, warn)
     const awake = new Awake(bounds.interval, now())
     const limits: Limits = { ...bounds, elapsed: (since) => awake.elapsed(since, now()) }
     const loopDelay = yield* LoopDelay.measured
@@ -235,20 +239,36 @@ export const make = (options: Options = {}): Effect.Effect<Service, never, Scope
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options?: Options): Layer.Layer<Health | Observer.Observer> =>
+export const layer = (options?: Options): Layer.Layer<Health | Observer.Observer, InvalidConfiguration> =>
   Layer.unwrapScoped(
     Effect.map(make(options), (health) => Layer.merge(Layer.succeed(Health, health), Observer.layer(health.observer)))
   )
 
-const boundsOf = (options: Options, warn: (message: string) => void): Omit<Limits, "elapsed"> => {
-  const millis = (given: Duration.DurationInput | undefined, byDefault: Duration.DurationInput) =>
-    Duration.toMillis(given ?? byDefault)
-  const stalledAfter = millis(options.stalledAfter, "5 minutes")
+const anyTime = { zero: true, infinite: true } as const
+
+const spec = {
+  interval: ConfigSpec.duration({ default: "5 seconds", description: "How often it looks." }),
+  stalledAfter: ConfigSpec.duration({ default: "5 minutes", description: "What is stalled.", ...anyTime }),
+  failingAfter: ConfigSpec.duration({ default: "10 seconds", description: "What is failing.", ...anyTime }),
+  unsettledAfter: ConfigSpec.duration({ default: "1 minute", description: "What does not settle.", ...anyTime }),
+  disconnectedAfter: ConfigSpec.duration({ default: "10 seconds", description: "What is disconnected.", ...anyTime }),
+  blockedAfter: ConfigSpec.duration({ default: "5 seconds", description: "What is blocked.", infinite: true }),
+  window: ConfigSpec.duration({ default: "1 minute", description: "Of what the shares are.", infinite: true })
+}
+const numbers = { floodFrom: { least: 0 }, floodShare: { least: 0 } }
+const unchecked = ["stalledAfterOf", "expects", "levels", "fatal", "watchdog", "onChange"]
+
+const boundsOf = (
+  values: ConfigSpec.Service<typeof spec>,
+  options: Options,
+  warn: (message: string) => void
+): Omit<Limits, "elapsed"> => {
+  const stalledAfter = Duration.toMillis(values.stalledAfter)
   const { stalledAfterOf } = options
   let isSaid = false
   const stalledAfterFor = (subscription: { readonly topic: string; readonly group: string }): number => {
     try {
-      return millis(stalledAfterOf?.(subscription), stalledAfter)
+      return Duration.toMillis(stalledAfterOf?.(subscription) ?? stalledAfter)
     } catch (thrown) {
       if (!isSaid) {
         warn(
@@ -260,13 +280,13 @@ const boundsOf = (options: Options, warn: (message: string) => void): Omit<Limit
     }
   }
   return {
-    interval: millis(options.interval, "5 seconds"),
+    interval: Duration.toMillis(values.interval),
     stalledAfter: stalledAfterFor,
-    failingAfter: millis(options.failingAfter, "10 seconds"),
-    unsettledAfter: millis(options.unsettledAfter, "1 minute"),
-    disconnectedAfter: millis(options.disconnectedAfter, "10 seconds"),
-    blockedAfter: millis(options.blockedAfter, "5 seconds"),
-    window: millis(options.window, "1 minute"),
+    failingAfter: Duration.toMillis(values.failingAfter),
+    unsettledAfter: Duration.toMillis(values.unsettledAfter),
+    disconnectedAfter: Duration.toMillis(values.disconnectedAfter),
+    blockedAfter: Duration.toMillis(values.blockedAfter),
+    window: Duration.toMillis(values.window),
     floodFrom: options.floodFrom ?? 20,
     floodShare: options.floodShare ?? 0.5
   }

@@ -13,6 +13,7 @@ import type * as Scope from "effect/Scope"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Health, type Report } from "./Health.js"
 import * as HttpServer from "./internal/HttpServer.js"
+import { Unanswered } from "./internal/Unanswered.js"
 import * as Prometheus from "./Prometheus.js"
 
 /**
@@ -85,16 +86,14 @@ export const handler = (
   Effect.gen(function*() {
     const health = yield* Health
     const runtime = yield* Effect.runtime<never>()
+    const unanswered = new Unanswered("The health")
     return (request, response) => {
       if (request.method !== "GET" && request.method !== "HEAD") return HttpServer.refuse(response)
       const answer = Effect.matchCauseEffect(health.check, {
         onFailure: (cause) =>
-          Effect.zipRight(
-            Effect.logError("The health can't be told", cause),
-            Effect.sync(() => response.writeHead(500).end())
-          ),
+          Effect.zipRight(unanswered.failed(cause), Effect.sync(() => response.writeHead(500).end())),
         onSuccess: (report) =>
-          Effect.sync(() => {
+          Effect.map(unanswered.answered, () => {
             const isGood = of === "live" ? report.isLive : report.isReady
             response.writeHead(isGood ? 200 : 503, {
               "content-type": "application/json; charset=utf-8",

@@ -4,7 +4,9 @@
  *
  * @since 0.1.0
  */
+import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { EventBus } from "@effect-eventbus/core/EventBus"
+import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import { causeInWords, type PartitionStatus, type SourceStatus } from "@effect-eventbus/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -18,6 +20,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Causes from "./internal/Causes.js"
 import { LagEstimate } from "./internal/LagEstimate.js"
+import { valuesOf } from "./internal/options.js"
 
 /** How long a subscription may take to say how it stands, which it reads from memory. */
 const patience = "1 second"
@@ -90,17 +93,18 @@ export interface Service {
 export class Lag extends Context.Tag("@effect-eventbus/observability/Lag")<Lag, Service>() {}
 
 /**
- * Watches the bus until the scope ends.
+ * Watches the bus until the scope ends. Wrong options fail, all at once.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (options: Options = {}): Effect.Effect<Service, never, EventBus | Scope.Scope> =>
+export const make = (options: Options = {}): Effect.Effect<Service, InvalidConfiguration, EventBus | Scope.Scope> =>
   Effect.gen(function*() {
+    const { age, interval } = yield* valuesOf("lag", spec, options, { numbers, others: ["onChange"] })
     const bus = yield* EventBus
     const limits: Limits = {
       messages: options.messages ?? Number.POSITIVE_INFINITY,
-      age: options.age === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(options.age),
+      age: Duration.toMillis(age),
       recoversAt: options.recoversAt ?? 0.5
     }
     const changes = yield* Effect.acquireRelease(PubSub.sliding<Change>(256), PubSub.shutdown)
@@ -175,7 +179,7 @@ export const make = (options: Options = {}): Effect.Effect<Service, never, Event
         ? Effect.failCause(cause)
         : Effect.logWarning("The lag can't be read, and is looked at again", cause))
     yield* Effect.forkScoped(
-      Effect.interruptible(Effect.repeat(looking, Schedule.spaced(options.interval ?? "5 seconds")))
+      Effect.interruptible(Effect.repeat(looking, Schedule.spaced(interval)))
     )
     return {
       readings: Effect.sync(() => Array.from(watched.values(), ({ reading }) => reading)),
@@ -189,7 +193,19 @@ export const make = (options: Options = {}): Effect.Effect<Service, never, Event
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options?: Options): Layer.Layer<Lag, never, EventBus> => Layer.scoped(Lag, make(options))
+export const layer = (options?: Options): Layer.Layer<Lag, InvalidConfiguration, EventBus> =>
+  Layer.scoped(Lag, make(options))
+
+const spec = {
+  interval: ConfigSpec.duration({ default: "5 seconds", description: "How often it looks." }),
+  age: ConfigSpec.duration({
+    default: Duration.infinity,
+    description: "How old is too old.",
+    zero: true,
+    infinite: true
+  })
+}
+const numbers = { messages: { least: 0 }, recoversAt: { least: 0, most: 1 } }
 
 interface Limits {
   readonly messages: number

@@ -4,6 +4,8 @@
  *
  * @since 0.1.0
  */
+import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
+import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Observer from "@effect-eventbus/core/Observer"
 import * as OrderChecker from "@effect-eventbus/core/OrderChecker"
 import type * as Duration from "effect/Duration"
@@ -18,6 +20,7 @@ import type { Client } from "./internal/GroupMetrics.js"
 import * as Instruments from "./internal/Instruments.js"
 import * as LoopDelay from "./internal/LoopDelay.js"
 import * as Names from "./internal/Names.js"
+import { valuesOf } from "./internal/options.js"
 
 /**
  * The version of OpenTelemetry's semantic conventions that the metrics `messaging.*` follow.
@@ -58,6 +61,14 @@ export interface Options {
   readonly checkOrder?: boolean | undefined
 }
 
+const spec = {
+  clientId: ConfigSpec.string({ default: "eventbus", description: "Tells the buses of one process apart." }),
+  clientIdInName: ConfigSpec.boolean({ default: false, description: "Whether it is a part of the names." }),
+  conventions: ConfigSpec.boolean({ default: true, description: "Whether there are the metrics `messaging.*`." }),
+  interval: ConfigSpec.duration({ default: "10 seconds", description: "How often gauges are set." }),
+  checkOrder: ConfigSpec.boolean({ default: false, description: "Whether the order of starts is checked." })
+}
+
 /** The buses of this process that are measured. It is one for all copies of this module. */
 const running = globalValue("@effect-eventbus/observability/running", () => new Set<Effect.Effect<void>>())
 
@@ -72,19 +83,18 @@ export const sample: Effect.Effect<void> = Effect.suspend(() =>
 )
 
 /**
- * An observer that measures the buses and transports above it.
+ * An observer that measures the buses and transports above it. Wrong options fail, all at once.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (options: Options = {}): Effect.Effect<Observer.Service, never, Scope.Scope> =>
+export const make = (options: Options = {}): Effect.Effect<Observer.Service, InvalidConfiguration, Scope.Scope> =>
   Effect.gen(function*() {
-    const { checkOrder = false, conventions = true, interval = "10 seconds" } = options
+    const { checkOrder, clientId, clientIdInName, conventions, interval } = yield* valuesOf("metrics", spec, options)
     const clock = yield* Effect.clock
-    const base = yield* Names.claim(options.clientId ?? "eventbus")
+    const base = yield* Names.claim(clientId)
     const now = () => clock.unsafeCurrentTimeMillis()
-    const clientOf = (transport: string, id: string) =>
-      client(transport, id, options.clientIdInName ?? false, conventions)
+    const clientOf = (transport: string, id: string) => client(transport, id, clientIdInName, conventions)
     const connections = new Map<string, ConnectionMetrics>()
     /** The transports of the buses that use the layer's own client id. */
     const open = new Set<string>()
@@ -132,7 +142,7 @@ export const make = (options: Options = {}): Effect.Effect<Observer.Service, nev
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options?: Options): Layer.Layer<Observer.Observer> =>
+export const layer = (options?: Options): Layer.Layer<Observer.Observer, InvalidConfiguration> =>
   Layer.unwrapScoped(Effect.map(make(options), Observer.layer))
 
 const client = (transport: string, id: string, isInName: boolean, conventions: boolean): Client => {

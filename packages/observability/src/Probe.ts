@@ -4,7 +4,9 @@
  *
  * @since 0.1.0
  */
+import * as ConfigSpec from "@effect-eventbus/core/ConfigSpec"
 import { EventBus } from "@effect-eventbus/core/EventBus"
+import type { InvalidConfiguration } from "@effect-eventbus/core/EventBusError"
 import * as Topic from "@effect-eventbus/core/Topic"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -20,6 +22,7 @@ import { hostname } from "node:os"
 import { Health } from "./Health.js"
 import { nameOf } from "./internal/Causes.js"
 import { finding } from "./internal/finding.js"
+import { valuesOf } from "./internal/options.js"
 
 /**
  * What can be set.
@@ -73,16 +76,18 @@ export class Probe extends Context.Tag("@effect-eventbus/observability/Probe")<
 >() {}
 
 /**
- * Probes until the scope ends. A topic that can't be subscribed to is a missed probe, and is tried again.
+ * Probes until the scope ends. A topic that can't be subscribed to is a missed probe, and is tried again. Wrong options fail,
+ * all at once.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const make = (
   options: Options = {}
-): Effect.Effect<Context.Tag.Service<Probe>, never, EventBus | Health | Scope.Scope> =>
+): Effect.Effect<Context.Tag.Service<Probe>, InvalidConfiguration, EventBus | Health | Scope.Scope> =>
   Effect.gen(function*() {
-    const { failFrom = 3, interval = "2 minutes", timeout = "30 seconds", warnFrom = 1 } = options
+    const { interval, timeout } = yield* valuesOf("probe", spec, options, { numbers })
+    const { failFrom = 3, warnFrom = 1 } = options
     const bus = yield* EventBus
     const health = yield* Health
     const topic = Topic.plain(options.topic ?? "eventbus.probe", { partitions: 1 })
@@ -169,5 +174,13 @@ export const make = (
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options?: Options): Layer.Layer<Probe, never, EventBus | Health> =>
+export const layer = (options?: Options): Layer.Layer<Probe, InvalidConfiguration, EventBus | Health> =>
   Layer.scoped(Probe, make(options))
+
+const spec = {
+  topic: ConfigSpec.string({ default: "eventbus.probe", description: "Its topic." }),
+  group: ConfigSpec.string({ description: "Its group." }),
+  interval: ConfigSpec.duration({ default: "2 minutes", description: "Between two probes." }),
+  timeout: ConfigSpec.duration({ default: "30 seconds", description: "When one is missed." })
+}
+const numbers = { warnFrom: { least: 1 }, failFrom: { least: 1 } }

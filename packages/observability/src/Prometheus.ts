@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as HttpServer from "./internal/HttpServer.js"
 import * as Text from "./internal/PrometheusText.js"
+import { Unanswered } from "./internal/Unanswered.js"
 import * as Metrics from "./Metrics.js"
 
 /**
@@ -100,23 +101,22 @@ export class PrometheusServer extends Context.Tag("@effect-eventbus/observabilit
 export const handler = (
   options: FormatOptions = {}
 ): Effect.Effect<(request: IncomingMessage, response: ServerResponse) => void> =>
-  Effect.map(Effect.runtime<never>(), (runtime) => (request, response) => {
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      HttpServer.refuse(response)
-      return
+  Effect.map(Effect.runtime<never>(), (runtime) => {
+    const unanswered = new Unanswered("The metrics")
+    return (request, response) => {
+      if (request.method !== "GET" && request.method !== "HEAD") return HttpServer.refuse(response)
+      const answer = Effect.matchCauseEffect(format(options), {
+        onFailure: (cause) =>
+          Effect.zipRight(unanswered.failed(cause), Effect.sync(() => response.writeHead(500).end())),
+        onSuccess: (text) =>
+          Effect.map(
+            unanswered.answered,
+            () =>
+              response.writeHead(200, { "content-type": contentType }).end(request.method === "HEAD" ? undefined : text)
+          )
+      })
+      Runtime.runFork(runtime)(answer)
     }
-    const answer = Effect.matchCauseEffect(format(options), {
-      onFailure: (cause) =>
-        Effect.zipRight(
-          Effect.logError("The metrics can't be written as text", cause),
-          Effect.sync(() => response.writeHead(500).end())
-        ),
-      onSuccess: (text) =>
-        Effect.sync(() =>
-          response.writeHead(200, { "content-type": contentType }).end(request.method === "HEAD" ? undefined : text)
-        )
-    })
-    Runtime.runFork(runtime)(answer)
   })
 
 /**

@@ -346,6 +346,30 @@ it.scoped("a subscription that does not stand yet, a group that can't settle, an
   )
 })
 
+it.scoped("of two transports of one name each has its own brokers, and one that has ended has none", () => {
+  const broker = new Scripted()
+  const connection = (_tag: "Connected" | "Disconnected", connection: number, isClosed?: true) =>
+    Effect.sync(() => broker.observer.event?.({ _tag, transport: "scripted", connection, isClosed }))
+  return broker.run(
+    {},
+    Effect.gen(function*() {
+      yield* subscribed
+      yield* connection("Connected", 1)
+      yield* connection("Connected", 2)
+      yield* connection("Disconnected", 1)
+      yield* connection("Connected", 2)
+      yield* pass("10 seconds")
+      expect(yield* told).toEqual([false, "!Disconnected"])
+      expect((yield* ask).findings[0]!.message).toBe("No broker of 1 of 3 scripted transports can be reached")
+      yield* connection("Connected", 1)
+      expect(yield* told).toEqual([true])
+      yield* connection("Disconnected", 2, true)
+      yield* pass("15 seconds")
+      expect(yield* told).toEqual([true])
+    })
+  )
+})
+
 it.scoped("a broker that is gone, one of several, and a subscription that broke for good", () => {
   const broker = new Scripted()
   const connection = (_tag: "Connected" | "Degraded" | "Disconnected") =>

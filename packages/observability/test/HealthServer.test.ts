@@ -2,9 +2,9 @@
 import { EventBus, FailurePolicy, MemoryTransport } from "@effect-eventbus/core"
 import { Health, HealthServer } from "@effect-eventbus/observability"
 import { expect, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Logger } from "effect"
+import { Deferred, Effect, Layer, Logger, TestClock } from "effect"
 import { fork } from "node:child_process"
-import { request } from "node:http"
+import { type IncomingMessage, request, type ServerResponse } from "node:http"
 import { fileURLToPath } from "node:url"
 import { eventually, placed, topicOf, values } from "./Fixture.js"
 
@@ -27,6 +27,48 @@ const get = (port: number, path: string, method = "GET", timeout = 10_000) =>
   })
 
 const statusOf = (port: number, path: string) => Effect.map(get(port, path), ({ status }) => status)
+
+it.scoped("requests that can't be answered are said once a minute, with the number of the others, and when it is over", () => {
+  const lines: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ annotations, logLevel, message }) => {
+    const [text] = Array.isArray(message) ? message : [message]
+    lines.push(`${logLevel.label} ${String(text)} ${JSON.stringify(Object.fromEntries(annotations))}`)
+  })
+  let isBroken = true
+  return Effect.gen(function*() {
+    const health = yield* Health.make({ watchdog: false })
+    const check = Effect.suspend(() => isBroken ? Effect.die("broken") : health.check)
+    const answer = yield* Effect.provideService(HealthServer.handler("ready"), Health.Health, { ...health, check })
+    const ask = Effect.async<number>((resume) => {
+      let code = 0
+      const response = {
+        writeHead: (status: number) => {
+          code = status
+          return response
+        },
+        end: () => resume(Effect.succeed(code))
+      }
+      answer({ method: "GET" } as IncomingMessage, response as unknown as ServerResponse)
+    })
+    for (let i = 0; i < 10; i++) expect(yield* ask).toBe(500)
+    expect(lines).toEqual(["ERROR The health can't be told {}"])
+    yield* TestClock.adjust("1 minute")
+    for (let i = 0; i < 3; i++) yield* ask
+    expect(lines.slice(1)).toEqual([`ERROR The health can't be told {"left":9}`])
+    isBroken = false
+    for (let i = 0; i < 3; i++) expect(yield* ask).toBe(503)
+    expect(lines.slice(2)).toEqual([`WARN The health can be told again {"left":2}`])
+    // It comes and goes.
+    for (let i = 0; i < 10; i++) {
+      isBroken = !isBroken
+      yield* ask
+    }
+    expect(lines.length).toBe(3)
+    yield* TestClock.adjust("1 minute")
+    yield* ask
+    expect(lines.slice(3)).toEqual([`WARN The health can be told again {"left":5}`])
+  }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+})
 
 it.live("/ready and /live answer 200 or 503 with what is found, beside the metrics", () => {
   const orders = topicOf()

@@ -333,6 +333,48 @@ it("connections that come and go are counted, and rebalances, take-overs and los
   expect(counts).toMatchObject({ rebalances_total: 2, take_overs_total: 1, lease_losses_total: 1 })
 })
 
+it("two transports of one name are connected in part while one of them is, and what has ended counts no more", () => {
+  const counts: Record<string, number> = {}
+  const connection = new ConnectionMetrics({
+    transport: "kafka",
+    own: ({ name, type }) => (value) => {
+      counts[name] = type === "gauge" ? value : (counts[name] ?? 0) + value
+    },
+    convention: undefined
+  })
+  const tell = (_tag: "Connected" | "Disconnected", number: number, isClosed?: true) => {
+    connection.tell({ _tag, transport: "kafka", connection: number, isClosed })
+    return counts["connected"]
+  }
+  expect(tell("Connected", 1)).toBe(1)
+  expect(tell("Connected", 2)).toBe(1)
+  expect(tell("Disconnected", 1)).toBe(0.5)
+  expect(tell("Connected", 1)).toBe(1)
+  expect(counts).toMatchObject({ disconnects_total: 1, reconnects_total: 1 })
+  expect(tell("Disconnected", 2, true)).toBe(1)
+  expect(tell("Connected", 3)).toBe(1)
+  expect(tell("Disconnected", 1)).toBe(0.5)
+  expect(tell("Disconnected", 3, true)).toBe(0)
+  expect(tell("Disconnected", 1, true)).toBe(0)
+  expect(counts).toEqual({ connected: 0, disconnects_total: 4, reconnects_total: 1 })
+})
+
+it.scoped("the transport in memory is connected as long as it is there", () => {
+  const connected = () =>
+    Metric.unsafeSnapshot().flatMap(({ metricKey, metricState }) =>
+      metricKey.name === "memory_eventbus_ended_actor_pool_connected" && "value" in metricState
+        ? [metricState.value]
+        : []
+    )
+  return Effect.gen(function*() {
+    yield* Effect.provide(
+      Effect.sync(() => expect(connected()).toEqual([1])),
+      busWith(Metrics.layer({ clientId: "ended", clientIdInName: true }))
+    )
+    expect(connected()).toEqual([0])
+  })
+})
+
 it.live("with checkOrder handlers that start out of order are counted", () => {
   const orders = topicOf()
   return Effect.gen(function*() {

@@ -170,6 +170,32 @@ it("strategies beyond those that can be told apart are one", () => {
   expect(infos.filter(([, value]) => value === 1)).toEqual([["dispatch_info baseline _OTHER", 1]])
 })
 
+it.scoped("how many aggregates are paused by hand, and for how long something is", () => {
+  const orders = topicOf()
+  const found = Effect.map(
+    metricsOf("paused-for", "aggregates_paused", "paused_seconds"),
+    (all) => ["aggregates_paused", "paused_seconds"].map((name) => all[`${name}{topic="${orders.name}",group="group"}`])
+  )
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const { control } = yield* bus.subscribe(orders, () => Effect.void, { onExhausted: FailurePolicy.drop })
+    expect(yield* found).toEqual([0, 0])
+    yield* control.pauseAggregate("a")
+    yield* TestClock.adjust("1 minute")
+    yield* control.pauseAggregate("b", { until: "2 minutes" })
+    yield* TestClock.adjust("30 seconds")
+    expect(yield* found).toEqual([2, 90])
+    yield* control.resumeAggregate("a")
+    expect(yield* found).toEqual([1, 30])
+    yield* control.pause()
+    yield* control.resumeAggregate("b")
+    yield* TestClock.adjust("10 seconds")
+    expect(yield* found).toEqual([0, 10])
+    yield* control.resume
+    expect(yield* found).toEqual([0, 0])
+  }).pipe(Effect.provide(busWith(Metrics.layer({ clientId: "paused-for" }))))
+})
+
 it.live("a subscription that was paused by hand says so until it goes on", () => {
   const orders = topicOf()
   const found = Effect.map(

@@ -13,6 +13,7 @@ import { fairness } from "./conformance/fairness.js"
 import { garbage } from "./conformance/garbage.js"
 import { isolation } from "./conformance/isolation.js"
 import { keysOrder } from "./conformance/keys.js"
+import { lettersByHand } from "./conformance/letters.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
 import { parking } from "./conformance/parking.js"
@@ -21,6 +22,7 @@ import { readings } from "./conformance/readings.js"
 import { revocation } from "./conformance/revocation.js"
 import { settlement } from "./conformance/settlement.js"
 import { storeLaws } from "./conformance/store.js"
+import { succession } from "./conformance/succession.js"
 
 export type {
   /**
@@ -54,5 +56,7 @@ export const suite = (given: Subject): void => {
     lifecycle(subject)
     presubscription(subject)
     storeLaws(subject)
+    succession(subject)
+    lettersByHand(subject)
   })
 }

@@ -5,6 +5,7 @@ import { NatsTransport } from "@effect-eventbus/nats"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Schedule from "effect/Schedule"
 import { describe, expect, it } from "vitest"
 import { type Life, live, program } from "./lives.js"
 
@@ -91,7 +92,7 @@ const scenarios = (transport: "kafka" | "nats") => {
         )
         yield* publishSome
         yield* Effect.forkScoped(
-          Effect.forever(Effect.zipRight(Effect.sleep("200 millis"), published < 10_000 ? publishSome : Effect.void))
+          Effect.repeat(publishSome, { schedule: Schedule.spaced("200 millis"), until: () => published >= 6_000 })
         )
         const file = yield* program
         const all = new Set<number>()
@@ -116,7 +117,7 @@ const scenarios = (transport: "kafka" | "nats") => {
         const killed = all.size
         const end = published
         const last = yield* live(file, [transport, servers, topic.name, "5000", "5"], {
-          atMostMs: 60_000,
+          atMostMs: 120_000,
           until: ({ handled }) => {
             for (const offset of handled) all.add(offset)
             return all.size >= end

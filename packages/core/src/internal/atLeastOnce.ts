@@ -11,10 +11,9 @@ import type { TopicSpec } from "../Transport.js"
 import { gone, type Handler } from "./attempt.js"
 import type { Breaker } from "./circuit/breaker.js"
 import { describeCause } from "./describeCause.js"
-import type { Behaviour, Flight } from "./flight.js"
+import type { Behaviour, Flight, Sentry } from "./flight.js"
 import { endScope, type Host } from "./home.js"
 import * as Logging from "./logging.js"
-import type { Sentry } from "./poison/sentry.js"
 import * as UserCode from "./userCode.js"
 
 /** @internal */

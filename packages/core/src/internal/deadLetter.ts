@@ -9,6 +9,7 @@ import type * as Transport from "../Transport.js"
 import { describeCause, nameOf } from "./describeCause.js"
 import { Lasting } from "./lasting.js"
 import * as Logging from "./logging.js"
+import * as Fingerprint from "./parking/fingerprint.js"
 import { Ration } from "./ration.js"
 import * as Safely from "./safely.js"
 
@@ -41,14 +42,18 @@ const positionHeaders = ({ message }: Original): Headers.Headers => ({
 })
 
 /** All but the cause. Each has a bound, so that together they have one. */
-const shortHeaders = (original: Original, failure: EnvelopeFailure): Headers.Headers => ({
-  ...positionHeaders(original),
-  [names.timestamp]: String(original.message.timestamp),
-  [names.group]: Safely.cut(original.group, maxNameLength),
-  [names.attempts]: String(failure.attempts),
-  [names.restarts]: String(failure.restarts),
-  [names.error]: oneLine(nameOf(failure.cause)).slice(0, maxNameLength)
-})
+const shortHeaders = (original: Original, failure: EnvelopeFailure): Headers.Headers => {
+  const { frame } = Fingerprint.ofCause(failure.cause)
+  return {
+    ...positionHeaders(original),
+    [names.timestamp]: String(original.message.timestamp),
+    [names.group]: Safely.cut(original.group, maxNameLength),
+    [names.attempts]: String(failure.attempts),
+    [names.restarts]: String(failure.restarts),
+    [names.error]: oneLine(nameOf(failure.cause)).slice(0, maxNameLength),
+    ...(frame === undefined ? {} : { [names.frame]: oneLine(frame) })
+  }
+}
 
 /** How many ids a letter is tried with at a time, where other messages have the first ones. */
 const maxIds = 8

@@ -12,7 +12,6 @@ import type { Counters } from "./counters.js"
 import type { Home, Host } from "./home.js"
 import type { Read } from "./incoming.js"
 import type { By, Failed } from "./parking/letter.js"
-import type { Sentry } from "./poison/sentry.js"
 import type { Share } from "./quota.js"
 import type { Slot, Task } from "./slot.js"
 
@@ -70,6 +69,28 @@ export interface Released {
 export interface Verdict {
   readonly policy: DeadLetter | Drop | Park | undefined
   readonly defect: unknown
+}
+
+/**
+ * What keeps a lane from messages that end the process.
+ *
+ * @internal
+ */
+export interface Sentry {
+  /** No message is taken before the store was read. */
+  readonly isOpening: boolean
+  /** Whether the flight may be one that a process has died with. Then it gets the sentry. */
+  readonly concerns: (flight: Flight) => boolean
+  readonly came: (flight: Flight) => void
+  readonly ended: (flight: Flight) => void
+  /** Whether its handler may begin: at once, alone, not yet, or never, because of a cause. */
+  readonly verdict: (flight: Flight) => "begins" | "suspect" | "probation" | Cause.Cause<never>
+  /** Waits until it may be run alone. `false`: it is asked for its verdict once more. */
+  readonly turn: (flight: Flight) => Effect.Effect<boolean>
+  /** What was run alone has ended. */
+  readonly done: (flight: Flight, isFinished: boolean) => Effect.Effect<void>
+  /** The lane has ended by itself, not by the end of the process. */
+  readonly close: Effect.Effect<void>
 }
 
 /**

@@ -30,10 +30,37 @@ export class MemoryGroup {
   private readonly members: Array<Member> = []
   private readonly rebalancing = Effect.unsafeMakeSemaphore(1)
 
-  constructor(topic: MemoryTopic, name: string, startFrom: "earliest" | "latest", journal: Journal) {
-    this.partitions = topic.partitions.map((partition, index) =>
-      new GroupPartition(topic, name, index, startFrom === "latest" ? partition.end : partition.start, journal)
+  constructor(
+    topic: MemoryTopic,
+    name: string,
+    startFrom: "earliest" | "latest" | MemoryGroup,
+    journal: Journal
+  ) {
+    this.partitions = topic.partitions.map((partition, index) => {
+      if (typeof startFrom === "string") {
+        return new GroupPartition(topic, name, index, startFrom === "latest" ? partition.end : partition.start, journal)
+      }
+      const { deliveredBefore, tracker } = startFrom.partitions[index]!
+      return new GroupPartition(
+        topic,
+        name,
+        index,
+        tracker.watermark,
+        journal,
+        tracker.finishedAbove(),
+        deliveredBefore
+      )
+    })
+  }
+
+  /** Who reads; and where a handler goes on that can't be interrupted, the partition in which it does. */
+  get alive(): ReadonlyArray<string> {
+    const stuck = this.partitions.flatMap((partition, index) =>
+      partition.owner !== undefined && !this.members.includes(partition.owner)
+        ? [`a handler of partition ${index}`]
+        : []
     )
+    return [...this.members.map((_, index) => `member ${index + 1}`), ...stuck]
   }
 
   watermark(index: number): number {
@@ -108,17 +135,19 @@ class GroupPartition {
   /** What is being offered right now: a lane may finish messages within its offer. */
   private offering: ReadonlyArray<IncomingMessage> | undefined
   /** Offsets below it were delivered in an earlier epoch. */
-  private deliveredBefore: number
+  deliveredBefore: number
 
   constructor(
     private readonly topic: MemoryTopic,
     private readonly group: string,
     private readonly index: number,
     start: number,
-    private readonly journal: Journal
+    private readonly journal: Journal,
+    finished: ReturnType<OffsetTracker.OffsetTracker["finishedAbove"]> = [],
+    deliveredBefore = start
   ) {
-    this.tracker = OffsetTracker.make(start)
-    this.deliveredBefore = start
+    this.tracker = OffsetTracker.make(start, finished)
+    this.deliveredBefore = deliveredBefore
   }
 
   get end(): number {

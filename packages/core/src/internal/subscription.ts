@@ -26,9 +26,10 @@ import type { AddressBook } from "./addressBook.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
+import { startIssueOf } from "./checks.js"
 import { Breaker } from "./circuit/breaker.js"
-import type { Member } from "./circuit/circuit.js"
 import type { Circuits } from "./circuit/circuits.js"
+import type { Member } from "./circuit/member.js"
 import * as Closing from "./closing.js"
 import * as Control from "./control/control.js"
 import { Counters } from "./counters.js"
@@ -188,11 +189,9 @@ export const make = <E, R>(
       const { config, mailboxes, observer, transport } = environment
       const group = options.group ?? config.group
       const name = `${topic.name}/${group}`
-      if (typeof options.startFrom === "object" && transport.capabilities.startAt !== true) {
-        return yield* new InvalidConfiguration({
-          topic: topic.name,
-          issues: [`startFrom: the ${transport.name} transport begins at "earliest" or "latest" only`]
-        })
+      const startIssue = startIssueOf(options.startFrom, transport)
+      if (startIssue !== undefined) {
+        return yield* new InvalidConfiguration({ topic: topic.name, issues: [startIssue] })
       }
       const counters = new Counters()
       const lasting = DeadLetter.lasting()
@@ -385,7 +384,9 @@ export const make = <E, R>(
           ...counters,
           actors: settings.mailboxes.live(),
           endedActors: settings.mailboxes.endedActors,
-          fullestMailbox: settings.mailboxes.fullest()
+          fullestMailbox: settings.mailboxes.fullest(),
+          pausedAggregates: settings.mailboxes.paused?.count ?? 0,
+          pausedSince: settings.mailboxes.paused?.since
         })),
         control: Control.make({
           topic,

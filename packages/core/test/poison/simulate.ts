@@ -138,21 +138,37 @@ export const simulate = (scenario: Scenario): Outcome => {
         judge()
         continue
       }
-      firstAt ??= at
-      if (at - firstAt >= alone) {
-        suspects.release()
-        for (const one of waiting) startFree(one, at)
-        waiting = new Set()
-        break
+      if (!suspects.isGrouped && at - (firstAt ?? at) >= alone) suspects.group()
+      const first = Array.from(waiting).find((offset) => suspects.isNear(offset))
+        ?? (suspects.isGrouped
+          ? Array.from(waiting).find((offset) => suspects.runsAlone(messageOf(offset)))
+          : undefined)
+      if (first === undefined && suspects.isGrouped) {
+        const some = Array.from(waiting).slice(0, 64)
+        at += roundTrip
+        if (at >= killedAt) break
+        write(suspects.beginTogether(some.map(messageOf)))
+        let last = at
+        for (const one of some) {
+          waiting.delete(one)
+          startFree(one, at)
+          last = Math.max(last, finished.get(one)!)
+        }
+        for (const one of some) if (finished.get(one)! < killedAt) suspects.ends(messageOf(one), true)
+        at = last
+        if (at >= killedAt) break
+        if (waiting.size === 0) write(suspects.rests())
+        continue
       }
+      firstAt ??= at
       const isAny = count < 100 && at - begun < 3_000
       while (!waiting.has(order[oldest]!)) oldest++
-      const picked = isAny ? Array.from(waiting)[Math.floor(next() * waiting.size)]! : order[oldest]!
+      const picked = first ?? (isAny ? Array.from(waiting)[Math.floor(next() * waiting.size)]! : order[oldest]!)
       waiting.delete(picked)
       count++
       at += roundTrip
       if (at >= killedAt) break
-      write([suspects.begins(messageOf(picked))])
+      write(suspects.begins(messageOf(picked)))
       if (isPoison(picked)) {
         starts.set(picked, (starts.get(picked) ?? 0) + 1)
         killedAt = Math.min(killedAt, at + 1)
@@ -162,7 +178,7 @@ export const simulate = (scenario: Scenario): Outcome => {
       suspects.ends(messageOf(picked), true)
       finished.set(picked, at)
       write([suspects.left(messageOf(picked))])
-      if (waiting.size === 0) write([suspects.rests()])
+      if (waiting.size === 0) write(suspects.rests())
     }
     if (!judged && killedAt > begun + probation) judge()
     const isQuiet = Math.max(at, begun + probation) + 10_000 < killedAt

@@ -53,6 +53,8 @@ export interface AssignmentsOptions {
   readonly group: string
   readonly id: string
   readonly lasting: Lasting
+  /** Where another group has stopped. */
+  readonly inherited: ReadonlyMap<number, Offsets.Committed>
 }
 
 export interface Assignments {
@@ -137,7 +139,8 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       membership: () => membership,
       remembered,
       restarts,
-      known: topics.known(topic)?.leaders.length ?? 0
+      known: topics.known(topic)?.leaders.length ?? 0,
+      inherited: options.inherited
     })
 
     /** A partition has one lane at a time, also one that was lost and has come back; and none that may be another's. */

@@ -71,6 +71,8 @@ export interface StartsOptions {
   readonly restarts: ReadonlyMap<number, Restart>
   /** How many partitions there were when the subscription began. */
   readonly known: number
+  /** Where another group has stopped: as if it were a commit of this one, where there is none. */
+  readonly inherited: ReadonlyMap<number, Offsets.Committed>
 }
 
 /** Why partitions have not begun. */
@@ -139,13 +141,14 @@ export const make = (options: StartsOptions): Starts => {
     committed: ReadonlyMap<number, Offsets.Committed>
   ) {
     const ends = yield* list(ids, "latest")
-    const begins = yield* beginsOf([...ends.offsets.keys()].filter((id) => !committed.has(id)), ends.offsets)
+    const commitOf = (id: number) => committed.get(id) ?? options.inherited.get(id)
+    const begins = yield* beginsOf([...ends.offsets.keys()].filter((id) => commitOf(id) === undefined), ends.offsets)
     const starts: Array<Start> = []
     const failures = new Map([...ends.failures, ...begins.failures])
     for (const id of ids) {
       const end = ends.offsets.get(id)
       const leaderEpoch = ends.epochs.get(id) ?? -1
-      const commit = committed.get(id)
+      const commit = commitOf(id)
       const begin = begins.offsets.get(id)
       if (end === undefined) continue
       if (commit !== undefined) {
@@ -294,7 +297,10 @@ export const make = (options: StartsOptions): Starts => {
       epochs: listed.epochs,
       failures: listed.failures
     })
-    if (startFrom === "earliest") return yield* list(ids, "earliest")
+    // Where the other group has no position either, nothing may be passed over.
+    if (startFrom === "earliest" || (typeof startFrom === "object" && "group" in startFrom)) {
+      return yield* list(ids, "earliest")
+    }
     if (startFrom === "latest") {
       // What was added meanwhile is new from its beginning on.
       const added = yield* list(ids.filter((id) => id >= known), "earliest")

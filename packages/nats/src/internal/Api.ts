@@ -94,8 +94,16 @@ export interface ConsumerInfo {
   readonly name: string
   readonly created?: string | undefined
   readonly config: ConsumerConfig
-  readonly delivered: { readonly consumer_seq: number; readonly stream_seq: number }
+  readonly delivered: {
+    readonly consumer_seq: number
+    readonly stream_seq: number
+    readonly last_active?: string | undefined
+  }
   readonly ack_floor: { readonly consumer_seq: number; readonly stream_seq: number }
+  /** Whether somebody listens to what a push consumer sends. */
+  readonly push_bound?: boolean | undefined
+  /** From 2.10 on: the server's time. */
+  readonly ts?: string | undefined
   readonly num_ack_pending: number
   readonly num_waiting: number
   readonly num_pending: number

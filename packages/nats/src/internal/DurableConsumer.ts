@@ -46,7 +46,10 @@ const toStart = (
   partition: number,
   settings: Settings
 ): Partial<ConsumerConfig> => {
-  if (startFrom === "earliest") return { deliver_policy: "all" }
+  // Where another group has stopped is not known yet, and what it had no position in begins at the earliest.
+  if (startFrom === "earliest" || (typeof startFrom === "object" && "group" in startFrom)) {
+    return { deliver_policy: "all" }
+  }
   if (startFrom === "latest") return { deliver_policy: settings.latest }
   if ("time" in startFrom) {
     return { deliver_policy: "by_start_time", opt_start_time: startFrom.time.toISOString() }

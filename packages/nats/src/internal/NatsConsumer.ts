@@ -7,7 +7,12 @@
  * signals, so a handler may take longer than the ack wait. Whenever reading begins, what is outstanding at the server and not in
  * hand here (after a crash, or lost with a connection) is got back first, in stream order; newer messages wait for it.
  */
-import { InvalidConfiguration, type SubscribeError, SubscribeFailed } from "@effect-eventbus/core/EventBusError"
+import {
+  InvalidConfiguration,
+  type SubscribeError,
+  SubscribeFailed,
+  type TakeOverRefused
+} from "@effect-eventbus/core/EventBusError"
 import type * as Observer from "@effect-eventbus/core/Observer"
 import type { Consumer, Source, SourceStatus, SubscribeRequest } from "@effect-eventbus/core/Transport"
 import * as Deferred from "effect/Deferred"
@@ -37,6 +42,7 @@ import { OfferLimit, Pace } from "./OfferLimit.js"
 import * as Placement from "./Placement.js"
 import { Reader } from "./Reader.js"
 import { SettledRecord } from "./SettledRecord.js"
+import * as Succession from "./Succession.js"
 
 /**
  * Begins a subscription; the transport's `subscribe`.
@@ -70,10 +76,12 @@ export const make = (
   Effect.gen(function*() {
     const topic = request.topic.name
     const { group } = request
-    const configs = yield* consumersOf(settings, request)
-    const stream = yield* prepare(api, streams, settings, request, configs).pipe(
+    const wanted = yield* consumersOf(settings, request)
+    const { configs, stream } = yield* prepare(connection, api, streams, settings, request, wanted).pipe(
       (prepared) => patiently(connection, settings, prepared),
-      Effect.mapError((failure) => toSubscribeError(topic, group, failure))
+      Effect.mapError((failure) =>
+        failure._tag === "TakeOverRefused" ? failure : toSubscribeError(topic, group, failure)
+      )
     )
 
     const readers = new Map<Lease, { readonly reader: Reader; readonly fiber: Fiber.RuntimeFiber<void> }>()
@@ -218,7 +226,7 @@ const consumersOf = (
 }
 
 /** A server that is away at the moment, or has no leader for the stream, is waited for as long as for connecting at the beginning. */
-export const patiently = <A, E extends StreamError>(
+export const patiently = <A, E extends StreamError | TakeOverRefused>(
   { client }: Connection,
   { connectAttempts, connectTimeout }: Settings,
   prepared: Effect.Effect<A, E>
@@ -228,7 +236,7 @@ export const patiently = <A, E extends StreamError>(
     "The server answers, and the subscription begins",
     0
   )
-  const isPassing = (failure: StreamError): failure is NatsRequestFailed =>
+  const isPassing = (failure: StreamError | TakeOverRefused): failure is NatsRequestFailed =>
     failure._tag === "NatsRequestFailed" && isTransient(failure) && !client.isClosed()
   return prepared.pipe(
     Effect.tapError((failure) => isPassing(failure) ? waits.now(failure) : Effect.void),
@@ -245,15 +253,17 @@ export const patiently = <A, E extends StreamError>(
 
 /** Finds or makes stream and consumers, of all partitions: what is published from now on is kept for the partitions' future owners. */
 const prepare = (
+  connection: Connection,
   api: Api,
   streams: NatsStreams,
   settings: Settings,
   request: SubscribeRequest,
-  configs: ReadonlyArray<ConsumerConfig>
+  wanted: ReadonlyArray<ConsumerConfig>
 ) =>
   Effect.gen(function*() {
     yield* streams.checkPattern(request.topic)
     const stream = yield* streams.refresh(request.topic)
+    const { configs, done } = yield* Succession.begin({ connection, api, settings, request, stream, configs: wanted })
     const warnings = new Set<string>()
     yield* Effect.forEach(configs, (config) =>
       DurableConsumer.ensure(api, settings, stream, config, undefined, (found) =>
@@ -265,8 +275,9 @@ const prepare = (
             warnings.add(warning)
           }
         })), { concurrency, discard: true })
+    yield* done
     if (warnings.size === 0) {
-      return stream
+      return { configs, stream }
     }
     yield* Effect.logWarning("The consumer's settings are weaker than what the bus promises").pipe(
       Effect.annotateLogs({
@@ -276,7 +287,7 @@ const prepare = (
         reasons: Array.from(warnings).join("; ")
       })
     )
-    return stream
+    return { configs, stream }
   })
 
 /** Where no other instance is there any more that reads from them. */

@@ -31,6 +31,8 @@ export interface Settled {
   latest: number
 }
 
+export const keyOf = (prefix: string, partition: number): string => `=settled.${prefix}.${partition}`
+
 export class SettledRecord {
   private readonly writer = randomUUID()
   private readonly key: string
@@ -42,7 +44,7 @@ export class SettledRecord {
     prefix: string,
     private readonly lease: Pick<Lease, "partition" | "renewEpoch">
   ) {
-    this.key = `=settled.${prefix}.${lease.partition}`
+    this.key = keyOf(prefix, lease.partition)
   }
 
   /** Whether it was begun about this one. */
@@ -104,6 +106,6 @@ export class SettledRecord {
 /** A server of 2.9 says another time after its restart, which is a little later. */
 const tolerance = 1_000
 
-const isSame = (one: Subject, other: Subject): boolean =>
+export const isSame = (one: Subject, other: Subject): boolean =>
   one.stream === other.stream &&
   (one.consumer === other.consumer || Math.abs(Date.parse(one.consumer) - Date.parse(other.consumer)) < tolerance)

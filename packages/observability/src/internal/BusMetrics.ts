@@ -205,7 +205,7 @@ export class BusMetrics implements Observer.Service {
             onSuccess: ([stats, status, paused]) =>
               Effect.sync(() => {
                 const metrics = this.group(subscription.topic, subscription.group)
-                metrics.sample(stats, status, this.now(), Option.isSome(paused))
+                metrics.sample(stats, status, this.now(), Option.getOrUndefined(paused)?.since)
                 return metrics
               })
           }

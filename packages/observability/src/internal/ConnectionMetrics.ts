@@ -4,10 +4,10 @@ import { own } from "./Instruments.js"
 
 type Update = (value: number) => void
 
-const values = { Connected: 1, Degraded: 0.5, Disconnected: 0 }
+type State = "Connected" | "Degraded" | "Disconnected"
 
 /**
- * What a transport tells: its connection, and what happens to groups.
+ * What the transports of one name tell: their connections, and what happens to groups.
  *
  * @internal
  */
@@ -16,8 +16,8 @@ export class ConnectionMetrics {
   private readonly reconnects: Update
   private readonly disconnects: Update
   private readonly groups = new Map<string, Readonly<Record<"Rebalanced" | "TakenOver" | "LeaseLost", Update>>>()
-  private last: keyof typeof values | undefined
-  private wasConnected = false
+  /** Of each transport: mostly there is one. */
+  private readonly states = new Map<number | undefined, { readonly state: State; readonly wasConnected: boolean }>()
 
   constructor(private readonly client: Client) {
     this.connected = client.own(own.connected, {})
@@ -30,7 +30,7 @@ export class ConnectionMetrics {
       case "Connected":
       case "Degraded":
       case "Disconnected":
-        return this.changed(event._tag)
+        return this.changed(event._tag, event.connection, event.isClosed === true)
       case "Rebalanced":
       case "TakenOver":
       case "LeaseLost": {
@@ -51,15 +51,21 @@ export class ConnectionMetrics {
     }
   }
 
-  private changed(state: keyof typeof values): void {
-    const { last } = this
-    this.last = state
-    this.connected(values[state])
-    if (state === "Disconnected") {
-      if (last !== undefined && last !== state) this.disconnects(1)
-      return
-    }
-    if (this.wasConnected && last === "Disconnected") this.reconnects(1)
-    this.wasConnected = true
+  private changed(state: State, connection: number | undefined, isClosed: boolean): void {
+    const { states } = this
+    const last = states.get(connection)
+    if (isClosed) states.delete(connection)
+    else states.set(connection, { state, wasConnected: last?.wasConnected === true || state !== "Disconnected" })
+    this.connected(this.value)
+    if (last === undefined) return
+    if (state === "Disconnected" && last.state !== state) this.disconnects(1)
+    if (state !== "Disconnected" && last.wasConnected && last.state === "Disconnected") this.reconnects(1)
+  }
+
+  /** 1: all brokers of all transports can be reached, 0: none can. */
+  private get value(): number {
+    const all = Array.from(this.states.values(), ({ state }) => state)
+    if (all.every((state) => state === "Disconnected")) return 0
+    return all.every((state) => state === "Connected") ? 1 : 0.5
   }
 }

@@ -120,8 +120,19 @@ export class GroupMetrics {
     if (client.transport === "kafka") make(own.rebalances)
     if (client.transport === "nats") [own.takeOvers, own.leasesLost].forEach(make)
     this.inFlight = new Map(states.map((state) => [state, client.own(own.inFlight, { ...labels, state })]))
-    const { actors, circuitOpen, held, inbox, lag, oldest, partitions, paused, problems, watermarkAge, watermarkLag } =
-      own
+    const {
+      actors,
+      circuitOpen,
+      held,
+      inbox,
+      lag,
+      oldest,
+      partitions,
+      paused,
+      pausedAggregates,
+      pausedTime,
+      problems
+    } = own
     const sampled = {
       actors,
       circuitOpen,
@@ -131,9 +142,11 @@ export class GroupMetrics {
       oldest,
       partitions,
       paused,
+      pausedAggregates,
+      pausedTime,
       problems,
-      watermarkAge,
-      watermarkLag
+      watermarkAge: own.watermarkAge,
+      watermarkLag: own.watermarkLag
     }
     this.gauges = Object.fromEntries(Object.entries(sampled).map(([name, definition]) => [name, make(definition)]))
   }
@@ -248,7 +261,7 @@ export class GroupMetrics {
     stats: Subscription.Stats | undefined,
     status: Transport.SourceStatus | undefined,
     now: number,
-    isPaused = false
+    pausedSince?: number | undefined
   ): void {
     for (const state of states) this.inFlight.get(state)!(this.counts.get(state) ?? 0)
     this.inFlight.get("queued")!(this.queued)
@@ -267,9 +280,15 @@ export class GroupMetrics {
     this.set("inbox", stats?.fullestMailbox ?? 0)
     this.set("partitions", this.owned)
     // By hand here, or at the broker.
-    this.set("paused", isPaused || status?.problems.some(({ kind }) => kind === "paused") === true ? 1 : 0)
+    this.set(
+      "paused",
+      pausedSince !== undefined || status?.problems.some(({ kind }) => kind === "paused") === true ? 1 : 0
+    )
     const isKept = status?.problems.some(({ kind }) => kind === "circuit" || kind === "guard") === true
     this.set("circuitOpen", isKept ? 1 : 0)
+    this.set("pausedAggregates", stats?.pausedAggregates ?? 0)
+    const since = Math.min(pausedSince ?? now, stats?.pausedSince ?? now)
+    this.set("pausedTime", Math.max(0, now - since) / 1000)
     this.set("problems", status?.problems.length ?? 0)
     this.set("watermarkLag", sum(behind, ({ position, watermark }) => position - watermark))
     this.set("watermarkAge", behind.reduce((most, { movedAt }) => Math.max(most, now - movedAt), 0) / 1000)

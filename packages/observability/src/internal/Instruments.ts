@@ -100,6 +100,11 @@ export const own = {
   problems: gauge("problems", "What is failing now and is tried again, as the status of the subscription names it"),
   paused: gauge("paused", "1: somebody has paused the subscription, or a part of it"),
   circuitOpen: gauge("circuit_open", "1: a circuit of the subscription is open, or its guard has stopped it"),
+  pausedAggregates: gauge("aggregates_paused", "Aggregates that somebody has paused by themselves"),
+  pausedTime: gauge(
+    "paused_seconds",
+    "For how long the subscription, or the aggregate that is paused for longest, has been paused by hand"
+  ),
   bounds: counter("bounds_reached_total", "How often a bound was reached", [...ofGroup, "bound"]),
   boundSeconds: counter("bound_paused_seconds_total", "For how long something waited at a bound", [
     ...ofGroup,

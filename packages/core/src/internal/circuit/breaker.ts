@@ -5,9 +5,10 @@ import type * as EventBusConfig from "../../EventBusConfig.js"
 import type * as FailurePolicy from "../../FailurePolicy.js"
 import type { Problem } from "../../Transport.js"
 import type { Flight } from "../flight.js"
-import type { Circuit, Member } from "./circuit.js"
+import type { Circuit } from "./circuit.js"
 import type { Circuits } from "./circuits.js"
 import { Guard } from "./guard.js"
+import type { Member } from "./member.js"
 
 /**
  * The circuits and the guard of one subscription.

@@ -1,6 +1,6 @@
 import type { Aside } from "../control/paused.js"
 import type { Flight } from "../flight.js"
-import type { Circuit, Member, Trial } from "./circuit.js"
+import type { Member } from "./member.js"
 
 /** A message that has failed so often as the probe is not preferred any more: perhaps only this one does not get through. */
 const patience = 3
@@ -32,7 +32,7 @@ export interface Chosen {
  */
 export const choose = (
   members: ReadonlySet<Member>,
-  circuit: Circuit
+  circuit: object
 ): Chosen | undefined => {
   let found: Chosen | undefined
   let best = Infinity
@@ -42,7 +42,7 @@ export const choose = (
     for (const aside of paused.asides.values()) {
       const [flight] = aside.flights
       if (flight === undefined || aside.pause !== undefined || flight.isAside || flight.verdict !== undefined) continue
-      const rank = rankOf(flight.trial as Trial | undefined, circuit)
+      const rank = rankOf(flight.trial as Probed | undefined, circuit)
       if (rank >= best || flight.state === "ended" || !flight.carrier.mayBegin()) continue
       best = rank
       found = { flight, aside, isDoubtful: rank >= patience && flight.trial !== undefined }
@@ -52,5 +52,11 @@ export const choose = (
   return found
 }
 
-const rankOf = (trial: Trial | undefined, circuit: Circuit): number =>
+/** What its trial knows of a message that has probed or failed. */
+interface Probed {
+  readonly probes: number
+  readonly failedBy: object | undefined
+}
+
+const rankOf = (trial: Probed | undefined, circuit: object): number =>
   (trial?.probes ?? 0) + (trial?.failedBy === circuit ? 0 : patience)

@@ -5,11 +5,11 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import type { Change, State } from "../../Circuit.js"
-import type { AddressBook } from "../addressBook.js"
 import { describeCause } from "../describeCause.js"
 import type { Flight, Trial as FlightTrial } from "../flight.js"
 import * as Safely from "../safely.js"
 import { choose, maxProbesOfOne } from "./choose.js"
+import type { Member } from "./member.js"
 
 /** When a message probes, unless somebody has said otherwise. */
 const defaultProbe = Schedule.exponential("1 second", 2).pipe(
@@ -24,23 +24,6 @@ const lookEvery = "250 millis"
 const relapse = 60_000
 
 const maxReason = 500
-
-/**
- * A subscription, as far as circuits go.
- *
- * @internal
- */
-export interface Member {
-  /** `topic/group`. */
-  readonly name: string
-  readonly book: AddressBook
-  /** Its messages can probe: what is settled before is not risked. */
-  readonly canProbe: boolean
-  /** Its lanes take messages again. */
-  readonly goOn: () => void
-  /** It closes, and its messages begin to probe no more. */
-  isClosing: boolean
-}
 
 /**
  * What a circuit needs of its bus.

@@ -12,7 +12,8 @@ import type { Flight } from "../flight.js"
 import * as Logging from "../logging.js"
 import { Ration } from "../ration.js"
 import * as Safely from "../safely.js"
-import { Circuit, type Member, type Surroundings, type Trial } from "./circuit.js"
+import { Circuit, type Surroundings, type Trial } from "./circuit.js"
+import type { Member } from "./member.js"
 
 /** So many names of circuits are known. A subscription that comes with more has a circuit of its own instead. */
 const maxNames = 1_000

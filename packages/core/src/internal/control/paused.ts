@@ -221,6 +221,15 @@ export class Paused {
     return count
   }
 
+  /** When the oldest pause of an aggregate began. */
+  get since(): number | undefined {
+    let since: number | undefined
+    for (const { pause } of this.asides.values()) {
+      if (pause !== undefined && !(since !== undefined && since <= pause.since)) since = pause.since
+    }
+    return since
+  }
+
   holdsBack(key: string, turn: unknown): boolean {
     return this.asides.get(turn === undefined ? key : keyless)?.isPaused ?? this.isAll
   }

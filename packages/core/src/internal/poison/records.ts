@@ -14,6 +14,8 @@ export interface Case {
   /** When the first and the last of these deaths were found, in milliseconds since the epoch. */
   readonly first: number
   readonly last: number
+  /** A process had died before while it was run with some others only. */
+  readonly wasNear: boolean
   /** It is given up, and not started any more. */
   readonly isConvicted: boolean
 }
@@ -31,6 +33,8 @@ export interface Account {
   readonly counted: ReadonlyArray<string>
   /** Messages are suspected that have not been run since. */
   readonly isOpen: boolean
+  /** Those with which a process has died while some were run together: they are run alone, and first. */
+  readonly near: ReadonlyArray<number>
   /** Those up to this offset are suspects although nobody calls them duplicates. */
   readonly upTo: number
 }
@@ -47,12 +51,14 @@ export interface Life {
 }
 
 /**
- * What an owner has in hand alone, and which suspects it has finished. With many of the latter it has several of these.
+ * Which suspects an owner has in hand, and which it has finished. With many of the latter it has several of these.
  *
  * @internal
  */
 export interface Hand {
-  readonly held: { readonly offset: number; readonly timestamp: number } | undefined
+  /** One that is run alone, or some that are run together. */
+  readonly held: ReadonlyArray<{ readonly offset: number; readonly timestamp: number }>
+  readonly isAlone: boolean
   readonly finished: ReadonlyArray<number>
 }
 
@@ -121,19 +127,22 @@ const lifeOf = ({ since, withheld }: Readonly<Record<string, unknown>>): Life =>
   withheld: numbers(withheld)
 })
 
-const handOf = ({ finished, held }: Readonly<Record<string, unknown>>): Hand => {
-  const one = held as { readonly offset?: unknown; readonly timestamp?: unknown } | null | undefined
-  return {
-    held: typeof one?.offset === "number" ? { offset: one.offset, timestamp: number(one.timestamp) } : undefined,
-    finished: numbers(finished)
-  }
-}
+const handOf = ({ finished, held, isAlone }: Readonly<Record<string, unknown>>): Hand => ({
+  held: Array.isArray(held)
+    ? held.flatMap((one: { readonly offset?: unknown; readonly timestamp?: unknown } | null) =>
+      typeof one?.offset === "number" ? [{ offset: one.offset, timestamp: number(one.timestamp) }] : []
+    )
+    : [],
+  isAlone: isAlone === true,
+  finished: numbers(finished)
+})
 
 const accountOf = (value: Readonly<Record<string, unknown>> = {}): Account => ({
   cases: Array.isArray(value.cases) ? value.cases.flatMap(caseOf) : [],
   deaths: numbers(value.deaths),
   counted: Array.isArray(value.counted) ? value.counted.filter((one) => typeof one === "string") : [],
   isOpen: value.isOpen === true,
+  near: numbers(value.near),
   upTo: typeof value.upTo === "number" ? value.upTo : -1
 })
 
@@ -144,5 +153,6 @@ const caseOf = (value: Partial<Case> | null | undefined): ReadonlyArray<Case> =>
     strikes: number(value.strikes),
     first: number(value.first),
     last: number(value.last),
+    wasNear: value.wasNear === true,
     isConvicted: value.isConvicted === true
   }]

@@ -10,7 +10,7 @@ import * as Stream from "effect/Stream"
 import { KilledProcess, type PublishError, type ReadFailed } from "../../EventBusError.js"
 import type { Store, StoreChange } from "../../Transport.js"
 import { describeCause } from "../describeCause.js"
-import type { Flight, Subscriber } from "../flight.js"
+import type { Flight, Sentry as FlightSentry, Subscriber } from "../flight.js"
 import type { Lasting } from "../lasting.js"
 import * as Logging from "../logging.js"
 import type { Alone, Queue, Turn } from "./alone.js"
@@ -26,6 +26,12 @@ const strangersFirst = 1_000
  */
 const anyFirst = 100
 const anyFirstFor = 2_000
+
+/** A handler that runs for so long keeps no others waiting: in milliseconds. */
+const hangsAfter = 60_000
+
+/** How many are run together, once that is what is done. */
+const together = 64
 
 /** All suspects have ended, and for so long none has come. */
 const quiet = 10_000
@@ -57,7 +63,7 @@ export interface Settings {
  *
  * @internal
  */
-export class Sentry implements Queue {
+export class Sentry implements FlightSentry, Queue {
   /** No message is taken before the store was read. */
   isOpening = true
   private suspects: Suspects | undefined
@@ -74,8 +80,14 @@ export class Sentry implements Queue {
   private lastAt = 0
   /** Strangers had their time, and what was inherited is written. */
   private isReady = false
-  private isReleased = false
-  private readonly turns = new Map<Flight, Turn>()
+  /** Who has the turn, and since when. */
+  private readonly turns = new Map<Flight, { readonly turn: Turn; readonly since: number }>()
+  /** How many wait for their turn, or have it. */
+  private readonly asking = new Set<Flight>()
+  /** Those that wait to be run together, those that are (and since when), and whether that is being written. */
+  private readonly joining = new Map<Flight, () => void>()
+  private readonly joined = new Map<Flight, number>()
+  private isJoining = false
   private readonly withheld = new Map<Flight, Turn>()
   private readonly fiber: Fiber.RuntimeFiber<void>
 
@@ -125,14 +137,17 @@ export class Sentry implements Queue {
     )
   })
 
-  private sayWhatWasFound({ cleared, found, needed, struck, withheld }: Suspects): Effect.Effect<void> {
+  private sayWhatWasFound(suspects: Suspects): Effect.Effect<void> {
+    const { cleared, found, isGrouped, struck, withheld } = suspects
     if (found === 0) return Effect.void
     for (const { offset } of struck) this.tell("struck", offset)
     for (const { offset } of cleared) this.tell("cleared", offset)
     const parts = [
-      "its last owner ended without closing it. What it may have had in hand is run one at a time",
-      ...struck.map(({ offset, strikes }) =>
-        `${offset} was in hand alone when a process died (${strikes} of ${needed} times)`
+      `its last owner ended without closing it. What it may have had in hand is run ${
+        isGrouped ? `at most ${together} at once` : "one at a time"
+      }`,
+      ...struck.map((one) =>
+        `${one.offset} was in hand alone when a process died (${one.strikes} of ${suspects.neededOf(one)} times)`
       ),
       ...withheld.map((offset) =>
         `${offset} is not started, and is given up if the process lives for ${
@@ -188,49 +203,109 @@ export class Sentry implements Queue {
       let turn: Turn | undefined
       const isWithheld = this.suspects!.stanceOf(flight.message) === "withheld"
       if (isWithheld && this.isOver) return Effect.as(this.convict([flight]), false)
+      if (!isWithheld && !this.suspects!.runsAlone(flight.message)) return this.joins(flight)
       const waiting = Effect.async<boolean>((resume) => {
         turn = { queue: this, offset: flight.offset, wake: (has) => resume(Effect.succeed(has)) }
-        if (isWithheld) this.withheld.set(flight, turn)
-        else this.settings.turns.ask(turn)
+        if (isWithheld) return void this.withheld.set(flight, turn)
+        this.asking.add(flight)
+        this.settings.turns.ask(turn)
       })
-      return Effect.flatMap(waiting, (has) => has ? Effect.as(this.begins(flight, turn!), true) : Effect.succeed(false))
-        .pipe(Effect.onInterrupt(() => Effect.sync(() => this.letGo(flight, turn))))
+      return Effect.flatMap(
+        waiting,
+        (has) => has ? Effect.as(this.begins(flight, turn!), true) : Effect.sync(() => this.inVain(flight))
+      )
+        .pipe(Effect.onInterrupt(() => Effect.sync(() => this.letGo(flight, turn, isWithheld))))
     })
+  }
+
+  private inVain(flight: Flight): false {
+    this.asking.delete(flight)
+    return false
   }
 
   private begins(flight: Flight, turn: Turn): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.turns.set(flight, turn)
-      this.firstAt ??= this.settings.subscriber.time()
+      const since = this.settings.subscriber.time()
+      this.turns.set(flight, { turn, since })
+      this.firstAt ??= since
       this.count++
       this.settings.subscriber.counters.suspects++
-      return this.tried([this.suspects!.begins(flight.message)])
+      return this.tried(this.suspects!.begins(flight.message))
     })
   }
 
   /** It was run alone, or could not begin. What it leaves behind is gone. */
   done(flight: Flight, isFinished: boolean): Effect.Effect<void> {
     return Effect.uninterruptible(Effect.suspend(() => {
-      const turn = this.turns.get(flight)
-      if (turn === undefined) return Effect.void
+      const turn = this.turns.get(flight)?.turn
+      if (turn === undefined) return this.parts(flight, isFinished)
       this.turns.delete(flight)
+      this.asking.delete(flight)
       this.suspects!.ends(flight.message, isFinished)
       // The next one's start says that this one has ended. It costs one round trip for each, and not two.
       if (this.settings.turns.staysWith(turn)) return Effect.sync(() => this.settings.turns.done(turn))
-      return Effect.ensuring(this.rests, Effect.sync(() => this.settings.turns.done(turn)))
+      return Effect.ensuring(
+        this.rests,
+        Effect.sync(() => {
+          this.settings.turns.done(turn)
+          this.join()
+        })
+      )
     }))
+  }
+
+  // ----- those that are run together
+
+  private joins(flight: Flight): Effect.Effect<boolean> {
+    return Effect.async<boolean>((resume) => {
+      this.joining.set(flight, () => resume(Effect.succeed(true)))
+      this.join()
+    }).pipe(Effect.onInterrupt(() => Effect.suspend(() => this.parts(flight, false))))
+  }
+
+  /** Lets as many begin as there is room for: one round trip for all that wait meanwhile. Those that are run alone come first. */
+  private join(): void {
+    const { joined, joining, suspects } = this
+    if (!this.isReady || this.isJoining || this.isClosed || this.asking.size > 0 || joining.size === 0) return
+    const now = this.settings.subscriber.time()
+    let room = together
+    for (const since of joined.values()) if (now - since < hangsAfter) room--
+    const some = Array.from(joining).slice(0, Math.max(0, room))
+    if (some.length === 0) return
+    this.isJoining = true
+    for (const [flight] of some) {
+      joining.delete(flight)
+      joined.set(flight, now)
+    }
+    this.count += some.length
+    this.settings.subscriber.counters.suspects += some.length
+    const changes = suspects!.beginTogether(some.map(([{ message }]) => message))
+    this.settings.fork(Effect.map(this.tried(changes), () => {
+      this.isJoining = false
+      for (const [, wake] of some) wake()
+      this.join()
+    }))
+  }
+
+  private parts(flight: Flight, isFinished: boolean): Effect.Effect<void> {
+    this.joining.delete(flight)
+    if (!this.joined.delete(flight)) return Effect.void
+    this.suspects!.ends(flight.message, isFinished)
+    this.join()
+    return this.joined.size > 0 || this.isJoining || this.isClosed ? Effect.void : this.rests
   }
 
   private get rests(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const change = this.suspects?.rests()
-      return change === undefined ? Effect.void : this.tried([change])
+      const changes = this.suspects?.rests() ?? []
+      return changes.length === 0 ? Effect.void : this.tried(changes)
     })
   }
 
-  private letGo(flight: Flight, turn: Turn | undefined): void {
+  private letGo(flight: Flight, turn: Turn | undefined, isWithheld: boolean): void {
     this.withheld.delete(flight)
-    if (turn === undefined) return
+    if (turn === undefined || isWithheld) return
+    this.asking.delete(flight)
     if (!this.settings.turns.isHeldBy(turn)) return this.settings.turns.cancel(turn)
     this.turns.delete(flight)
     this.suspects!.ends(flight.message, false)
@@ -242,9 +317,10 @@ export class Sentry implements Queue {
     if (!this.isReady) return undefined
     const lasted = this.settings.subscriber.time() - this.openedAt
     const isAny = this.count < anyFirst && lasted < strangersFirst + anyFirstFor
-    const rank = isAny
-      ? (offset: number) => Math.imul(offset ^ this.seed, 0x9e3779b1) >>> 0
-      : (offset: number) => offset
+    const rank = (offset: number) =>
+      (isAny ? Math.imul(offset ^ this.seed, 0x9e3779b1) >>> 0 : offset) -
+      // A process has died with these, and with few others.
+      (this.suspects!.isNear(offset) ? Number.MAX_SAFE_INTEGER : 0)
     let picked: Turn | undefined
     for (const turn of waiting) if (picked === undefined || rank(turn.offset) < rank(picked.offset)) picked = turn
     return picked
@@ -267,11 +343,17 @@ export class Sentry implements Queue {
     const ready = Effect.sync(() => {
       this.isReady = true
       this.settings.turns.poke()
+      this.join()
     })
     return Effect.zipRight(Effect.sleep(strangersFirst), Effect.zipRight(inherits, ready)).pipe(
       Effect.zipRight(
         Effect.delay(tick, "1 second").pipe(
-          Effect.tap(() => Effect.sync(() => this.settings.turns.poke())),
+          Effect.tap(() =>
+            Effect.sync(() => {
+              this.settings.turns.poke()
+              this.join()
+            })
+          ),
           Effect.repeat({ until: (isDone) => isDone })
         )
       ),
@@ -286,8 +368,9 @@ export class Sentry implements Queue {
       suspects.survived()
       if (this.withheld.size > 0) return Effect.as(this.convict(Array.from(this.withheld.keys())), false)
     }
-    if (!this.isReleased && this.firstAt !== undefined && now - this.firstAt >= alone) {
-      return Effect.as(this.release(suspects), false)
+    for (const [flight, { since, turn }] of this.turns) if (now - since >= hangsAfter) this.hangs(flight, turn, since)
+    if (!suspects.isGrouped && this.firstAt !== undefined && now - this.firstAt >= alone) {
+      return Effect.as(this.group(suspects), false)
     }
     if (this.present > 0 || now - this.lastAt < quiet || !this.isOver) return Effect.succeed(false)
     return Effect.as(this.tried(suspects.over()), true)
@@ -322,21 +405,23 @@ export class Sentry implements Queue {
     )
   }
 
-  /** One that does not end must not keep the others waiting. */
-  private release(suspects: Suspects): Effect.Effect<void> {
-    this.isReleased = true
-    suspects.release()
+  /** It stays in hand, and is not alone any more. */
+  private hangs(flight: Flight, turn: Turn, since: number): void {
+    this.turns.delete(flight)
+    this.asking.delete(flight)
+    this.joined.set(flight, since)
+    this.settings.turns.done(turn)
+  }
+
+  /** Many that take long must not keep the others waiting. */
+  private group(suspects: Suspects): Effect.Effect<void> {
+    suspects.group()
     this.settings.turns.dismiss(this)
-    const left = Array.from(this.turns.entries())
-    if (left.length === 0 && this.present === this.withheld.size) return Effect.void
-    return Effect.forEach(left, ([flight]) => this.done(flight, false), { discard: true }).pipe(
-      Effect.zipRight(
-        this.warn(
-          `${this.count} suspects have been run one at a time for ${
-            this.settings.alone / 1_000
-          } s. The rest are run together`
-        )
-      )
+    if (this.present === this.withheld.size) return Effect.void
+    return this.warn(
+      `${this.count} suspects have been run one at a time for ${
+        this.settings.alone / 1_000
+      } s. The rest are run together, at most ${together} at once`
     )
   }
 

@@ -9,6 +9,7 @@ const casesMatter = 7 * 24 * 3_600_000
 
 const maxDeaths = 32
 const maxCases = 64
+const maxNear = 256
 
 /** How many finished suspects a page has. A start writes one page. */
 const pageSize = 64
@@ -45,10 +46,17 @@ export class Suspects {
   /** Suspects that this owner has finished, page by page: those of the last page are written with each start. */
   private page = 0
   private onPage: Array<number> = []
-  private held: Message | undefined
+  /** What is full, and not written yet. */
+  private readonly unwritten: Array<StoreChange> = []
+  private readonly held = new Map<number, Message>()
+  private isAlone = false
+  /** With these a process has died while some were run together. */
+  private readonly near: Set<number>
+  /** Those that are not alone with what is known of them are run together, some at a time. */
+  isGrouped: boolean
   /** What is written says that a message is in hand that is not. */
   private isStale = false
-  /** All that is not withheld or convicted is free: the deaths are explained, or running alone has taken too long. */
+  /** All that is not withheld or convicted is free: the deaths are explained. */
   private isReleased = false
   private isProbationOver = false
   /** The highest offset of a suspect that has come, and the lowest of all messages. */
@@ -56,8 +64,8 @@ export class Suspects {
   private lowest = Infinity
   /** Whether messages are suspected. */
   isOpen: boolean
-  /** How many processes have to die with a message alone. One more, where some have died that no message explains. */
-  readonly needed: number
+  /** How many unexplained deaths were known at the beginning. */
+  private readonly known: number
   /** How many owners were found dead by this one. */
   readonly found: number
   /** The messages that were in hand alone when an owner died. */
@@ -65,17 +73,20 @@ export class Suspects {
   /** The messages that deaths without them have cleared. */
   readonly cleared: ReadonlyArray<Case>
 
-  constructor(found: Found, readonly life: string, private readonly now: number, lives: number) {
+  constructor(found: Found, readonly life: string, private readonly now: number, private readonly lives: number) {
     const { account, hands } = found
     const dead = Array.from(found.lives).filter(([life]) => life !== this.life && !account.counted.includes(life))
     for (const one of account.cases) if (now - one.last < casesMatter) this.cases.set(one.offset, one)
     const deaths = account.deaths.filter((at) => now - at < deathsMatter)
     const struck = new Set<number>()
+    this.near = new Set(account.isOpen ? account.near : [])
     const cleared: Array<Case> = []
     for (const [life, { withheld }] of dead) {
       deaths.push(now)
-      const held = lastPage(hands.get(life))?.held
-      if (held !== undefined) struck.add(this.strike(held).offset)
+      const hand = lastPage(hands.get(life))
+      const [first] = hand?.held ?? []
+      if (first !== undefined && hand!.isAlone) struck.add(this.strike(first).offset)
+      else if (first !== undefined) { for (const { offset } of hand!.held) this.near.add(offset) }
       else {
         // The process has died without them.
         for (const offset of withheld) {
@@ -85,7 +96,8 @@ export class Suspects {
       }
     }
     this.deaths = deaths.slice(-maxDeaths)
-    this.needed = lives - 2 + (deaths.length > lives - 1 ? 1 : 0)
+    this.known = deaths.length
+    this.isGrouped = deaths.length > lives
     this.found = dead.length
     this.struck = Array.from(struck, (offset) => this.cases.get(offset)!)
     this.cleared = cleared
@@ -96,7 +108,7 @@ export class Suspects {
     for (const pages of hands.values()) {
       for (const [, { finished }] of pages) for (const offset of finished) this.finished.add(offset)
     }
-    for (const offset of struck) this.finished.delete(offset)
+    for (const offset of [...struck, ...this.near]) this.finished.delete(offset)
     this.opened = this.openedOf(dead.map(([life]) => lifeKey(life)))
   }
 
@@ -122,23 +134,31 @@ export class Suspects {
       strikes: (former?.strikes ?? 0) + 1,
       first: former?.first ?? this.now,
       last: this.now,
+      wasNear: former?.wasNear ?? this.near.has(offset),
       isConvicted: former?.isConvicted ?? false
     }
     this.cases.set(offset, one)
     return one
   }
 
-  /** How many deaths are not explained. */
-  get unexplained(): number {
-    return this.deaths.length
+  /** Whether a process has died with the message while some were run together. */
+  isNear(offset: number): boolean {
+    return this.near.has(offset)
   }
 
   /** The offsets of the messages that are not started while their probation lasts. */
   get withheld(): ReadonlyArray<number> {
-    const { needed } = this
     return Array.from(this.cases.values()).flatMap((one) =>
-      one.strikes >= needed && !one.isConvicted ? [one.offset] : []
+      one.strikes >= this.neededOf(one) && !one.isConvicted ? [one.offset] : []
     )
+  }
+
+  /**
+   * How many processes have to die with the message alone. One more, where processes have died whose end it does not explain: some are killed here, or die
+   * of something else.
+   */
+  neededOf({ wasNear }: Case): number {
+    return this.lives - 2 + (this.known - (wasNear ? 1 : 0) > this.lives - 1 ? 1 : 0)
   }
 
   caseOf({ offset, timestamp }: Pick<Message, "offset" | "timestamp">): Case | undefined {
@@ -150,7 +170,7 @@ export class Suspects {
     if (!this.isOpen && this.cases.size === 0) return "free"
     const one = this.caseOf(message)
     if (one?.isConvicted === true) return "convicted"
-    if (one !== undefined && one.strikes >= this.needed) return "withheld"
+    if (one !== undefined && one.strikes >= this.neededOf(one)) return "withheld"
     if (one !== undefined && this.isOpen) return "suspect"
     if (!this.isOpen || this.isReleased || this.finished.has(message.offset)) return "free"
     const mayHaveBegun = message.maybeDuplicate || (message.deliveryCount ?? 1) > 1 || message.offset <= this.highest
@@ -187,19 +207,42 @@ export class Suspects {
     if (offset > this.highest) this.highest = offset
   }
 
-  /** The message is run alone, as soon as the answer is written. */
-  begins(message: Message): StoreChange {
-    this.held = message
-    this.isStale = true
-    return this.hand
+  /** Whether a suspect is run alone; the others are run together with some. */
+  runsAlone(message: Message): boolean {
+    return !this.isGrouped || this.near.has(message.offset) || this.caseOf(message) !== undefined
   }
 
-  /** It is not run alone any more. With `isFinished` it has ended, and the process lives. */
+  /** The message is run alone, as soon as the answer is written. */
+  begins(message: Message): ReadonlyArray<StoreChange> {
+    this.isAlone = this.held.size === 0
+    return this.holds([message])
+  }
+
+  /** The messages are run together, as soon as the answer is written. */
+  beginTogether(messages: ReadonlyArray<Message>): ReadonlyArray<StoreChange> {
+    this.isAlone = false
+    return this.holds(messages)
+  }
+
+  private holds(messages: ReadonlyArray<Message>): ReadonlyArray<StoreChange> {
+    for (const message of messages) this.held.set(message.offset, message)
+    this.isStale = true
+    return [...this.unwritten.splice(0), this.hand]
+  }
+
+  /** How many are in hand. */
+  get inHand(): number {
+    return this.held.size
+  }
+
+  /** It is not in hand any more. With `isFinished` it has ended, and the process lives. */
   ends(message: Message, isFinished: boolean): void {
-    this.held = undefined
+    this.held.delete(message.offset)
     if (!isFinished) return
     this.finished.add(message.offset)
+    this.near.delete(message.offset)
     if (this.onPage.length >= pageSize) {
+      this.unwritten.push(change(handKey(this.life, this.page), { held: [], isAlone: false, finished: this.onPage }))
       this.page++
       this.onPage = []
     }
@@ -207,16 +250,17 @@ export class Suspects {
   }
 
   /** Says that nothing is in hand, if something else is written. */
-  rests(): StoreChange | undefined {
-    if (!this.isStale || this.held !== undefined) return undefined
+  rests(): ReadonlyArray<StoreChange> {
+    if (!this.isStale || this.held.size > 0) return []
     this.isStale = false
-    return this.hand
+    return [...this.unwritten.splice(0), this.hand]
   }
 
   private get hand(): StoreChange {
-    const { held, life, onPage, page } = this
+    const { held, isAlone, life, onPage, page } = this
     return change(handKey(life, page), {
-      held: held && { offset: held.offset, timestamp: held.timestamp },
+      held: Array.from(held.values(), ({ offset, timestamp }) => ({ offset, timestamp })),
+      isAlone,
       finished: onPage
     })
   }
@@ -229,7 +273,7 @@ export class Suspects {
   /** Convicts a message that is withheld, if its probation is over, and answers what is written before it goes to the policy. */
   convict(message: Message): StoreChange | undefined {
     const one = this.caseOf(message)
-    if (!this.isProbationOver || one === undefined || one.strikes < this.needed) return undefined
+    if (!this.isProbationOver || one === undefined || one.strikes < this.neededOf(one)) return undefined
     this.cases.set(one.offset, { ...one, isConvicted: true })
     // The deaths are explained, and with them what made the others suspects.
     this.deaths = []
@@ -237,9 +281,9 @@ export class Suspects {
     return change(accountKey, this.account)
   }
 
-  /** The others are run together from now on. */
-  release(): void {
-    this.isReleased = true
+  /** The others are run together from now on, some at a time. */
+  group(): void {
+    this.isGrouped = true
   }
 
   /** The message has ended for good. Answers what is to be written. */
@@ -252,8 +296,10 @@ export class Suspects {
   /** All that was suspected has ended. Answers what is to be written: the store keeps nothing of it. */
   over(): ReadonlyArray<StoreChange> {
     this.isOpen = false
-    this.held = undefined
+    this.held.clear()
     this.isStale = false
+    this.unwritten.length = 0
+    this.near.clear()
     return [
       change(accountKey, this.account),
       change(lifeKey(this.life), { since: this.now, withheld: [] }),
@@ -264,10 +310,9 @@ export class Suspects {
   /** The partition is given up in order. Answers what is to be written. */
   closed(): ReadonlyArray<StoreChange> {
     if (!this.isOpen) return [change(lifeKey(this.life), null)]
-    this.held = undefined
-    const rests = this.rests()
+    this.held.clear()
     return [
-      ...(rests === undefined ? [] : [rests]),
+      ...this.rests(),
       change(accountKey, this.account),
       change(lifeKey(this.life), null)
     ]
@@ -279,12 +324,13 @@ export class Suspects {
   }
 
   private get account(): Account {
-    const { counted, deaths, highest, isOpen } = this
+    const { counted, deaths, highest, isOpen, near } = this
     return {
       cases: Array.from(this.cases.values()).slice(-maxCases),
       deaths,
       counted,
       isOpen,
+      near: Array.from(near).slice(0, maxNear),
       upTo: isOpen ? highest : -1
     }
   }
