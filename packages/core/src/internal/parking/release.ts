@@ -101,9 +101,8 @@ export class Releases {
       return Effect.ensuring(
         done,
         Effect.sync(() => {
-          one.releasedBy = undefined
           if (one.blocked === "ending") this.lane.unblock(one)
-          one.free.changed()
+          one.freed()
         })
       )
     })
