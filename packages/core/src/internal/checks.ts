@@ -7,7 +7,7 @@ import * as RateLimit from "../RateLimit.js"
 import * as Recovery from "../Recovery.js"
 import type * as Replay from "../Replay.js"
 import type { CommonOptions } from "../Subscription.js"
-import type { Semantics, Service, StartFrom, TopicSpec } from "../Transport.js"
+import type { Semantics, TopicSpec } from "../Transport.js"
 import type { Presubscribed } from "./presubscription.js"
 import * as Rate from "./rate.js"
 import type * as Internal from "./subscription.js"
@@ -87,30 +87,6 @@ const recoveryIssuesOf = (options: Recovery.Options | undefined): ReadonlyArray<
 
 /** Without a compiler anything may be here. */
 const isOptions = (value: unknown): boolean => Predicate.isReadonlyRecord(value)
-
-/**
- * Why the transport can't begin there; undefined where it can.
- *
- * @internal
- */
-export const startIssueOf = (
-  startFrom: StartFrom | undefined,
-  { capabilities, name }: Pick<Service, "capabilities" | "name">
-): string | undefined => {
-  if (typeof startFrom !== "object") return undefined
-  if (!("group" in startFrom)) {
-    return capabilities.startAt === true
-      ? undefined
-      : `startFrom: the ${name} transport can't begin at a time or at offsets`
-  }
-  if (capabilities.startAfterGroup !== true) {
-    return `startFrom: the ${name} transport can't begin where another group has stopped`
-  }
-  const group: unknown = startFrom.group
-  return typeof group === "string" && group.trim() !== ""
-    ? undefined
-    : "startFrom.group: expected a text that is not blank"
-}
 
 /**
  * What a pre-subscription is found by.

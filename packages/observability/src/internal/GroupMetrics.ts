@@ -130,8 +130,7 @@ export class GroupMetrics {
       partitions,
       paused,
       pausedAggregates,
-      pausedTime,
-      problems
+      pausedTime
     } = own
     const sampled = {
       actors,
