@@ -10,6 +10,14 @@ it(
 )
 
 it(
+  "memory: instances die without a chance to settle, with eight slots that all aggregates share",
+  async ({ signal }) => {
+    await run(signal, { transport: "memory", instances: 3, seconds: 6, killEverySeconds: 1.5, strategy: "pool:8" })
+  },
+  60_000
+)
+
+it(
   "kafka: a minute of a group whose instances are killed and stopped",
   async ({ signal }) => {
     await run(signal, { transport: "kafka", instances: 2, seconds: 60, actions: ["kill", "stop"] })
