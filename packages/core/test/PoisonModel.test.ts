@@ -49,6 +49,7 @@ describe("lives that end at random moments", () => {
   const seconds = [2, 5, 10, 20, 30, 60, 120]
   const rateOf = (killedAfter: number) => killedAfter > 30 ? 3 : 10
 
+  // With the seeds 1, 2 and 3 it was one of 21,000 lives: the coincidence of the next test. See docs/poison.md.
   it("convict nobody who is innocent, in 1,000 lives, however often a process is killed", () => {
     const rows: Array<string> = []
     let innocent = 0
