@@ -157,11 +157,11 @@ export class ParkedLane implements Owner {
       flight,
       done: (result) => {
         this.writing.delete(flight)
-        if (Either.isRight(result)) {
-          this.put(one, draft, result.right)
-          this.confirmed(flight)
-        } else this.unwritable(one, flight, result.left)
+        if (Either.isRight(result)) this.put(one, draft, result.right)
+        else this.unwritable(one, flight, result.left)
         one.written()
+        // A transport that throws when the message is finished does not keep the aggregate.
+        if (Either.isRight(result)) this.confirmed(flight)
       }
     })
   }
@@ -181,8 +181,8 @@ export class ParkedLane implements Owner {
       done: () => {
         this.writing.delete(flight)
         this.kept.add(key)
-        this.confirmed(flight)
         one.written()
+        this.confirmed(flight)
       }
     })
   }

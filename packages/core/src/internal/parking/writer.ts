@@ -1,3 +1,4 @@
+import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -5,8 +6,10 @@ import type * as Schedule from "effect/Schedule"
 import { type PublishError, PublishFailed } from "../../EventBusError.js"
 import type { Store, StoreChange } from "../../Transport.js"
 import { Condition } from "../condition.js"
+import { describeCause } from "../describeCause.js"
 import type { Flight } from "../flight.js"
 import type { Lasting } from "../lasting.js"
+import * as Logging from "../logging.js"
 
 /** How much is written at a time. */
 const maxChanges = 256
@@ -132,16 +135,19 @@ export class Writer {
     const isOwn = failed !== undefined && Either.isLeft(failed) && isOfChange(failed.left)
     const rest = jobs.slice(isOwn ? good + 1 : good)
     this.queue = [...rest, ...this.queue]
-    for (let i = 0; i < good; i++) jobs[i]!.done(results[i]!)
-    if (at === -1) return Effect.void
-    if (isOwn) {
-      jobs[at]!.done(failed)
-      return Effect.void
-    }
+    const thrown: Array<unknown> = []
+    for (let i = 0; i < good; i++) tell(jobs[i]!, results[i]!, thrown)
+    if (isOwn) tell(jobs[at]!, failed, thrown)
+    const said = thrown.length === 0
+      ? Effect.void
+      : Logging.error(
+        `A transport or a callback threw when a letter was written: ${describeCause(Cause.die(thrown[0]))}`
+      )
+    if (at === -1 || isOwn) return said
     const error = failed !== undefined && Either.isLeft(failed)
       ? failed.left
       : new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown" })
-    return good > 0 ? Effect.void : Effect.fail(error)
+    return good > 0 ? said : Effect.fail(error)
   }
 
   /** They leave the queue while they are written. */
@@ -156,6 +162,15 @@ export class Writer {
     const jobs = this.queue.slice(0, count)
     this.queue = this.queue.slice(count)
     return jobs
+  }
+}
+
+/** Whoever throws must neither keep the others from being told, nor end the writer. */
+const tell = (job: Job, result: Either.Either<number, PublishError>, thrown: Array<unknown>): void => {
+  try {
+    job.done(result)
+  } catch (error) {
+    thrown.push(error)
   }
 }
 

@@ -1,0 +1,49 @@
+import { expect, it } from "@effect/vitest"
+import { Duration, Effect, Either, Logger, Schedule, Stream } from "effect"
+import { Lasting } from "../src/internal/lasting.js"
+import { Writer } from "../src/internal/parking/writer.js"
+import { eventually } from "./Eventually.js"
+
+const changeOf = (key: string) => ({ key, value: new Uint8Array([1]) })
+
+/** `written` gets the keys of what the store has got. */
+const writerOf = (written: Array<string>) =>
+  new Writer({
+    partition: 0,
+    timeout: Duration.seconds(1),
+    schedule: Schedule.spaced("1 millis"),
+    lasting: new Lasting("Letters can't be written"),
+    fork: (effect) => Effect.runFork(Effect.provide(effect, Logger.remove(Logger.defaultLogger))),
+    store: {
+      read: () => Stream.empty,
+      write: (_, changes) =>
+        Effect.sync(() =>
+          changes.map(({ key }) => {
+            written.push(key)
+            return Either.right(written.length)
+          })
+        )
+    }
+  })
+
+it.live("a writer of letters goes on where whoever is told of one throws", () =>
+  Effect.gen(function*() {
+    const written: Array<string> = []
+    const told: Array<string> = []
+    const writer = writerOf(written)
+    const push = (key: string, throws = false) =>
+      writer.push({
+        change: changeOf(key),
+        done: () => {
+          told.push(key)
+          if (throws) throw new Error("a transport that throws")
+        }
+      })
+    push("a", true)
+    push("b")
+    yield* eventually("both are told", () => told.join() === "a,b")
+    push("c")
+    yield* eventually("it goes on", () => told.join() === "a,b,c")
+    expect(written).toEqual(["a", "b", "c"])
+    yield* writer.settle(Duration.seconds(1))
+  }))
