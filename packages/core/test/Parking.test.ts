@@ -534,12 +534,17 @@ describe("the store of parked messages", () => {
     }).pipe(onBroker({ maxMessages: 100 }), quietly)
   })
 
-  it.effect("is read before the first message, however long that takes, and it is said", () => {
+  it.effect.each(
+    [
+      ["fails", Stream.fail(new ReadFailed({ topic: "steps" }))],
+      ["dies", Stream.die(new Error("a transport that throws"))]
+    ] as const
+  )("is read before the first message, however long that takes, and it is said, where it %s", ([, failing]) => {
     const shop = new Shop()
     let isAway = true
     const away = (store: Transport.Store): Transport.Store => ({
       ...store,
-      read: (...args) => isAway ? Stream.fail(new ReadFailed({ topic: "steps" })) : store.read(...args)
+      read: (...args) => isAway ? failing : store.read(...args)
     })
     return shop.life(
       (subscription, publish) =>

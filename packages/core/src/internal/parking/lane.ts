@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Random from "effect/Random"
-import { GivenUpByHand, type PublishError } from "../../EventBusError.js"
+import { GivenUpByHand, type PublishError, ReadFailed } from "../../EventBusError.js"
 import type { Assignment } from "../../Transport.js"
 import { describeCause } from "../describeCause.js"
 import type { Flight } from "../flight.js"
@@ -82,8 +82,9 @@ export class ParkedLane implements Owner {
     return Effect.gen(this, function*() {
       const random = yield* Random.nextIntBetween(0, Number.MAX_SAFE_INTEGER)
       this.owner = `${epoch}-${random.toString(36)}`
-      const mark = store.write(this.partition, [Reading.markOf(this.owner)], { timeout })
-      const contents = Reading.read(store, this.partition, this.owner)
+      const marking = Effect.suspend(() => store.write(this.partition, [Reading.markOf(this.owner)], { timeout }))
+      const mark = this.unbroken(marking)
+      const contents = this.unbroken(Reading.read(store, this.partition, this.owner))
       this.foundUpTo = yield* reading.retry(
         Effect.flatMap(mark, (results) => results[0]!),
         options
@@ -112,6 +113,12 @@ export class ParkedLane implements Owner {
           )
       )
     )
+  }
+
+  /** A defect of the transport is tried again, as its failures are: else the partition would stand still, and its status would not say so. */
+  private unbroken<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | ReadFailed> {
+    const { partition } = this
+    return Effect.catchAllDefect(effect, (cause) => new ReadFailed({ topic: "store", partition, cause }))
   }
 
   // ----- messages that come
