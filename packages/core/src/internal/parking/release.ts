@@ -117,7 +117,7 @@ export class Releases {
       let count = 0
       while (this.goesOn(one)) {
         if (one.count === 0) {
-          if (this.isNormal(one, order, count)) return
+          if (one.isStuck || this.isNormal(one, order, count)) return
           yield* one.quiet.wait
           continue
         }
@@ -150,7 +150,9 @@ export class Releases {
         this.lane.remove(one, offset)
       }
       // What came meanwhile stays parked.
-      while (one.count === 0 && this.goesOn(one) && !this.isNormal(one, order, count)) yield* one.quiet.wait
+      while (one.count === 0 && !one.isStuck && this.goesOn(one) && !this.isNormal(one, order, count)) {
+        yield* one.quiet.wait
+      }
       if (one.count > 0) this.tell(one, order, count)
     })
   }

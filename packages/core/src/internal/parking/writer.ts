@@ -1,3 +1,4 @@
+import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -110,14 +111,10 @@ export class Writer {
     const { partition, store, timeout } = this.settings
     const jobs = this.first()
     if (jobs.length === 0) return Effect.void
-    return store.write(partition, jobs.map(({ change }) => change), { timeout }).pipe(
-      // A defect of the transport would end the loop, and nobody would hear of it.
-      Effect.catchAllDefect((cause) =>
-        Effect.succeed([
-          Either.left(new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown", cause }))
-        ])
-      ),
-      Effect.flatMap((results) => this.written(jobs, results))
+    return Effect.suspend(() => store.write(partition, jobs.map(({ change }) => change), { timeout })).pipe(
+      // A transport that dies, interrupts itself or answers no list would end the loop, and nobody would hear of it.
+      Effect.catchAllCause((cause) => Effect.succeed([Either.left(unknown(Cause.squash(cause)))])),
+      Effect.flatMap((results) => this.written(jobs, Array.isArray(results) ? results : []))
     )
   }
 
@@ -140,7 +137,7 @@ export class Writer {
     }
     const error = failed !== undefined && Either.isLeft(failed)
       ? failed.left
-      : new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown" })
+      : unknown()
     return good > 0 ? Effect.void : Effect.fail(error)
   }
 
@@ -158,6 +155,9 @@ export class Writer {
     return jobs
   }
 }
+
+const unknown = (cause?: unknown): PublishFailed =>
+  new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown", cause })
 
 /** The change itself is refused, and others are not. */
 const isOfChange = ({ _tag }: PublishError): boolean => _tag === "MessageTooLarge" || _tag === "InvalidMessage"
