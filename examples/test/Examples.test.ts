@@ -43,6 +43,17 @@ describe("the examples", () => {
     expect(lines).toContain("dead letter: 3, because of CardStolen")
   })
 
+  it("parking releases an order, and docs/parking.md shows the program and what it prints", async () => {
+    const example = readFileSync(`${root}examples/src/parking.ts`, "utf8").trimEnd()
+    const docs = readFileSync(`${root}docs/parking.md`, "utf8")
+    expect(docs).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+    const shown = /```text\n([^`]*)\n```/.exec(docs)![1]!.split("\n")
+    const lines = (await run("parking")).trim().split("\n")
+    // The two orders are handled side by side.
+    expect([...lines].sort()).toEqual([...shown].sort())
+    expect(lines.slice(4)).toEqual(shown.slice(4))
+  }, 60_000)
+
   it("circuits waits for its database, and docs/circuits.md shows the program", async () => {
     const example = readFileSync(`${root}examples/src/circuits.ts`, "utf8").trimEnd()
     expect(readFileSync(`${root}docs/circuits.md`, "utf8")).toContain(`\`\`\`ts\n${example}\n\`\`\``)

@@ -36,6 +36,7 @@ import type { PublishAllFailed } from "./internal/publishing.js"
 import * as Publishing from "./internal/publishing.js"
 import { type AnySubscription, type Entry, Registry } from "./internal/registry.js"
 import * as InternalReplay from "./internal/replay.js"
+import { startIssueOf } from "./internal/startIssue.js"
 import * as Strategies from "./internal/strategies.js"
 import * as Internal from "./internal/subscription.js"
 import { Watched } from "./internal/watched.js"
@@ -362,7 +363,7 @@ export const make = Effect.gen(function*() {
       yield* provided.check(topic.name)
       const { startFrom = "earliest", withoutHandler = "hold" } = options
       const issues = Checks.issuesOf({ group: options.group })
-      const startIssue = Checks.startIssueOf(startFrom, transport)
+      const startIssue = startIssueOf(startFrom, transport)
       if (startIssue !== undefined) issues.push(startIssue)
       if (issues.length > 0) return yield* new InvalidConfiguration({ topic: topic.name, issues })
       const group = options.group ?? config.group

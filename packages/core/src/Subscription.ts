@@ -149,7 +149,7 @@ export interface CommonOptions {
   readonly handlerTimeout?: Duration.DurationInput | undefined
   /**
    * Circuits that stop it, also when another subscription opens them. Those that `byTag` and `exhaustive` have are known without this. An at-most-once
-   * subscription opens none itself: while one is open, it settles nothing more. Default: none.
+   * subscription opens none itself: while one is open, it takes nothing more. Default: none.
    */
   readonly circuits?: ReadonlyArray<Circuit> | undefined
   /** Whether the last valid token of the subject is the aggregate id if the message has no other (NATS). Default: false. */

@@ -402,6 +402,45 @@ describe("dead letters by hand", () => {
       expect(yield* ordersIn()).toEqual({ a: [0, 1, 2] })
     }).pipe(provideTransport))
 
+  it.scoped("a topic that is a pattern stands for its subjects, each of which gets its own letters", () =>
+    Effect.gen(function*() {
+      yield* written([
+        letterOf("a", 0, { topic: "orders.eu" }),
+        letterOf("b", 1, { topic: "orders.us" }),
+        letterOf("c", 2)
+      ])
+      const pattern = Topic.envelope("orders.*", Placed)
+      const letters = yield* withTransport(
+        () => ({ covers: (topic, other) => topic.name === "orders.*" && other.name.startsWith("orders.") }),
+        DeadLetters.make({ kind: "envelope", name: "dead", spec: dead }, { topics: [pattern] })
+      )
+      expect(yield* letters.release("all", by)).toMatchObject({ letters: 2, elsewhere: 1 })
+      expect(yield* ordersIn({ name: "orders.eu", kind: "envelope" })).toEqual({ a: [0] })
+      expect(yield* ordersIn({ name: "orders.us", kind: "envelope" })).toEqual({ b: [1] })
+    }).pipe(provideTransport))
+
+  it.scopedLive("interrupted it first remembers what it has published", () =>
+    Effect.gen(function*() {
+      yield* written(Array.from({ length: 6 }, (_, n) => letterOf("a", n)))
+      let published = 0
+      const letters = yield* withTransport(({ publish }) => ({
+        publish: (topic, messages, options) =>
+          Effect.zipLeft(
+            publish(topic, messages, options),
+            Effect.suspend(() => {
+              published++
+              return Effect.sleep("20 millis")
+            })
+          )
+      }), made)
+      const releasing = yield* Effect.fork(letters.release("all", by))
+      yield* eventually("it is in the middle", () => published === 3)
+      yield* Fiber.interrupt(releasing)
+      const before = published
+      expect(yield* letters.release("all", by)).toMatchObject({ done: before, letters: 6 - before })
+      expect(yield* ordersIn()).toEqual({ a: [0, 1, 2, 3, 4, 5] })
+    }).pipe(provideTransport))
+
   it.effect(
     "killed at any point, at worst a batch is released twice, and nothing is lost",
     () =>

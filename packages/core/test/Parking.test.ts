@@ -6,10 +6,13 @@ import {
   MemoryTransport,
   Observer,
   type Subscription,
-  Topic
+  Topic,
+  Transport
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Logger, Schedule, Schema, TestClock } from "effect"
+import { Chunk, Deferred, Duration, Effect, Layer, Logger, Schedule, Schema, Stream, TestClock } from "effect"
+import { ReadFailed } from "../src/EventBusError.js"
+import * as Letter from "../src/internal/parking/letter.js"
 import { eventually, settle } from "./Eventually.js"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", {}) {}
@@ -55,7 +58,8 @@ class Shop {
       publish: (aggregate: string, ...numbers: ReadonlyArray<number>) => Effect.Effect<void>
     ) => Effect.Effect<A, E>,
     policy: Partial<FailurePolicy.Park> = {},
-    config: EventBusConfig.Options = {}
+    config: EventBusConfig.Options = {},
+    around: (store: Transport.Store) => Transport.Store = (store) => store
   ): Effect.Effect<A, E, MemoryBroker.MemoryBroker> =>
     Effect.gen(this, function*() {
       const bus = yield* EventBus.EventBus
@@ -74,7 +78,14 @@ class Shop {
       Effect.scoped,
       Effect.provide(EventBus.layer),
       Effect.provide(EventBusConfig.layer({ closeDeadline: "1 second", ...config })),
-      Effect.provide(MemoryTransport.layerBroker),
+      Effect.provide(Layer.effect(
+        Transport.Transport,
+        Effect.map(MemoryTransport.make, (transport): Transport.Service => ({
+          ...transport,
+          store: (request) =>
+            Effect.map(transport.store!(request), around)
+        }))
+      )),
       Effect.provideService(Observer.Observer, {
         event: (event) =>
           this.events.push(event)
@@ -406,5 +417,66 @@ describe("a parked aggregate", () => {
         Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(String(message))))
       )
     )
+  })
+})
+
+describe("the store of parked messages", () => {
+  const stored = Effect.gen(function*() {
+    const broker = yield* MemoryBroker.MemoryBroker
+    const topic = yield* broker.topic({ name: "steps", kind: "envelope", partitions: 1 })
+    const { port } = broker.store(topic, "group", "parking")
+    const entries = Effect.map(Stream.runCollect(port.read(0)), (all) => {
+      const newest = new Map(Chunk.toReadonlyArray(all).map(({ key, value }) => [key, value]))
+      return new Map(Array.from(newest).flatMap(([key, value]) => value === null ? [] : [[key, value] as const]))
+    })
+    return { port, entries }
+  })
+
+  it.effect("has nothing of a former owner whose request came late, and one mark in the end", () => {
+    const shop = new Shop()
+    shop.failing.add("a1")
+    const parked = (subscription: Subscription.Subscription<unknown>) => waitFor("a is parked", subscription, "a:2")
+    return Effect.gen(function*() {
+      yield* shop.life((subscription, publish) => Effect.zipRight(publish("a", 1, 2), parked(subscription)))
+      const { entries, port } = yield* stored
+      const former = Array.from(yield* entries).find(([key]) => Letter.partsOf(key) !== undefined)!
+      const { owner } = Letter.partsOf(former[0])!
+      yield* shop.life(parked)
+      // It was on its way when the partition was taken over: its message came to the next owner.
+      const { message, ...letter } = Letter.decode(former[1], 0)!
+      const value = Letter.encode({ ...letter, message: { ...message, offset: 99 } })
+      yield* port.write(0, [{ key: Letter.keyOf("a", 99, owner), value }], { timeout: Duration.seconds(1) })
+      yield* shop.life((subscription) => Effect.zipRight(parked(subscription), settle))
+      const keys = Array.from((yield* entries).keys())
+      expect(keys.map((key) => key.split("/")[0]).sort()).toEqual(["letter", "letter", "owner"])
+      expect(keys.some((key) => Letter.partsOf(key)?.offset === 99)).toBe(false)
+    }).pipe(onBroker({ maxMessages: 100 }), quietly)
+  })
+
+  it.effect("is read before the first message, however long that takes, and it is said", () => {
+    const shop = new Shop()
+    let isAway = true
+    const away = (store: Transport.Store): Transport.Store => ({
+      ...store,
+      read: (...args) => isAway ? Stream.fail(new ReadFailed({ topic: "steps" })) : store.read(...args)
+    })
+    return shop.life(
+      (subscription, publish) =>
+        Effect.gen(function*() {
+          yield* publish("a", 1)
+          yield* TestClock.adjust("30 seconds")
+          yield* settle
+          expect(shop.started).toEqual([])
+          const { problems } = (yield* subscription.status)!
+          expect(problems.map(({ message }) => message).join()).toContain("can't be read")
+          isAway = false
+          yield* TestClock.adjust("40 seconds")
+          yield* eventually("it is handled", () => shop.of("a").length === 1)
+          expect((yield* subscription.status)!.problems).toEqual([])
+        }),
+      {},
+      {},
+      away
+    ).pipe(onBroker(), quietly)
   })
 })

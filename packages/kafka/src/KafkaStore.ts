@@ -5,11 +5,18 @@
  */
 import { BusClosed, InvalidMessage, PublishFailed, ReadFailed } from "@effect-eventbus/core/EventBusError"
 import type { PublishError, SubscribeError } from "@effect-eventbus/core/EventBusError"
-import type { IncomingMessage, OutgoingMessage, Service, Store, StoreChange } from "@effect-eventbus/core/Transport"
+import type {
+  IncomingMessage,
+  OutgoingMessage,
+  Service,
+  Store,
+  StoreChange,
+  StoreEntry
+} from "@effect-eventbus/core/Transport"
+import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Client } from "./internal/Client.js"
 import { reconnect } from "./internal/Client.js"
@@ -177,10 +184,10 @@ export const make = (
           }
           const first = yield* edge(partition, Offsets.first)
           const from = Math.max(first, after === undefined ? 0 : after + 1)
-          return Stream.mapEffect(
+          return Stream.mapChunksEffect(
             reader.readPartition({ name: topic, kind: "envelope" }, partition, { from, to }),
-            entryOf
-          ).pipe(Stream.filterMap((entry) => entry))
+            entriesOf
+          )
         }))
 
       return { write, read }
@@ -219,14 +226,16 @@ const isTransient = (error: StoreTopics.OpeningFailure): boolean =>
 /** What keeps a store from having room for a partition, for those who wanted to write there. */
 const toPublishError = (topic: string, error: InvalidMessage | PublishFailed | SubscribeError): PublishError => {
   switch (error._tag) {
-    case "AlreadySubscribed":
-    case "SubscribeFailed":
-    case "TakeOverRefused":
-      return new PublishFailed({ topic, reason: "Rejected", outcome: "not-written", cause: error })
+    case "BusClosed":
+    case "InvalidConfiguration":
+    case "InvalidMessage":
+    case "PublishFailed":
+    case "UnknownTopic":
+      return error
     case "BrokerUnreachable":
       return new PublishFailed({ topic, reason: "Unreachable", outcome: "not-written", cause: error })
     default:
-      return error
+      return new PublishFailed({ topic, reason: "Rejected", outcome: "not-written", cause: error })
   }
 }
 
@@ -246,17 +255,22 @@ const messageOf = ({ key, value }: StoreChange): OutgoingMessage => ({
   value
 })
 
-/** Nothing where it is no change. */
-const entryOf = ({ headers, key, offset, partition, topic, value }: IncomingMessage) => {
-  if (headers[Unpackable.HEADER] !== undefined) {
-    return Effect.fail(new ReadFailed({ topic, partition, cause: headers[Unpackable.HEADER] }))
+/** Page by page: an effect for each entry would take longer than all the rest. */
+const entriesOf = (messages: Chunk.Chunk<IncomingMessage>): Effect.Effect<Chunk.Chunk<StoreEntry>, ReadFailed> => {
+  const entries: Array<StoreEntry> = []
+  for (const { headers, key, offset, partition, topic, value } of messages) {
+    const unreadable = headers[Unpackable.HEADER]
+    if (key === null && unreadable !== undefined) {
+      return Effect.fail(new ReadFailed({ topic, partition, cause: unreadable }))
+    }
+    // Without a key it is no change.
+    if (key === null || key.length === 0) continue
+    entries.push({ key: textOf(key), value, revision: offset })
   }
-  return Effect.succeed(
-    key === null || key.length === 0
-      ? Option.none()
-      : Option.some({ key: Buffer.from(key).toString("utf8"), value, revision: offset })
-  )
+  return Effect.succeed(Chunk.unsafeFromArray(entries))
 }
+
+const textOf = (key: Uint8Array): string => Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("utf8")
 
 const late = (topic: string) =>
   new PublishFailed({

@@ -129,6 +129,18 @@ describe.each(T.versions)("The store on %s", (version) => {
       assert.strictEqual(Object.keys(map).length, 2_999)
     })))
 
+  it("ends with its scope, also where it was opened by somebody who can't be interrupted", () =>
+    T.run(Effect.gen(function*() {
+      const service = yield* T.transport(servers())
+      const opened = yield* T.scoped(Effect.uninterruptible(service.store!(requestOf())))
+      yield* write(opened.value, 0, change("a", null))
+      const start = performance.now()
+      yield* opened.close
+      assert.isBelow(performance.now() - start, 5_000)
+      const [late] = yield* opened.value.write(0, [change("a", "1")], { timeout })
+      assert.strictEqual(errorOf(late!)._tag, "BusClosed")
+    })))
+
   it("has a bucket whose settings lose nothing", () =>
     T.run(Effect.gen(function*() {
       const request = requestOf()

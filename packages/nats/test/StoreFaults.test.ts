@@ -1,9 +1,10 @@
 import * as Servers from "@effect-eventbus/brokers/Nats"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Either, Fiber, type Scope, Stream } from "effect"
+import { Duration, Effect, Either, Fiber, Logger, type Scope, Stream, TestClock } from "effect"
 import { headers, type Msg, type NatsConnection } from "nats"
 import { StoreMarks } from "../src/internal/StoreMarks.js"
 import { Turns } from "../src/internal/Turns.js"
+import { NatsRequestFailed } from "../src/NatsErrors.js"
 import * as T from "./fixture.js"
 import { sharedServer } from "./sharedServer.js"
 import { change, errorOf, mapOf, read, requestOf, streamOf, text, timeout, write } from "./storing.js"
@@ -223,6 +224,31 @@ describe.each(T.versions)("The store in bad times, on %s", (version) => {
       yield* write(store, 0, change("a", "3"))
       assert.deepStrictEqual(mapOf(yield* read(store, 0)), { a: "3", b: "2" })
     })))
+})
+
+describe("What was removed", () => {
+  it.effect("is looked for every 30 seconds; a purge that fails is tried again, and said", () =>
+    Effect.gen(function*() {
+      let now = 0
+      const purged: Array<string> = []
+      let isAway = true
+      const marks = new StoreMarks(() => now, (name) =>
+        isAway
+          ? new NatsRequestFailed({ subject: name, reason: "Timeout" })
+          : Effect.sync(() => void purged.push(name)))
+      marks.removed("0.a", 1)
+      marks.removed("0.b", 2)
+      marks.written("0.b")
+      yield* Effect.fork(Effect.provide(marks.sweeping, Logger.remove(Logger.defaultLogger)))
+      now = 20 * 60_000
+      yield* TestClock.adjust("31 seconds")
+      assert.strictEqual(marks.size, 1)
+      isAway = false
+      yield* TestClock.adjust("30 seconds")
+      assert.deepStrictEqual(purged, ["0.a"])
+      yield* TestClock.adjust("5 minutes")
+      assert.deepStrictEqual(purged, ["0.a"])
+    }))
 })
 
 describe("Turns", () => {

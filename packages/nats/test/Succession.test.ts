@@ -5,9 +5,12 @@ import { Effect } from "effect"
 import type { ConsumerConfig } from "nats"
 import { Subject } from "../src/index.js"
 import * as T from "./fixture.js"
+import { relay } from "./relay.js"
 import { sharedServer } from "./sharedServer.js"
 
 const after = (group: string): StartFrom => ({ group })
+
+let relays = 0
 
 /** Finishes what is below a number at once, and nothing else. */
 const finishing = (below: number, capacity = 1_000) =>
@@ -19,7 +22,7 @@ const finishing = (below: number, capacity = 1_000) =>
     }
   })
 
-describe.each(T.versions)("A group that begins where another one has stopped, on %s", (version) => {
+describe.concurrent.each(T.versions)("A group that begins where another one has stopped, on %s", (version) => {
   const servers = sharedServer(version)
 
   const transport = (options = {}) => T.transport(servers(), { leaseDuration: "2 seconds", ...options })
@@ -133,6 +136,61 @@ describe.each(T.versions)("A group that begins where another one has stopped, on
         T.ascending([...next.numbers, ...settled.map(T.numberOf)]),
         T.range(0, 100)
       )
+    })))
+
+  it("two instances that begin at once share what is left", () =>
+    T.run(Effect.gen(function*() {
+      const topic = { ...T.topic(), partitions: 4 }
+      const service = yield* transport()
+      yield* T.publish(service, topic, T.messages(0, 200))
+      const old = finishing(80)
+      const former = yield* T.scoped(Effect.flatMap(transport(), (one) => one.subscribe(request(topic, "old"), old)))
+      yield* T.waitUntil("it has read", () => old.taken.length === 200)
+      yield* former.close
+      const two = [finishing(1_000), finishing(1_000)]
+      const begins = request(topic, "new", { startFrom: after("old") })
+      yield* Effect.forEach(two, (one) => Effect.flatMap(transport(), (own) => own.subscribe(begins, one)), {
+        concurrency: 2
+      })
+      const numbers = () => two.flatMap((one) => one.numbers)
+      yield* T.waitUntil("the rest came", () => numbers().length >= 120)
+      T.assertNumbers(T.ascending(Array.from(new Set(numbers()))), T.range(80, 200))
+    })))
+
+  it("a start that broke off in the middle is taken up by the next one, also what was settled before it was handled", () =>
+    T.run(Effect.gen(function*() {
+      const topic = { ...T.topic("plain"), partitions: 2 }
+      const semantics = "at-most-once"
+      const service = yield* transport()
+      const old = new T.TestConsumer({ onMessage: () => {} })
+      const former = yield* T.scoped(
+        Effect.flatMap(transport(), (one) => one.subscribe(request(topic, "old", { semantics }), old))
+      )
+      yield* T.publish(service, topic, T.messages(0, 100))
+      yield* T.waitUntil("it has read", () => old.taken.length === 100)
+      const settled = old.taken.filter(({ offset }) => offset % 3 === 0)
+      for (const assignment of old.assignments) {
+        yield* assignment.settle(settled.filter(({ partition }) => partition === assignment.partition))
+      }
+      yield* former.close
+      const begins = request(topic, "new", { semantics, startFrom: after("old") })
+      // First what may have been handed over can't be said, then what was settled.
+      for (const lost of [".partition.", "=settled.new."]) {
+        const broken = yield* relay(
+          servers(),
+          `broken${relays++}`,
+          (endpoint) => endpoint.startsWith("$KV.") && endpoint.includes(lost) ? "NoRoom" : "Served"
+        )
+        const failed = yield* Effect.flip(
+          Effect.flatMap(transport(broken), (one) => one.subscribe(begins, new T.TestConsumer()))
+        )
+        assert.strictEqual(failed._tag, "SubscribeFailed")
+      }
+      const next = new T.TestConsumer({ onMessage: () => {} })
+      yield* service.subscribe(begins, next)
+      yield* T.waitUntil("the rest came", () => next.taken.length >= 100 - settled.length)
+      T.assertNumbers(T.ascending([...next.numbers, ...settled.map(T.numberOf)]), T.range(0, 100))
+      assert.isTrue(next.taken.every(({ maybeDuplicate }) => maybeDuplicate))
     })))
 
   it("begins with what comes from now on where that had begun at the latest, and read nothing", () =>

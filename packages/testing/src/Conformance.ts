@@ -16,6 +16,7 @@ import { keysOrder } from "./conformance/keys.js"
 import { lettersByHand } from "./conformance/letters.js"
 import { lifecycle } from "./conformance/lifecycle.js"
 import { order } from "./conformance/order.js"
+import { parking } from "./conformance/parking.js"
 import { presubscription } from "./conformance/presubscription.js"
 import { readings } from "./conformance/readings.js"
 import { revocation } from "./conformance/revocation.js"
@@ -45,6 +46,7 @@ export const suite = (given: Subject): void => {
     failures(subject)
     control(subject)
     circuit(subject)
+    parking(subject)
     bounds(subject)
     fairness(subject)
     isolation(subject)

@@ -36,7 +36,7 @@ export const program = Effect.promise(async () => {
 export const live = (file: string, args: ReadonlyArray<string>, options: {
   readonly until: (life: Omit<Life, "seconds" | "signal">) => boolean
   readonly signal?: NodeJS.Signals
-  /** From the moment on at which it stands. */
+  /** From the moment on at which it has the partition. */
   readonly atMostMs: number
 }) =>
   Effect.async<Life>((resume) => {
@@ -56,7 +56,7 @@ export const live = (file: string, args: ReadonlyArray<string>, options: {
       rest = lines.pop()!
       for (const line of lines) {
         const [what, offset] = line.split(" ")
-        if (what === "stands") timer = setTimeout(end, options.atMostMs)
+        if (what === "assigned") timer = setTimeout(end, options.atMostMs)
         else if (what === "handled") life.handled.push(Number(offset))
         else if (what === "poison") life.poison.push(Number(offset))
         else if (what === "given") life.given.push(line)

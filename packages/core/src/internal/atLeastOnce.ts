@@ -229,7 +229,8 @@ export const behaviour = <E>(settings: Settings<E>): Behaviour => {
             // Without a key it belongs to no aggregate, and there is no order that parking could keep.
             return parking === undefined
               ? Effect.die(new TypeError("onError answered FailurePolicy.park: give it as the option parking, too"))
-              : giveUp(flight, host, cause, policy.undecodable)
+              // The guard has counted it.
+              : giveUp(flight, host, cause, policy.undecodable, true)
           }
           flight.park()
           return Effect.flatMap(parking.park(flight, cause), (isParked) =>

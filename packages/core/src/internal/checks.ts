@@ -7,7 +7,7 @@ import * as RateLimit from "../RateLimit.js"
 import * as Recovery from "../Recovery.js"
 import type * as Replay from "../Replay.js"
 import type { CommonOptions } from "../Subscription.js"
-import type { Semantics, Service, StartFrom, TopicSpec } from "../Transport.js"
+import type { Semantics, TopicSpec } from "../Transport.js"
 import type { Presubscribed } from "./presubscription.js"
 import * as Rate from "./rate.js"
 import type * as Internal from "./subscription.js"
@@ -89,30 +89,6 @@ const recoveryIssuesOf = (options: Recovery.Options | undefined): ReadonlyArray<
 const isOptions = (value: unknown): boolean => Predicate.isReadonlyRecord(value)
 
 /**
- * Why the transport can't begin there; undefined where it can.
- *
- * @internal
- */
-export const startIssueOf = (
-  startFrom: StartFrom | undefined,
-  { capabilities, name }: Pick<Service, "capabilities" | "name">
-): string | undefined => {
-  if (typeof startFrom !== "object") return undefined
-  if (!("group" in startFrom)) {
-    return capabilities.startAt === true
-      ? undefined
-      : `startFrom: the ${name} transport can't begin at a time or at offsets`
-  }
-  if (capabilities.startAfterGroup !== true) {
-    return `startFrom: the ${name} transport can't begin where another group has stopped`
-  }
-  const group: unknown = startFrom.group
-  return typeof group === "string" && group.trim() !== ""
-    ? undefined
-    : "startFrom.group: expected a text that is not blank"
-}
-
-/**
  * What a pre-subscription is found by.
  *
  * @internal
@@ -158,6 +134,12 @@ export const replayIssuesOf = ({ aggregateId, from, to }: Replay.Options): Reado
   for (const [name, bound] of [["from", from], ["to", to]] as const) {
     if (typeof bound === "object" && "time" in bound && Number.isNaN(bound.time.getTime())) {
       issues.push(`${name}: the time is not valid`)
+    }
+    // Without a compiler anything may be here.
+    if (Predicate.hasProperty(bound, "group")) {
+      issues.push(
+        `${name}: a replay begins at the earliest, at a time or at offsets, and not where a group has stopped`
+      )
     }
   }
   return issues

@@ -26,7 +26,6 @@ import type { AddressBook } from "./addressBook.js"
 import * as AtLeastOnce from "./atLeastOnce.js"
 import * as AtMostOnce from "./atMostOnce.js"
 import type { Handler } from "./attempt.js"
-import { startIssueOf } from "./checks.js"
 import { Breaker } from "./circuit/breaker.js"
 import type { Circuits } from "./circuit/circuits.js"
 import type { Member } from "./circuit/member.js"
@@ -42,6 +41,7 @@ import * as Logging from "./logging.js"
 import type { Mailboxes } from "./mailboxes.js"
 import { OtherPartitions } from "./otherPartitions.js"
 import * as Parking from "./parking/parking.js"
+import type { Settings as ParkingSettings } from "./parking/settings.js"
 import * as Protection from "./poison/protection.js"
 import { Quota } from "./quota.js"
 import { Ration } from "./ration.js"
@@ -49,6 +49,7 @@ import { RecoveryMode } from "./recovery.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
 import { SettleTurns } from "./settleTurns.js"
+import { startIssueOf } from "./startIssue.js"
 import { afterEvents, isOfEventLoop } from "./turn.js"
 import * as UserCode from "./userCode.js"
 
@@ -419,7 +420,7 @@ const parkingSettings = (
   { counters, name, observer }: Subscriber,
   config: EventBusConfig.Service,
   fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
-): Parking.Settings => ({
+): ParkingSettings => ({
   policy,
   store,
   book,

@@ -28,6 +28,8 @@ export class World {
   writes = 0
   /** The store answers nothing good. */
   isDown = false
+  /** The store answers nothing at all. */
+  isStuck = false
 
   constructor(readonly options: { readonly roundTrip?: Duration.DurationInput } = {}) {}
 
@@ -126,6 +128,7 @@ export class Process {
     write: (_, changes) =>
       Effect.suspend(() => {
         // It is on its way, and may be stored although the process dies.
+        if (this.world.isStuck) return Effect.never
         if (!this.isAlive) return Effect.succeed(changes.map(() => Either.right(0)))
         return Effect.zipRight(
           this.roundTrip,

@@ -141,7 +141,8 @@ export const make = (options: StartsOptions): Starts => {
     committed: ReadonlyMap<number, Offsets.Committed>
   ) {
     const ends = yield* list(ids, "latest")
-    const commitOf = (id: number) => committed.get(id) ?? options.inherited.get(id)
+    // What this member has had was committed, and where that is gone, the other group's word is too old.
+    const commitOf = (id: number) => committed.get(id) ?? (options.wasOurs(id) ? undefined : options.inherited.get(id))
     const begins = yield* beginsOf([...ends.offsets.keys()].filter((id) => commitOf(id) === undefined), ends.offsets)
     const starts: Array<Start> = []
     const failures = new Map([...ends.failures, ...begins.failures])

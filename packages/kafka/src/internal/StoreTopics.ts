@@ -96,9 +96,16 @@ export const prepare = (
   const spec = { name, kind: "envelope", partitions } as const
   const own = settingsOf(settings, source, name)
 
-  const missing = (cause: KafkaFailure): Effect.Effect<Topic, OpeningFailure> =>
-    mayMake
-      ? Effect.zipRight(TopicAdmin.create(client, spec, own), Effect.mapError(topics.refresh(name), notYet))
+  // What is done is done once: afterwards not every broker knows of it yet.
+  let isCreated = false
+  let isGrown = false
+  const missing = (cause: KafkaFailure): Effect.Effect<Topic, OpeningFailure> => {
+    if (isCreated) return Effect.fail(notYet(cause))
+    return mayMake
+      ? Effect.flatMap(TopicAdmin.create(client, spec, own), () => {
+        isCreated = true
+        return Effect.mapError(topics.refresh(name), notYet)
+      })
       : Effect.fail(
         new UnknownTopic({
           topic: name,
@@ -106,6 +113,7 @@ export const prepare = (
           cause: `${cause.message}. kafka.topics is "${settings.topics}": ${byHand(name, partitions)}`
         })
       )
+  }
   const made = Effect.catchAll(
     topics.refresh(name),
     (error) => error.type === "UNKNOWN_TOPIC_OR_PARTITION" ? missing(error) : Effect.fail(error)
@@ -116,13 +124,16 @@ export const prepare = (
     if (found >= partitions) return topic.leaders.includes(-1) ? Effect.fail(noLeader) : Effect.succeed(topic)
     const add = `kafka-topics.sh --alter --topic ${name} --partitions ${partitions}`
     const issue = `it has ${found} partitions, and topic "${source}" has ${partitions}: add them (${add})`
+    if (isGrown) return Effect.fail(noLeader)
     return mayMake
       ? TopicAdmin.grow(client, name, found, partitions, settings).pipe(
         Effect.mapError((error) =>
           isDenied(error) ? new InvalidConfiguration({ topic: name, issues: [issue], cause: error }) : error
         ),
-        // Not every broker knows of them at once.
-        Effect.zipRight(Effect.fail(noLeader))
+        Effect.flatMap(() => {
+          isGrown = true
+          return Effect.fail(noLeader)
+        })
       )
       : Effect.fail(new InvalidConfiguration({ topic: name, issues: [issue] }))
   }

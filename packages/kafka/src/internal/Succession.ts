@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import type { Settings } from "../KafkaConfig.js"
+import { toInvalidConfiguration } from "../KafkaErrors.js"
 import type { KafkaTopics } from "../KafkaTopics.js"
 import type { Client } from "./Client.js"
 import { reconnect } from "./Client.js"
@@ -48,7 +49,9 @@ export const inherited = (
   if (typeof startFrom !== "object" || !("group" in startFrom)) return Effect.succeed(none)
   return found(options, startFrom.group).pipe(
     Effect.retry({
-      while: (error) => error._tag === "KafkaFailure" && !error.isOurs && !isDenied(error),
+      while: (error) =>
+        error._tag === "KafkaFailure" && !error.isOurs && !isDenied(error) &&
+        toInvalidConfiguration(error) === undefined,
       schedule: Schedule.upTo(reconnect, settings.subscribeTimeout)
     })
   )
@@ -78,7 +81,13 @@ const found = (options: SuccessionOptions, from: string) =>
     }
     const refused = (reason: TakeOverRefused["reason"], details: ReadonlyArray<string>) =>
       new TakeOverRefused({ topic, group: request.group, from, reason, details })
-    const others = yield* Effect.forEach(names, (name) => Effect.either(of(name)))
+    // One that may not be seen need not exist. One that was not answered could be the one that is meant.
+    const seen = (name: string) =>
+      of(name).pipe(
+        Effect.map(Either.right),
+        Effect.catchIf(isDenied, (denied) => Effect.succeed(Either.left(denied)))
+      )
+    const others = yield* Effect.forEach(names, seen)
     const known = others.flatMap((other) => Either.isRight(other) ? [other.right] : [])
     const other = known.find(({ positions }) => positions.size > 0)
     if (other === undefined) {

@@ -74,7 +74,8 @@ export const make = (
       () => performance.now(),
       (marked, revision) => StoreBucket.purge(connection, settings, at, marked, revision)
     )
-    yield* Effect.forkScoped(Effect.annotateLogs(marks.sweeping, "bucket", at.bucket))
+    // Whoever opens it may not be interrupted, which a forked fiber inherits.
+    yield* Effect.forkScoped(Effect.interruptible(Effect.annotateLogs(marks.sweeping, "bucket", at.bucket)))
     const writer = new StoreWriter({ connection, settings, topic: topic.name, at, marks })
     yield* Effect.addFinalizer(() => Effect.sync(() => writer.isClosed = true))
     const reader = new StoreReader(connection, api, settings, at, created, writer, marks)

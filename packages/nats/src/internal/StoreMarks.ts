@@ -3,7 +3,6 @@
  * older value that arrives late is refused, because it does not replace what it was made for.
  */
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import type { NatsRequestFailed } from "../NatsErrors.js"
 
 /** For how long they stay, in milliseconds. Servers drop connections and routes that are silent sooner, and what is in them. */
@@ -60,7 +59,9 @@ export class StoreMarks {
     )
   )
 
-  readonly sweeping: Effect.Effect<void> = Effect.asVoid(
-    Effect.schedule(Effect.suspend(() => this.sweep), Schedule.spaced("30 seconds"))
+  /** As long as it runs. */
+  readonly sweeping: Effect.Effect<never> = Effect.suspend(() => this.sweep).pipe(
+    Effect.delay("30 seconds"),
+    Effect.forever
   )
 }

@@ -263,7 +263,7 @@ class Take {
       )
       const own = yield* this.bucket.get(key)
       if (own?.value?.owner !== undefined) return
-      yield* this.bucket.put(key, { offered }, own?.revision ?? 0)
+      yield* this.bucket.put(key, { offered: Math.max(offered, own?.value?.offered ?? 0) }, own?.revision ?? 0)
     }).pipe(Effect.catchTag("Conflict", () => Effect.void))
   }
 

@@ -130,8 +130,7 @@ export class GroupMetrics {
       partitions,
       paused,
       pausedAggregates,
-      pausedTime,
-      problems
+      pausedTime
     } = own
     const sampled = {
       actors,
@@ -144,7 +143,7 @@ export class GroupMetrics {
       paused,
       pausedAggregates,
       pausedTime,
-      problems,
+      problems: own.problems,
       watermarkAge: own.watermarkAge,
       watermarkLag: own.watermarkLag
     }

@@ -1,5 +1,13 @@
 /** One life of a consumer, for the tests of messages that end the process. It says what it does on its standard output, without a buffer. */
-import { EventBus, EventBusConfig, EventBusError, FailurePolicy, Topic, type Transport } from "@effect-eventbus/core"
+import {
+  EventBus,
+  EventBusConfig,
+  EventBusError,
+  FailurePolicy,
+  Observer,
+  Topic,
+  type Transport
+} from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import * as Cause from "effect/Cause"
@@ -41,11 +49,11 @@ const program = Effect.gen(function*() {
         if (guilty !== undefined) say(`given ${position.offset} ${(guilty as Error).message}`)
       })
   })
-  say("stands")
   return yield* Effect.never
 }).pipe(
   Effect.provide(EventBus.layer.pipe(
     Layer.provide(transports[transport!]!()),
+    Layer.provide(Observer.layer({ event: ({ _tag }) => void (_tag === "Assigned" && say("assigned")) })),
     Layer.provide(EventBusConfig.layer({ group: "lives" }))
   ))
 )

@@ -42,7 +42,7 @@ export const choose = (
     for (const aside of paused.asides.values()) {
       const [flight] = aside.flights
       if (flight === undefined || aside.pause !== undefined || flight.isAside || flight.verdict !== undefined) continue
-      const rank = rankOf(flight.trial as Probed | undefined, circuit)
+      const rank = rankOf(flight, circuit)
       if (rank >= best || flight.state === "ended" || !flight.carrier.mayBegin()) continue
       best = rank
       found = { flight, aside, isDoubtful: rank >= patience && flight.trial !== undefined }
@@ -54,9 +54,12 @@ export const choose = (
 
 /** What its trial knows of a message that has probed or failed. */
 interface Probed {
-  readonly probes: number
-  readonly failedBy: object | undefined
+  readonly probes?: number
+  readonly failedBy?: object | undefined
 }
 
-const rankOf = (trial: Probed | undefined, circuit: object): number =>
-  (trial?.probes ?? 0) + (trial?.failedBy === circuit ? 0 : patience)
+/** What a process may have died with waits for its turn before it begins, and may not begin at all. */
+const rankOf = ({ sentry, trial }: Flight, circuit: object): number => {
+  const { failedBy, probes = 0 } = trial as Probed | undefined ?? {}
+  return probes + (failedBy === circuit ? 0 : patience) + (sentry === undefined ? 0 : patience)
+}

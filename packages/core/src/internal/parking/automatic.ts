@@ -3,8 +3,9 @@ import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import * as Decision from "effect/ScheduleDecision"
 import * as Intervals from "effect/ScheduleIntervals"
-import type { ParkedLane } from "./lane.js"
+import type { By } from "./letter.js"
 import type { Parked } from "./parked.js"
+import type { Owner } from "./settings.js"
 
 /** Failures of so long, in milliseconds, are looked at together. */
 const patience = 100
@@ -25,7 +26,11 @@ const by = { who: "the schedule of FailurePolicy.park", why: "its time has come"
 export class Automatic {
   private readonly failed = Effect.unsafeMakeLatch(false)
 
-  constructor(private readonly lane: ParkedLane, private readonly schedule: Schedule.Schedule<unknown>) {}
+  constructor(
+    private readonly lane: Owner,
+    private readonly schedule: Schedule.Schedule<unknown>,
+    private readonly release: (due: ReadonlyArray<Parked>, by: By) => void
+  ) {}
 
   /** An aggregate was parked, or parked again. */
   changed(): void {
@@ -57,7 +62,7 @@ export class Automatic {
           due.push(one)
         }
       }
-      this.lane.release.automatically(due, by)
+      if (due.length > 0) this.release(due, by)
       const again = Effect.zipRight(this.failed.await, Effect.sleep(patience))
       yield* Effect.raceFirst(Effect.sleep(next), again)
     })

@@ -4,18 +4,17 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Random from "effect/Random"
 import { GivenUpByHand, type PublishError } from "../../EventBusError.js"
-import type { Assignment, IncomingMessage } from "../../Transport.js"
+import type { Assignment } from "../../Transport.js"
 import { describeCause } from "../describeCause.js"
-import type { Carrier, Flight } from "../flight.js"
+import type { Flight } from "../flight.js"
 import * as Logging from "../logging.js"
-import type { Waiter } from "../quota.js"
 import { Automatic } from "./automatic.js"
 import * as Fingerprint from "./fingerprint.js"
 import * as Letter from "./letter.js"
 import { Parked } from "./parked.js"
-import type { Settings } from "./parking.js"
 import * as Reading from "./reading.js"
 import { Releases } from "./release.js"
+import type { Host, Owner, Settings } from "./settings.js"
 import { Writer } from "./writer.js"
 
 /** How often it is said that aggregates are full, in milliseconds. */
@@ -23,22 +22,6 @@ const sayEvery = 60_000
 
 /** How long closing waits for what is being written. */
 const patience = Duration.seconds(2)
-
-/**
- * The lane of a partition, as far as parking goes.
- *
- * @internal
- */
-export interface Host extends Carrier {
-  /** Whether it is certain that no other member has the partition. */
-  readonly isOwned: boolean
-  /** The lane takes messages from now on. */
-  readonly goOn: () => void
-  /** A flight of a letter. Undefined: there is no room for its bytes, and the waiter is woken when there is. */
-  readonly flightOfLetter: (message: IncomingMessage, waiter: Waiter) => Flight | undefined
-  /** A letter waits for no room any more, and its flight did not come into a mailbox. */
-  readonly forgetLetter: (flight: Flight | undefined, waiter: Waiter) => void
-}
 
 /** A letter that is about to be written. */
 interface Draft {
@@ -53,7 +36,7 @@ interface Draft {
  *
  * @internal
  */
-export class ParkedLane {
+export class ParkedLane implements Owner {
   readonly parked = new Map<string, Parked>()
   /** Which aggregates are parked is known: the lane may take messages. */
   isReady = false
@@ -86,7 +69,7 @@ export class ParkedLane {
     this.writer = new Writer({ store, partition: this.partition, timeout, schedule, lasting: writing, fork })
     this.releases = new Releases(this)
     const { release } = settings.policy
-    this.automatic = release && new Automatic(this, release)
+    this.automatic = release && new Automatic(this, release, (due, by) => this.releases.automatically(due, by))
     fork(this.begin(assignment.epoch))
   }
 

@@ -56,8 +56,9 @@ export class Parked {
   auto:
     | { readonly state: unknown; readonly failedAt: number; readonly dueAt: number | undefined }
     | undefined
-  readonly quiet = new Condition(() => this.inWriter === 0)
-  readonly free = new Condition(() => this.releasedBy === undefined)
+  /** Made when somebody waits: a hundred thousand aggregates may be parked. */
+  private whenQuiet: Condition | undefined
+  private whenFree: Condition | undefined
 
   constructor(readonly key: string) {}
 
@@ -124,10 +125,26 @@ export class Parked {
     return offset <= this.highest && timestamp <= this.newest
   }
 
+  /** None of its letters is being written. */
+  get quiet(): Condition {
+    return this.whenQuiet ??= new Condition(() => this.inWriter === 0)
+  }
+
+  /** Nobody releases it. */
+  get free(): Condition {
+    return this.whenFree ??= new Condition(() => this.releasedBy === undefined)
+  }
+
   /** One change of its letters was written, or will not be. */
   written(): void {
     this.inWriter--
-    this.quiet.changed()
+    this.whenQuiet?.changed()
+  }
+
+  /** Nobody releases it any more. */
+  freed(): void {
+    this.releasedBy = undefined
+    this.whenFree?.changed()
   }
 
   /** The index of an offset, or where it would be. */

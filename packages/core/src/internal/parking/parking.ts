@@ -1,42 +1,8 @@
-import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
-import type * as Schedule from "effect/Schedule"
-import type * as Policy from "../../FailurePolicy.js"
-import type * as Observer from "../../Observer.js"
-import type { Assignment, Problem, Store } from "../../Transport.js"
-import type { AddressBook } from "../addressBook.js"
+import type { Assignment, Problem } from "../../Transport.js"
 import * as Closing from "../closing.js"
-import type { Counters } from "../counters.js"
 import { Lasting } from "../lasting.js"
-import { type Host, ParkedLane } from "./lane.js"
-import type { By } from "./letter.js"
-
-/**
- * What the lanes of a subscription share.
- *
- * @internal
- */
-export interface Settings {
-  readonly policy: Policy.Park
-  readonly store: Store
-  readonly book: AddressBook
-  readonly counters: Counters
-  readonly timeout: Duration.Duration
-  readonly holdInterval: Duration.Duration
-  /** When the store is asked again. It has no end. */
-  readonly schedule: Schedule.Schedule<unknown>
-  readonly writing: Lasting
-  readonly reading: Lasting
-  /** Aggregates that somebody has parked, and that had no message then. */
-  readonly wanted: Map<string, By>
-  /** Runs something until the subscription ends. */
-  readonly fork: (effect: Effect.Effect<void>) => unknown
-  readonly tell: (
-    event: Omit<Extract<Observer.Event, { readonly _tag: "Parked" | "Released" | "Discarded" }>, "subscription">
-  ) => void
-  /** Tells the subscriber of a letter that is discarded. It never fails. */
-  readonly discarded: (gap: Policy.Gap) => Effect.Effect<void>
-}
+import { ParkedLane } from "./lane.js"
+import type { Host, Settings } from "./settings.js"
 
 /** @internal */
 export const writing = (): Lasting =>

@@ -6,9 +6,9 @@ import type { Flight } from "../flight.js"
 import * as Logging from "../logging.js"
 import { Waiter } from "../quota.js"
 import * as Command from "./command.js"
-import type { ParkedLane } from "./lane.js"
 import * as Letter from "./letter.js"
 import type { Known, Parked } from "./parked.js"
+import type { Owner } from "./settings.js"
 
 /** How many letters of an aggregate are read at a time, and how many bytes of them. */
 const maxLetters = 64
@@ -27,7 +27,7 @@ export class Releases {
   /** Letters that wait for room. */
   private readonly placing = new Set<() => void>()
 
-  constructor(private readonly lane: ParkedLane) {}
+  constructor(private readonly lane: Owner) {}
 
   /** Goes on with what former owners have begun. */
   begin(commands: ReadonlyArray<Command.Command>): void {
@@ -101,9 +101,8 @@ export class Releases {
       return Effect.ensuring(
         done,
         Effect.sync(() => {
-          one.releasedBy = undefined
           if (one.blocked === "ending") this.lane.unblock(one)
-          one.free.changed()
+          one.freed()
         })
       )
     })

@@ -88,6 +88,7 @@ export class Sentry implements FlightSentry, Queue {
   private readonly joining = new Map<Flight, () => void>()
   private readonly joined = new Map<Flight, number>()
   private isJoining = false
+  private readonly writer = Effect.unsafeMakeSemaphore(1)
   private readonly withheld = new Map<Flight, Turn>()
   private readonly fiber: Fiber.RuntimeFiber<void>
 
@@ -444,7 +445,7 @@ export class Sentry implements FlightSentry, Queue {
       Effect.flatMap(() => {
         this.settings.turns.dismiss(this)
         const changes = this.suspects?.closed() ?? [Records.change(Records.lifeKey(this.life), null)]
-        return Effect.timeout(this.written(changes), closeTimeout)
+        return Effect.timeout(Effect.interruptible(this.written(changes)), closeTimeout)
       }),
       Effect.catchAllCause((cause) =>
         this.warn(
@@ -474,7 +475,9 @@ export class Sentry implements FlightSentry, Queue {
 
   /** Writes; and goes on without, after a while: the message must not wait for ever. */
   private tried(changes: ReadonlyArray<StoreChange>): Effect.Effect<void> {
-    return Effect.timeoutOption(Effect.interruptible(this.insisting(this.written(changes))), patience).pipe(
+    // One after the other: a write that is tried again must not replace what is newer.
+    const writing = this.writer.withPermits(1)(this.insisting(this.written(changes)))
+    return Effect.timeoutOption(Effect.interruptible(writing), patience).pipe(
       Effect.flatMap(Option.match({
         onNone: () => this.warn("the store does not answer, so it is not noted what is in hand"),
         onSome: () => Effect.void

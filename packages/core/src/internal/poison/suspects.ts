@@ -86,8 +86,8 @@ export class Suspects {
       const hand = lastPage(hands.get(life))
       const [first] = hand?.held ?? []
       if (first !== undefined && hand!.isAlone) struck.add(this.strike(first).offset)
-      else if (first !== undefined) { for (const { offset } of hand!.held) this.near.add(offset) }
       else {
+        for (const { offset } of hand?.held ?? []) this.near.add(offset)
         // The process has died without them.
         for (const offset of withheld) {
           const one = this.cases.get(offset)
