@@ -106,6 +106,9 @@ const parkedOf = ({ control }: Subscription.Subscription<unknown>) =>
     ({ aggregates }) => aggregates.map(({ aggregate, letters }) => `${aggregate}:${letters}`)
   )
 
+const eventuallyParked = ({ stats }: Subscription.Subscription<unknown>, letters: number) =>
+  Effect.repeat(Effect.zipRight(settle, stats), { until: ({ parked }) => parked === letters })
+
 const waitFor = (what: string, subscription: Subscription.Subscription<unknown>, ...expected: ReadonlyArray<string>) =>
   Effect.gen(function*() {
     let now: ReadonlyArray<string> = []
@@ -253,6 +256,36 @@ describe("an aggregate whose message fails", () => {
         yield* waitFor("the rest is released", subscription)
         expect(shop.handled.length).toBe(6)
       })
+    ).pipe(onBroker(), quietly)
+  })
+
+  it.effect("is released with many others, and their letters are read together", () => {
+    const shop = new Shop()
+    const names = Array.from("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    for (const name of names) shop.failing.add(`${name}1`)
+    const reads: Array<number> = []
+    const counted = (store: Transport.Store): Transport.Store => ({
+      ...store,
+      read: (partition, options) => {
+        if (options?.keys !== undefined) reads.push(options.keys.length)
+        return store.read(partition, options)
+      }
+    })
+    return shop.life(
+      (subscription, publish) =>
+        Effect.gen(function*() {
+          for (const n of [1, 2, 3]) yield* Effect.forEach(names, (name) => publish(name, n))
+          yield* eventuallyParked(subscription, 3 * names.length)
+          shop.failing.clear()
+          yield* subscription.control.release("all", by)
+          yield* waitFor("all are released", subscription)
+          expect(names.map((name) => shop.of(name).join())).toEqual(names.map(() => "1,2,3"))
+          // A store on Kafka reads on from the first of them to the end.
+          expect(reads).toEqual([3 * names.length])
+        }),
+      {},
+      {},
+      counted
     ).pipe(onBroker(), quietly)
   })
 

@@ -6,7 +6,7 @@ import * as Random from "effect/Random"
 import { GivenUpByHand, type PublishError, ReadFailed } from "../../EventBusError.js"
 import type { Assignment } from "../../Transport.js"
 import { describeCause } from "../describeCause.js"
-import type { Flight } from "../flight.js"
+import type { Flight, Released } from "../flight.js"
 import * as Logging from "../logging.js"
 import { Automatic } from "./automatic.js"
 import * as Fingerprint from "./fingerprint.js"
@@ -79,16 +79,13 @@ export class ParkedLane implements Owner {
   private begin(epoch: number): Effect.Effect<void> {
     const { reading, schedule, store, timeout } = this.settings
     const options = { schedule, while: () => !this.isClosing }
+    const topic = this.host.subscriber.name
     return Effect.gen(this, function*() {
       const random = yield* Random.nextIntBetween(0, Number.MAX_SAFE_INTEGER)
       this.owner = `${epoch}-${random.toString(36)}`
-      const marking = Effect.suspend(() => store.write(this.partition, [Reading.markOf(this.owner)], { timeout }))
-      const mark = this.unbroken(marking)
-      const contents = this.unbroken(Reading.read(store, this.partition, this.owner))
-      this.foundUpTo = yield* reading.retry(
-        Effect.flatMap(mark, (results) => results[0]!),
-        options
-      )
+      const mark = Effect.suspend(() => store.write(this.partition, [Reading.markOf(this.owner)], { timeout }))
+      const contents = readable(topic, Reading.read(store, this.partition, this.owner))
+      this.foundUpTo = yield* reading.retry(readable(topic, Effect.flatMap(mark, (results) => results[0]!)), options)
       const { commands, kept, parked, strays } = yield* reading.retry(contents, options)
       if (this.isClosing) return
       for (const [key, one] of parked) {
@@ -113,12 +110,6 @@ export class ParkedLane implements Owner {
           )
       )
     )
-  }
-
-  /** A defect of the transport is tried again, as its failures are: else the partition would stand still, and its status would not say so. */
-  private unbroken<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | ReadFailed> {
-    const { partition } = this
-    return Effect.catchAllDefect(effect, (cause) => new ReadFailed({ topic: "store", partition, cause }))
   }
 
   // ----- messages that come
@@ -203,9 +194,11 @@ export class ParkedLane implements Owner {
 
   private draft(one: Parked, flight: Flight, failures: ReadonlyArray<Letter.Failed>): Draft {
     const { message, offset } = flight
-    const owner = one.get(offset)?.owner ?? this.owner
+    const former = one.get(offset)
+    const owner = former?.owner ?? this.owner
     const parkedAt = this.now
-    const value = Letter.encode({ message, parkedAt, writer: this.owner, failures, cause: one.cause })
+    const writer = former === undefined ? owner : Letter.again
+    const value = Letter.encode({ message, parkedAt, writer, failures, cause: one.cause })
     const known = { offset, owner, timestamp: message.timestamp, size: value.length }
     return { key: Letter.keyOf(one.key, offset, owner), value, known, parkedAt }
   }
@@ -244,7 +237,9 @@ export class ParkedLane implements Owner {
   private sayUnwritable(one: Parked, flight: Flight, { message }: PublishError): Effect.Effect<void> {
     const { offset, partition, topic } = flight
     return Logging.warning(
-      `The letter of ${topic}[${partition}]@${offset} can't be written, so its aggregate waits, and it is tried again: ${message}`,
+      flight.letter === undefined
+        ? `The letter of ${topic}[${partition}]@${offset} can't be written, so its aggregate waits, and it is tried again: ${message}`
+        : `The letter of ${topic}[${partition}]@${offset} stays without its newest failure, which can't be written: ${message}`,
       { ...flight.position, group: flight.group, aggregateId: one.key }
     )
   }
@@ -305,7 +300,11 @@ export class ParkedLane implements Owner {
         cause: one.cause,
         by: undefined
       })
-      return Effect.map(this.persist(one, flight, draft, written), () => this.host.isOwned)
+      one.persisting++
+      return this.persist(one, flight, draft, written).pipe(
+        Effect.ensuring(Effect.sync(() => one.persisting--)),
+        Effect.map(() => this.host.isOwned)
+      )
     })
   }
 
@@ -330,10 +329,9 @@ export class ParkedLane implements Owner {
     this.writer.push(job)
     return Effect.async((resume) => {
       if (result !== undefined) return resume(Effect.succeed(result))
+      // Interrupted, it is written all the same: the letters of its followers are behind it, and the next owner takes what is
+      // before the first letter of an aggregate for finished.
       tell = () => resume(Effect.succeed(result!))
-      return Effect.sync(() => {
-        if (this.writer.takeOut((other) => other === job).length > 0) one.written()
-      })
     })
   }
 
@@ -349,12 +347,23 @@ export class ParkedLane implements Owner {
           if (one.blocked === "unwritable") this.unblock(one)
         })
       }
+      if (flight.letter !== undefined) return this.stays(one, flight, flight.letter, result.left)
       const again = Effect.suspend(() => this.persist(one, flight, draft, this.startWriting(one, draft)))
       return Effect.zipRight(
         this.sayUnwritable(one, flight, result.left),
         Effect.flatMap(Effect.sleep(this.settings.holdInterval), () => again)
       )
     })
+  }
+
+  /** A released letter has failed again, and the store refuses it with one failure more: it stays without that, and nobody waits for it. */
+  private stays(one: Parked, flight: Flight, { failures }: Released, error: PublishError): Effect.Effect<void> {
+    return this.sayUnwritable(one, flight, error).pipe(
+      Effect.zipRight(Effect.suspend(() => this.startWriting(one, this.draft(one, flight, failures)))),
+      Effect.map(() => {
+        if (one.blocked === "unwritable") this.unblock(one)
+      })
+    )
   }
 
   /** From now on the aggregate is parked. */
@@ -420,9 +429,15 @@ export class ParkedLane implements Owner {
     one.remove(offset)
     one.inWriter++
     const key = Letter.keyOf(one.key, offset, known.owner)
-    this.writer.push({ change: { key, value: null }, done: () => one.written() })
+    this.writer.push({
+      change: { key, value: null },
+      done: () => {
+        one.written()
+        const { maxPerAggregate } = this.settings.policy
+        if (one.blocked === "full" && one.count + one.inWriter < maxPerAggregate) this.unblock(one)
+      }
+    })
     if (this.kept.delete(key)) this.writer.push({ change: { key: Letter.keptOf(key), value: null }, done: () => {} })
-    if (one.blocked === "full" && one.count + one.inWriter < this.settings.policy.maxPerAggregate) this.unblock(one)
   }
 
   /** It has no letters any more, and none is being written: its messages go to its mailbox again. */
@@ -472,3 +487,12 @@ export class ParkedLane implements Owner {
     )
   }
 }
+
+/** A store that dies, or interrupts itself, is asked again like one that is away: else nothing of the partition would ever begin. */
+const readable = <A, E>(topic: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E | ReadFailed> =>
+  Effect.catchAllCause(effect, (cause) => {
+    const failure = Cause.failureOrCause(cause)
+    return Effect.fail(
+      Either.isLeft(failure) ? failure.left : new ReadFailed({ topic, cause: Cause.squash(failure.right) })
+    )
+  })

@@ -46,7 +46,7 @@ export interface Letter {
   readonly message: IncomingMessage
   /** When it was parked, in milliseconds since the epoch. */
   readonly parkedAt: number
-  /** The owner of the partition that has written it. */
+  /** The owner of the partition that has written it first; `again` if this replaces a letter. */
   readonly writer: string
   /** Empty: it came behind one that failed. */
   readonly failures: ReadonlyArray<Failed>
@@ -114,6 +114,9 @@ export const withFailure = (failures: ReadonlyArray<Failed>, one: Failed): Reado
   failures.length < maxFailures
     ? [...failures, one]
     : [failures[0]!, ...failures.slice(failures.length - maxFailures + 2), one]
+
+/** The writer of what replaces a letter: its message is settled, so it is never a stray, however late it is written. */
+export const again = ""
 
 type Encoded = string | { readonly b: string }
 

@@ -48,6 +48,8 @@ export class Parked {
   blocked: Blocked | undefined
   /** How many changes of its letters are being written. */
   inWriter = 0
+  /** How many of its messages have failed, and wait in their slot until their letters are written. */
+  persisting = 0
   /** It was parked when the partition was assigned. */
   wasFound = false
   /** Somebody releases it. */
@@ -123,6 +125,11 @@ export class Parked {
    */
   knows(offset: number, timestamp: number): boolean {
     return offset <= this.highest && timestamp <= this.newest
+  }
+
+  /** The store refuses its first letter: there is nothing to release, and its followers have to wait. */
+  get isStuck(): boolean {
+    return this.count === 0 && this.persisting > 0 && this.blocked === "unwritable"
   }
 
   /** None of its letters is being written. */

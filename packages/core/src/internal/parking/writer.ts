@@ -113,14 +113,10 @@ export class Writer {
     const { partition, store, timeout } = this.settings
     const jobs = this.first()
     if (jobs.length === 0) return Effect.void
-    return store.write(partition, jobs.map(({ change }) => change), { timeout }).pipe(
-      // A defect of the transport would end the loop, and nobody would hear of it.
-      Effect.catchAllDefect((cause) =>
-        Effect.succeed([
-          Either.left(new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown", cause }))
-        ])
-      ),
-      Effect.flatMap((results) => this.written(jobs, results))
+    return Effect.suspend(() => store.write(partition, jobs.map(({ change }) => change), { timeout })).pipe(
+      // A transport that dies, interrupts itself or answers no list would end the loop, and nobody would hear of it.
+      Effect.catchAllCause((cause) => Effect.succeed([Either.left(unknown(Cause.squash(cause)))])),
+      Effect.flatMap((results) => this.written(jobs, Array.isArray(results) ? results : []))
     )
   }
 
@@ -146,7 +142,7 @@ export class Writer {
     if (at === -1 || isOwn) return said
     const error = failed !== undefined && Either.isLeft(failed)
       ? failed.left
-      : new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown" })
+      : unknown()
     return good > 0 ? said : Effect.fail(error)
   }
 
@@ -173,6 +169,9 @@ const tell = (job: Job, result: Either.Either<number, PublishError>, thrown: Arr
     thrown.push(error)
   }
 }
+
+const unknown = (cause?: unknown): PublishFailed =>
+  new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown", cause })
 
 /** The change itself is refused, and others are not. */
 const isOfChange = ({ _tag }: PublishError): boolean => _tag === "MessageTooLarge" || _tag === "InvalidMessage"
