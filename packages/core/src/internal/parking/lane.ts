@@ -467,5 +467,7 @@ export class ParkedLane implements Owner {
 const readable = <A, E>(topic: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E | ReadFailed> =>
   Effect.catchAllCause(effect, (cause) => {
     const failure = Cause.failureOrCause(cause)
-    return Effect.fail(Either.isLeft(failure) ? failure.left : new ReadFailed({ topic, cause: Cause.squash(failure.right) }))
+    return Effect.fail(
+      Either.isLeft(failure) ? failure.left : new ReadFailed({ topic, cause: Cause.squash(failure.right) })
+    )
   })
