@@ -289,6 +289,25 @@ describe("an aggregate whose first letter the store refuses", () => {
   })
 })
 
+describe("onDiscarded", () => {
+  it.effect("that does not end is said, and keeps nobody else", () => {
+    const shop = new Shop()
+    shop.failing.add("a1").add("b1")
+    return shop.life((subscription, publish) =>
+      Effect.gen(function*() {
+        yield* publish("a", 1)
+        yield* publish("b", 1)
+        yield* waitFor("both are parked", subscription, "a:1", "b:1")
+        yield* subscription.control.discard({ aggregate: "a" }, by)
+        shop.failing.clear()
+        yield* subscription.control.release({ aggregate: "b" }, by)
+        yield* waitFor("b is released", subscription, "a:1")
+        yield* TestClock.adjust("10 seconds")
+        yield* eventually("it is said", () => shop.lines.some((line) => line.includes("has not ended for 10 s")))
+      }), { policy: { onDiscarded: () => Effect.never } }).pipe(onBroker())
+  })
+})
+
 describe("an aggregate that is full", () => {
   it.effect("goes on as soon as there is room for a letter", () => {
     const shop = new Shop()
