@@ -10,8 +10,8 @@ import {
   Transport
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Chunk, Deferred, Duration, Effect, Layer, Logger, Schedule, Schema, Stream, TestClock } from "effect"
-import { ReadFailed } from "../src/EventBusError.js"
+import { Chunk, Deferred, Duration, Effect, Either, Layer, Logger, Schedule, Schema, Stream, TestClock } from "effect"
+import { PublishFailed, ReadFailed } from "../src/EventBusError.js"
 import * as Letter from "../src/internal/parking/letter.js"
 import { eventually, settle } from "./Eventually.js"
 
@@ -105,6 +105,9 @@ const parkedOf = ({ control }: Subscription.Subscription<unknown>) =>
     control.parked(),
     ({ aggregates }) => aggregates.map(({ aggregate, letters }) => `${aggregate}:${letters}`)
   )
+
+const eventuallyParked = ({ stats }: Subscription.Subscription<unknown>, letters: number) =>
+  Effect.repeat(Effect.zipRight(settle, stats), { until: ({ parked }) => parked === letters })
 
 const waitFor = (what: string, subscription: Subscription.Subscription<unknown>, ...expected: ReadonlyArray<string>) =>
   Effect.gen(function*() {
@@ -253,6 +256,36 @@ describe("an aggregate whose message fails", () => {
         yield* waitFor("the rest is released", subscription)
         expect(shop.handled.length).toBe(6)
       })
+    ).pipe(onBroker(), quietly)
+  })
+
+  it.effect("is released with many others, and their letters are read together", () => {
+    const shop = new Shop()
+    const names = Array.from("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    for (const name of names) shop.failing.add(`${name}1`)
+    const reads: Array<number> = []
+    const counted = (store: Transport.Store): Transport.Store => ({
+      ...store,
+      read: (partition, options) => {
+        if (options?.keys !== undefined) reads.push(options.keys.length)
+        return store.read(partition, options)
+      }
+    })
+    return shop.life(
+      (subscription, publish) =>
+        Effect.gen(function*() {
+          for (const n of [1, 2, 3]) yield* Effect.forEach(names, (name) => publish(name, n))
+          yield* eventuallyParked(subscription, 3 * names.length)
+          shop.failing.clear()
+          yield* subscription.control.release("all", by)
+          yield* waitFor("all are released", subscription)
+          expect(names.map((name) => shop.of(name).join())).toEqual(names.map(() => "1,2,3"))
+          // A store on Kafka reads on from the first of them to the end.
+          expect(reads).toEqual([3 * names.length])
+        }),
+      {},
+      {},
+      counted
     ).pipe(onBroker(), quietly)
   })
 
@@ -450,6 +483,87 @@ describe("the store of parked messages", () => {
       const keys = Array.from((yield* entries).keys())
       expect(keys.map((key) => key.split("/")[0]).sort()).toEqual(["letter", "letter", "owner"])
       expect(keys.some((key) => Letter.partsOf(key)?.offset === 99)).toBe(false)
+    }).pipe(onBroker({ maxMessages: 100 }), quietly)
+  })
+
+  it.effect("keeps a letter that a former owner has parked again late: its message is settled", () => {
+    const shop = new Shop()
+    shop.failing.add("a1")
+    const parked = (subscription: Subscription.Subscription<unknown>) => waitFor("a is parked", subscription, "a:2")
+    return Effect.gen(function*() {
+      yield* shop.life((subscription, publish) => Effect.zipRight(publish("a", 1, 2), parked(subscription)))
+      const { entries, port } = yield* stored
+      const letters = Array.from(yield* entries).filter(([key]) => Letter.partsOf(key) !== undefined)
+      const timeout = Duration.seconds(1)
+      yield* port.write(0, [{ key: "owner/next", value: new Uint8Array([1]) }], { timeout })
+      // The release had failed, and that was on its way when the partition was taken over.
+      for (const [key, bytes] of letters) {
+        const letter = Letter.decode(bytes, 0)!
+        const failed = { at: 0, error: "Refused", cause: "Refused", attempts: 1, restarts: 0, released: by }
+        const value = Letter.encode({ ...letter, failures: Letter.withFailure(letter.failures, failed) })
+        yield* port.write(0, [{ key, value }], { timeout })
+      }
+      shop.failing.clear()
+      yield* shop.life((subscription) =>
+        Effect.gen(function*() {
+          yield* parked(subscription)
+          yield* subscription.control.release({ aggregate: "a" }, by)
+          yield* eventually("all is handled in order", () => shop.of("a").join() === "1,2")
+        })
+      )
+    }).pipe(onBroker({ maxMessages: 100 }), quietly)
+  })
+
+  it.effect("keeps a letter that was relied upon, also where a former owner's request repeats it late", () => {
+    const shop = new Shop()
+    shop.failing.add("a1")
+    const parked = (subscription: Subscription.Subscription<unknown>) => waitFor("a is parked", subscription, "a:2")
+    const unknown = new PublishFailed({ topic: "store", reason: "Timeout", outcome: "unknown" })
+    return Effect.gen(function*() {
+      const { entries, port } = yield* stored
+      // The letters are stored, and nobody says so.
+      yield* shop.life(
+        (_, publish) =>
+          Effect.gen(function*() {
+            yield* publish("a", 1, 2)
+            yield* eventually("it has failed", () => shop.started.length === 1)
+            yield* settle
+            yield* Effect.forkDaemon(Effect.forever(Effect.zipRight(settle, TestClock.adjust("1 second"))))
+          }),
+        {},
+        {},
+        (store) => ({
+          ...store,
+          write: (partition, changes, options) =>
+            Effect.map(
+              store.write(partition, changes, options),
+              (results) =>
+                changes.map(({ key }, i) => Letter.partsOf(key) === undefined ? results[i]! : Either.left(unknown))
+            )
+        })
+      )
+      const letters = Array.from(yield* entries).filter(([key]) => Letter.partsOf(key) !== undefined)
+      expect(letters).toHaveLength(2)
+      yield* shop.life((subscription) =>
+        Effect.gen(function*() {
+          yield* parked(subscription)
+          yield* Effect.repeat(Effect.zipRight(settle, subscription.status), {
+            until: (status) => status!.partitions[0]!.watermark === 2
+          })
+        })
+      )
+      for (const [key, value] of letters) yield* port.write(0, [{ key, value }], { timeout: Duration.seconds(1) })
+      shop.failing.clear()
+      yield* shop.life((subscription) =>
+        Effect.gen(function*() {
+          yield* parked(subscription)
+          yield* subscription.control.release({ aggregate: "a" }, by)
+          yield* eventually("all is handled in order", () => shop.of("a").join() === "1,2")
+          yield* waitFor("a is released", subscription)
+        })
+      )
+      yield* shop.life(() => settle)
+      expect(Array.from((yield* entries).keys(), (key) => key.split("/")[0])).toEqual(["owner"])
     }).pipe(onBroker({ maxMessages: 100 }), quietly)
   })
 

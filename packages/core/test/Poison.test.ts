@@ -295,6 +295,21 @@ describe("a process that dies otherwise", () => {
       expect((yield* Clock.currentTimeMillis) - before).toBeLessThan(2_500)
     }))
 
+  it.effect("whose store dies once it was read goes on without it, and not one round of patience for each suspect", () =>
+    Effect.gen(function*() {
+      const world = new World()
+      for (let i = 0; i < 500; i++) world.publish(`a${i}`)
+      const first = yield* live(world, { handle: () => Effect.never })
+      yield* pass(1_000, () => first.life.started.length > 400)
+      yield* first.end
+      const { close, life } = yield* live(world, { handle: handles(new Set()), poison: { alone: "2 seconds" } })
+      yield* pass(900, () => false)
+      world.isStuck = true
+      yield* pass(90_000, () => life.handled.length === 500, 250)
+      expect(life.handled).toHaveLength(500)
+      yield* close
+    }))
+
   it.effect(
     "many slow suspects are run together after a while, and poison among them is found all the same",
     () =>

@@ -2,7 +2,7 @@ import { it } from "@effect/vitest"
 import { judged, seed } from "./model/judged.js"
 import * as Schedule from "./model/Schedule.js"
 
-const runs = Number(process.env.TEST_PARKING_RUNS ?? (process.env.TEST_LONG === "1" ? 1_000 : 200))
+const runs = Number(process.env.TEST_PARKING_RUNS ?? (process.env.TEST_LONG === "1" ? 1_000 : 60))
 
 it(
   `keeps the contract in ${runs} random schedules of parking, releasing and discarding (TEST_MODEL_SEED=${seed})`,

@@ -15,8 +15,10 @@ import * as Figures from "./Figures.js"
 import { type Fleet, type Instance, ParticipantFailed, type Publisher } from "./Fleet.js"
 import * as InMemory from "./InMemory.js"
 import { judge, type Verdict } from "./Judge.js"
+import * as Letters from "./Letters.js"
 import * as Log from "./Log.js"
 import type { Options } from "./Options.js"
+import * as Patients from "./Patients.js"
 import * as Processes from "./Processes.js"
 import { Progress } from "./Progress.js"
 import * as Random from "./Random.js"
@@ -41,11 +43,12 @@ export interface Result extends Verdict {
   /** Events handled per second, before and during the chaos. */
   readonly calmRate: number
   readonly chaosRate: number
+  readonly letters: Letters.Letters
 }
 
 /** Whether the guarantees held. */
 export const isGood = (result: Result): boolean =>
-  result.lost + result.violations + result.overlaps + result.excess + result.plainTwice === 0
+  result.lost + result.violations + result.overlaps + result.excess + result.plainTwice + result.letters.left === 0
 
 export class Stuck extends Data.TaggedError("Stuck")<{ readonly handled: number; readonly output: string }> {
   override get message() {
@@ -54,6 +57,9 @@ export class Stuck extends Data.TaggedError("Stuck")<{ readonly handled: number;
 }
 
 export type Say = (line: string) => void
+
+/** What is handled is taken out of the store a little later, and an instance tells each second what is there. */
+const lettersPatienceMs = 10_000
 
 /** For how long the next blow waits for who was started after the last one. */
 const startPatienceMs = 15_000
@@ -89,8 +95,16 @@ const environment = (options: Options, stage: Stage.Stage): Record<string, strin
   CHAOS_SEED: String(options.seed),
   CHAOS_MIN_WORK_MS: String(options.minWorkMs),
   CHAOS_MAX_WORK_MS: String(options.maxWorkMs),
-  CHAOS_FAILURE_RATE: String(options.failureRate)
+  CHAOS_FAILURE_RATE: String(options.failureRate),
+  CHAOS_PATIENTS: String(options.patients),
+  CHAOS_RATE: String(options.rate ?? 0),
+  ...seasonSettings(options)
 })
+
+const seasonSettings = (options: Options): Record<string, string> => {
+  const { from, to } = Patients.seasonOf(options) ?? { from: 0, to: 0 }
+  return { CHAOS_ILL_FROM: String(from), CHAOS_ILL_TO: String(to) }
+}
 
 /** What a run knows while it goes on. */
 class Run {
@@ -165,7 +179,7 @@ const watching = (run: Run, publisher: Publisher): Effect.Effect<never, Particip
   return Effect.suspend((): Effect.Effect<void, ParticipantFailed | Stuck> => {
     run.poll()
     const { progress } = run
-    if (publisher.isAlive()) publisher.tell(progress.handled)
+    if (publisher.isAlive()) publisher.tell(progress.strangers)
     for (const one of run.instances) {
       if (!one.isAlive()) return new ParticipantFailed({ name: one.name, output: one.errors() })
     }
@@ -210,12 +224,14 @@ const story = (run: Run, stage: Stage.Stage, publisher: Publisher) =>
     const begun = performance.now()
     yield* settledOrStill(run)
     say(`the end: settled after ${Math.round(performance.now() - begun)} ms, ${progress.outstanding} outstanding`)
+    yield* Effect.timeoutOption(until(() => Letters.left(run.entries, run.instances) === 0), lettersPatienceMs)
+    const left = Letters.left(run.entries, run.instances)
     yield* Effect.forEach(run.instances.splice(0), (instance) => stopped(run, instance), {
       concurrency: "unbounded",
       discard: true
     })
     run.poll()
-    return verdictOf(run, { from: calmFrom, to: calmTo }, { from: calmTo, to: chaosTo })
+    return verdictOf(run, { from: calmFrom, to: calmTo }, { from: calmTo, to: chaosTo }, left)
   })
 
 /** An instance has 5 s to close, and its broker may be gone or be told late: what takes longer than this hangs, and is killed. */
@@ -298,7 +314,7 @@ const settledOrStill = ({ options, progress }: Run) =>
     }
   })
 
-const verdictOf = (run: Run, calm: Figures.Span, chaos: Figures.Span): Result => {
+const verdictOf = (run: Run, calm: Figures.Span, chaos: Figures.Span, left: number): Result => {
   const { counts, disturbances, entries, fleet, options } = run
   const circumstances: Circumstances = {
     outages: fleet.outages,
@@ -316,6 +332,7 @@ const verdictOf = (run: Run, calm: Figures.Span, chaos: Figures.Span): Result =>
     longestPauseMs: Figures.longestPauseMs(entries, { from: calm.from, to: chaos.to }),
     recoverMs: Math.max(0, ...Figures.recoveriesMs(entries, fleet.outages)),
     calmRate: Figures.rate(entries, calm),
-    chaosRate: Figures.rate(entries, chaos)
+    chaosRate: Figures.rate(entries, chaos),
+    letters: { ...Letters.count(entries, { from: calm.from, to: chaos.to }), left }
   }
 }

@@ -10,6 +10,7 @@ export const usage = `npm run chaos -- [--preset ${
 }] [--transport kafka|nats|memory] [--driver kafkajs|platformatic]
   [--seconds N] [--envelopes N] [--instances N] [--aggregates N] [--partitions N] [--nodes 1|3]
   [--kill-every 5s] [--relentless] [--actions kill,stop,suspend] [--cut] [--cut-every 3s] [--broker-restart] [--restart-every 20s]
+  [--park 30] [--rate 1500] [--no-comparison]
   [--strategy actor-per-aggregate|actor-pool|keyed-workers|pool:N] [--switch-every 500ms] [--handler-ms 0-5] [--fail 1%] [--ahead N] [--session-timeout 2s] [--seed S] [--json] [--logs FOLDER]`
 
 export class InvalidArguments extends Data.TaggedError("InvalidArguments")<{ readonly detail: string }> {
@@ -21,6 +22,8 @@ export class InvalidArguments extends Data.TaggedError("InvalidArguments")<{ rea
 export interface CommandLine {
   readonly options: Options
   readonly json: boolean
+  /** Whether a run without poison comes first, with which this one is compared. */
+  readonly isCompared: boolean
 }
 
 const text = { type: "string" } as const
@@ -47,6 +50,9 @@ const flags = {
   "switch-every": text,
   "handler-ms": text,
   fail: text,
+  park: text,
+  rate: text,
+  "no-comparison": flag,
   ahead: text,
   "session-timeout": text,
   seed: text,
@@ -85,6 +91,9 @@ const range = (value: string): Pick<Options, "minWorkMs" | "maxWorkMs"> => {
   const [from, to] = [Number(match?.[1] ?? 1), Number(match?.[2] ?? match?.[1] ?? 0)]
   return from <= to ? { minWorkMs: from, maxWorkMs: to } : bad(`--handler-ms: a range such as 0-5, not ${value}`)
 }
+
+/** Strangers are compared with themselves: they get as much in both runs, and less than can be handled. */
+const parkingRate = 1_500
 
 const driver = oneOf("driver", "kafkajs", "platformatic")
 
@@ -132,6 +141,9 @@ const parsed = (args: ReadonlyArray<string>, seed: number): CommandLine => {
       : {}),
     ...(values["handler-ms"] === undefined ? {} : range(values["handler-ms"])),
     ...set("failureRate", values.fail, rate),
+    ...set("patients", values.park, count("park", 0)),
+    ...(values.park === undefined ? {} : { rate: parkingRate }),
+    ...set("rate", values.rate, count("rate", 1)),
     ...set("strategy", values.strategy, strategy),
     ...set("switchEverySeconds", values["switch-every"], seconds("switch-every")),
     ...set("ahead", values.ahead, count("ahead", 1)),
@@ -140,7 +152,8 @@ const parsed = (args: ReadonlyArray<string>, seed: number): CommandLine => {
     ...set("settings", values.driver, (value) => ({ ...preset.settings, EVENTBUS_KAFKA_DRIVER: driver(value) }))
   }
   if (values.driver !== undefined && transport !== "kafka") bad("--driver: kafka only")
-  const { actions, cutEverySeconds, nodes, restartEverySeconds } = options
+  const { actions, aggregates, cutEverySeconds, nodes, patients, restartEverySeconds } = options
+  if (patients > aggregates) bad(`--park: at most ${aggregates}, the number of --aggregates, not ${patients}`)
   if (transport === "memory") {
     if (cutEverySeconds !== undefined || restartEverySeconds !== undefined || nodes > 1) {
       bad("--cut, --broker-restart and --nodes 3: kafka or nats only; in memory there is no network and no server")
@@ -149,7 +162,7 @@ const parsed = (args: ReadonlyArray<string>, seed: number): CommandLine => {
       bad("--actions: memory knows kill and stop; what shares a process can't be suspended")
     }
   }
-  return { options, json: values.json === true }
+  return { options, json: values.json === true, isCompared: patients > 0 && values["no-comparison"] !== true }
 }
 
 export const parse = (args: ReadonlyArray<string>, seed: number): Effect.Effect<CommandLine, InvalidArguments> =>

@@ -9,11 +9,13 @@ import {
   EventBusError,
   MemoryBroker,
   MemoryTransport,
+  Observer,
   Strategy,
   Transport
 } from "@effect-eventbus/core"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -30,13 +32,26 @@ import {
 } from "./Fleet.js"
 import * as Log from "./Log.js"
 import type { Options } from "./Options.js"
+import * as Patients from "./Patients.js"
 import * as Publisher from "./Publisher.js"
 import * as Strategies from "./Strategies.js"
 import { topics } from "./Topics.js"
 
+const killed = Either.left(
+  new EventBusError.PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown" })
+)
+
 /** The transport of one instance: what it settles after its death does not arrive. */
 const severable = (isAlive: () => boolean) => (transport: Transport.Service): Transport.Service => ({
   ...transport,
+  store: (request) =>
+    Effect.map(transport.store!(request), (store): Transport.Store => ({
+      ...store,
+      write: (partition, changes, options) =>
+        Effect.suspend(() =>
+          isAlive() ? store.write(partition, changes, options) : Effect.succeed(changes.map(() => killed))
+        )
+    })),
   subscribe: (request, consumer) =>
     transport.subscribe(request, {
       assigned: (assignment) =>
@@ -65,7 +80,12 @@ class Notes implements Participant {
 
   constructor(readonly name: string) {}
 
-  readonly write: Log.Write = (kind, aggregate, sequence, { epoch, maybeDuplicate, partition } = Log.nowhere) => {
+  readonly write: Log.Write = (
+    kind,
+    aggregate,
+    sequence,
+    { epoch, maybeDuplicate, offset, partition } = Log.nowhere
+  ) => {
     if (!this.alive) return
     this.entries.push({
       kind,
@@ -74,6 +94,7 @@ class Notes implements Participant {
       aggregate,
       sequence,
       partition,
+      offset,
       epoch,
       maybeDuplicate
     })
@@ -103,6 +124,7 @@ export const make = (options: Options) =>
     const broker = yield* MemoryBroker.make()
     const names = topics("memory", options.partitions)
     const mine = yield* Effect.scope
+    const season = Patients.seasonOf(options)
 
     const bus = (notes: Notes) =>
       EventBus.layer.pipe(
@@ -110,6 +132,7 @@ export const make = (options: Options) =>
         Layer.provide(Layer.succeed(MemoryBroker.MemoryBroker, broker)),
         Layer.provide(settings),
         Layer.provide(Strategy.layer(Strategies.named(options.strategy)!)),
+        Layer.provide(Layer.succeed(Observer.Observer, Consumer.observer(names, notes.write))),
         Layer.provideMerge(Logger.replace(Logger.defaultLogger, notes.logger))
       )
 
@@ -120,8 +143,9 @@ export const make = (options: Options) =>
       Effect.gen(function*() {
         const notes = new Notes(name)
         const scope = yield* Scope.fork(mine, { _tag: "Sequential" })
-        const consumer = Consumer.layer({ ...options, topics: names, write: notes.write })
+        const consumer = Consumer.layer({ ...options, topics: names, write: notes.write, season })
         yield* Layer.buildWithScope(Layer.provide(consumer, bus(notes)), scope).pipe(
+          Effect.provide(Logger.replace(Logger.defaultLogger, notes.logger)),
           Effect.catchAllCause((cause) => Effect.fail(failed(name)(cause)))
         )
         const ended = (why: Outage["why"]) => {

@@ -45,6 +45,9 @@ const ended: Partial<Record<Entry["kind"], History.Ended["outcome"]>> = {
   I: "interrupted"
 }
 
+/** What says how a process did and what it has parked: no part of what the oracles judge. */
+const isAside = ({ kind }: Entry): boolean => kind === "W" || kind === "K" || kind === "L"
+
 const toHistory = (entry: Entry): History.Entry => {
   const { aggregate, epoch, kind, maybeDuplicate, process, sequence } = entry
   const occurrence = { at: entry.at / 1e6, process, aggregate, sequence }
@@ -73,7 +76,7 @@ const stallOf = ({ at, process, sequence }: Entry): Outage => ({
 export const judge = (log: ReadonlyArray<Entry>, given: Circumstances): Verdict => {
   const stalls = log.filter(({ kind }) => kind === "W").map(stallOf)
   const circumstances = { ...given, outages: [...given.outages, ...stalls] }
-  const sorted = log.filter(({ kind }) => kind !== "W").sort((a, b) => a.at - b.at)
+  const sorted = log.filter((entry) => !isAside(entry)).sort((a, b) => a.at - b.at)
   const out = downs(circumstances.outages)
   const isPlain = ({ kind }: Entry) => kind === "O" || kind === "Q"
   const envelopes = sorted.filter((entry) => !isPlain(entry))

@@ -31,6 +31,12 @@ export interface Options {
   readonly minWorkMs: number
   readonly maxWorkMs: number
   readonly failureRate: number
+  /** How many of the aggregates fail for a time, again and again, and are parked and released. 0: none, and the policy is `hold`. */
+  readonly patients: number
+  /** Whether they fail. A run in which they don't is what one in which they do is compared with. */
+  readonly areIll: boolean
+  /** How many events are published in a second. Undefined: as many as can be. */
+  readonly rate?: number | undefined
   /** How many events are published and not yet handled at most. */
   readonly ahead: number
   /** Kafka's session timeout, in ms. */
@@ -57,6 +63,8 @@ export const defaults: Options = {
   minWorkMs: 0,
   maxWorkMs: 5,
   failureRate: 0.01,
+  patients: 0,
+  areIll: true,
   ahead: 10_000,
   sessionTimeoutMs: 2_000
 }

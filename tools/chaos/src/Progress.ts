@@ -1,5 +1,6 @@
 /** Counts along while a run goes on. */
 import type { Entry } from "./Log.js"
+import { isPatient } from "./Patients.js"
 
 const publishedBit = 1
 const handledBit = 2
@@ -7,6 +8,8 @@ const handledBit = 2
 export class Progress {
   /** Different events that were finished. */
   handled = 0
+  /** Those of them that are of no aggregate which may fail for a time. */
+  strangers = 0
   published = 0
   /** Published and not finished. */
   outstanding = 0
@@ -35,6 +38,7 @@ export class Progress {
       if (before === 0) this.outstanding++
     } else {
       this.handled++
+      if (!isPatient(aggregate)) this.strangers++
       if (before !== 0) this.outstanding--
     }
   }

@@ -6,12 +6,18 @@ import { EventBus } from "@effect-eventbus/core"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Log from "./Log.js"
+import { isPatient, names } from "./Patients.js"
+import * as Random from "./Random.js"
 import { Step, type Topics } from "./Topics.js"
 
 export interface Settings {
   readonly topics: Topics
   readonly write: Log.Write
   readonly aggregates: number
+  /** How many of them fail for a time. They are published whatever is handled. */
+  readonly patients: number
+  /** How many events are published in a second. Undefined: as many as can be. */
+  readonly rate?: number | undefined
   /** How many events are published and not yet handled at most. */
   readonly ahead: number
   readonly control: Control
@@ -24,7 +30,7 @@ export interface Control {
 }
 
 /** Publishes until it is told to stop. */
-export const publish = ({ aggregates, ahead, control, topics, write }: Settings) =>
+export const publish = ({ aggregates, ahead, control, patients, rate, topics, write }: Settings) =>
   Effect.gen(function*() {
     const bus = yield* EventBus.EventBus
     let published = 0
@@ -46,11 +52,18 @@ export const publish = ({ aggregates, ahead, control, topics, write }: Settings)
     /** An outcome that is unknown is published again with the same event id, as a user would; the next event waits for it. */
     const one = (aggregate: string) =>
       Effect.gen(function*() {
+        const counts = !isPatient(aggregate)
+        const everyMs = rate === undefined ? 0 : aggregates / rate * 1_000
+        let due = performance.now() + Random.at(aggregates, aggregate) * everyMs
         let sequence = 0
         while (!control.stopped) {
-          yield* room
+          const waits = due - performance.now()
+          // What is late is not caught up with at once.
+          if (waits > 1) yield* Effect.sleep(waits)
+          due = Math.max(due, performance.now() - 1_000) + everyMs
+          if (counts) yield* room
           if (control.stopped) return
-          published++
+          if (counts) published++
           const eventId = `${aggregate}/${sequence}`
           yield* bus.publish(topics.orders, { aggregateId: aggregate, eventId, payload: new Step({ sequence }) }).pipe(
             Effect.tapError((error) =>
@@ -66,7 +79,7 @@ export const publish = ({ aggregates, ahead, control, topics, write }: Settings)
         }
       })
 
-    yield* Effect.forEach(Array.from({ length: aggregates }, (_, i) => `order-${i}`), one, {
+    yield* Effect.forEach(names(aggregates, patients), one, {
       concurrency: "unbounded",
       discard: true
     })

@@ -9,11 +9,15 @@ import * as CommandLine from "./CommandLine.js"
 import * as Report from "./Report.js"
 
 const main = Effect.gen(function*() {
-  const { json, options } = yield* CommandLine.parse(process.argv.slice(2), Date.now() % 1_000_000)
+  const { isCompared, json, options } = yield* CommandLine.parse(process.argv.slice(2), Date.now() % 1_000_000)
+  const say = (line: string) => process.stderr.write(`${line}\n`)
+  if (isCompared) say("a run in which nobody is ill:")
+  const well = isCompared ? yield* Chaos.run({ ...options, areIll: false }, say) : undefined
+  if (isCompared) say(`a run in which ${options.patients} aggregates are ill:`)
   const start = performance.now()
-  const result = yield* Chaos.run(options, (line) => process.stderr.write(`${line}\n`))
+  const result = yield* Chaos.run(options, say)
   const tookMs = performance.now() - start
-  process.stdout.write(json ? Report.json(result, options) : Report.table(result, options, tookMs))
+  process.stdout.write(json ? Report.json(result, options, well) : Report.table(result, options, tookMs, well))
   for (const example of result.examples) process.stderr.write(`! ${example}\n`)
   if (!Chaos.isGood(result)) process.exitCode = 1
 })

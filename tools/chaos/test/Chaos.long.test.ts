@@ -10,6 +10,14 @@ it(
 )
 
 it(
+  "memory: instances die without a chance to settle, with eight slots that all aggregates share",
+  async ({ signal }) => {
+    await run(signal, { transport: "memory", instances: 3, seconds: 6, killEverySeconds: 1.5, strategy: "pool:8" })
+  },
+  60_000
+)
+
+it(
   "kafka: a minute of a group whose instances are killed and stopped",
   async ({ signal }) => {
     await run(signal, { transport: "kafka", instances: 2, seconds: 60, actions: ["kill", "stop"] })
@@ -86,3 +94,27 @@ it(
   },
   180_000
 )
+
+for (const transport of ["memory", "kafka", "nats"] as const) {
+  it(
+    `${transport}: half a minute in which a tenth of the aggregates fail for a time, and are parked and released while instances are killed`,
+    async ({ signal }) => {
+      const { letters } = await run(signal, {
+        transport,
+        instances: 3,
+        aggregates: 300,
+        patients: 30,
+        rate: 1_000,
+        seconds: 25,
+        killEverySeconds: 5,
+        actions: ["kill", "stop"],
+        sessionTimeoutMs: 2_000
+      })
+      // The order over parking and release is judged with all the rest. All that was parked is handled, and nothing is left.
+      expect(letters).toMatchObject({ left: 0, released: letters.parked })
+      expect(letters.parked).toBeGreaterThan(100)
+      expect(letters.again).toBeGreaterThan(0)
+    },
+    180_000
+  )
+}

@@ -12,14 +12,6 @@ it(
 )
 
 it(
-  "memory: the same with eight slots that all aggregates share",
-  async ({ signal }) => {
-    await run(signal, { transport: "memory", instances: 3, seconds: 6, killEverySeconds: 1.5, strategy: "pool:8" })
-  },
-  60_000
-)
-
-it(
   "memory: the same while each instance switches its strategy, for all aggregates or a share of them",
   async ({ signal }) => {
     await run(signal, {

@@ -46,6 +46,13 @@ describe("the command line of a chaos run", () => {
     })
   })
 
+  it("compares a run in which aggregates are parked with one in which none is, unless it is told not to", () => {
+    expect(parse("--park 30")).toMatchObject({ isCompared: true, options: { patients: 30, rate: 1_500 } })
+    expect(parse("--park 30 --rate 200 --no-comparison")).toMatchObject({ isCompared: false, options: { rate: 200 } })
+    expect(parse("")).toMatchObject({ isCompared: false, options: { patients: 0 } })
+    expect(refused("--park 400")).toMatch(/--park: at most 300/)
+  })
+
   it("names what is wrong, and what there is", () => {
     expect(refused("--seconds x")).toMatch(/--seconds: a whole number of at least 1, not x\nnpm run chaos/)
     expect(refused("--fail 200%")).toMatch(/--fail/)

@@ -98,8 +98,21 @@ describe("the judge of a chaos run", () => {
     expect(late("a:F0@1=1 a:F1@1=8 a:S0@2?=10")).toEqual({ late: 1, oldestDuplicateMs: 5_000 })
   })
 
+  it("knows parking: the order of an aggregate goes on where it was parked, in whichever process and epoch, and what is a letter is not lost", () => {
+    expect(verdict("P0 P1 P2 a:S0 a:T0 a:K0 a:K1 a:K2 b:S0@2? b:F0@2 b:S1@2? b:F1@2 b:S2@2? b:F2@2")).toEqual({
+      ...fine,
+      handled: 3
+    })
+    // Released and parked again.
+    expect(verdict("P0 P1 a:S0 a:T0 a:K0 a:S0 a:T0 a:K0 a:K1 a:S0 a:F0 a:S1 a:F1")).toEqual({ ...fine, handled: 2 })
+    // A follower that overtakes a letter, a letter that nobody releases, and one that is handled twice by the same owner.
+    expect(verdict("P0 P1 a:S0 a:T0 a:K0 a:S1 a:F1 a:S0 a:F0").violations).toBeGreaterThan(0)
+    expect(verdict("P0 P1 a:S0 a:T0 a:K0 a:K1")).toMatchObject({ lost: 2 })
+    expect(verdict("P0 P1 a:S0 a:T0 a:K0 a:S0 a:F0 a:S1 a:F1 a:S0 a:F0")).toMatchObject({ violations: 1 })
+  })
+
   it("knows every kind of entry", () => {
-    const kinds: ReadonlyArray<Kind> = ["S", "F", "T", "I", "P", "U", "O", "Q", "W"]
+    const kinds: ReadonlyArray<Kind> = ["S", "F", "T", "I", "P", "U", "O", "Q", "W", "K", "L"]
     expect(() => judge(kinds.flatMap((kind) => log(`a:${kind}0`)), calm)).not.toThrow()
   })
 })

@@ -46,6 +46,9 @@ const sayOf = (life: Life, number: number) =>
     life.seconds.toFixed(1)
   } s, ${life.handled.length} handled, poison started ${life.poison.length} times, ${life.given.length} given up, ended by ${life.signal}`
 
+/** Each takes some 4 seconds. */
+const killedLives = Number(process.env["TEST_POISON_LIVES"] ?? 12)
+
 const scenarios = (transport: "kafka" | "nats") => {
   it(
     "an event that aborts the process goes to the policy in the third life, and each life handles others",
@@ -81,7 +84,7 @@ const scenarios = (transport: "kafka" | "nats") => {
   )
 
   it(
-    "kill -9 at random moments: 50 lives, and nobody is given up",
+    `kill -9 at random moments: ${killedLives} lives, and nobody is given up (TEST_POISON_LIVES)`,
     () =>
       Effect.runPromise(Effect.scoped(Effect.gen(function*() {
         const { servers, service } = yield* brokers[transport]
@@ -92,7 +95,10 @@ const scenarios = (transport: "kafka" | "nats") => {
         )
         yield* publishSome
         yield* Effect.forkScoped(
-          Effect.repeat(publishSome, { schedule: Schedule.spaced("200 millis"), until: () => published >= 6_000 })
+          Effect.repeat(publishSome, {
+            schedule: Schedule.spaced("200 millis"),
+            until: () => published >= 120 * killedLives
+          })
         )
         const file = yield* program
         const all = new Set<number>()
@@ -107,7 +113,7 @@ const scenarios = (transport: "kafka" | "nats") => {
           struck += log.filter((line) => line.includes("was in hand alone")).length
           withheld += log.filter((line) => line.includes("is not started")).length
         }
-        for (let number = 1; number <= 50; number++) {
+        for (let number = 1; number <= killedLives; number++) {
           const life = yield* live(file, [transport, servers, topic.name, "5000", "20"], {
             atMostMs: 300 + Math.random() * 4_000,
             until: () => false
@@ -126,7 +132,7 @@ const scenarios = (transport: "kafka" | "nats") => {
         })
         note(last)
         console.log(
-          `${transport}: 50 lives, ${published} published, ${killed} handled by then, ${all.size} at the end, ${idle} lives handled nothing, ` +
+          `${transport}: ${killedLives} lives, ${published} published, ${killed} handled by then, ${all.size} at the end, ${idle} lives handled nothing, ` +
             `${struck} struck, ${withheld} withheld, ${given.length} given up`
         )
         expect(given).toEqual([])

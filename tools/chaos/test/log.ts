@@ -15,6 +15,7 @@ export const log = (text: string): ReadonlyArray<Entry> =>
       aggregate: "order-1",
       sequence: Number(sequence),
       partition: Number(partition ?? 0),
+      offset: Number(sequence),
       epoch: Number(epoch ?? 1),
       maybeDuplicate: doubt !== undefined
     }

@@ -2,7 +2,7 @@
  * What the programs of a run have in common. Their settings are in the environment: `EVENTBUS_…` as for any program on the
  * bus, `CHAOS_…` for the rest.
  */
-import { EventBus, Strategy, TransportConfig } from "@effect-eventbus/core"
+import { EventBus, Observer, Strategy, TransportConfig } from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -35,9 +35,13 @@ const BusLive = EventBus.layer.pipe(
  * Runs on the bus until it ends or a signal comes. Where no broker can be reached at the start it begins again, as a supervisor of
  * services would have it. Warnings go to standard error, which the coordinator shows when something is wrong.
  */
-export const run = <E extends Error>(program: Effect.Effect<unknown, E, EventBus.EventBus>): void =>
+export const run = <E extends Error>(
+  program: Effect.Effect<unknown, E, EventBus.EventBus>,
+  observer: Observer.Service = {}
+): void =>
   NodeRuntime.runMain(program.pipe(
     Effect.provide(BusLive),
+    Effect.provideService(Observer.Observer, observer),
     Effect.tapError((error) => Effect.logWarning(error.message)),
     Effect.retry(Schedule.spaced("200 millis")),
     Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))),

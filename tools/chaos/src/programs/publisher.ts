@@ -17,6 +17,8 @@ input.on("close", () => {
 run(Publisher.publish({
   ...common(),
   aggregates: Number(setting("AGGREGATES")),
+  patients: Number(setting("PATIENTS")),
+  rate: Number(setting("RATE")) || undefined,
   ahead: Number(setting("AHEAD")),
   control
 }))

@@ -16,11 +16,17 @@ setInterval(() => {
   ran = performance.now()
 }, 100).unref()
 
-run(Layer.launch(Consumer.layer({
-  ...settings,
-  seed: Number(setting("SEED")),
-  minWorkMs: Number(setting("MIN_WORK_MS")),
-  maxWorkMs: Number(setting("MAX_WORK_MS")),
-  failureRate: Number(setting("FAILURE_RATE")),
-  switchEverySeconds: Number(setting("SWITCH_EVERY")) || undefined
-})))
+const to = Number(setting("ILL_TO"))
+
+run(
+  Layer.launch(Consumer.layer({
+    ...settings,
+    seed: Number(setting("SEED")),
+    minWorkMs: Number(setting("MIN_WORK_MS")),
+    maxWorkMs: Number(setting("MAX_WORK_MS")),
+    failureRate: Number(setting("FAILURE_RATE")),
+    switchEverySeconds: Number(setting("SWITCH_EVERY")) || undefined,
+    season: Number(setting("PATIENTS")) > 0 ? { from: Number(setting("ILL_FROM")), to } : undefined
+  })),
+  Consumer.observer(settings.topics, settings.write)
+)

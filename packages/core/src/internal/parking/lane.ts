@@ -51,6 +51,8 @@ export class ParkedLane implements Owner {
   private foundUpTo = 0
   /** The followers whose letters are being written, or wait for it. */
   private readonly writing = new Set<Flight>()
+  /** The names of former owners' letters without which messages would be lost that are settled. */
+  private readonly kept = new Set<string>()
   private saidFull: number | undefined
   /**
    * Aggregates that were parked when the partition was assigned and are not any more. Their messages may come again that a former owner has not
@@ -84,12 +86,13 @@ export class ParkedLane implements Owner {
       const mark = Effect.suspend(() => store.write(this.partition, [Reading.markOf(this.owner)], { timeout }))
       const contents = readable(topic, Reading.read(store, this.partition, this.owner))
       this.foundUpTo = yield* reading.retry(readable(topic, Effect.flatMap(mark, (results) => results[0]!)), options)
-      const { commands, parked, strays } = yield* reading.retry(contents, options)
+      const { commands, kept, parked, strays } = yield* reading.retry(contents, options)
       if (this.isClosing) return
       for (const [key, one] of parked) {
         one.wasFound = true
         this.parked.set(key, one)
       }
+      for (const key of kept) this.kept.add(key)
       for (const change of strays) this.writer.push({ change, done: () => {} })
       this.isReady = true
       this.releases.begin(commands)
@@ -133,7 +136,7 @@ export class ParkedLane implements Owner {
   add(flight: Flight): void {
     const one = this.parked.get(flight.key!) ?? this.passed.get(flight.key!)!
     flight.park()
-    if (one.knows(flight.offset, flight.message.timestamp)) return this.confirmed(flight)
+    if (one.knows(flight.offset, flight.message.timestamp)) return this.relied(one, flight)
     if (one.blocked === undefined && one.count + one.inWriter >= this.settings.policy.maxPerAggregate) {
       one.blocked = "full"
       this.sayFull(one)
@@ -156,6 +159,27 @@ export class ParkedLane implements Owner {
           this.put(one, draft, result.right)
           this.confirmed(flight)
         } else this.unwritable(one, flight, result.left)
+        one.written()
+      }
+    })
+  }
+
+  /** The message has a letter, or was finished. It is noted that a former owner's letter counts before the message is settled because of it. */
+  private relied(one: Parked, flight: Flight): void {
+    const letter = one.get(flight.offset)
+    const key = letter && letter.owner !== this.owner
+      ? Letter.keyOf(one.key, letter.offset, letter.owner)
+      : undefined
+    if (key === undefined || this.kept.has(key)) return this.confirmed(flight)
+    this.writing.add(flight)
+    one.inWriter++
+    this.writer.push({
+      change: { key: Letter.keptOf(key), value: new Uint8Array([1]) },
+      flight,
+      done: () => {
+        this.writing.delete(flight)
+        this.kept.add(key)
+        this.confirmed(flight)
         one.written()
       }
     })
@@ -404,15 +428,16 @@ export class ParkedLane implements Owner {
     if (known === undefined) return
     one.remove(offset)
     one.inWriter++
-    const change = { key: Letter.keyOf(one.key, offset, known.owner), value: null }
+    const key = Letter.keyOf(one.key, offset, known.owner)
     this.writer.push({
-      change,
+      change: { key, value: null },
       done: () => {
         one.written()
         const { maxPerAggregate } = this.settings.policy
         if (one.blocked === "full" && one.count + one.inWriter < maxPerAggregate) this.unblock(one)
       }
     })
+    if (this.kept.delete(key)) this.writer.push({ change: { key: Letter.keptOf(key), value: null }, done: () => {} })
   }
 
   /** It has no letters any more, and none is being written: its messages go to its mailbox again. */

@@ -81,6 +81,24 @@ const digits = 16
 export const keyOf = (aggregate: string, offset: number, owner: string): string =>
   `${prefix}${String(offset).padStart(digits, "0")}/${owner}/${aggregate}`
 
+const keptPrefix = "kept/"
+
+/**
+ * The name of a note that the letter of this name counts, although a former owner has written it: a message was settled because of it. A request that
+ * comes late may repeat the letter, and would look as if nobody knew of it.
+ *
+ * @internal
+ */
+export const keptOf = (letter: string): string => `${keptPrefix}${letter.slice(prefix.length)}`
+
+/**
+ * The letter that a note is of. Undefined: it is none.
+ *
+ * @internal
+ */
+export const letterOfKept = (key: string): string | undefined =>
+  key.startsWith(keptPrefix) ? `${prefix}${key.slice(keptPrefix.length)}` : undefined
+
 /** @internal */
 export const partsOf = (
   key: string

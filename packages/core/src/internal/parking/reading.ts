@@ -4,7 +4,7 @@ import type { ReadFailed } from "../../EventBusError.js"
 import type { Store, StoreChange } from "../../Transport.js"
 import type { Command } from "./command.js"
 import * as Commands from "./command.js"
-import { partsOf, type Summary, summaryOf } from "./letter.js"
+import { keptOf, letterOfKept, partsOf, type Summary, summaryOf } from "./letter.js"
 import { Parked } from "./parked.js"
 
 /** What of a letter the index is made of. */
@@ -25,6 +25,8 @@ interface Found {
 export interface Contents {
   readonly parked: Map<string, Parked>
   readonly commands: ReadonlyArray<Command>
+  /** The names of letters that count although they may look like strays. */
+  readonly kept: ReadonlySet<string>
   /** What former owners have left that means nothing now. */
   readonly strays: ReadonlyArray<StoreChange>
 }
@@ -73,7 +75,8 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
   Effect.suspend(() => {
     const letters = new Map<string, Found>()
     const commands = new Map<string, Command>()
-    const strays = new Set<string>()
+    const strays = new Map<string, Found>()
+    const kept = new Set<string>()
     const marks = new Marks()
     const letter = (key: string, value: Uint8Array | null, revision: number) => {
       const parts = partsOf(key)
@@ -81,15 +84,23 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
       letters.delete(key)
       if (value === null) return void strays.delete(key)
       const about = summaryOf(value)
-      // A first letter of somebody who was not the owner any more. Its message was not settled by it, and came to the next owner.
-      const isFirst = about === undefined || about.writer === parts.owner
-      if (isFirst && marks.hasFollowed(parts.owner)) return void strays.add(key)
-      letters.set(key, { ...parts, revision, size: value.length, about: about && slim(about) })
+      const found = { ...parts, revision, size: value.length, about: about && slim(about) }
+      // A first letter of somebody who was not the owner any more. Its message was not settled by it, and came to the next owner. One that
+      // was released and failed once more was settled before.
+      const isFirst = about === undefined ||
+        (about.writer === parts.owner && about.failures.at(-1)?.released === undefined)
+      if (isFirst && marks.hasFollowed(parts.owner)) return void strays.set(key, found)
+      strays.delete(key)
+      letters.set(key, found)
     }
     return Effect.map(
       Stream.runForEach(store.read(partition), ({ key, revision, value }) =>
         Effect.sync(() => {
-          if (key.startsWith(prefix)) {
+          const keeps = letterOfKept(key)
+          if (keeps !== undefined) {
+            if (value === null) kept.delete(keeps)
+            else kept.add(keeps)
+          } else if (key.startsWith(prefix)) {
             marks.changed(key.slice(prefix.length), value !== null)
           } else if (Commands.isKey(key)) {
             const command = value === null ? undefined : Commands.decode(key, value, revision)
@@ -98,10 +109,21 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
           } else letter(key, value, revision)
         })),
       () => {
-        const parked = indexOf(letters, strays)
+        for (const key of kept) {
+          const found = strays.get(key)
+          if (found !== undefined) letters.set(key, found)
+          strays.delete(key)
+        }
+        const others = new Set(strays.keys())
+        const parked = indexOf(letters, others)
+        for (const key of kept) {
+          if (letters.has(key) && !others.has(key)) continue
+          kept.delete(key)
+          others.add(keptOf(key))
+        }
         // The marks go last: without them strays can't be told apart.
-        const removed = [...strays, ...marks.keysBut(owner)].map((key) => ({ key, value: null }))
-        return { parked, commands: Array.from(commands.values()), strays: removed }
+        const removed = [...others, ...marks.keysBut(owner)].map((key) => ({ key, value: null }))
+        return { parked, commands: Array.from(commands.values()), kept, strays: removed }
       }
     )
   })

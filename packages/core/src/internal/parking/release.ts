@@ -1,18 +1,17 @@
 import * as Effect from "effect/Effect"
-import * as Stream from "effect/Stream"
 import * as RateLimit from "../../RateLimit.js"
 import { describeCause } from "../describeCause.js"
 import type { Flight } from "../flight.js"
 import * as Logging from "../logging.js"
 import { Waiter } from "../quota.js"
 import * as Command from "./command.js"
-import * as Letter from "./letter.js"
+import type * as Letter from "./letter.js"
 import type { Known, Parked } from "./parked.js"
 import type { Owner } from "./settings.js"
+import { Shelves } from "./shelves.js"
 
-/** How many letters of an aggregate are read at a time, and how many bytes of them. */
-const maxLetters = 64
-const maxBytes = 1_048_576
+/** A letter that was read. Undefined: it is of a newer version. */
+type Readable = readonly [Known, Letter.Letter | undefined]
 
 /** How many aggregates of a partition are released at the same time. */
 const concurrency = 16
@@ -27,7 +26,13 @@ export class Releases {
   /** Letters that wait for room. */
   private readonly placing = new Set<() => void>()
 
-  constructor(private readonly lane: Owner) {}
+  private readonly shelves: Shelves
+  /** How many orders are carried out now. */
+  private orders = 0
+
+  constructor(private readonly lane: Owner) {
+    this.shelves = new Shelves(lane)
+  }
 
   /** Goes on with what former owners have begun. */
   begin(commands: ReadonlyArray<Command.Command>): void {
@@ -44,7 +49,7 @@ export class Releases {
     if (this.running.has(command.id)) return
     this.running.add(command.id)
     this.lane.settings.fork(
-      Effect.ensuring(this.run(command), Effect.sync(() => this.running.delete(command.id)))
+      Effect.ensuring(this.carryOut(this.run(command)), Effect.sync(() => this.running.delete(command.id)))
     )
   }
 
@@ -52,16 +57,27 @@ export class Releases {
   automatically(aggregates: ReadonlyArray<Parked>, by: Letter.By): void {
     if (aggregates.length === 0) return
     const order: Command.Order = { id: "", does: "release", by, at: 0 }
-    this.lane.settings.fork(
-      Effect.forEach(
-        aggregates,
-        (one) => one.releasedBy === undefined ? this.endOne(one, order, Effect.void) : Effect.void,
-        {
-          concurrency,
-          discard: true
-        }
+    this.lane.settings.fork(this.carryOut(Effect.forEach(
+      aggregates,
+      (one, i) =>
+        one.releasedBy === undefined ? this.endOne(one, order, Effect.void, behind(aggregates, i)) : Effect.void,
+      {
+        concurrency,
+        discard: true
+      }
+    )))
+  }
+
+  private carryOut(work: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.orders++
+      return Effect.ensuring(
+        work,
+        Effect.sync(() => {
+          if (--this.orders === 0) this.shelves.clear()
+        })
       )
-    )
+    })
   }
 
   private run(command: Command.Command): Effect.Effect<void> {
@@ -71,7 +87,10 @@ export class Releases {
       Effect.forEach(
         aggregates,
         // It may have failed once more meanwhile.
-        (one) => Effect.suspend(() => Command.concerns(command, one) ? this.endOne(one, command, take) : Effect.void),
+        (one, i) =>
+          Effect.suspend(() =>
+            Command.concerns(command, one) ? this.endOne(one, command, take, behind(aggregates, i)) : Effect.void
+          ),
         { concurrency, discard: true }
       )
     const rate = command.rate
@@ -89,15 +108,20 @@ export class Releases {
   }
 
   /** Releases or discards the letters of an aggregate, until it has none or one of them fails. */
-  endOne(one: Parked, order: Command.Order, take: Effect.Effect<void>): Effect.Effect<void> {
+  private endOne(
+    one: Parked,
+    order: Command.Order,
+    take: Effect.Effect<void>,
+    next: Iterable<Parked>
+  ): Effect.Effect<void> {
     return Effect.suspend(() => {
       // Somebody else does something with it. An endless wait is ended with the lane, and the order then belongs to the next owner.
       if (one.releasedBy !== undefined) {
-        return Effect.zipRight(one.free.wait, Effect.suspend(() => this.endOne(one, order, take)))
+        return Effect.zipRight(one.free.wait, Effect.suspend(() => this.endOne(one, order, take, next)))
       }
       if (!this.goesOn(one)) return Effect.void
       one.releasedBy = order.by
-      const done = order.does === "release" ? this.releaseAll(one, order, take) : this.discardAll(one, order)
+      const done = order.does === "release" ? this.releaseAll(one, order, take, next) : this.discardAll(one, order)
       return Effect.ensuring(
         done,
         Effect.sync(() => {
@@ -112,7 +136,12 @@ export class Releases {
     return !this.lane.isClosing && this.lane.parked.get(one.key) === one
   }
 
-  private releaseAll(one: Parked, order: Command.Order, take: Effect.Effect<void>): Effect.Effect<void> {
+  private releaseAll(
+    one: Parked,
+    order: Command.Order,
+    take: Effect.Effect<void>,
+    next: Iterable<Parked>
+  ): Effect.Effect<void> {
     return Effect.gen(this, function*() {
       let count = 0
       while (this.goesOn(one)) {
@@ -121,7 +150,7 @@ export class Releases {
           yield* one.quiet.wait
           continue
         }
-        for (const [known, letter] of yield* this.read(one)) {
+        for (const [known, letter] of yield* this.read(one, next)) {
           if (letter === undefined) return
           yield* take
           if (!this.goesOn(one)) return
@@ -175,53 +204,29 @@ export class Releases {
   }
 
   /** The first letters of an aggregate. Undefined: it can't be read, and that was said. */
-  private read(one: Parked): Effect.Effect<ReadonlyArray<readonly [Known, Letter.Letter | undefined]>> {
-    const { lane } = this
-    const { reading, schedule, store } = lane.settings
-    return Effect.suspend(() => {
-      const wanted = new Map(
-        one.first(maxLetters, maxBytes).map((known) => [Letter.keyOf(one.key, known.offset, known.owner), known])
-      )
-      const found = new Map<number, Letter.Letter | undefined>()
-      const after = Math.min(...Array.from(wanted.values(), ({ revision }) => revision)) - 1
-      const left = new Set(wanted.keys())
-      const entries = store.read(lane.partition, { after, keys: Array.from(wanted.keys()) })
-      const reads = Stream.runForEachWhile(entries, ({ key, revision, value }) =>
-        Effect.sync(() => {
-          const known = wanted.get(key)
-          if (known === undefined || value === null) return true
-          found.set(known.offset, Letter.decode(value, lane.partition))
-          if (revision >= known.revision) left.delete(key)
-          return left.size > 0
-        }))
-      return Effect.as(
-        reading.retry(reads, { schedule, while: () => !lane.isClosing }),
-        Array.from(wanted.values(), (known) => [known, found] as const)
-      )
-    }).pipe(
-      Effect.flatMap((all) =>
-        Effect.map(
-          Effect.forEach(all, ([known, found]) =>
-            found.has(known.offset)
-              ? found.get(known.offset) === undefined
-                ? Effect.as(this.say(one, known, "is of a newer version, so its aggregate stays parked"), [
-                  [
-                    known,
-                    undefined
-                  ] as const
-                ])
-                : Effect.succeed([[known, found.get(known.offset)] as const])
-              // A former owner had handled it, and its removal came late.
-              : Effect.map(this.say(one, known, "is not in the store any more: it was taken out"), () => {
-                if (one.get(known.offset)?.revision === known.revision) one.remove(known.offset)
-                return []
-              })),
-          (lists) => lists.flat()
-        )
-      ),
-      // It was closed meanwhile.
-      Effect.orElseSucceed(() => [])
-    )
+  private read(
+    one: Parked,
+    next: Iterable<Parked>
+  ): Effect.Effect<ReadonlyArray<Readable>> {
+    return Effect.flatMap(this.shelves.letters(one, next), (found) =>
+      Effect.map(
+        Effect.forEach(found, ([known, { isThere, letter }]): Effect.Effect<ReadonlyArray<Readable>> =>
+          letter !== undefined
+            ? Effect.succeed([[known, letter]])
+            : isThere
+            ? Effect.as(this.say(one, known, "is of a newer version, so its aggregate stays parked"), [
+              [known, undefined]
+            ])
+            // A former owner had handled it, and its removal came late.
+            : Effect.map(this.say(one, known, "is not in the store any more: it was taken out"), () => {
+              if (one.get(known.offset)?.revision === known.revision) {
+                one.remove(known.offset)
+              }
+              return []
+            })),
+        (lists) =>
+          lists.flat()
+      ))
   }
 
   private say(one: Parked, { offset }: Known, what: string): Effect.Effect<void> {
@@ -273,3 +278,10 @@ export class Releases {
     })
   }
 }
+
+/** Those behind an index: who is released next. */
+const behind = <A>(all: ReadonlyArray<A>, index: number): Iterable<A> => ({
+  *[Symbol.iterator]() {
+    for (let i = index + 1; i < all.length; i++) yield all[i]!
+  }
+})

@@ -38,6 +38,8 @@ const quiet = 10_000
 
 /** How long the store is waited for. Then the partition goes on without it: a store must not stop what it only protects. */
 const patience = "30 seconds"
+/** And then, until it answers again: each suspect would wait as long. */
+const briefly = "1 second"
 const writeTimeout = Duration.seconds(5)
 const closeTimeout = "2 seconds"
 
@@ -89,6 +91,8 @@ export class Sentry implements FlightSentry, Queue {
   private readonly joined = new Map<Flight, number>()
   private isJoining = false
   private readonly writer = Effect.unsafeMakeSemaphore(1)
+  /** The store did not answer when something was written last. */
+  private isAway = false
   private readonly withheld = new Map<Flight, Turn>()
   private readonly fiber: Fiber.RuntimeFiber<void>
 
@@ -477,13 +481,18 @@ export class Sentry implements FlightSentry, Queue {
   private tried(changes: ReadonlyArray<StoreChange>): Effect.Effect<void> {
     // One after the other: a write that is tried again must not replace what is newer.
     const writing = this.writer.withPermits(1)(this.insisting(this.written(changes)))
-    return Effect.timeoutOption(Effect.interruptible(writing), patience).pipe(
-      Effect.flatMap(Option.match({
-        onNone: () => this.warn("the store does not answer, so it is not noted what is in hand"),
-        onSome: () => Effect.void
-      })),
-      Effect.catchAllCause((cause) => Cause.isInterruptedOnly(cause) ? Effect.void : this.warn(describeCause(cause)))
-    )
+    return Effect.suspend(() => Effect.timeoutOption(Effect.interruptible(writing), this.isAway ? briefly : patience))
+      .pipe(
+        Effect.flatMap((written) => {
+          const wasAway = this.isAway
+          this.isAway = Option.isNone(written)
+          if (this.isAway === wasAway) return Effect.void
+          return this.warn(
+            wasAway ? "the store answers again" : "the store does not answer, so it is not noted what is in hand"
+          )
+        }),
+        Effect.catchAllCause((cause) => Cause.isInterruptedOnly(cause) ? Effect.void : this.warn(describeCause(cause)))
+      )
   }
 
   private get name(): string {

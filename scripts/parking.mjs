@@ -1,0 +1,3 @@
+import { runTypeScript } from "./lib/run.mjs"
+
+runTypeScript("bench/src/parking/main.ts")
