@@ -13,6 +13,7 @@ import {
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Either, Fiber, Layer, Logger, Schedule, Schema, Stream, TestClock } from "effect"
 import * as Letter from "../src/internal/parking/letter.js"
+import * as Reading from "../src/internal/parking/reading.js"
 import { eventually, settle } from "./Eventually.js"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { text: Schema.String }) {}
@@ -72,11 +73,17 @@ class Shop {
         Transport.Transport,
         Effect.map(MemoryTransport.make, (transport): Transport.Service => ({
           ...transport,
-          store: (request) => Effect.map(transport.store!(request), around)
+          store: (request) =>
+            Effect.map(transport.store!(request), around)
         }))
       )),
       Effect.provide(
-        Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void this.lines.push(String(message))))
+        Logger.replace(
+          Logger.defaultLogger,
+          Logger.make(({ message }) =>
+            void this.lines.push(String(message))
+          )
+        )
       )
     ) as Effect.Effect<A, E, MemoryBroker.MemoryBroker>
 }
@@ -152,6 +159,33 @@ const stored = Effect.gen(function*() {
     return Array.from(newest).flatMap(([key, value]) => value === null ? [] : [[key, value] as const])
   })
   return { port, entries }
+})
+
+describe("a letter that is confirmed", () => {
+  it.effect("is not lost when the mark of a former owner came late, behind that of its own", () => {
+    const shop = new Shop()
+    shop.failing.add("a1")
+    return Effect.gen(function*() {
+      // The owner of epoch 0 died while it began. Its mark is on its way when the next one has begun.
+      yield* shop.life((subscription, publish) =>
+        Effect.gen(function*() {
+          yield* settle
+          const { port } = yield* stored
+          yield* port.write(0, [Reading.markOf("0-late")], { timeout: Duration.seconds(1) })
+          yield* publish("a", 1, 2)
+          yield* waitFor("a is parked", subscription, "a:2")
+        }) as Effect.Effect<void>
+      )
+      shop.failing.clear()
+      yield* shop.life((subscription) =>
+        Effect.gen(function*() {
+          yield* waitFor("a is parked", subscription, "a:2")
+          yield* subscription.control.release("all", by)
+          yield* eventually("both are handled", () => shop.of("a").join() === "1,2")
+        })
+      )
+    }).pipe(onBroker())
+  })
 })
 
 describe("a letter that was released and failed again", () => {
@@ -246,12 +280,31 @@ describe("an aggregate whose first letter the store refuses", () => {
         ...store,
         write: (partition, changes, options) =>
           isRefused && changes.some(({ key }) => isLetter(key))
-            ? Effect.succeed(changes.map(() =>
-              Either.left(new EventBusError.MessageTooLarge({ topic: "store", size: 1, limit: 1 }))
-            ))
+            ? Effect.succeed(
+              changes.map(() => Either.left(new EventBusError.MessageTooLarge({ topic: "store", size: 1, limit: 1 })))
+            )
             : store.write(partition, changes, options)
       })
     }).pipe(onBroker())
+  })
+})
+
+describe("onDiscarded", () => {
+  it.effect("that does not end is said, and keeps nobody else", () => {
+    const shop = new Shop()
+    shop.failing.add("a1").add("b1")
+    return shop.life((subscription, publish) =>
+      Effect.gen(function*() {
+        yield* publish("a", 1)
+        yield* publish("b", 1)
+        yield* waitFor("both are parked", subscription, "a:1", "b:1")
+        yield* subscription.control.discard({ aggregate: "a" }, by)
+        shop.failing.clear()
+        yield* subscription.control.release({ aggregate: "b" }, by)
+        yield* waitFor("b is released", subscription, "a:1")
+        yield* TestClock.adjust("10 seconds")
+        yield* eventually("it is said", () => shop.lines.some((line) => line.includes("has not ended for 10 s")))
+      }), { policy: { onDiscarded: () => Effect.never } }).pipe(onBroker())
   })
 })
 
@@ -268,9 +321,9 @@ describe("an aggregate that is full", () => {
         yield* waitFor("there was room for one more", subscription, "a:3")
         expect((yield* subscription.control.letters("a")).map(({ position }) => position.offset)).toEqual([0, 2, 3])
       }), {
-        policy: { maxPerAggregate: 3 },
-        around: (store) => ({ ...store, write: (...args) => Effect.zipRight(settle, store.write(...args)) })
-      }).pipe(onBroker())
+      policy: { maxPerAggregate: 3 },
+      around: (store) => ({ ...store, write: (...args) => Effect.zipRight(settle, store.write(...args)) })
+    }).pipe(onBroker())
   })
 })
 

@@ -438,12 +438,17 @@ const parkingSettings = (
     const { onDiscarded } = policy
     return onDiscarded === undefined
       ? Effect.void
-      : Effect.suspend(() => UserCode.call(onDiscarded, gap, undefined)).pipe(
+      : Effect.forkScoped(Effect.delay(Logging.warning(lateDiscard(name, gap)), "10 seconds")).pipe(
+        Effect.zipRight(Effect.suspend(() => UserCode.call(onDiscarded, gap, undefined))),
+        Effect.scoped,
         Effect.catchAllCause((cause) => Logging.error(`onDiscarded died: ${describeCause(cause)}`)),
         Effect.asVoid
       )
   }
 })
+
+const lateDiscard = (name: string, { aggregate, offset, partition }: FailurePolicy.Gap): string =>
+  `onDiscarded of ${name} has not ended for 10 s, so the letter of offset ${offset} in partition ${partition} is not discarded, and aggregate ${aggregate} waits for it`
 
 /** Exponential from `retryBase`, doubling up to `retryCap`, with jitter; without a number of times it never ends. */
 const backoff = (config: EventBusConfig.Service, times?: number): Schedule.Schedule<unknown> => {

@@ -36,6 +36,36 @@ const prefix = "owner/"
 /** The mark of an owner. It is written before the store is read: what a former owner's late request writes comes behind it. */
 export const markOf = (owner: string): StoreChange => ({ key: `${prefix}${owner}`, value: new Uint8Array([1]) })
 
+/** An owner is named by its epoch and a random text. `NaN`: it is none of ours. */
+const epochOf = (owner: string): number => Number(owner.slice(0, owner.lastIndexOf("-")))
+
+/** Whose marks have been read so far, in the order of the store. */
+class Marks {
+  private readonly places = new Map<string, number>()
+  private count = 0
+
+  changed(owner: string, isThere: boolean): void {
+    if (!isThere) this.places.delete(owner)
+    // A mark that is tried again may come twice, and late.
+    else if (!this.places.has(owner)) this.places.set(owner, this.count++)
+  }
+
+  /**
+   * Whether another owner has followed this one. A mark may come late itself, after that of the next owner, whose letters are valid all
+   * the same: so the epoch counts as well. In doubt nobody has followed: a stray that is kept is a duplicate, and a letter that is removed is lost.
+   */
+  hasFollowed(owner: string): boolean {
+    const place = this.places.get(owner) ?? -1
+    const epoch = epochOf(owner)
+    for (const [other, at] of this.places) if (other !== owner && at > place && epochOf(other) >= epoch) return true
+    return false
+  }
+
+  keysBut(owner: string): ReadonlyArray<string> {
+    return Array.from(this.places.keys()).filter((one) => one !== owner).map((one) => `${prefix}${one}`)
+  }
+}
+
 /**
  * Reads what is in the store of a partition. `owner` has written its mark before.
  *
@@ -47,9 +77,7 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
     const commands = new Map<string, Command>()
     const strays = new Map<string, Found>()
     const kept = new Set<string>()
-    const marks = new Set<string>()
-    /** Who owned the partition when the change was written. Undefined: the marks of that time are gone, and its strays with them. */
-    let ownedBy: string | undefined
+    const marks = new Marks()
     const letter = (key: string, value: Uint8Array | null, revision: number) => {
       const parts = partsOf(key)
       if (parts === undefined) return
@@ -61,7 +89,7 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
       // was released and failed once more was settled before.
       const isFirst = about === undefined ||
         (about.writer === parts.owner && about.failures.at(-1)?.released === undefined)
-      if (isFirst && ownedBy !== undefined && parts.owner !== ownedBy) return void strays.set(key, found)
+      if (isFirst && marks.hasFollowed(parts.owner)) return void strays.set(key, found)
       strays.delete(key)
       letters.set(key, found)
     }
@@ -73,9 +101,7 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
             if (value === null) kept.delete(keeps)
             else kept.add(keeps)
           } else if (key.startsWith(prefix)) {
-            if (value === null) return
-            ownedBy = key.slice(prefix.length)
-            marks.add(key)
+            marks.changed(key.slice(prefix.length), value !== null)
           } else if (Commands.isKey(key)) {
             const command = value === null ? undefined : Commands.decode(key, value, revision)
             if (command === undefined) commands.delete(key)
@@ -83,7 +109,6 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
           } else letter(key, value, revision)
         })),
       () => {
-        marks.delete(`${prefix}${owner}`)
         for (const key of kept) {
           const found = strays.get(key)
           if (found !== undefined) letters.set(key, found)
@@ -97,7 +122,7 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
           others.add(keptOf(key))
         }
         // The marks go last: without them strays can't be told apart.
-        const removed = [...others, ...marks].map((key) => ({ key, value: null }))
+        const removed = [...others, ...marks.keysBut(owner)].map((key) => ({ key, value: null }))
         return { parked, commands: Array.from(commands.values()), kept, strays: removed }
       }
     )
