@@ -46,7 +46,7 @@ export class ParkedLane implements Owner {
   readonly writer: Writer
   private readonly releases: Releases
   private readonly automatic: Automatic | undefined
-  private owner = ""
+  owner = ""
   /** Letters up to this revision were there when the partition was assigned: a former owner may have begun with them. */
   private foundUpTo = 0
   /** The followers whose letters are being written, or wait for it. */
@@ -86,7 +86,7 @@ export class ParkedLane implements Owner {
         Effect.flatMap(mark, (results) => results[0]!),
         options
       )
-      const { commands, parked, strays } = yield* reading.retry(contents, options)
+      const { commands, parked, strays, trials } = yield* reading.retry(contents, options)
       if (this.isClosing) return
       for (const [key, one] of parked) {
         one.wasFound = true
@@ -94,7 +94,7 @@ export class ParkedLane implements Owner {
       }
       for (const change of strays) this.writer.push({ change, done: () => {} })
       this.isReady = true
-      this.releases.begin(commands)
+      this.releases.begin(commands, trials)
       if (this.automatic !== undefined) this.settings.fork(this.automatic.run)
       this.host.goOn()
     }).pipe(

@@ -6,6 +6,7 @@ import type { Command } from "./command.js"
 import * as Commands from "./command.js"
 import { partsOf, type Summary, summaryOf } from "./letter.js"
 import { Parked } from "./parked.js"
+import * as Trials from "./trials.js"
 
 /** What of a letter the index is made of. */
 interface Found {
@@ -25,6 +26,8 @@ interface Found {
 export interface Contents {
   readonly parked: Map<string, Parked>
   readonly commands: ReadonlyArray<Command>
+  /** Letters with which owners did not come back. */
+  readonly trials: Trials.Record | undefined
   /** What former owners have left that means nothing now. */
   readonly strays: ReadonlyArray<StoreChange>
 }
@@ -45,6 +48,7 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
     const commands = new Map<string, Command>()
     const strays = new Set<string>()
     const marks = new Set<string>()
+    let trials: Trials.Record | undefined
     /** Who owned the partition when the change was written. Undefined: the marks of that time are gone, and its strays with them. */
     let ownedBy: string | undefined
     const letter = (key: string, value: Uint8Array | null, revision: number) => {
@@ -69,14 +73,15 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
             const command = value === null ? undefined : Commands.decode(key, value, revision)
             if (command === undefined) commands.delete(key)
             else commands.set(key, command)
-          } else letter(key, value, revision)
+          } else if (key === Trials.key) trials = value === null ? undefined : Trials.decode(value)
+          else letter(key, value, revision)
         })),
       () => {
         marks.delete(`${prefix}${owner}`)
         const parked = indexOf(letters, strays)
         // The marks go last: without them strays can't be told apart.
         const removed = [...strays, ...marks].map((key) => ({ key, value: null }))
-        return { parked, commands: Array.from(commands.values()), strays: removed }
+        return { parked, commands: Array.from(commands.values()), trials, strays: removed }
       }
     )
   })
