@@ -100,11 +100,11 @@ export class Releases {
         yield* take
         if (!this.goesOn(one) || !(yield* this.trials.begin(one, known, letter, order.by))) return false
         if (!this.goesOn(one)) {
-          this.trials.ended(one, true)
+          this.trials.ended(one)
           return false
         }
         const outcome = yield* this.handle(known, letter, order.by)
-        this.trials.ended(one, outcome === "unfinished")
+        this.trials.ended(one)
         if (outcome === "parked" || outcome === "unfinished") return false
         this.tried.set(one, 1)
         this.lane.settings.counters.released++

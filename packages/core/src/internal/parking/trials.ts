@@ -110,11 +110,10 @@ export class Trials {
     })
   }
 
-  /** The process has survived the letter. The next note says so; where the lane closes it is said now. */
-  ended(one: Parked, isUnfinished: boolean): void {
+  /** The process has survived the letter, or closes in order. The next note says so: at the latest that of `settled`. */
+  ended(one: Parked): void {
     this.begun.delete(one.key)
     this.passed.add(one)
-    if (isUnfinished) this.lane.writer.push({ change: this.change, done: () => {} })
   }
 
   /** Notes what is known, if anything was noted before. What was written before it is confirmed then, too. */
