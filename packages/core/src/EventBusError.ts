@@ -233,7 +233,8 @@ export class GivenUpByHand extends error("GivenUpByHand", false)<{ readonly reas
 
 /**
  * Processes have died with this message in hand, the last ones while nothing else was suspected, and one has lived without it. So it
- * was given up without being started again. It is a defect in the cause of the failure.
+ * was given up without being started again. It is a defect in the cause of the failure. A released letter has it as a failure when owners that went on
+ * with the release have died with it in hand.
  *
  * @since 0.1.0
  * @category errors

@@ -76,6 +76,10 @@ export interface Stats {
   readonly released: number
   /** Letters that were discarded. */
   readonly discarded: number
+  /** Aggregates that are parked now, of the partitions that this instance owns. */
+  readonly parkedAggregates: number
+  /** Their letters. */
+  readonly parkedLetters: number
   /** Messages that are held now. */
   readonly held: number
   /** Messages that could not be decoded. */

@@ -216,6 +216,15 @@ export const rows: ReadonlyArray<Row> = [
         ]
       },
       {
+        title: "Parked",
+        description: "Aggregates that are parked, and their letters.",
+        unit: "short",
+        targets: [
+          gauge("sum", "parkedAggregates", `aggregates ${legend}`),
+          gauge("sum", "parkedLetters", `letters ${legend}`)
+        ]
+      },
+      {
         title: "Actors",
         description: "Actors that live now.",
         unit: "short",

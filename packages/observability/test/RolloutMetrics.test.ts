@@ -2,7 +2,7 @@ import { EventBus, FailurePolicy, Rollout, Strategy } from "@effect-eventbus/cor
 import type { Control, Observer, Subscription } from "@effect-eventbus/core"
 import { Metrics, Prometheus } from "@effect-eventbus/observability"
 import { expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Option, Scope, Stream, TestClock } from "effect"
+import { Effect, Exit, Layer, Option, Schedule, Scope, Stream, TestClock } from "effect"
 import { BusMetrics } from "../src/internal/BusMetrics.js"
 import { busWith, eventually, placed, topicOf, values } from "./Fixture.js"
 
@@ -194,6 +194,30 @@ it.scoped("how many aggregates are paused by hand, and for how long something is
     yield* control.resume
     expect(yield* found).toEqual([0, 0])
   }).pipe(Effect.provide(busWith(Metrics.layer({ clientId: "paused-for" }))))
+})
+
+it.scoped("how many aggregates are parked, and how many letters they have", () => {
+  const orders = topicOf()
+  const found = Effect.map(
+    metricsOf("parked-now", "parked_aggregates", "parked_letters"),
+    (all) => ["parked_aggregates", "parked_letters"].map((name) => all[`${name}{topic="${orders.name}",group="group"}`])
+  )
+  return Effect.gen(function*() {
+    const bus = yield* EventBus.EventBus
+    const { control, stats } = yield* bus.subscribe(orders, () => Effect.fail("refused"), {
+      retry: Schedule.recurs(0),
+      onExhausted: FailurePolicy.park({ undecodable: FailurePolicy.drop })
+    })
+    expect(yield* found).toEqual([0, 0])
+    yield* bus.publishAll(orders, [placed("a", 1), placed("a", 2), placed("b", 1)])
+    const until = (letters: number) =>
+      Effect.repeat(Effect.zipRight(Effect.yieldNow(), stats), { until: (now) => now.parkedLetters === letters })
+    yield* until(3)
+    expect(yield* found).toEqual([2, 3])
+    yield* control.discard("all", { who: "anna", why: "a test" })
+    yield* until(0)
+    expect((yield* found)[1]).toBe(0)
+  }).pipe(Effect.provide(busWith(Metrics.layer({ clientId: "parked-now" }))))
 })
 
 it.live("a subscription that was paused by hand says so until it goes on", () => {

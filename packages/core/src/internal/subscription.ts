@@ -385,6 +385,8 @@ export const make = <E, R>(
           actors: settings.mailboxes.live(),
           endedActors: settings.mailboxes.endedActors,
           fullestMailbox: settings.mailboxes.fullest(),
+          parkedAggregates: settings.parking?.aggregates ?? 0,
+          parkedLetters: settings.parking?.letters ?? 0,
           pausedAggregates: settings.mailboxes.paused?.count ?? 0,
           pausedSince: settings.mailboxes.paused?.since
         })),

@@ -127,6 +127,8 @@ export class GroupMetrics {
       inbox,
       lag,
       oldest,
+      parkedAggregates,
+      parkedLetters,
       partitions,
       paused,
       pausedAggregates,
@@ -139,6 +141,8 @@ export class GroupMetrics {
       inbox,
       lag,
       oldest,
+      parkedAggregates,
+      parkedLetters,
       partitions,
       paused,
       pausedAggregates,
@@ -285,6 +289,8 @@ export class GroupMetrics {
     )
     const isKept = status?.problems.some(({ kind }) => kind === "circuit" || kind === "guard") === true
     this.set("circuitOpen", isKept ? 1 : 0)
+    this.set("parkedAggregates", stats?.parkedAggregates ?? 0)
+    this.set("parkedLetters", stats?.parkedLetters ?? 0)
     this.set("pausedAggregates", stats?.pausedAggregates ?? 0)
     const since = Math.min(pausedSince ?? now, stats?.pausedSince ?? now)
     this.set("pausedTime", Math.max(0, now - since) / 1000)

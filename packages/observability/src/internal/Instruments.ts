@@ -101,6 +101,8 @@ export const own = {
   paused: gauge("paused", "1: somebody has paused the subscription, or a part of it"),
   circuitOpen: gauge("circuit_open", "1: a circuit of the subscription is open, or its guard has stopped it"),
   pausedAggregates: gauge("aggregates_paused", "Aggregates that somebody has paused by themselves"),
+  parkedAggregates: gauge("parked_aggregates", "Aggregates that are parked, of the partitions that this instance owns"),
+  parkedLetters: gauge("parked_letters", "Letters of parked aggregates, of the partitions that this instance owns"),
   pausedTime: gauge(
     "paused_seconds",
     "For how long the subscription, or the aggregate that is paused for longest, has been paused by hand"

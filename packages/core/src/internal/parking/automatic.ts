@@ -13,8 +13,8 @@ const patience = 100
 /** A timer may not be longer than about 24 days. */
 const longestSleep = 3_600_000
 
-/** What is parked by hand is released by hand. */
-const byHand = "GivenUpByHand"
+/** What is parked by hand is released by hand, and so is what would kill the process again. */
+const byHand = ["GivenUpByHand", "KilledProcess"]
 
 const by = { who: "the schedule of FailurePolicy.park", why: "its time has come" }
 
@@ -52,7 +52,7 @@ export class Automatic {
       const due: Array<Parked> = []
       const now = yield* Clock.currentTimeMillis
       for (const one of Array.from(this.lane.parked.values())) {
-        if (one.cause === undefined || one.cause.startsWith(byHand)) continue
+        if (one.cause === undefined || byHand.some((cause) => one.cause!.startsWith(cause))) continue
         if (one.auto === undefined || one.auto.failedAt !== one.failedAt) yield* this.ask(one, now)
         const dueAt = one.auto?.dueAt
         if (dueAt === undefined) continue

@@ -46,7 +46,7 @@ export class ParkedLane implements Owner {
   readonly writer: Writer
   private readonly releases: Releases
   private readonly automatic: Automatic | undefined
-  private owner = ""
+  owner = ""
   /** Letters up to this revision were there when the partition was assigned: a former owner may have begun with them. */
   private foundUpTo = 0
   /** The followers whose letters are being written, or wait for it. */
@@ -86,7 +86,7 @@ export class ParkedLane implements Owner {
       const mark = Effect.suspend(() => store.write(this.partition, [Reading.markOf(this.owner)], { timeout }))
       const contents = readable(topic, Reading.read(store, this.partition, this.owner))
       this.foundUpTo = yield* reading.retry(readable(topic, Effect.flatMap(mark, (results) => results[0]!)), options)
-      const { commands, kept, parked, strays } = yield* reading.retry(contents, options)
+      const { commands, kept, parked, strays, trials } = yield* reading.retry(contents, options)
       if (this.isClosing) return
       for (const [key, one] of parked) {
         one.wasFound = true
@@ -95,7 +95,7 @@ export class ParkedLane implements Owner {
       for (const key of kept) this.kept.add(key)
       for (const change of strays) this.writer.push({ change, done: () => {} })
       this.isReady = true
-      this.releases.begin(commands)
+      this.releases.begin(commands, trials)
       if (this.automatic !== undefined) this.settings.fork(this.automatic.run)
       this.host.goOn()
     }).pipe(

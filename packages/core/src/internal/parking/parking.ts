@@ -44,6 +44,18 @@ export class Parking {
     return Array.from(this.lanes).flatMap(({ parked }) => Array.from(parked.keys()))
   }
 
+  /** How many aggregates are parked now. */
+  get aggregates(): number {
+    return this.ready.reduce((sum, { parked }) => sum + parked.size, 0)
+  }
+
+  /** How many letters they have. */
+  get letters(): number {
+    let sum = 0
+    for (const { parked } of this.ready) for (const { count } of parked.values()) sum += count
+    return sum
+  }
+
   /** What waits, and what fails. */
   get problems(): ReadonlyArray<Problem> {
     const { reading, writing } = this.settings

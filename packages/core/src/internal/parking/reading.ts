@@ -6,6 +6,7 @@ import type { Command } from "./command.js"
 import * as Commands from "./command.js"
 import { keptOf, letterOfKept, partsOf, type Summary, summaryOf } from "./letter.js"
 import { Parked } from "./parked.js"
+import * as Trials from "./trials.js"
 
 /** What of a letter the index is made of. */
 interface Found {
@@ -27,6 +28,8 @@ export interface Contents {
   readonly commands: ReadonlyArray<Command>
   /** The names of letters that count although they may look like strays. */
   readonly kept: ReadonlySet<string>
+  /** Letters with which owners did not come back. */
+  readonly trials: Trials.Record | undefined
   /** What former owners have left that means nothing now. */
   readonly strays: ReadonlyArray<StoreChange>
 }
@@ -78,6 +81,7 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
     const strays = new Map<string, Found>()
     const kept = new Set<string>()
     const marks = new Marks()
+    let trials: Trials.Record | undefined
     const letter = (key: string, value: Uint8Array | null, revision: number) => {
       const parts = partsOf(key)
       if (parts === undefined) return
@@ -106,7 +110,8 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
             const command = value === null ? undefined : Commands.decode(key, value, revision)
             if (command === undefined) commands.delete(key)
             else commands.set(key, command)
-          } else letter(key, value, revision)
+          } else if (key === Trials.key) trials = value === null ? undefined : Trials.decode(value)
+          else letter(key, value, revision)
         })),
       () => {
         for (const key of kept) {
@@ -123,7 +128,7 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
         }
         // The marks go last: without them strays can't be told apart.
         const removed = [...others, ...marks.keysBut(owner)].map((key) => ({ key, value: null }))
-        return { parked, commands: Array.from(commands.values()), kept, strays: removed }
+        return { parked, commands: Array.from(commands.values()), kept, trials, strays: removed }
       }
     )
   })

@@ -1,3 +1,4 @@
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as RateLimit from "../../RateLimit.js"
 import { describeCause } from "../describeCause.js"
@@ -9,6 +10,7 @@ import type * as Letter from "./letter.js"
 import type { Known, Parked } from "./parked.js"
 import type { Owner } from "./settings.js"
 import { Shelves } from "./shelves.js"
+import * as Trials from "./trials.js"
 
 /** A letter that was read. Undefined: it is of a newer version. */
 type Readable = readonly [Known, Letter.Letter | undefined]
@@ -29,18 +31,109 @@ export class Releases {
   private readonly shelves: Shelves
   /** How many orders are carried out now. */
   private orders = 0
+  private readonly trials: Trials.Trials
+  /** Letters that were handled alone, of aggregates that are not released yet. */
+  private readonly tried = new WeakMap<Parked, number>()
 
   constructor(private readonly lane: Owner) {
     this.shelves = new Shelves(lane)
+    this.trials = new Trials.Trials(lane)
   }
 
   /** Goes on with what former owners have begun. */
-  begin(commands: ReadonlyArray<Command.Command>): void {
-    for (const command of commands) this.start(command)
+  begin(commands: ReadonlyArray<Command.Command>, trials: Trials.Record | undefined): void {
+    this.trials.found(trials)
+    const releases = commands.filter(({ does }) => does === "release")
+    for (const command of commands) if (command.does !== "release") this.start(command)
+    if (releases.length === 0) return
+    for (const { id } of releases) this.running.add(id)
+    this.lane.settings.fork(this.carryOut(this.resume(releases)))
+  }
+
+  /** Their owners may have died of a letter. So the first letter of each aggregate is tried alone, before anything else of them is begun. */
+  private resume(commands: ReadonlyArray<Command.Command>): Effect.Effect<void> {
+    return Effect.gen(this, function*() {
+      const tried: Array<readonly [Command.Command, ReadonlyArray<Parked>]> = []
+      for (const command of commands) {
+        const all = Array.from(this.lane.parked.values()).filter((one) => Command.concerns(command, one))
+        const passed = yield* atRate(command, (take) => this.tryAll(all, command, take)).pipe(
+          // The others go on.
+          Effect.catchAllCause((cause) => Effect.as(died(cause), []))
+        )
+        tried.push([command, passed])
+      }
+      yield* this.trials.settled
+      yield* Effect.forEach(tried, ([command, passed]) => this.run(command, passed), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    }).pipe(
+      Effect.catchAllCause(died),
+      Effect.ensuring(Effect.sync(() => {
+        for (const { id } of commands) this.running.delete(id)
+      }))
+    )
+  }
+
+  /** Tries the first letter of each aggregate alone, and answers those that may go on. */
+  private tryAll(
+    aggregates: ReadonlyArray<Parked>,
+    order: Command.Order,
+    take: Effect.Effect<void>
+  ): Effect.Effect<ReadonlyArray<Parked>> {
+    return Effect.filter(
+      aggregates,
+      (one, i) => this.trials.alone(this.tryOne(one, order, take, behind(aggregates, i)))
+    )
+  }
+
+  private tryOne(
+    one: Parked,
+    order: Command.Order,
+    take: Effect.Effect<void>,
+    next: Iterable<Parked>
+  ): Effect.Effect<boolean> {
+    return Effect.suspend(() => {
+      // Somebody releases it by hand in the meantime: that is no trial.
+      if (one.releasedBy !== undefined) return Effect.succeed(true)
+      one.releasedBy = order.by
+      return Effect.ensuring(this.tryFirst(one, order, take, next), Effect.sync(() => one.freed()))
+    })
+  }
+
+  private tryFirst(
+    one: Parked,
+    order: Command.Order,
+    take: Effect.Effect<void>,
+    next: Iterable<Parked>
+  ): Effect.Effect<boolean> {
+    return Effect.gen(this, function*() {
+      while (this.goesOn(one) && one.count > 0) {
+        const [first] = yield* this.read(one, next)
+        if (first === undefined) continue
+        const [known, letter] = first
+        if (letter === undefined) return false
+        yield* take
+        if (!this.goesOn(one) || !(yield* this.trials.begin(one, known, letter, order.by))) return false
+        if (!this.goesOn(one)) {
+          this.trials.ended(one)
+          return false
+        }
+        const outcome = yield* this.handle(known, letter, order.by)
+        this.trials.ended(one)
+        if (outcome === "parked" || outcome === "unfinished") return false
+        this.tried.set(one, 1)
+        this.lane.settings.counters.released++
+        this.lane.remove(one, known.offset)
+        return true
+      }
+      return this.goesOn(one)
+    })
   }
 
   /** The lane closes: no letter is begun any more. */
   stop(): void {
+    this.trials.stop()
     for (const place of Array.from(this.placing)) place()
   }
 
@@ -53,19 +146,23 @@ export class Releases {
     )
   }
 
-  /** The schedule says so. The next owner has a schedule of its own, so nothing is written down. */
+  /** The schedule says so. The next owner has a schedule of its own, so only that it was done is written down. */
   automatically(aggregates: ReadonlyArray<Parked>, by: Letter.By): void {
     if (aggregates.length === 0) return
     const order: Command.Order = { id: "", does: "release", by, at: 0 }
-    this.lane.settings.fork(this.carryOut(Effect.forEach(
-      aggregates,
-      (one, i) =>
-        one.releasedBy === undefined ? this.endOne(one, order, Effect.void, behind(aggregates, i)) : Effect.void,
-      {
-        concurrency,
-        discard: true
-      }
-    )))
+    const work = Effect.gen(this, function*() {
+      const suspects = aggregates.filter((one) => this.trials.isSuspect(one))
+      const others = aggregates.filter((one) => !this.trials.isSuspect(one))
+      const passed = yield* this.tryAll(suspects, order, Effect.void)
+      if (suspects.length > 0) yield* this.trials.settled
+      const rest = [...passed, ...others]
+      yield* Effect.forEach(
+        rest,
+        (one, i) => one.releasedBy === undefined ? this.endOne(one, order, Effect.void, behind(rest, i)) : Effect.void,
+        { concurrency, discard: true }
+      )
+    })
+    this.lane.settings.fork(this.trials.automatically(this.carryOut(work)))
   }
 
   private carryOut(work: Effect.Effect<void>): Effect.Effect<void> {
@@ -80,10 +177,11 @@ export class Releases {
     })
   }
 
-  private run(command: Command.Command): Effect.Effect<void> {
+  /** Does what a command says with all that it is about, or with those of them. */
+  private run(command: Command.Command, among?: ReadonlyArray<Parked>): Effect.Effect<void> {
     const { lane } = this
-    const aggregates = Array.from(lane.parked.values()).filter((one) => Command.concerns(command, one))
-    const doAll = (take: Effect.Effect<void>) =>
+    const aggregates = (among ?? Array.from(lane.parked.values())).filter((one) => Command.concerns(command, one))
+    const all = atRate(command, (take) =>
       Effect.forEach(
         aggregates,
         // It may have failed once more meanwhile.
@@ -92,18 +190,14 @@ export class Releases {
             Command.concerns(command, one) ? this.endOne(one, command, take, behind(aggregates, i)) : Effect.void
           ),
         { concurrency, discard: true }
-      )
-    const rate = command.rate
-    const all = rate === undefined
-      ? doAll(Effect.void)
-      : Effect.scoped(Effect.flatMap(RateLimit.make({ perSecond: rate }), (limit) => doAll(limit.take())))
+      ))
     return Effect.zipRight(
       all,
       Effect.sync(() => {
         if (!lane.isClosing) lane.writer.push({ change: { key: Command.keyOf(command), value: null }, done: () => {} })
       })
     ).pipe(
-      Effect.catchAllCause((cause) => Logging.error(`A release of parked messages died: ${describeCause(cause)}`))
+      Effect.catchAllCause(died)
     )
   }
 
@@ -143,7 +237,8 @@ export class Releases {
     next: Iterable<Parked>
   ): Effect.Effect<void> {
     return Effect.gen(this, function*() {
-      let count = 0
+      let count = this.tried.get(one) ?? 0
+      this.tried.delete(one)
       while (this.goesOn(one)) {
         if (one.count === 0) {
           if (one.isStuck || this.isNormal(one, order, count)) return
@@ -285,3 +380,17 @@ const behind = <A>(all: ReadonlyArray<A>, index: number): Iterable<A> => ({
     for (let i = index + 1; i < all.length; i++) yield all[i]!
   }
 })
+
+/** Does something at the rate of an order. */
+const atRate = <A>(
+  { rate }: Command.Order,
+  work: (take: Effect.Effect<void>) => Effect.Effect<A>
+): Effect.Effect<A> =>
+  rate === undefined
+    ? work(Effect.void)
+    : Effect.scoped(Effect.flatMap(RateLimit.make({ perSecond: rate }), (limit) => work(limit.take()))).pipe(
+      Effect.orDie
+    )
+
+const died = (cause: Cause.Cause<never>): Effect.Effect<void> =>
+  Logging.error(`A release of parked messages died: ${describeCause(cause)}`)

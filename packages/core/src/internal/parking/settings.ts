@@ -65,6 +65,8 @@ export interface Owner {
   readonly settings: Settings
   readonly host: Host
   readonly partition: number
+  /** The name of this owner, in what it writes. */
+  readonly owner: string
   readonly parked: ReadonlyMap<string, Parked>
   readonly writer: Writer
   /** Nothing is begun any more. */
