@@ -68,6 +68,22 @@ describe("the examples", () => {
     expect(lines).toContain("handled: 6, dead letters: 0")
   })
 
+  it("dead-letters discards and releases, and docs/dead-letters.md shows the program and what it prints", async () => {
+    const example = readFileSync(`${root}examples/src/dead-letters.ts`, "utf8").trimEnd()
+    const docs = readFileSync(`${root}docs/dead-letters.md`, "utf8")
+    expect(docs).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+    const shown = /```text\n([^`]*)\n```/.exec(docs)![1]!.split("\n")
+    const lines = (await run("dead-letters")).trim().split("\n")
+    // The release does not wait for the handlers.
+    expect([...lines].sort()).toEqual([...shown].sort())
+    expect(lines.filter((line) => line.startsWith("account"))).toEqual(shown.slice(1, 4))
+  }, 60_000)
+
+  it("docs/poison.md shows examples/src/poison.ts", () => {
+    const example = readFileSync(`${root}examples/src/poison.ts`, "utf8").trimEnd()
+    expect(readFileSync(`${root}docs/poison.md`, "utf8")).toContain(`\`\`\`ts\n${example}\n\`\`\``)
+  })
+
   it("configuration reads YAML and refuses an unknown key", async () => {
     const output = await run("configuration")
     expect(output).toContain("published to clicks")
