@@ -4,7 +4,14 @@
  */
 import * as Kafka from "@effect-eventbus/brokers/Kafka"
 import * as Nats from "@effect-eventbus/brokers/Nats"
-import { EventBus, EventBusConfig, FailurePolicy, type Subscription, Topic, type Transport } from "@effect-eventbus/core"
+import {
+  EventBus,
+  EventBusConfig,
+  FailurePolicy,
+  type Subscription,
+  Topic,
+  type Transport
+} from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import * as Effect from "effect/Effect"
