@@ -4,7 +4,14 @@
  */
 import * as Kafka from "@effect-eventbus/brokers/Kafka"
 import * as Nats from "@effect-eventbus/brokers/Nats"
-import { EventBus, EventBusConfig, FailurePolicy, type Subscription, Topic } from "@effect-eventbus/core"
+import {
+  EventBus,
+  EventBusConfig,
+  FailurePolicy,
+  type Subscription,
+  Topic,
+  type Transport
+} from "@effect-eventbus/core"
 import { KafkaTransport } from "@effect-eventbus/kafka"
 import { NatsTransport } from "@effect-eventbus/nats"
 import * as Effect from "effect/Effect"
@@ -55,13 +62,14 @@ const since = (from: number): number => (performance.now() - from) / 1_000
 const print = (line: string): Effect.Effect<void> => Effect.sync(() => void process.stdout.write(`${line}\n`))
 const rate = (count: number, seconds: number): string => `${Math.round(count / seconds)}/s`
 
+const transport = (servers: ReadonlyArray<string>): Layer.Layer<Transport.Transport, unknown> =>
+  values.transport === "kafka"
+    ? KafkaTransport.layer({ brokers: servers })
+    : NatsTransport.layer({ servers, preflight: "off" })
+
 const bus = (servers: ReadonlyArray<string>) =>
   EventBus.layer.pipe(
-    Layer.provide<never, unknown, never, never, unknown, never>(
-      (values.transport === "kafka"
-        ? KafkaTransport.layer({ brokers: [...servers] })
-        : NatsTransport.layer({ servers: [...servers], preflight: "off" })) as Layer.Layer<never, unknown>
-    ),
+    Layer.provide(transport(servers)),
     Layer.provide(EventBusConfig.layer({ group: "owners" }))
   )
 

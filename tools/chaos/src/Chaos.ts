@@ -98,13 +98,9 @@ const environment = (options: Options, stage: Stage.Stage): Record<string, strin
   CHAOS_FAILURE_RATE: String(options.failureRate),
   CHAOS_PATIENTS: String(options.patients),
   CHAOS_RATE: String(options.rate ?? 0),
-  ...seasonSettings(options)
+  CHAOS_ILL_FROM: String(Patients.seasonOf(options)?.from ?? 0),
+  CHAOS_ARE_ILL: options.areIll ? "yes" : "no"
 })
-
-const seasonSettings = (options: Options): Record<string, string> => {
-  const { from, to } = Patients.seasonOf(options) ?? { from: 0, to: 0 }
-  return { CHAOS_ILL_FROM: String(from), CHAOS_ILL_TO: String(to) }
-}
 
 /** What a run knows while it goes on. */
 class Run {
@@ -213,6 +209,7 @@ const story = (run: Run, stage: Stage.Stage, publisher: Publisher) =>
     yield* Effect.raceFirst(chaos(run, isEnough), weather(run, stage))
     yield* Stage.mend(stage, { say: () => {}, disturbed: run.disturbed })
     const chaosTo = Log.now()
+    yield* run.fleet.heal
 
     // The end: what was published has to be handled, too.
     const finishing = performance.now()

@@ -33,6 +33,8 @@ export interface Publisher extends Participant {
 
 export interface Fleet {
   readonly outages: Array<Outage>
+  /** All patients are well from now on. */
+  readonly heal: Effect.Effect<void>
   readonly startInstance: (name: string) => Effect.Effect<Instance, ParticipantFailed, Scope.Scope>
   readonly startPublisher: Effect.Effect<Publisher, ParticipantFailed, Scope.Scope>
 }

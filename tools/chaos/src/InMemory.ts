@@ -192,6 +192,6 @@ export const make = (options: Options) =>
       return publisher
     })
 
-    const fleet: Fleet = { outages, startInstance, startPublisher }
+    const fleet: Fleet = { outages, heal: Effect.sync(() => Patients.heal(season)), startInstance, startPublisher }
     return fleet
   })

@@ -11,21 +11,25 @@ export const isPatient = (aggregate: string): boolean => aggregate.startsWith(pr
 export const names = (aggregates: number, patients: number): ReadonlyArray<string> =>
   Array.from({ length: aggregates }, (_, i) => i < patients ? `${prefix}${i}` : `order-${i}`)
 
-/** When patients fail: times of the logs' clock, in nanoseconds. */
+/** When patients fail: times of the logs' clock, in nanoseconds. Its end comes when the run says so. */
 export interface Season {
   readonly from: number
-  readonly to: number
+  to: number
 }
 
-/** From now on until about the end of the chaos. Undefined: nobody is parked. */
-export const seasonOf = ({ areIll, patients, seconds }: Options): Season | undefined => {
+/** From now on, or from a time on. Undefined: nobody is parked. */
+export const seasonOf = (
+  { areIll, patients }: Pick<Options, "areIll" | "patients">,
+  from = Log.now()
+): Season | undefined => {
   if (patients === 0) return undefined
-  const from = Log.now()
-  return { from, to: areIll ? from + (seconds + startMs / 1_000) * 1e9 : from }
+  return { from, to: areIll ? Number.POSITIVE_INFINITY : from }
 }
 
-/** What the instances take to start, and a little more. */
-const startMs = 5_000
+/** All are well from now on. */
+export const heal = (season: Season | undefined): void => {
+  if (season !== undefined) season.to = Math.min(season.to, Log.now())
+}
 
 /** How long a patient is ill or well at least. */
 const spell = 4e9

@@ -2,7 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { type ChildProcess, spawn } from "node:child_process"
-import { createWriteStream, mkdirSync } from "node:fs"
+import { createWriteStream, mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Bundle from "./Bundle.js"
 import type { Outage } from "./Circumstances.js"
@@ -23,13 +23,15 @@ export const make = (
 ): Fleet => {
   if (logs !== undefined) mkdirSync(logs, { recursive: true })
   const outages: Array<Outage> = []
+  /** A file: it is there as soon as all are well. */
+  const well = join(folder, "well")
 
   const start = (program: Bundle.Program, name: string) =>
     Effect.gen(function*() {
       const log = join(folder, `${name}.log`)
       const ended = yield* Deferred.make<void>()
       const child = spawn(process.execPath, [Bundle.path(folder, program)], {
-        env: { ...environment, CHAOS_LOG: log },
+        env: { ...environment, CHAOS_LOG: log, CHAOS_WELL: well },
         stdio: ["pipe", "ignore", "pipe"]
       })
       let errors = ""
@@ -108,6 +110,7 @@ export const make = (
 
   return {
     outages,
+    heal: Effect.sync(() => writeFileSync(well, "")),
     startInstance: (name) => Effect.map(start("worker", name), instance),
     startPublisher: Effect.map(start("publisher", "publisher"), publisher)
   }

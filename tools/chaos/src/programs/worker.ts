@@ -1,6 +1,8 @@
 /** One instance of the consumer. */
 import * as Layer from "effect/Layer"
+import { existsSync } from "node:fs"
 import * as Consumer from "../Consumer.js"
+import * as Patients from "../Patients.js"
 import { common, run, setting } from "./Program.js"
 
 // Whoever started it has ended, killed perhaps: nobody else would end this process.
@@ -16,7 +18,16 @@ setInterval(() => {
   ran = performance.now()
 }, 100).unref()
 
-const to = Number(setting("ILL_TO"))
+// All instances have the same beginning, so that a patient is ill in all of them.
+const season = Patients.seasonOf(
+  { areIll: setting("ARE_ILL") === "yes", patients: Number(setting("PATIENTS")) },
+  Number(setting("ILL_FROM"))
+)
+if (season !== undefined) {
+  setInterval(() => {
+    if (existsSync(setting("WELL"))) Patients.heal(season)
+  }, 100).unref()
+}
 
 run(
   Layer.launch(Consumer.layer({
@@ -26,7 +37,7 @@ run(
     maxWorkMs: Number(setting("MAX_WORK_MS")),
     failureRate: Number(setting("FAILURE_RATE")),
     switchEverySeconds: Number(setting("SWITCH_EVERY")) || undefined,
-    season: Number(setting("PATIENTS")) > 0 ? { from: Number(setting("ILL_FROM")), to } : undefined
+    season
   })),
   Consumer.observer(settings.topics, settings.write)
 )
