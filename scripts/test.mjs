@@ -56,5 +56,7 @@ if (args[0] === "--nats3") {
   args.push(...files.map((name) => `packages/nats/test/${name}.test.ts`))
 }
 
-// Vitest leaves one core free; most of these tests wait for brokers and timers, so that on two cores two files go at a time.
-runBinary("vitest", ["run", "--maxWorkers=2", "--minWorkers=1", ...args])
+// Vitest leaves one core free. Most of these tests wait for brokers and timers, so on two cores three files go at a time; those of the long run
+// are busier.
+const workers = process.env.TEST_LONG === "1" ? 2 : 3
+runBinary("vitest", ["run", `--maxWorkers=${workers}`, "--minWorkers=1", ...args])
