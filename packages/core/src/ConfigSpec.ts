@@ -249,13 +249,21 @@ export const list: Make<ReadonlyArray<string>, ReadonlyArray<string>> = (doc: An
 export const integer: Make<
   number,
   number,
-  { readonly min?: number | undefined; readonly unit?: string | undefined }
-> = (doc: AnyDoc & { readonly min?: number | undefined; readonly unit?: string | undefined }) => {
-  const min = doc.min ?? 1
-  const is = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= min
+  { readonly min?: number | undefined; readonly max?: number | undefined; readonly unit?: string | undefined }
+> = (
+  doc: AnyDoc & {
+    readonly min?: number | undefined
+    readonly max?: number | undefined
+    readonly unit?: string | undefined
+  }
+) => {
+  const { max, min = 1 } = doc
+  const is = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= min && (n as number) <= (max ?? Infinity)
   return scalar({
-    type: `integer ≥ ${min}${doc.unit === undefined ? "" : ` (${doc.unit})`}`,
-    wanted: `a whole number of at least ${min}`,
+    type: `integer ${max === undefined ? `≥ ${min}` : `${min} to ${max}`}${
+      doc.unit === undefined ? "" : ` (${doc.unit})`
+    }`,
+    wanted: max === undefined ? `a whole number of at least ${min}` : `a whole number from ${min} to ${max}`,
     read: (text) => isText(text) && is(Number(text)) ? Number(text) : undefined,
     is,
     from: same

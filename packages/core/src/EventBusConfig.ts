@@ -140,6 +140,7 @@ export const spec = {
   }),
   /** And within `guardWindow` they have to be this part of all that have ended. Default: `50`. */
   guardPercent: ConfigSpec.integer({
+    max: 100,
     unit: "percent",
     default: 50,
     description: "And within `guardWindow` they have to be this part of all that have ended."

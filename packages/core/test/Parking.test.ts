@@ -312,6 +312,40 @@ describe("an aggregate whose message fails", () => {
     ).pipe(onBroker(), quietly)
   })
 
+  it.effect("is released with others that a function picks, by one command and at one rate", () => {
+    const shop = new Shop()
+    const names = Array.from("abcdefghij")
+    for (const name of names) shop.failing.add(`${name}1`)
+    const commands: Array<string> = []
+    return shop.life(
+      (subscription, publish) =>
+        Effect.gen(function*() {
+          yield* Effect.forEach(names, (name) => publish(name, 1))
+          yield* eventuallyParked(subscription, names.length)
+          shop.failing.clear()
+          yield* subscription.control.release({ where: ({ aggregate }) => aggregate !== "j" }, { ...by, rate: 2 })
+          yield* eventually("one is handled", () => shop.handled.length === 1)
+          yield* TestClock.adjust("1 second")
+          yield* settle
+          expect(shop.handled.length).toBeLessThanOrEqual(3)
+          for (let i = 0; i < 10; i++) yield* TestClock.adjust("1 second")
+          yield* waitFor("all but one are released", subscription, "j:1")
+          yield* settle
+          // It is written, and removed in the end.
+          expect(commands.length).toBe(2)
+        }),
+      {},
+      {},
+      (store) => ({
+        ...store,
+        write: (partition, changes, options) => {
+          for (const { key } of changes) if (key.startsWith("command/")) commands.push(key)
+          return store.write(partition, changes, options)
+        }
+      })
+    ).pipe(onBroker(), quietly)
+  })
+
   it.effect("is discarded, or one of its letters is, and a callback is told of the gap", () => {
     const shop = new Shop()
     const gaps: Array<FailurePolicy.Gap> = []
@@ -383,6 +417,24 @@ describe("by hand", () => {
     ).pipe(onBroker(), quietly)
   })
 
+  it.effect("a function that throws picks nothing, and a page of no size has one", () => {
+    const shop = new Shop()
+    shop.failing.add("a1")
+    return shop.life((subscription, publish) =>
+      Effect.gen(function*() {
+        yield* publish("a", 1, 2)
+        yield* waitFor("a is parked", subscription, "a:2")
+        const { control } = subscription
+        const where = () => {
+          throw new Error("no")
+        }
+        expect((yield* Effect.flip(control.release({ where }, by))).message).toContain("where: threw Error")
+        expect((yield* control.parked({ limit: NaN })).aggregates).toHaveLength(1)
+        expect(yield* control.letters("a", { limit: NaN })).toHaveLength(1)
+      })
+    ).pipe(onBroker(), quietly)
+  })
+
   it.effect("nothing is done without who and why, and without such a policy", () => {
     const shop = new Shop()
     return shop.life(({ control }) =>
@@ -390,6 +442,18 @@ describe("by hand", () => {
         expect((yield* Effect.flip(control.release("all", { who: "", why: "x" })))._tag).toBe("InvalidConfiguration")
         expect((yield* Effect.flip(control.discard("all", { ...by, offset: 1 })))._tag).toBe("InvalidConfiguration")
         expect((yield* Effect.flip(control.release("all", { ...by, rate: 0 })))._tag).toBe("InvalidConfiguration")
+        // What only a program without types can say.
+        for (const target of [null, undefined, "order-1", {}, { aggregate: "" }, { where: 5 }]) {
+          const { message } = yield* Effect.flip(control.release(target as never, by))
+          expect(message).toContain("target: expected")
+        }
+        expect((yield* Effect.flip(control.release("all", undefined as never)))._tag).toBe("InvalidConfiguration")
+        expect((yield* Effect.flip(control.discard({ aggregate: "a" }, { ...by, offset: NaN }))).message).toContain(
+          "offset: expected"
+        )
+        for (const name of [undefined, 5, "", "x".repeat(2_000)]) {
+          expect((yield* Effect.flip(control.park(name as never, by))).message).toContain("aggregate: expected")
+        }
       })
     ).pipe(onBroker(), quietly)
   })

@@ -64,6 +64,9 @@ const circuitIssuesOf = (
     const issue = value === undefined ? undefined : setting.expected(value)
     if (issue !== undefined) issues.push(`guard.${name}: ${issue}`)
   }
+  for (const name of Object.keys(guard)) {
+    if (name !== "probe" && !Object.hasOwn(guardSettings, name)) issues.push(`guard.${name}: there is no such option`)
+  }
   if (guard["probe"] !== undefined && !Schedule.isSchedule(guard["probe"])) {
     issues.push("guard.probe: expected a Schedule")
   }

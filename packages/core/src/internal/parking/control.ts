@@ -1,6 +1,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type * as Either from "effect/Either"
+import * as Either from "effect/Either"
+import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import { InvalidConfiguration, type PublishError, PublishFailed } from "../../EventBusError.js"
@@ -17,6 +18,11 @@ const maxPage = 1_000
 const maxText = 500
 /** How many aggregates can be parked by hand that have no message here. */
 const maxWanted = 10_000
+/** How many names of aggregates are in one order, and how long the name of an aggregate may be. */
+const maxNames = 500
+const maxName = 1_000
+
+const pageOf = (limit: number): number => limit >= 1 ? Math.min(maxPage, Math.floor(limit)) : 1
 
 /** A parked aggregate and its lane. */
 type Found = readonly [ParkedLane, Parked]
@@ -36,25 +42,29 @@ export const make = (parking: Parking | undefined, topic: string, name: string):
   const checked = <A, E>(by: Api.By, work: (parking: Parking) => Effect.Effect<A, E>) =>
     Effect.suspend((): Effect.Effect<A, E | InvalidConfiguration> => {
       if (parking === undefined) return invalid("no policy of this subscription is FailurePolicy.park")
-      return typeof by.who === "string" && by.who !== "" && typeof by.why === "string" && by.why !== ""
+      // Without a compiler anything may be here.
+      return Predicate.isReadonlyRecord(by) && isText(by.who) && isText(by.why)
         ? work(parking)
         : invalid("who and why: expected a text that is not empty")
     })
 
   const command = (
     target: Api.Target,
-    { dryRun, ...more }: Api.By & {
+    options: Api.By & {
       readonly dryRun?: boolean | undefined
       readonly rate?: number | undefined
       readonly offset?: number | undefined
     },
     does: Command.Order["does"]
   ): Effect.Effect<Api.Report, Api.CommandError> =>
-    checked(more, () =>
+    checked(options, () =>
       Effect.gen(function*() {
+        const { dryRun, ...more } = options
         const issue = issueOf(target, more)
         if (issue !== undefined) return yield* invalid(issue)
-        const found = all().filter((one) => isMeant(target, one))
+        const picked = Either.try(() => all().filter((one) => isMeant(target, one)))
+        if (Either.isLeft(picked)) return yield* invalid(`where: threw ${Safely.nameOf(picked.left)}`)
+        const found = picked.right
         const report = reportOf(found, more.offset)
         if (dryRun === true || found.length === 0) return report
         const by = byOf(more)
@@ -66,7 +76,7 @@ export const make = (parking: Parking | undefined, topic: string, name: string):
           offset: more.offset,
           id: (yield* Random.nextIntBetween(0, Number.MAX_SAFE_INTEGER)).toString(36)
         }
-        for (const [lane, one] of ordersOf(target, found)) yield* send(lane, { ...order, ...one })
+        for (const [lane, part] of ordersOf(target, found)) yield* send(topic, lane, { ...order, ...part })
         yield* Logging.info(
           `${by.who} ${does}s ${report.letters} letters of ${report.aggregates} parked aggregates of ${name}: ${by.why}`
         )
@@ -77,6 +87,9 @@ export const make = (parking: Parking | undefined, topic: string, name: string):
     park: (aggregate, by) =>
       checked(by, ({ lanes, settings: { wanted } }) =>
         Effect.suspend(() => {
+          if (!isText(aggregate) || aggregate.length > maxName) {
+            return invalid(`aggregate: expected a text of 1 to ${maxName} characters`)
+          }
           if (Array.from(lanes).some(({ parked }) => parked.has(aggregate))) return Effect.void
           if (wanted.size >= maxWanted) return invalid(`${maxWanted} aggregates without messages are parked already`)
           wanted.set(aggregate, byOf(by))
@@ -87,7 +100,7 @@ export const make = (parking: Parking | undefined, topic: string, name: string):
     discard: (target, options) => command(target, options, "discard"),
     parked: ({ after, limit = 100 } = {}) =>
       Effect.sync(() => {
-        const most = Math.min(maxPage, Math.max(1, Math.floor(limit)))
+        const most = pageOf(limit)
         const found = all().filter(([, { key }]) => after === undefined || key > after)
         const aggregates = found.slice(0, most).map(shown)
         return { aggregates, next: found.length > most ? aggregates[most - 1]!.aggregate : undefined }
@@ -112,9 +125,18 @@ const issueOf = (
 ): string | undefined =>
   rate !== undefined && !(rate > 0 && rate < Infinity)
     ? `rate: expected a number above 0, got ${rate}`
-    : offset !== undefined && !(typeof target === "object" && "aggregate" in target)
-    ? "offset: name the aggregate, too"
+    : !isTarget(target)
+    ? "target: expected \"all\", or an object with aggregate, cause or where"
+    : offset !== undefined && !(Number.isSafeInteger(offset) && typeof target === "object" && "aggregate" in target)
+    ? "offset: expected a whole number, and the aggregate"
     : undefined
+
+const isText = (value: unknown): value is string => typeof value === "string" && value !== ""
+
+const isTarget = (target: unknown): boolean =>
+  target === "all" ||
+  Predicate.isReadonlyRecord(target) &&
+    (isText(target["aggregate"]) || isText(target["cause"]) || typeof target["where"] === "function")
 
 const isMeant = (target: Api.Target, [lane, one]: Found): boolean =>
   target === "all" ||
@@ -124,19 +146,34 @@ const isMeant = (target: Api.Target, [lane, one]: Found): boolean =>
     ? target.cause === one.cause
     : target.where(shownOf(one, lane.partition)))
 
-/** One order for each partition; where a function has picked them, one for each aggregate. */
-const ordersOf = (
-  target: Api.Target,
-  found: ReadonlyArray<Found>
-): ReadonlyArray<readonly [ParkedLane, { readonly aggregate?: string; readonly cause?: string }]> =>
-  typeof target === "object" && "where" in target
-    ? found.map(([lane, { key: aggregate }]) => [lane, { aggregate }] as const)
-    : Array.from(new Set(found.map(([lane]) => lane)), (lane) => [lane, target === "all" ? {} : target] as const)
+type Part = Pick<Command.Order, "aggregate" | "aggregates" | "cause"> & { readonly part?: number }
+
+/** One order for each partition; where a function has picked them, as many as their names take. */
+const ordersOf = (target: Api.Target, found: ReadonlyArray<Found>): ReadonlyArray<readonly [ParkedLane, Part]> => {
+  const lanes = new Map<ParkedLane, Array<string>>()
+  for (const [lane, { key }] of found) {
+    const names = lanes.get(lane)
+    if (names === undefined) lanes.set(lane, [key])
+    else names.push(key)
+  }
+  if (typeof target !== "object" || !("where" in target)) {
+    return Array.from(lanes.keys(), (lane) => [lane, target === "all" ? {} : target] as const)
+  }
+  return Array.from(lanes).flatMap(([lane, names]) =>
+    Array.from(
+      { length: Math.ceil(names.length / maxNames) },
+      (_, part) => [lane, { aggregates: names.slice(part * maxNames, (part + 1) * maxNames), part }] as const
+    )
+  )
+}
 
 /** Writes an order to the store, and begins with it then. */
-const send = (lane: ParkedLane, order: Command.Order): Effect.Effect<void, PublishError> => {
-  const id = order.aggregate === undefined ? order.id : `${order.id}/${order.aggregate}`
-  const whole = { ...order, id }
+const send = (
+  topic: string,
+  lane: ParkedLane,
+  { part, ...order }: Command.Order & Part
+): Effect.Effect<void, PublishError> => {
+  const whole = part === undefined ? order : { ...order, id: `${order.id}/${part}` }
   const stored = Effect.async<number, PublishError>((resume) => {
     const job = {
       change: Command.encode(whole),
@@ -151,7 +188,7 @@ const send = (lane: ParkedLane, order: Command.Order): Effect.Effect<void, Publi
   return stored.pipe(
     Effect.timeoutFail({
       duration: lane.settings.timeout,
-      onTimeout: () => new PublishFailed({ topic: "store", reason: "Timeout", outcome: "unknown" })
+      onTimeout: () => new PublishFailed({ topic, reason: "Timeout", outcome: "unknown" })
     }),
     Effect.map((revision) => lane.release.start({ ...whole, revision }))
   )
@@ -214,7 +251,7 @@ const lettersOf = (
   Effect.suspend(() => {
     const { partition, settings: { store } } = lane
     const offsets = one.offsets.filter((offset) => offset > after)
-      .slice(0, Math.min(maxPage, Math.max(1, Math.floor(limit))))
+      .slice(0, pageOf(limit))
     const keys = offsets.map((offset) => Letter.keyOf(one.key, offset, one.get(offset)!.owner))
     const from = Math.min(...offsets.map((offset) => one.get(offset)!.revision)) - 1
     const found = new Map<number, Api.Letter>()

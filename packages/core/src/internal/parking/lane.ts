@@ -68,7 +68,8 @@ export class ParkedLane implements Owner {
   ) {
     const { fork, schedule, store, timeout, writing } = settings
     this.partition = assignment.partition
-    this.writer = new Writer({ store, partition: this.partition, timeout, schedule, lasting: writing, fork })
+    const { partition, topic } = assignment
+    this.writer = new Writer({ store, topic, partition, timeout, schedule, lasting: writing, fork })
     this.releases = new Releases(this)
     const { release } = settings.policy
     this.automatic = release && new Automatic(this, release, (due, by) => this.releases.automatically(due, by))

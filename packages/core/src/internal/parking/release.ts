@@ -31,6 +31,7 @@ export class Releases {
   private readonly shelves: Shelves
   /** How many orders are carried out now. */
   private orders = 0
+  private readonly turns = new Map<string, { readonly semaphore: Effect.Semaphore; parts: number }>()
   private readonly trials: Trials.Trials
   /** Letters that were handled alone, of aggregates that are not released yet. */
   private readonly tried = new WeakMap<Parked, number>()
@@ -63,7 +64,7 @@ export class Releases {
         tried.push([command, passed])
       }
       yield* this.trials.settled
-      yield* Effect.forEach(tried, ([command, passed]) => this.run(command, passed), {
+      yield* Effect.forEach(tried, ([command, passed]) => this.inTurn(command, this.run(command, passed)), {
         concurrency: "unbounded",
         discard: true
       })
@@ -142,8 +143,27 @@ export class Releases {
     if (this.running.has(command.id)) return
     this.running.add(command.id)
     this.lane.settings.fork(
-      Effect.ensuring(this.carryOut(this.run(command)), Effect.sync(() => this.running.delete(command.id)))
+      Effect.ensuring(
+        this.carryOut(this.inTurn(command, this.run(command))),
+        Effect.sync(() => this.running.delete(command.id))
+      )
     )
+  }
+
+  /** The parts of one command are done one after the other, so that its rate and its concurrency are those of one. */
+  private inTurn(command: Command.Command, run: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const whole = Command.wholeOf(command)
+      const turn = this.turns.get(whole) ?? { semaphore: Effect.unsafeMakeSemaphore(1), parts: 0 }
+      this.turns.set(whole, turn)
+      turn.parts++
+      return Effect.ensuring(
+        turn.semaphore.withPermits(1)(run),
+        Effect.sync(() => {
+          if (--turn.parts === 0) this.turns.delete(whole)
+        })
+      )
+    })
   }
 
   /** The schedule says so. The next owner has a schedule of its own, so only that it was done is written down. */
@@ -194,7 +214,10 @@ export class Releases {
     return Effect.zipRight(
       all,
       Effect.sync(() => {
-        if (!lane.isClosing) lane.writer.push({ change: { key: Command.keyOf(command), value: null }, done: () => {} })
+        // What is not done is done by the next owner.
+        if (!lane.isClosing && lane.host.isOwned) {
+          lane.writer.push({ change: { key: Command.keyOf(command), value: null }, done: () => {} })
+        }
       })
     ).pipe(
       Effect.catchAllCause(died)
@@ -248,6 +271,7 @@ export class Releases {
         for (const [known, letter] of yield* this.read(one, next)) {
           if (letter === undefined) return
           yield* take
+          yield* this.lane.writer.room.wait
           if (!this.goesOn(one)) return
           const outcome = yield* this.handle(known, letter, order.by)
           if (outcome === "parked" || outcome === "unfinished") return
@@ -268,6 +292,7 @@ export class Releases {
         ? one.offsets.slice()
         : one.offsets.filter((one) => one === order.offset)
       for (const offset of offsets) {
+        yield* this.lane.writer.room.wait
         if (!this.goesOn(one)) return
         yield* settings.discarded({ aggregate: one.key, partition, offset, by })
         count++

@@ -15,6 +15,9 @@ import * as Logging from "../logging.js"
 const maxChanges = 256
 const maxBytes = 1_048_576
 
+/** While so many changes wait, no letter is begun: its removal would wait as well, and after a crash the letter would come again. */
+const maxWaiting = 1_000
+
 /**
  * A change that is to be written. A job that is `isCancelled` before its turn is left out.
  *
@@ -32,6 +35,8 @@ export interface Job {
 /** @internal */
 export interface WriterSettings {
   readonly store: Store
+  /** For errors. */
+  readonly topic: string
   readonly partition: number
   readonly timeout: Duration.Duration
   /** When a write that failed is tried again. It has no end. */
@@ -51,6 +56,8 @@ export class Writer {
   private isRunning = false
   private isClosed = false
   private readonly idle = new Condition(() => this.isIdle)
+  /** There is room for the removal of a letter. */
+  readonly room = new Condition(() => this.isClosed || this.queue.length < maxWaiting)
 
   constructor(private readonly settings: WriterSettings) {}
 
@@ -86,6 +93,7 @@ export class Writer {
     this.isClosed = true
     this.queue = []
     this.idle.changed()
+    this.room.changed()
   }
 
   private get run(): Effect.Effect<void> {
@@ -110,12 +118,12 @@ export class Writer {
 
   /** Writes the first jobs. It fails if nothing of them could be written. */
   private get writeOnce(): Effect.Effect<void, PublishError> {
-    const { partition, store, timeout } = this.settings
+    const { partition, store, timeout, topic } = this.settings
     const jobs = this.first()
     if (jobs.length === 0) return Effect.void
     return Effect.suspend(() => store.write(partition, jobs.map(({ change }) => change), { timeout })).pipe(
       // A transport that dies, interrupts itself or answers no list would end the loop, and nobody would hear of it.
-      Effect.catchAllCause((cause) => Effect.succeed([Either.left(unknown(Cause.squash(cause)))])),
+      Effect.catchAllCause((cause) => Effect.succeed([Either.left(unknown(topic, Cause.squash(cause)))])),
       Effect.flatMap((results) => this.written(jobs, Array.isArray(results) ? results : []))
     )
   }
@@ -131,6 +139,7 @@ export class Writer {
     const isOwn = failed !== undefined && Either.isLeft(failed) && isOfChange(failed.left)
     const rest = jobs.slice(isOwn ? good + 1 : good)
     this.queue = [...rest, ...this.queue]
+    this.room.changed()
     const thrown: Array<unknown> = []
     for (let i = 0; i < good; i++) tell(jobs[i]!, results[i]!, thrown)
     if (isOwn) tell(jobs[at]!, failed, thrown)
@@ -142,7 +151,7 @@ export class Writer {
     if (at === -1 || isOwn) return said
     const error = failed !== undefined && Either.isLeft(failed)
       ? failed.left
-      : unknown()
+      : unknown(this.settings.topic)
     return good > 0 ? said : Effect.fail(error)
   }
 
@@ -170,8 +179,8 @@ const tell = (job: Job, result: Either.Either<number, PublishError>, thrown: Arr
   }
 }
 
-const unknown = (cause?: unknown): PublishFailed =>
-  new PublishFailed({ topic: "store", reason: "Unreachable", outcome: "unknown", cause })
+const unknown = (topic: string, cause?: unknown): PublishFailed =>
+  new PublishFailed({ topic, reason: "Unreachable", outcome: "unknown", cause })
 
 /** The change itself is refused, and others are not. */
 const isOfChange = ({ _tag }: PublishError): boolean => _tag === "MessageTooLarge" || _tag === "InvalidMessage"
