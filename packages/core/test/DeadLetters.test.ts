@@ -13,41 +13,11 @@ import {
 } from "@effect-eventbus/core"
 import { expect, it } from "@effect/vitest"
 import { Chunk, Duration, Effect, Either, FastCheck, Fiber, Layer, Schedule, Stream, TestClock } from "effect"
-import { readFileSync } from "node:fs"
 import { describe } from "vitest"
 import { eventually } from "./Eventually.js"
 import { Bad, Clicks, Orders, Placed, placed, provideBus, text, Worse } from "./Orders.js"
 
 const provided = MemoryTransport.layerBroker.pipe(Layer.provideMerge(MemoryBroker.layer({})))
-
-const Payments = Topic.envelope("payments", Placed)
-
-// docs/dead-letters.md: by hand
-const repaired = Effect.scoped(Effect.gen(function*() {
-  const letters = yield* DeadLetters.make("payments.dead", { topics: [Payments] })
-  for (const { aggregates, cause, first, last, letters: count } of yield* letters.groups()) {
-    yield* Effect.log(`${count} letters of ${aggregates} aggregates: ${cause}`, new Date(first), new Date(last))
-  }
-  const by = { who: "ann", why: "INC-1234: the bank's certificate is renewed" }
-  // What would it be?
-  yield* letters.release({ cause: "BankUnreachable at charge (/app/src/pay.ts:31:12)" }, { ...by, dryRun: true })
-  const report = yield* letters.release({ cause: "BankUnreachable at charge (/app/src/pay.ts:31:12)" }, {
-    ...by,
-    rate: 200
-  })
-  yield* Effect.log(report)
-  yield* letters.discard({ aggregate: "order-42" }, { who: "ann", why: "cancelled by the customer" })
-}))
-// end
-
-it("the docs show what compiles here", () => {
-  const source = readFileSync(new URL(import.meta.url), "utf8")
-  const begin = source.indexOf("\n", source.indexOf("// docs/dead-letters.md: by hand")) + 1
-  const text = readFileSync(new URL("../../../docs/dead-letters.md", import.meta.url), "utf8")
-  expect(text).toContain(source.slice(begin, source.indexOf("// end", begin)).trim())
-})
-
-it.scopedLive("the example of the docs runs, with no letters", () => Effect.provide(repaired, provided))
 
 const by = { who: "ann", why: "INC-7" }
 const timeout = Duration.seconds(5)

@@ -168,7 +168,7 @@ it.scoped("a flood of dead letters turns readiness off, and on again; some of th
     expect(yield* told).toEqual([false, "!DeadLetterFlood group"])
     expect((yield* ask).findings[0]).toMatchObject({
       count: 60,
-      message: "60 of the last 100 messages were given up (dead-lettered, dropped or failed)"
+      message: "60 of the last 100 messages were given up (dead-lettered, parked, dropped or failed)"
     })
     yield* pass("50 seconds")
     yield* publish(0, 200)
