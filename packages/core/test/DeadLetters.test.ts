@@ -145,15 +145,16 @@ describe("dead letters by hand", () => {
       })
       yield* eventually("they are handled", () => handled.length === 4)
       expect(handled.filter((one) => one.startsWith("a"))).toEqual(["a 0", "a 1"])
-      expect(headers[0]).toMatchObject({
-        "X-Released-From": "dead/0/0",
+      // Of another aggregate one may be handled first.
+      const first = headers.find((one) => Headers.get(one, "X-Released-From") === "dead/0/0")
+      expect(first).toMatchObject({
         "X-Released-Id": expect.stringMatching(/^released\/dead-letters\/dead\/0\/0\//),
         "X-Released-Timestamp": expect.stringMatching(/^\d+$/),
         "X-Released-Count": "1",
         "X-Released-By": "ann",
         "X-Released-Why": "INC-7"
       })
-      expect(Object.keys(headers[0]!).filter((name) => name.startsWith("X-Dead-Letter"))).toEqual([])
+      expect(Object.keys(first!).filter((name) => name.startsWith("X-Dead-Letter"))).toEqual([])
       // The other one fails again: it is another letter, whose release is the second one.
       expect(yield* letters.release("all", by)).toMatchObject({ letters: 1, done: 4 })
       yield* eventually("it is a letter again", given(6))
