@@ -10,7 +10,20 @@ import {
   Transport
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Chunk, Deferred, Duration, Effect, Either, Layer, Logger, Schedule, Schema, Stream, TestClock } from "effect"
+import {
+  Chunk,
+  Deferred,
+  Duration,
+  Effect,
+  Either,
+  Fiber,
+  Layer,
+  Logger,
+  Schedule,
+  Schema,
+  Stream,
+  TestClock
+} from "effect"
 import { PublishFailed, ReadFailed } from "../src/EventBusError.js"
 import * as Letter from "../src/internal/parking/letter.js"
 import { eventually, settle } from "./Eventually.js"
@@ -120,6 +133,10 @@ const waitFor = (what: string, subscription: Subscription.Subscription<unknown>,
     expect(now, what).toEqual(expected)
   })
 
+/** The clock goes on until it has ended. */
+const advanced = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.raceFirst(effect, Effect.forever(Effect.zipRight(settle, TestClock.adjust("100 millis"))))
+
 describe("an aggregate whose message fails", () => {
   it.effect("is parked with all that follows, and strangers go on", () => {
     const shop = new Shop()
@@ -206,6 +223,30 @@ describe("an aggregate whose message fails", () => {
         expect(released).toBeGreaterThanOrEqual(3)
       })
     ).pipe(onBroker(), quietly)
+  })
+
+  it.effect("whose message came as one that may be a duplicate is released as one", () => {
+    const shop = new Shop()
+    return Effect.gen(function*() {
+      shop.gates.set("a1", yield* Deferred.make<void>())
+      yield* shop.life((_, publish) =>
+        Effect.zipRight(publish("a", 1, 2), eventually("it runs", () => shop.started.length === 1))
+      ).pipe((life) => Effect.flatMap(Effect.fork(life), (fiber) => advanced(Fiber.join(fiber))))
+      shop.gates.clear()
+      shop.failing.add("a1")
+      yield* shop.life((subscription) =>
+        Effect.gen(function*() {
+          yield* waitFor("a is parked", subscription, "a:2")
+          const before = shop.doubts
+          expect(before).toBeGreaterThan(0)
+          shop.failing.clear()
+          yield* subscription.control.release("all", by)
+          yield* waitFor("a is released", subscription)
+          expect(shop.of("a")).toEqual([1, 2])
+          expect(shop.doubts - before).toBe(2)
+        })
+      )
+    }).pipe(onBroker(), quietly)
   })
 
   it.effect("that fails again when it is released is parked again, and its letter remembers both", () => {

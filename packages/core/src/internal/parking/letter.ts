@@ -131,6 +131,7 @@ export const encode = ({ cause, failures, message, parkedAt, writer }: Letter): 
     writer,
     cause,
     failures,
+    maybeDuplicate: message.maybeDuplicate ? true : undefined,
     headers: Object.entries(headers).map(([name, value]) => [name, valueOf(value)]),
     key: key === null ? -1 : key.length,
     value: value === null ? -1 : value.length
@@ -155,6 +156,7 @@ const valueOf = (value: Headers.Headers[string]): unknown =>
 
 interface About extends Omit<Summary, "failures"> {
   readonly failures: ReadonlyArray<Failed>
+  readonly maybeDuplicate?: boolean | undefined
   readonly headers: ReadonlyArray<readonly [string, Encoded | ReadonlyArray<Encoded> | null]>
   readonly key: number
   readonly value: number
@@ -182,7 +184,8 @@ export const summaryOf = (bytes: Uint8Array): Summary | undefined => aboutOf(byt
 export const decode = (bytes: Uint8Array, partition: number): Letter | undefined => {
   const found = aboutOf(bytes)
   if (found === undefined) return undefined
-  const [{ cause, failures, headers, key, offset, parkedAt, timestamp, topic, value, writer }, at] = found
+  const [{ cause, failures, headers, key, maybeDuplicate, offset, parkedAt, timestamp, topic, value, writer }, at] =
+    found
   return {
     message: {
       topic,
@@ -194,7 +197,7 @@ export const decode = (bytes: Uint8Array, partition: number): Letter | undefined
       value: value === -1 ? null : new Uint8Array(bytes.subarray(bytes.length - value)),
       // Not by assignment: a header may be called `__proto__`.
       headers: Object.fromEntries(headers.map(([name, value]) => [name, value === null ? undefined : decoded(value)])),
-      maybeDuplicate: false,
+      maybeDuplicate: maybeDuplicate === true,
       deliveryCount: undefined
     },
     parkedAt,

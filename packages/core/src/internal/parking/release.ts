@@ -363,7 +363,9 @@ export class Releases {
     return Effect.async<Flight["outcome"]>((resume) => {
       let flight: Flight | undefined
       let isPlaced = false
-      const message = { ...letter.message, maybeDuplicate: this.lane.mayBeDuplicate(known.revision) }
+      // It came as one that may have been handled before, or a former owner may have begun with the letter.
+      const maybeDuplicate = letter.message.maybeDuplicate || this.lane.mayBeDuplicate(known.revision)
+      const message = { ...letter.message, maybeDuplicate }
       const forget = () => {
         this.placing.delete(place)
         if (isPlaced) return
