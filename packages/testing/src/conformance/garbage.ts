@@ -81,7 +81,8 @@ const publishRaw = (topic: Transport.TopicSpec, messages: ReadonlyArray<Transpor
  * @category rules
  */
 export const garbage = (subject: Subject): void => {
-  const rounds = isLong ? 100 : 10
+  // Another strategy changes nothing of what bytes are.
+  const rounds = isLong && subject.strategy === undefined ? 100 : 10
   test(
     `rule 9: ${rounds},000 garbage messages between good ones: each is counted, and every good one is handled in order`,
     () =>
