@@ -33,9 +33,13 @@ it.each([["esm", "mjs"], ["cjs", "cjs"]] as const)(
       logLevel: "silent"
     })
     expect(warnings).toEqual([])
-    expect(await Consumer.run(folder, process.execPath, outfile)).toBe(
-      "order-42: OrderPlaced\na click on /pricing\norder-42: OrderShipped\n"
-    )
+    const printed = (await Consumer.run(folder, process.execPath, outfile)).trim().split("\n")
+    // The two topics have no order between them.
+    expect(printed.filter((line) => line.startsWith("order"))).toEqual([
+      "order-42: OrderPlaced",
+      "order-42: OrderShipped"
+    ])
+    expect(printed).toContain("a click on /pricing")
   },
   60_000
 )
