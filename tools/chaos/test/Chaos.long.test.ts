@@ -2,9 +2,9 @@ import { expect, it } from "vitest"
 import { run } from "./run.js"
 
 it(
-  "memory: a minute of instances that die without a chance to settle",
+  "memory: half a minute of instances that die without a chance to settle",
   async ({ signal }) => {
-    await run(signal, { transport: "memory", instances: 3, seconds: 60, killEverySeconds: 1.5 })
+    await run(signal, { transport: "memory", instances: 3, seconds: 30, killEverySeconds: 1.5 })
   },
   180_000
 )
@@ -18,20 +18,20 @@ it(
 )
 
 it(
-  "kafka: a minute of a group whose instances are killed and stopped",
+  "kafka: half a minute of a group whose instances are killed and stopped",
   async ({ signal }) => {
-    await run(signal, { transport: "kafka", instances: 2, seconds: 60, actions: ["kill", "stop"] })
+    await run(signal, { transport: "kafka", instances: 2, seconds: 30, actions: ["kill", "stop"] })
   },
   300_000
 )
 
 it(
-  "kafka: a minute in which connections break and the broker is killed as well",
+  "kafka: half a minute in which connections break and the broker is killed as well",
   async ({ signal }) => {
     const result = await run(signal, {
       transport: "kafka",
       instances: 2,
-      seconds: 60,
+      seconds: 30,
       actions: ["kill", "stop"],
       killEverySeconds: 5,
       cutEverySeconds: 2,
@@ -44,17 +44,17 @@ it(
 )
 
 it(
-  "nats: a minute in which the one instance of a group is killed and started again",
+  "nats: half a minute in which the one instance of a group is killed and started again",
   async ({ signal }) => {
-    await run(signal, { transport: "nats", seconds: 60, actions: ["kill"] })
+    await run(signal, { transport: "nats", seconds: 30, actions: ["kill"] })
   },
   300_000
 )
 
-it("nats: a minute in which connections break and the server is killed as well", async ({ signal }) => {
+it("nats: half a minute in which connections break and the server is killed as well", async ({ signal }) => {
   const result = await run(signal, {
     transport: "nats",
-    seconds: 60,
+    seconds: 30,
     cutEverySeconds: 2,
     restartEverySeconds: 8,
     killEverySeconds: 4
