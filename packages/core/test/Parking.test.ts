@@ -1,141 +1,10 @@
-import {
-  EventBus,
-  EventBusConfig,
-  FailurePolicy,
-  MemoryBroker,
-  MemoryTransport,
-  Observer,
-  type Subscription,
-  Topic,
-  Transport
-} from "@effect-eventbus/core"
+/** The policy, and what is done by hand. What is in the store is in ParkingStore.test.ts. */
+import { type FailurePolicy, type Transport } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import {
-  Chunk,
-  Deferred,
-  Duration,
-  Effect,
-  Either,
-  Fiber,
-  Layer,
-  Logger,
-  Schedule,
-  Schema,
-  Stream,
-  TestClock
-} from "effect"
-import { PublishFailed, ReadFailed } from "../src/EventBusError.js"
-import * as Letter from "../src/internal/parking/letter.js"
+import { Deferred, Effect, Either, Fiber, Schedule, Stream, TestClock } from "effect"
+import { PublishFailed } from "../src/EventBusError.js"
 import { eventually, settle } from "./Eventually.js"
-
-class Refused extends Schema.TaggedError<Refused>()("Refused", {}) {}
-class Broken extends Schema.TaggedError<Broken>()("Broken", {}) {}
-
-const Steps = Topic.envelope("steps", Schema.TaggedStruct("Step", { n: Schema.Int }), { partitions: 1 })
-
-const by = { who: "anna", why: "the price is mended" }
-
-/** What happens on one broker over several lives of a process. */
-class Shop {
-  /** Each start of a handler: aggregate, number, and whether it may be a duplicate. */
-  readonly started: Array<string> = []
-  readonly handled: Array<string> = []
-  readonly failing = new Set<string>()
-  readonly events: Array<Observer.Event> = []
-  readonly gates = new Map<string, Deferred.Deferred<void>>()
-  doubts = 0
-
-  readonly handler = (
-    { n }: { readonly n: number },
-    { aggregateId, maybeDuplicate }: { readonly aggregateId: string | undefined; readonly maybeDuplicate: boolean }
-  ): Effect.Effect<void, Refused | Broken> =>
-    Effect.gen(this, function*() {
-      const one = `${aggregateId}${n}`
-      this.started.push(one)
-      if (maybeDuplicate) this.doubts++
-      const gate = this.gates.get(one)
-      if (gate !== undefined) yield* Deferred.await(gate)
-      if (this.failing.has(`${one} broken`)) return yield* new Broken({})
-      if (this.failing.has(one)) return yield* new Refused({})
-      this.handled.push(one)
-    })
-
-  of(aggregate: string): ReadonlyArray<number> {
-    return this.handled.filter((one) => one.startsWith(aggregate)).map((one) => Number(one.slice(1)))
-  }
-
-  /** One life: what runs in it ends with it. */
-  readonly life = <A, E>(
-    work: (
-      subscription: Subscription.Subscription<unknown>,
-      publish: (aggregate: string, ...numbers: ReadonlyArray<number>) => Effect.Effect<void>
-    ) => Effect.Effect<A, E>,
-    policy: Partial<FailurePolicy.Park> = {},
-    config: EventBusConfig.Options = {},
-    around: (store: Transport.Store) => Transport.Store = (store) => store
-  ): Effect.Effect<A, E, MemoryBroker.MemoryBroker> =>
-    Effect.gen(this, function*() {
-      const bus = yield* EventBus.EventBus
-      const subscription = yield* bus.subscribe(Steps, this.handler, {
-        retry: Schedule.recurs(0),
-        onExhausted: FailurePolicy.park({ undecodable: FailurePolicy.drop, ...policy })
-      })
-      const publish = (aggregate: string, ...numbers: ReadonlyArray<number>) =>
-        Effect.forEach(numbers, (n) =>
-          bus.publish(Steps, { aggregateId: aggregate, payload: { _tag: "Step" as const, n } }), { discard: true })
-          .pipe(
-            Effect.orDie
-          )
-      return yield* work(subscription, publish)
-    }).pipe(
-      Effect.scoped,
-      Effect.provide(EventBus.layer),
-      Effect.provide(EventBusConfig.layer({ closeDeadline: "1 second", ...config })),
-      Effect.provide(Layer.effect(
-        Transport.Transport,
-        Effect.map(MemoryTransport.make, (transport): Transport.Service => ({
-          ...transport,
-          store: (request) =>
-            Effect.map(transport.store!(request), around)
-        }))
-      )),
-      Effect.provideService(Observer.Observer, {
-        event: (event) =>
-          this.events.push(event)
-      })
-    ) as Effect.Effect<A, E, MemoryBroker.MemoryBroker>
-
-  told(tag: "Parked" | "Released" | "Discarded") {
-    return this.events.flatMap((event) => event._tag === tag ? [event] : [])
-  }
-}
-
-const quietly = Effect.provide(Logger.replace(Logger.defaultLogger, Logger.none))
-const onBroker = (options: MemoryBroker.Options = {}) => Effect.provide(MemoryBroker.layer(options))
-
-const parkedOf = ({ control }: Subscription.Subscription<unknown>) =>
-  Effect.map(
-    control.parked(),
-    ({ aggregates }) => aggregates.map(({ aggregate, letters }) => `${aggregate}:${letters}`)
-  )
-
-const eventuallyParked = ({ stats }: Subscription.Subscription<unknown>, letters: number) =>
-  Effect.repeat(Effect.zipRight(settle, stats), { until: ({ parked }) => parked === letters })
-
-const waitFor = (what: string, subscription: Subscription.Subscription<unknown>, ...expected: ReadonlyArray<string>) =>
-  Effect.gen(function*() {
-    let now: ReadonlyArray<string> = []
-    for (let i = 0; i < 400; i++) {
-      now = yield* parkedOf(subscription)
-      if (now.join() === expected.join()) return
-      yield* settle
-    }
-    expect(now, what).toEqual(expected)
-  })
-
-/** The clock goes on until it has ended. */
-const advanced = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.raceFirst(effect, Effect.forever(Effect.zipRight(settle, TestClock.adjust("100 millis"))))
+import { advanced, by, eventuallyParked, goesOn, onBroker, Shop, waitFor } from "./ParkingShop.js"
 
 describe("an aggregate whose message fails", () => {
   it.effect("is parked with all that follows, and strangers go on", () => {
@@ -166,10 +35,10 @@ describe("an aggregate whose message fails", () => {
         expect(letters[0]!.message!.value).not.toBeNull()
         const [cause] = yield* subscription.control.causes
         expect(cause).toMatchObject({ aggregates: 1, letters: 4 })
-        expect(cause!.cause).toMatch(/^Refused at .*Parking\.test/)
+        expect(cause!.cause).toMatch(/^Refused at .*ParkingShop\.ts/)
         expect(shop.told("Parked")).toHaveLength(1)
       })
-    ).pipe(onBroker(), quietly)
+    ).pipe(onBroker())
   })
 
   it.effect("is known as parked in the next life, before its first message", () => {
@@ -195,7 +64,7 @@ describe("an aggregate whose message fails", () => {
       )
       yield* shop.life((subscription) => Effect.zipRight(settle, waitFor("nothing is left", subscription)))
       expect(shop.of("a")).toEqual([1, 2, 3, 4])
-    }).pipe(onBroker(), quietly)
+    }).pipe(onBroker())
   })
 
   it.effect("is released in order before newer messages, and its letters are gone", () => {
@@ -222,7 +91,7 @@ describe("an aggregate whose message fails", () => {
         expect({ handled, received: received - parked }).toEqual({ handled: 5, received: 5 })
         expect(released).toBeGreaterThanOrEqual(3)
       })
-    ).pipe(onBroker(), quietly)
+    ).pipe(onBroker())
   })
 
   it.effect("whose message came as one that may be a duplicate is released as one", () => {
@@ -246,7 +115,7 @@ describe("an aggregate whose message fails", () => {
           expect(shop.doubts - before).toBe(2)
         })
       )
-    }).pipe(onBroker(), quietly)
+    }).pipe(onBroker())
   })
 
   it.effect("that fails again when it is released is parked again, and its letter remembers both", () => {
@@ -273,7 +142,7 @@ describe("an aggregate whose message fails", () => {
         yield* eventually("all is handled in order", () => shop.of("a").join() === "1,2,3")
         yield* waitFor("a is released", subscription)
       })
-    ).pipe(onBroker(), quietly)
+    ).pipe(onBroker())
   })
 
   it.effect("is released with those of the same cause only, and a dry run lists them", () => {
@@ -297,7 +166,7 @@ describe("an aggregate whose message fails", () => {
         yield* waitFor("the rest is released", subscription)
         expect(shop.handled.length).toBe(6)
       })
-    ).pipe(onBroker(), quietly)
+    ).pipe(onBroker())
   })
 
   it.effect("is released with many others, and their letters are read together", () => {
@@ -324,10 +193,8 @@ describe("an aggregate whose message fails", () => {
           // A store on Kafka reads on from the first of them to the end.
           expect(reads).toEqual([3 * names.length])
         }),
-      {},
-      {},
-      counted
-    ).pipe(onBroker(), quietly)
+      { around: counted }
+    ).pipe(onBroker())
   })
 
   it.effect("is released at a rate", () => {
@@ -350,7 +217,7 @@ describe("an aggregate whose message fails", () => {
         yield* TestClock.adjust("10 seconds")
         yield* waitFor("a is released", subscription)
       })
-    ).pipe(onBroker(), quietly)
+    ).pipe(onBroker())
   })
 
   it.effect("is released with others that a function picks, by one command and at one rate", () => {
@@ -375,16 +242,122 @@ describe("an aggregate whose message fails", () => {
           // It is written, and removed in the end.
           expect(commands.length).toBe(2)
         }),
-      {},
-      {},
-      (store) => ({
-        ...store,
-        write: (partition, changes, options) => {
-          for (const { key } of changes) if (key.startsWith("command/")) commands.push(key)
-          return store.write(partition, changes, options)
+      {
+        around: (store) => ({
+          ...store,
+          write: (partition, changes, options) => {
+            for (const { key } of changes) if (key.startsWith("command/")) commands.push(key)
+            return store.write(partition, changes, options)
+          }
+        })
+      }
+    ).pipe(onBroker())
+  })
+
+  it.effect("is released with hundreds that a function picks, which are several orders, at one rate", () => {
+    const shop = new Shop()
+    const names = Array.from({ length: 1_100 }, (_, i) => `${String.fromCharCode(97 + i % 26)}-${i}-`)
+    for (const name of names) shop.failing.add(`${name}1`)
+    return shop.life((subscription, publish) =>
+      Effect.gen(function*() {
+        yield* Effect.forEach(names, (name) => publish(name, 1), { discard: true })
+        yield* eventuallyParked(subscription, names.length)
+        shop.failing.clear()
+        yield* subscription.control.release({ where: () => true }, { ...by, rate: 10 })
+        for (let i = 0; i < 5; i++) {
+          yield* TestClock.adjust("1 second")
+          yield* settle
         }
-      })
-    ).pipe(onBroker(), quietly)
+        expect(shop.handled.length).toBeGreaterThan(20)
+        expect(shop.handled.length).toBeLessThanOrEqual(60)
+      }), { guard: "off" }).pipe(onBroker())
+  })
+
+  it.effect("is not released further than the store takes note of it", () => {
+    const shop = new Shop()
+    shop.failing.add("a1")
+    let isAway = false
+    const unwritten = new PublishFailed({ topic: "steps", reason: "Unreachable", outcome: "not-written" })
+    const numbers = Array.from({ length: 2_500 }, (_, i) => i + 1)
+    return shop.life(
+      (subscription, publish) =>
+        Effect.gen(function*() {
+          yield* publish("a", ...numbers)
+          yield* eventuallyParked(subscription, numbers.length)
+          shop.failing.clear()
+          yield* subscription.control.release({ aggregate: "a" }, by)
+          isAway = true
+          yield* Effect.forkDaemon(goesOn())
+          yield* eventually("it goes on for a while", () => shop.handled.length >= 1_000)
+          for (let i = 0; i < 20; i++) yield* settle
+          // What is being written is no part of the thousand that wait.
+          expect(shop.handled.length).toBeLessThanOrEqual(1_300)
+          isAway = false
+          yield* eventually("all are handled", () => shop.handled.length === numbers.length)
+          expect(shop.of("a")).toEqual(numbers)
+          // Closing would wait for the store.
+        }).pipe(Effect.ensuring(Effect.sync(() => isAway = false))),
+      {
+        around: (store) => ({
+          ...store,
+          write: (partition, changes, options) =>
+            isAway
+              ? Effect.as(Effect.yieldNow(), changes.map(() => Either.left(unwritten)))
+              : store.write(partition, changes, options)
+        })
+      }
+    ).pipe(onBroker())
+  })
+
+  it.effect("whose owner is not the owner any more is released by the next one", () => {
+    const shop = new Shop()
+    shop.failing.add("a1")
+    let isOwned = true
+    return Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      yield* shop.life((subscription, publish) =>
+        Effect.gen(function*() {
+          yield* publish("a", 1, 2, 3)
+          yield* waitFor("a is parked", subscription, "a:3")
+          shop.failing.clear()
+          shop.gates.set("a2", gate)
+          yield* subscription.control.release("all", by)
+          yield* eventually("the second one runs", () => shop.started.at(-1) === "a2")
+          isOwned = false
+          yield* Deferred.succeed(gate, undefined)
+          yield* eventually("it ends", () => shop.handled.includes("a2"))
+          yield* settle
+          yield* Effect.forkDaemon(goesOn())
+        }), { isOwned: () => isOwned })
+      expect(shop.of("a")).toEqual([1, 2])
+      yield* shop.life(() => eventually("the rest is handled", () => shop.of("a").at(-1) === 3))
+    }).pipe(onBroker())
+  })
+
+  it.effect("is released all the same where the store dies in between", () => {
+    const shop = new Shop()
+    shop.failing.add("a1")
+    let deaths = 3
+    return shop.life(
+      (subscription, publish) =>
+        Effect.gen(function*() {
+          yield* publish("a", 1, 2)
+          yield* waitFor("a is parked", subscription, "a:2")
+          shop.failing.clear()
+          yield* subscription.control.release("all", by)
+          yield* advanced(eventually("both are handled", () => shop.of("a").join() === "1,2"))
+          expect(deaths).toBeLessThanOrEqual(0)
+        }),
+      {
+        around: (store) => ({
+          ...store,
+          read: (partition, options) =>
+            options?.keys !== undefined && deaths-- > 0
+              ? Stream.die(new Error("a transport that throws"))
+              : store.read(partition, options)
+        })
+      }
+    ).pipe(onBroker())
   })
 
   it.effect("is discarded, or one of its letters is, and a callback is told of the gap", () => {
@@ -410,7 +383,7 @@ describe("an aggregate whose message fails", () => {
           "b",
           2
         ]])
-      }), { onDiscarded: (gap) => Effect.sync(() => gaps.push(gap)) }).pipe(onBroker(), quietly)
+      }), { policy: { onDiscarded: (gap) => Effect.sync(() => gaps.push(gap)) } }).pipe(onBroker())
   })
 
   it.effect("with as many letters as it may have is held alone", () => {
@@ -433,7 +406,7 @@ describe("an aggregate whose message fails", () => {
         yield* waitFor("a is released", subscription)
         expect((yield* subscription.status)!.problems).toEqual([])
         expect((yield* subscription.status)!.partitions[0]!.watermark).toBe(7)
-      }), { maxPerAggregate: 2 }).pipe(onBroker(), quietly)
+      }), { policy: { maxPerAggregate: 2 } }).pipe(onBroker())
   })
 })
 
@@ -455,7 +428,7 @@ describe("by hand", () => {
         yield* eventually("all is handled", () => shop.handled.length === 3)
         expect(shop.of("a")).toEqual([1, 2])
       })
-    ).pipe(onBroker(), quietly)
+    ).pipe(onBroker())
   })
 
   it.effect("a function that throws picks nothing, and a page of no size has one", () => {
@@ -473,7 +446,7 @@ describe("by hand", () => {
         expect((yield* control.parked({ limit: NaN })).aggregates).toHaveLength(1)
         expect(yield* control.letters("a", { limit: NaN })).toHaveLength(1)
       })
-    ).pipe(onBroker(), quietly)
+    ).pipe(onBroker())
   })
 
   it.effect("nothing is done without who and why, and without such a policy", () => {
@@ -496,7 +469,7 @@ describe("by hand", () => {
           expect((yield* Effect.flip(control.park(name as never, by))).message).toContain("aggregate: expected")
         }
       })
-    ).pipe(onBroker(), quietly)
+    ).pipe(onBroker())
   })
 })
 
@@ -526,19 +499,20 @@ describe("a parked aggregate", () => {
         yield* waitFor("both are parked", subscription, "a:2", "b:1")
         const [letter] = yield* subscription.control.letters("a")
         expect(letter!.failures).toHaveLength(3)
-      }), { release: Schedule.intersect(Schedule.spaced("5 minutes"), Schedule.recurs(2)) }).pipe(onBroker(), quietly)
+      }), { policy: { release: Schedule.intersect(Schedule.spaced("5 minutes"), Schedule.recurs(2)) } }).pipe(
+        onBroker()
+      )
   })
 
   it.effect("waits with a letter that the store refuses, and others go on", () => {
     const shop = new Shop()
-    const lines: Array<string> = []
     shop.failing.add("a1")
     return shop.life((subscription, publish) =>
       Effect.gen(function*() {
         yield* publish("a", 1, 2)
         yield* publish("b", 1, 2)
         yield* eventually("strangers are handled", () => shop.of("b").length === 2)
-        yield* eventually("it is said", () => lines.some((line) => line.includes("can't be written")))
+        yield* eventually("it is said", () => shop.lines.some((line) => line.includes("can't be written")))
         yield* publish("a", 3)
         yield* publish("b", 3)
         yield* eventually("strangers go on", () => shop.of("b").length === 3)
@@ -546,161 +520,9 @@ describe("a parked aggregate", () => {
         expect((yield* subscription.status)!.partitions[0]!.watermark).toBe(0)
         expect(shop.started.filter((one) => one.startsWith("a"))).toEqual(["a1"])
         // Closing waits for its deadline.
-        yield* Effect.forkDaemon(Effect.forever(Effect.zipRight(settle, TestClock.adjust("1 second"))))
+        yield* Effect.forkDaemon(goesOn())
       })
-    ).pipe(
       // A letter is larger than its message.
-      onBroker({ maxMessageBytes: 260 }),
-      Effect.provide(
-        Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(String(message))))
-      )
-    )
-  })
-})
-
-describe("the store of parked messages", () => {
-  const stored = Effect.gen(function*() {
-    const broker = yield* MemoryBroker.MemoryBroker
-    const topic = yield* broker.topic({ name: "steps", kind: "envelope", partitions: 1 })
-    const { port } = broker.store(topic, "group", "parking")
-    const entries = Effect.map(Stream.runCollect(port.read(0)), (all) => {
-      const newest = new Map(Chunk.toReadonlyArray(all).map(({ key, value }) => [key, value]))
-      return new Map(Array.from(newest).flatMap(([key, value]) => value === null ? [] : [[key, value] as const]))
-    })
-    return { port, entries }
-  })
-
-  it.effect("has nothing of a former owner whose request came late, and one mark in the end", () => {
-    const shop = new Shop()
-    shop.failing.add("a1")
-    const parked = (subscription: Subscription.Subscription<unknown>) => waitFor("a is parked", subscription, "a:2")
-    return Effect.gen(function*() {
-      yield* shop.life((subscription, publish) => Effect.zipRight(publish("a", 1, 2), parked(subscription)))
-      const { entries, port } = yield* stored
-      const former = Array.from(yield* entries).find(([key]) => Letter.partsOf(key) !== undefined)!
-      const { owner } = Letter.partsOf(former[0])!
-      yield* shop.life(parked)
-      // It was on its way when the partition was taken over: its message came to the next owner.
-      const { message, ...letter } = Letter.decode(former[1], 0)!
-      const value = Letter.encode({ ...letter, message: { ...message, offset: 99 } })
-      yield* port.write(0, [{ key: Letter.keyOf("a", 99, owner), value }], { timeout: Duration.seconds(1) })
-      yield* shop.life((subscription) => Effect.zipRight(parked(subscription), settle))
-      const keys = Array.from((yield* entries).keys())
-      expect(keys.map((key) => key.split("/")[0]).sort()).toEqual(["letter", "letter", "owner"])
-      expect(keys.some((key) => Letter.partsOf(key)?.offset === 99)).toBe(false)
-    }).pipe(onBroker({ maxMessages: 100 }), quietly)
-  })
-
-  it.effect("keeps a letter that a former owner has parked again late: its message is settled", () => {
-    const shop = new Shop()
-    shop.failing.add("a1")
-    const parked = (subscription: Subscription.Subscription<unknown>) => waitFor("a is parked", subscription, "a:2")
-    return Effect.gen(function*() {
-      yield* shop.life((subscription, publish) => Effect.zipRight(publish("a", 1, 2), parked(subscription)))
-      const { entries, port } = yield* stored
-      const letters = Array.from(yield* entries).filter(([key]) => Letter.partsOf(key) !== undefined)
-      const timeout = Duration.seconds(1)
-      yield* port.write(0, [{ key: "owner/next", value: new Uint8Array([1]) }], { timeout })
-      // The release had failed, and that was on its way when the partition was taken over.
-      for (const [key, bytes] of letters) {
-        const letter = Letter.decode(bytes, 0)!
-        const failed = { at: 0, error: "Refused", cause: "Refused", attempts: 1, restarts: 0, released: by }
-        const value = Letter.encode({ ...letter, failures: Letter.withFailure(letter.failures, failed) })
-        yield* port.write(0, [{ key, value }], { timeout })
-      }
-      shop.failing.clear()
-      yield* shop.life((subscription) =>
-        Effect.gen(function*() {
-          yield* parked(subscription)
-          yield* subscription.control.release({ aggregate: "a" }, by)
-          yield* eventually("all is handled in order", () => shop.of("a").join() === "1,2")
-        })
-      )
-    }).pipe(onBroker({ maxMessages: 100 }), quietly)
-  })
-
-  it.effect("keeps a letter that was relied upon, also where a former owner's request repeats it late", () => {
-    const shop = new Shop()
-    shop.failing.add("a1")
-    const parked = (subscription: Subscription.Subscription<unknown>) => waitFor("a is parked", subscription, "a:2")
-    const unknown = new PublishFailed({ topic: "store", reason: "Timeout", outcome: "unknown" })
-    return Effect.gen(function*() {
-      const { entries, port } = yield* stored
-      // The letters are stored, and nobody says so.
-      yield* shop.life(
-        (_, publish) =>
-          Effect.gen(function*() {
-            yield* publish("a", 1, 2)
-            yield* eventually("it has failed", () => shop.started.length === 1)
-            yield* settle
-            yield* Effect.forkDaemon(Effect.forever(Effect.zipRight(settle, TestClock.adjust("1 second"))))
-          }),
-        {},
-        {},
-        (store) => ({
-          ...store,
-          write: (partition, changes, options) =>
-            Effect.map(
-              store.write(partition, changes, options),
-              (results) =>
-                changes.map(({ key }, i) => Letter.partsOf(key) === undefined ? results[i]! : Either.left(unknown))
-            )
-        })
-      )
-      const letters = Array.from(yield* entries).filter(([key]) => Letter.partsOf(key) !== undefined)
-      expect(letters).toHaveLength(2)
-      yield* shop.life((subscription) =>
-        Effect.gen(function*() {
-          yield* parked(subscription)
-          yield* Effect.repeat(Effect.zipRight(settle, subscription.status), {
-            until: (status) => status!.partitions[0]!.watermark === 2
-          })
-        })
-      )
-      for (const [key, value] of letters) yield* port.write(0, [{ key, value }], { timeout: Duration.seconds(1) })
-      shop.failing.clear()
-      yield* shop.life((subscription) =>
-        Effect.gen(function*() {
-          yield* parked(subscription)
-          yield* subscription.control.release({ aggregate: "a" }, by)
-          yield* eventually("all is handled in order", () => shop.of("a").join() === "1,2")
-          yield* waitFor("a is released", subscription)
-        })
-      )
-      yield* shop.life(() => settle)
-      expect(Array.from((yield* entries).keys(), (key) => key.split("/")[0])).toEqual(["owner"])
-    }).pipe(onBroker({ maxMessages: 100 }), quietly)
-  })
-
-  it.effect.each(
-    [
-      ["fails", Stream.fail(new ReadFailed({ topic: "steps" }))],
-      ["dies", Stream.die(new Error("a transport that throws"))]
-    ] as const
-  )("is read before the first message, however long that takes, and it is said, where it %s", ([, failing]) => {
-    const shop = new Shop()
-    let isAway = true
-    const away = (store: Transport.Store): Transport.Store => ({
-      ...store,
-      read: (...args) => isAway ? failing : store.read(...args)
-    })
-    return shop.life(
-      (subscription, publish) =>
-        Effect.gen(function*() {
-          yield* publish("a", 1)
-          yield* TestClock.adjust("30 seconds")
-          yield* settle
-          expect(shop.started).toEqual([])
-          const { problems } = (yield* subscription.status)!
-          expect(problems.map(({ message }) => message).join()).toContain("can't be read")
-          isAway = false
-          yield* TestClock.adjust("40 seconds")
-          yield* eventually("it is handled", () => shop.of("a").length === 1)
-          expect((yield* subscription.status)!.problems).toEqual([])
-        }),
-      {},
-      {},
-      away
-    ).pipe(onBroker(), quietly)
+    ).pipe(onBroker({ maxMessageBytes: 260 }))
   })
 })

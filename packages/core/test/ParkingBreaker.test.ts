@@ -1,105 +1,11 @@
 // Faults that a hostile user found in parking: what happens when the store is slow, refuses, or answers badly at the worst moment.
-import {
-  EventBus,
-  EventBusConfig,
-  EventBusError,
-  FailurePolicy,
-  MemoryBroker,
-  MemoryTransport,
-  type Subscription,
-  Topic,
-  Transport
-} from "@effect-eventbus/core"
+import { EventBusError, MemoryBroker, type Transport } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Either, Fiber, Layer, Logger, Schedule, Schema, Stream, TestClock } from "effect"
+import { Deferred, Duration, Effect, Either, Fiber, Stream, TestClock } from "effect"
 import * as Letter from "../src/internal/parking/letter.js"
 import * as Reading from "../src/internal/parking/reading.js"
 import { eventually, settle } from "./Eventually.js"
-
-class Refused extends Schema.TaggedError<Refused>()("Refused", { text: Schema.String }) {}
-
-const Steps = Topic.envelope("steps", Schema.TaggedStruct("Step", { n: Schema.Int }), { partitions: 1 })
-
-const by = { who: "anna", why: "the price is mended" }
-
-/** What happens on one broker over several lives of a process. */
-class Shop {
-  readonly started: Array<string> = []
-  readonly handled: Array<string> = []
-  readonly failing = new Set<string>()
-  readonly lines: Array<string> = []
-  text = ""
-
-  of(aggregate: string): ReadonlyArray<number> {
-    return this.handled.filter((one) => one.startsWith(aggregate)).map((one) => Number(one.slice(1)))
-  }
-
-  readonly life = <A, E>(
-    work: (
-      subscription: Subscription.Subscription<unknown>,
-      publish: (aggregate: string, ...numbers: ReadonlyArray<number>) => Effect.Effect<void>
-    ) => Effect.Effect<A, E>,
-    { around = (store) => store, options = {}, policy = {} }: {
-      readonly around?: (store: Transport.Store) => Transport.Store
-      readonly policy?: Partial<FailurePolicy.Park>
-      readonly options?: object
-    } = {}
-  ): Effect.Effect<A, E, MemoryBroker.MemoryBroker> =>
-    Effect.gen(this, function*() {
-      const bus = yield* EventBus.EventBus
-      const handle = ({ n }: { readonly n: number }, { aggregateId }: { readonly aggregateId: string }) =>
-        Effect.suspend(() => {
-          const one = `${aggregateId}${n}`
-          this.started.push(one)
-          if (this.failing.has(one)) return Effect.fail(new Refused({ text: this.text }))
-          this.handled.push(one)
-          return Effect.void
-        })
-      const subscription = yield* bus.subscribe(Steps, handle, {
-        retry: Schedule.recurs(0),
-        onExhausted: FailurePolicy.park({ undecodable: FailurePolicy.drop, ...policy }),
-        ...options
-      })
-      const publish = (aggregate: string, ...numbers: ReadonlyArray<number>) =>
-        Effect.forEach(numbers, (n) =>
-          bus.publish(Steps, { aggregateId: aggregate, payload: { _tag: "Step" as const, n } }), { discard: true })
-          .pipe(Effect.orDie)
-      return yield* work(subscription, publish)
-    }).pipe(
-      Effect.scoped,
-      Effect.provide(EventBus.layer),
-      Effect.provide(EventBusConfig.layer({ closeDeadline: "1 second" })),
-      Effect.provide(Layer.effect(
-        Transport.Transport,
-        Effect.map(MemoryTransport.make, (transport): Transport.Service => ({
-          ...transport,
-          store: (request) =>
-            Effect.map(transport.store!(request), around)
-        }))
-      )),
-      Effect.provide(
-        Logger.replace(
-          Logger.defaultLogger,
-          Logger.make(({ message }) =>
-            void this.lines.push(String(message))
-          )
-        )
-      )
-    ) as Effect.Effect<A, E, MemoryBroker.MemoryBroker>
-}
-
-const onBroker = (options: MemoryBroker.Options = {}) => Effect.provide(MemoryBroker.layer(options))
-
-const waitFor = (what: string, { control }: Subscription.Subscription<unknown>, ...expected: ReadonlyArray<string>) =>
-  Effect.gen(function*() {
-    let now: ReadonlyArray<string> = []
-    for (let i = 0; i < 400; i++) {
-      now = (yield* control.parked()).aggregates.map(({ aggregate, letters }) => `${aggregate}:${letters}`)
-      if (now.join() === expected.join()) return
-      yield* settle
-    }
-    expect(now, what).toEqual(expected)
-  })
+import { by, onBroker, Shop, waitFor } from "./ParkingShop.js"
 
 const isLetter = (key: string) => Letter.partsOf(key) !== undefined
 

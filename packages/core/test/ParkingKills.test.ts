@@ -1,22 +1,8 @@
-import {
-  EventBus,
-  EventBusConfig,
-  FailurePolicy,
-  MemoryBroker,
-  MemoryTransport,
-  type Subscription,
-  Topic,
-  Transport
-} from "@effect-eventbus/core"
+import { EventBus, FailurePolicy, MemoryBroker, type Subscription, type Transport } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Either, Layer, Logger, Schedule, Schema, Stream, TestClock } from "effect"
+import { Effect, Either, Schedule, Stream, TestClock } from "effect"
 import { eventually, settle } from "./Eventually.js"
-
-class Refused extends Schema.TaggedError<Refused>()("Refused", {}) {}
-
-const Steps = Topic.envelope("steps", Schema.TaggedStruct("Step", { n: Schema.Int }), { partitions: 1 })
-
-const by = { who: "anna", why: "the price is mended" }
+import { by, onBroker, provideBus, type Publish, publisher, Refused, Steps } from "./ParkingShop.js"
 
 /** Processes that live one after another on one broker. A handler may kill its process: nothing of it reaches the broker then. */
 class Processes {
@@ -33,7 +19,7 @@ class Processes {
   life(
     work: (
       subscription: Subscription.Subscription<unknown>,
-      publish: (aggregate: string, ...numbers: ReadonlyArray<number>) => Effect.Effect<void>
+      publish: Publish
     ) => Effect.Effect<void>,
     policy: Partial<FailurePolicy.Park> = {}
   ): Effect.Effect<boolean, never, MemoryBroker.MemoryBroker> {
@@ -70,13 +56,8 @@ class Processes {
         retry: Schedule.recurs(0),
         onExhausted: FailurePolicy.park({ undecodable: FailurePolicy.drop, ...policy })
       })
-      const publish = (aggregate: string, ...numbers: ReadonlyArray<number>) =>
-        Effect.orDie(
-          Effect.forEach(numbers, (n) =>
-            bus.publish(Steps, { aggregateId: aggregate, payload: { _tag: "Step" as const, n } }), { discard: true })
-        )
       yield* Effect.raceFirst(
-        work(subscription, publish),
+        work(subscription, publisher(bus)),
         eventually("it is killed", () => isDead)
       )
       // Closing waits for its deadline.
@@ -86,20 +67,9 @@ class Processes {
       return isDead
     }).pipe(
       Effect.scoped,
-      Effect.provide(EventBus.layer),
-      Effect.provide(EventBusConfig.layer({ closeDeadline: "1 second" })),
-      Effect.provide(Layer.effect(
-        Transport.Transport,
-        Effect.map(MemoryTransport.make, (transport): Transport.Service => ({
-          ...transport,
-          store: (request) => Effect.map(transport.store!(request), around)
-        }))
-      )),
-      Effect.provide(
-        Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void this.lines.push(String(message))))
-      ),
+      provideBus(around, this.lines),
       Effect.orDie
-    ) as Effect.Effect<boolean, never, MemoryBroker.MemoryBroker>
+    )
   }
 
   readonly isParked = (subscription: Subscription.Subscription<unknown>, ...expected: ReadonlyArray<string>) =>
@@ -114,8 +84,6 @@ class Processes {
       expect(now).toEqual(expected)
     })
 }
-
-const onBroker = Effect.provide(MemoryBroker.layer())
 
 const names = (name: string, numbers: number) => Array.from({ length: numbers }, (_, i) => `${name}${i + 1}`)
 
@@ -179,7 +147,7 @@ describe("a released letter that kills its process", () => {
         )
         // It was there, and is gone.
         expect(entries.get("trials")).toBeNull()
-      }).pipe(onBroker))
+      }).pipe(onBroker()))
   }
 
   it.effect("is found when its schedule releases it", () =>
@@ -206,7 +174,7 @@ describe("a released letter that kills its process", () => {
         )
       ).toBe(false)
       expect(processes.started).toEqual([])
-    }).pipe(onBroker))
+    }).pipe(onBroker()))
 
   it.effect("is not suspected where owners have closed with it in hand", () =>
     Effect.gen(function*() {
@@ -225,5 +193,5 @@ describe("a released letter that kills its process", () => {
       processes.slow.clear()
       yield* processes.life((subscription) => processes.isParked(subscription, "b:4:parked", "c:4:parked"))
       expect(processes.handled).toEqual(names("a", 4))
-    }).pipe(onBroker))
+    }).pipe(onBroker()))
 })

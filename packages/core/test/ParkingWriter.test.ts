@@ -7,10 +7,9 @@ import { eventually } from "./Eventually.js"
 
 const changeOf = (key: string) => ({ key, value: new Uint8Array([1]) })
 
-/** `written` gets the keys of what the store has got. */
-const writerOf = (written: Array<string>) =>
+/** A writer of a store that answers so. */
+const writerOf = (answer: (key: string) => Either.Either<number, PublishFailed>) =>
   new Writer({
-    topic: "steps",
     partition: 0,
     timeout: Duration.seconds(1),
     schedule: Schedule.spaced("1 millis"),
@@ -18,13 +17,7 @@ const writerOf = (written: Array<string>) =>
     fork: (effect) => Effect.runFork(Effect.provide(effect, Logger.remove(Logger.defaultLogger))),
     store: {
       read: () => Stream.empty,
-      write: (_, changes) =>
-        Effect.sync(() =>
-          changes.map(({ key }) => {
-            written.push(key)
-            return Either.right(written.length)
-          })
-        )
+      write: (_, changes) => Effect.sync(() => changes.map(({ key }) => answer(key)))
     }
   })
 
@@ -32,7 +25,7 @@ it.live("a writer of letters goes on where whoever is told of one throws", () =>
   Effect.gen(function*() {
     const written: Array<string> = []
     const told: Array<string> = []
-    const writer = writerOf(written)
+    const writer = writerOf((key) => Either.right(written.push(key)))
     const push = (key: string, throws = false) =>
       writer.push({
         change: changeOf(key),
@@ -53,25 +46,8 @@ it.live("a writer of letters goes on where whoever is told of one throws", () =>
 it.live("a writer of letters says when so many changes wait that nothing more should be begun", () =>
   Effect.gen(function*() {
     let isAway = true
-    const writer = new Writer({
-      topic: "steps",
-      partition: 0,
-      timeout: Duration.seconds(1),
-      schedule: Schedule.spaced("1 millis"),
-      lasting: new Lasting("Letters can't be written"),
-      fork: (effect) => Effect.runFork(Effect.provide(effect, Logger.remove(Logger.defaultLogger))),
-      store: {
-        read: () => Stream.empty,
-        write: (_, changes) =>
-          Effect.sync(() =>
-            changes.map((_, i) =>
-              isAway
-                ? Either.left(new PublishFailed({ topic: "steps", reason: "Unreachable", outcome: "unknown" }))
-                : Either.right(i)
-            )
-          )
-      }
-    })
+    const away = new PublishFailed({ topic: "steps", reason: "Unreachable", outcome: "unknown" })
+    const writer = writerOf(() => isAway ? Either.left(away) : Either.right(1))
     yield* writer.room.wait
     for (let i = 0; i < 2_000; i++) writer.push({ change: { key: `${i}`, value: null }, done: () => {} })
     const waits = yield* Effect.fork(writer.room.wait)

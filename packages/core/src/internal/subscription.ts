@@ -49,6 +49,7 @@ import { RecoveryMode } from "./recovery.js"
 import type { AnySubscription } from "./registry.js"
 import { SettleFirst } from "./settleFirst.js"
 import { SettleTurns } from "./settleTurns.js"
+import { sound } from "./soundStore.js"
 import { startIssueOf } from "./startIssue.js"
 import { afterEvents, isOfEventLoop } from "./turn.js"
 import * as UserCode from "./userCode.js"
@@ -250,7 +251,9 @@ export const make = <E, R>(
         yield* FiberRef.get(FiberRef.currentScheduler),
         fork,
         protection?.(subscriber),
-        (book) => policy && store && new Parking.Parking(parkingSettings(policy, store, book, subscriber, config, fork))
+        (book) =>
+          policy && store &&
+          new Parking.Parking(parkingSettings(policy, sound(store, topic.name), book, subscriber, config, fork))
       )
       const otherPartitions = new OtherPartitions(
         subscriber,

@@ -13,6 +13,7 @@ import type { ParkedLane } from "./lane.js"
 import * as Letter from "./letter.js"
 import type { Parked } from "./parked.js"
 import type { Parking } from "./parking.js"
+import type { Job } from "./writer.js"
 
 const maxPage = 1_000
 const maxText = 500
@@ -175,14 +176,10 @@ const send = (
 ): Effect.Effect<void, PublishError> => {
   const whole = part === undefined ? order : { ...order, id: `${order.id}/${part}` }
   const stored = Effect.async<number, PublishError>((resume) => {
-    const job = {
-      change: Command.encode(whole),
-      isCancelled: false,
-      done: (result: Either.Either<number, PublishError>) => resume(result)
-    }
+    const job: Job = { change: Command.encode(whole), done: (result) => resume(result) }
     lane.writer.push(job)
     return Effect.sync(() => {
-      job.isCancelled = true
+      lane.writer.takeOut((other) => other === job)
     })
   })
   return stored.pipe(

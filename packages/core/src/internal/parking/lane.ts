@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Random from "effect/Random"
-import { GivenUpByHand, type PublishError, ReadFailed } from "../../EventBusError.js"
+import { GivenUpByHand, type PublishError } from "../../EventBusError.js"
 import type { Assignment } from "../../Transport.js"
 import { describeCause } from "../describeCause.js"
 import type { Flight, Released } from "../flight.js"
@@ -68,8 +68,7 @@ export class ParkedLane implements Owner {
   ) {
     const { fork, schedule, store, timeout, writing } = settings
     this.partition = assignment.partition
-    const { partition, topic } = assignment
-    this.writer = new Writer({ store, topic, partition, timeout, schedule, lasting: writing, fork })
+    this.writer = new Writer({ store, partition: this.partition, timeout, schedule, lasting: writing, fork })
     this.releases = new Releases(this)
     const { release } = settings.policy
     this.automatic = release && new Automatic(this, release, (due, by) => this.releases.automatically(due, by))
@@ -80,13 +79,12 @@ export class ParkedLane implements Owner {
   private begin(epoch: number): Effect.Effect<void> {
     const { reading, schedule, store, timeout } = this.settings
     const options = { schedule, while: () => !this.isClosing }
-    const topic = this.host.subscriber.name
     return Effect.gen(this, function*() {
       const random = yield* Random.nextIntBetween(0, Number.MAX_SAFE_INTEGER)
       this.owner = `${epoch}-${random.toString(36)}`
       const mark = Effect.suspend(() => store.write(this.partition, [Reading.markOf(this.owner)], { timeout }))
-      const contents = readable(topic, Reading.read(store, this.partition, this.owner))
-      this.foundUpTo = yield* reading.retry(readable(topic, Effect.flatMap(mark, (results) => results[0]!)), options)
+      const contents = Reading.read(store, this.partition, this.owner)
+      this.foundUpTo = yield* reading.retry(Effect.flatMap(mark, (results) => results[0]!), options)
       const { commands, kept, parked, strays, trials } = yield* reading.retry(contents, options)
       if (this.isClosing) return
       for (const [key, one] of parked) {
@@ -488,12 +486,3 @@ export class ParkedLane implements Owner {
     )
   }
 }
-
-/** A store that dies, or interrupts itself, is asked again like one that is away: else nothing of the partition would ever begin. */
-const readable = <A, E>(topic: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E | ReadFailed> =>
-  Effect.catchAllCause(effect, (cause) => {
-    const failure = Cause.failureOrCause(cause)
-    return Effect.fail(
-      Either.isLeft(failure) ? failure.left : new ReadFailed({ topic, cause: Cause.squash(failure.right) })
-    )
-  })

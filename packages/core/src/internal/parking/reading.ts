@@ -89,10 +89,8 @@ export const read = (store: Store, partition: number, owner: string): Effect.Eff
       if (value === null) return void strays.delete(key)
       const about = summaryOf(value)
       const found = { ...parts, revision, size: value.length, about: about && slim(about) }
-      // A first letter of somebody who was not the owner any more. Its message was not settled by it, and came to the next owner. One that
-      // was released and failed once more was settled before.
-      const isFirst = about === undefined ||
-        (about.writer === parts.owner && about.failures.at(-1)?.released === undefined)
+      // A first letter of somebody who was not the owner any more. Its message was not settled by it, and came to the next owner.
+      const isFirst = about === undefined || about.writer === parts.owner
       if (isFirst && marks.hasFollowed(parts.owner)) return void strays.set(key, found)
       strays.delete(key)
       letters.set(key, found)

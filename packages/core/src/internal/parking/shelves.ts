@@ -99,7 +99,10 @@ export class Shelves {
         reading.retry(reads, { schedule, while: () => !this.lane.isClosing }),
         () => this.put(wanted, values)
       )
-    }).pipe(Effect.ignore)
+    }).pipe(
+      // It was closed meanwhile.
+      Effect.ignore
+    )
   }
 
   private wanted(one: Parked, next: Iterable<Parked>): ReadonlyMap<string, readonly [Parked, Known]> {

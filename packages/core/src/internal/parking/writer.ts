@@ -3,7 +3,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Schedule from "effect/Schedule"
-import { type PublishError, PublishFailed } from "../../EventBusError.js"
+import type { PublishError } from "../../EventBusError.js"
 import type { Store, StoreChange } from "../../Transport.js"
 import { Condition } from "../condition.js"
 import { describeCause } from "../describeCause.js"
@@ -19,7 +19,7 @@ const maxBytes = 1_048_576
 const maxWaiting = 1_000
 
 /**
- * A change that is to be written. A job that is `isCancelled` before its turn is left out.
+ * A change that is to be written.
  *
  * @internal
  */
@@ -27,7 +27,6 @@ export interface Job {
   readonly change: StoreChange
   /** The store has it, at this revision. Or it can't be written, and not because the store is away: what is behind it goes on. */
   readonly done: (result: Either.Either<number, PublishError>) => void
-  isCancelled?: boolean
   /** The message of which it is the letter. */
   readonly flight?: Flight | undefined
 }
@@ -35,8 +34,6 @@ export interface Job {
 /** @internal */
 export interface WriterSettings {
   readonly store: Store
-  /** For errors. */
-  readonly topic: string
   readonly partition: number
   readonly timeout: Duration.Duration
   /** When a write that failed is tried again. It has no end. */
@@ -74,7 +71,7 @@ export class Writer {
 
   /** Takes out jobs of which no write has begun. */
   takeOut(which: (job: Job) => boolean): ReadonlyArray<Job> {
-    const out = this.queue.filter((job) => job.isCancelled !== true && which(job))
+    const out = this.queue.filter(which)
     if (out.length > 0) this.queue = this.queue.filter((job) => !out.includes(job))
     return out
   }
@@ -99,7 +96,6 @@ export class Writer {
   private get run(): Effect.Effect<void> {
     return Effect.whileLoop({
       while: () => {
-        this.queue = this.queue.filter(({ isCancelled }) => isCancelled !== true)
         this.isRunning = !this.isClosed && this.queue.length > 0
         if (!this.isRunning) this.idle.changed()
         return this.isRunning
@@ -112,19 +108,19 @@ export class Writer {
   private get writeSome(): Effect.Effect<void> {
     const { lasting, schedule } = this.settings
     return lasting.retry(Effect.suspend(() => this.writeOnce), { schedule, while: () => !this.isClosed }).pipe(
+      // It was closed meanwhile.
       Effect.ignore
     )
   }
 
   /** Writes the first jobs. It fails if nothing of them could be written. */
   private get writeOnce(): Effect.Effect<void, PublishError> {
-    const { partition, store, timeout, topic } = this.settings
+    const { partition, store, timeout } = this.settings
     const jobs = this.first()
     if (jobs.length === 0) return Effect.void
-    return Effect.suspend(() => store.write(partition, jobs.map(({ change }) => change), { timeout })).pipe(
-      // A transport that dies, interrupts itself or answers no list would end the loop, and nobody would hear of it.
-      Effect.catchAllCause((cause) => Effect.succeed([Either.left(unknown(topic, Cause.squash(cause)))])),
-      Effect.flatMap((results) => this.written(jobs, Array.isArray(results) ? results : []))
+    return Effect.flatMap(
+      store.write(partition, jobs.map(({ change }) => change), { timeout }),
+      (results) => this.written(jobs, results)
     )
   }
 
@@ -132,9 +128,9 @@ export class Writer {
     jobs: ReadonlyArray<Job>,
     results: ReadonlyArray<Either.Either<number, PublishError>>
   ): Effect.Effect<void, PublishError> {
-    const at = jobs.findIndex((_, i) => results[i] === undefined || Either.isLeft(results[i]!))
+    const at = results.findIndex(Either.isLeft)
     const good = at === -1 ? jobs.length : at
-    const failed = at === -1 ? undefined : results[at]
+    const failed = results[at]
     // Before those that wait for one of them are told: they may push more.
     const isOwn = failed !== undefined && Either.isLeft(failed) && isOfChange(failed.left)
     const rest = jobs.slice(isOwn ? good + 1 : good)
@@ -148,11 +144,7 @@ export class Writer {
       : Logging.error(
         `A transport or a callback threw when a letter was written: ${describeCause(Cause.die(thrown[0]))}`
       )
-    if (at === -1 || isOwn) return said
-    const error = failed !== undefined && Either.isLeft(failed)
-      ? failed.left
-      : unknown(this.settings.topic)
-    return good > 0 ? said : Effect.fail(error)
+    return failed === undefined || Either.isRight(failed) || isOwn || good > 0 ? said : Effect.fail(failed.left)
   }
 
   /** They leave the queue while they are written. */
@@ -178,9 +170,6 @@ const tell = (job: Job, result: Either.Either<number, PublishError>, thrown: Arr
     thrown.push(error)
   }
 }
-
-const unknown = (topic: string, cause?: unknown): PublishFailed =>
-  new PublishFailed({ topic, reason: "Unreachable", outcome: "unknown", cause })
 
 /** The change itself is refused, and others are not. */
 const isOfChange = ({ _tag }: PublishError): boolean => _tag === "MessageTooLarge" || _tag === "InvalidMessage"
