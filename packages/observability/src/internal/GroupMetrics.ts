@@ -50,6 +50,25 @@ class PartitionMetrics {
 /** They are exposed from the beginning, so that the first one is seen by a rate. */
 const outcomes: ReadonlyArray<Observer.Outcome> = ["dead-lettered", "parked", "dropped", "failed"]
 
+/** The gauges that are set when somebody looks. */
+const sampled = [
+  "actors",
+  "circuitOpen",
+  "held",
+  "inbox",
+  "lag",
+  "oldest",
+  "parkedAggregates",
+  "parkedLetters",
+  "partitions",
+  "paused",
+  "pausedAggregates",
+  "pausedTime",
+  "problems",
+  "watermarkAge",
+  "watermarkLag"
+] as const
+
 const states: ReadonlyArray<Observer.State> = [
   "settling",
   "queued",
@@ -120,38 +139,7 @@ export class GroupMetrics {
     if (client.transport === "kafka") make(own.rebalances)
     if (client.transport === "nats") [own.takeOvers, own.leasesLost].forEach(make)
     this.inFlight = new Map(states.map((state) => [state, client.own(own.inFlight, { ...labels, state })]))
-    const {
-      actors,
-      circuitOpen,
-      held,
-      inbox,
-      lag,
-      oldest,
-      parkedAggregates,
-      parkedLetters,
-      partitions,
-      paused,
-      pausedAggregates,
-      pausedTime
-    } = own
-    const sampled = {
-      actors,
-      circuitOpen,
-      held,
-      inbox,
-      lag,
-      oldest,
-      parkedAggregates,
-      parkedLetters,
-      partitions,
-      paused,
-      pausedAggregates,
-      pausedTime,
-      problems: own.problems,
-      watermarkAge: own.watermarkAge,
-      watermarkLag: own.watermarkLag
-    }
-    this.gauges = Object.fromEntries(Object.entries(sampled).map(([name, definition]) => [name, make(definition)]))
+    this.gauges = Object.fromEntries(sampled.map((name) => [name, make(own[name])]))
   }
 
   transition(flight: Observer.FlightView, from: Observer.State | undefined, since: number): void {
