@@ -274,6 +274,13 @@ describe("a circuit", () => {
           "guard.window",
           "guard.probe"
         ])
+      const others = yield* Effect.flip(
+        bus.subscribe(Orders, () => Effect.void, { ...deadLetters, guard: { percent: 101, form: 1 } as never })
+      )
+      expect((others as { readonly issues: ReadonlyArray<string> }).issues).toEqual([
+        expect.stringContaining("guard.percent: expected a whole number from 1 to 100"),
+        "guard.form: there is no such option"
+      ])
     }).pipe(provideBus()))
 
   it.scoped("does not probe what is paused by hand, and closes when that goes on", () =>

@@ -11,9 +11,10 @@ import {
   Topic
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Data, Effect, FastCheck, Layer, Logger, LogLevel, Schedule, Schema, TestClock, TestContext } from "effect"
+import { Data, Effect, FastCheck, Layer, Logger, LogLevel, Schedule, Schema, TestContext } from "effect"
 import { transitions } from "../src/internal/flight.js"
 import { settle } from "./Eventually.js"
+import { pass, virtually } from "./VirtualClock.js"
 
 const schedules = process.env["TEST_LONG"] === "1" ? 300 : Number(process.env["SCHEDULES"] ?? 25)
 
@@ -302,27 +303,6 @@ const run = (one: Plan) =>
       expect((yield* bus.circuits.list).filter(({ state }) => state !== "closed")).toEqual([])
       yield* virtually(Effect.forEach(subscriptions, ({ close }) => close))
     })).pipe(Effect.provide(busOn(broker, one, world, own)))
-  })
-
-/** Lets some virtual time pass. */
-const pass = (millis: number) => Effect.zipRight(TestClock.adjust(millis), settleShortly)
-
-const settleShortly = Effect.gen(function*() {
-  for (let i = 0; i < 20; i++) yield* Effect.yieldNow()
-  yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
-  for (let i = 0; i < 20; i++) yield* Effect.yieldNow()
-})
-
-/** Runs something that waits, while virtual time passes. */
-const virtually = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.gen(function*() {
-    const fiber = yield* Effect.fork(effect)
-    for (let i = 0; i < 400; i++) {
-      const exit = fiber.unsafePoll()
-      if (exit !== null) break
-      yield* pass(10)
-    }
-    return yield* fiber
   })
 
 describe("circuits and guards", () => {

@@ -10,9 +10,10 @@ import {
   Topic
 } from "@effect-eventbus/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, FastCheck, Layer, Logger, LogLevel, Schema, TestClock, TestContext } from "effect"
+import { Effect, FastCheck, Layer, Logger, LogLevel, Schema, TestContext } from "effect"
 import { transitions } from "../src/internal/flight.js"
 import { settle } from "./Eventually.js"
+import { pass, virtually } from "./VirtualClock.js"
 
 const schedules = process.env["TEST_LONG"] === "1" ? 400 : Number(process.env["SCHEDULES"] ?? 25)
 
@@ -278,27 +279,6 @@ const run = (one: Plan) =>
       expect(left.aggregates).toEqual([])
       yield* virtually(subscription.close)
     })).pipe(Effect.provide(layer))
-  })
-
-/** Lets some virtual time pass. */
-const pass = (millis: number) => Effect.zipRight(TestClock.adjust(millis), settleShortly)
-
-const settleShortly = Effect.gen(function*() {
-  for (let i = 0; i < 20; i++) yield* Effect.yieldNow()
-  yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
-  for (let i = 0; i < 20; i++) yield* Effect.yieldNow()
-})
-
-/** Runs something that waits, while virtual time passes. */
-const virtually = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.gen(function*() {
-    const fiber = yield* Effect.fork(effect)
-    for (let i = 0; i < 400; i++) {
-      const exit = fiber.unsafePoll()
-      if (exit !== null) break
-      yield* pass(10)
-    }
-    return yield* fiber
   })
 
 describe("control by hand", () => {

@@ -112,22 +112,28 @@ describe.concurrent.each(T.versions)("A group that begins where another one has 
       assert.isTrue(next.taken.every(({ maybeDuplicate }) => maybeDuplicate))
     })))
 
+  /** A group that is gone has settled a third of its messages before it handled any. */
+  const settledBefore = Effect.gen(function*() {
+    const topic = { ...T.topic("plain"), partitions: 2 }
+    const semantics = "at-most-once" as const
+    const service = yield* transport()
+    const old = new T.TestConsumer({ onMessage: () => {} })
+    const former = yield* T.scoped(
+      Effect.flatMap(transport(), (one) => one.subscribe(request(topic, "old", { semantics }), old))
+    )
+    yield* T.publish(service, topic, T.messages(0, 100))
+    yield* T.waitUntil("it has read", () => old.taken.length === 100)
+    const settled = old.taken.filter(({ offset }) => offset % 3 === 0)
+    for (const assignment of old.assignments) {
+      yield* assignment.settle(settled.filter(({ partition }) => partition === assignment.partition))
+    }
+    yield* former.close
+    return { semantics, service, settled, topic }
+  })
+
   it("does not handle again what that had settled before handling it", () =>
     T.run(Effect.gen(function*() {
-      const topic = { ...T.topic("plain"), partitions: 2 }
-      const semantics = "at-most-once"
-      const service = yield* transport()
-      const old = new T.TestConsumer({ onMessage: () => {} })
-      const former = yield* T.scoped(
-        Effect.flatMap(transport(), (one) => one.subscribe(request(topic, "old", { semantics }), old))
-      )
-      yield* T.publish(service, topic, T.messages(0, 100))
-      yield* T.waitUntil("it has read", () => old.taken.length === 100)
-      const settled = old.taken.filter(({ offset }) => offset % 3 === 0)
-      for (const assignment of old.assignments) {
-        yield* assignment.settle(settled.filter(({ partition }) => partition === assignment.partition))
-      }
-      yield* former.close
+      const { semantics, service, settled, topic } = yield* settledBefore
       const next = new T.TestConsumer({ onMessage: () => {} })
       const begins = request(topic, "new", { semantics, startFrom: after("old") })
       yield* service.subscribe(begins, next)
@@ -159,20 +165,7 @@ describe.concurrent.each(T.versions)("A group that begins where another one has 
 
   it("a start that broke off in the middle is taken up by the next one, also what was settled before it was handled", () =>
     T.run(Effect.gen(function*() {
-      const topic = { ...T.topic("plain"), partitions: 2 }
-      const semantics = "at-most-once"
-      const service = yield* transport()
-      const old = new T.TestConsumer({ onMessage: () => {} })
-      const former = yield* T.scoped(
-        Effect.flatMap(transport(), (one) => one.subscribe(request(topic, "old", { semantics }), old))
-      )
-      yield* T.publish(service, topic, T.messages(0, 100))
-      yield* T.waitUntil("it has read", () => old.taken.length === 100)
-      const settled = old.taken.filter(({ offset }) => offset % 3 === 0)
-      for (const assignment of old.assignments) {
-        yield* assignment.settle(settled.filter(({ partition }) => partition === assignment.partition))
-      }
-      yield* former.close
+      const { semantics, service, settled, topic } = yield* settledBefore
       const begins = request(topic, "new", { semantics, startFrom: after("old") })
       // First what may have been handed over can't be said, then what was settled.
       for (const lost of [".partition.", "=settled.new."]) {
