@@ -33,3 +33,27 @@ it.scopedLive(
     }),
   20_000
 )
+
+it.scopedLive(
+  "what was finished of a log that was cut is not handled again, though the group was not told of it",
+  () =>
+    Effect.gen(function*() {
+      const { consumer, state } = makeGroup({ offset: 0, metadata: "" })
+      state.log = values("old", 100)
+      const { all, consumer: held, lanes } = makeConsumer({ onTake: ({ assignment }, one) => assignment.finish(one) })
+      const service = yield* consumer
+      // Only the mark of the beginning is committed.
+      state.code = ({ partitions }) => partitions[0]!.offset === 0 && state.joins === 1 ? 0 : 14
+      yield* service.subscribe(request(spec("orders")), held)
+      yield* eventually("what is there is handled", () => all().length === 100)
+      state.cutAt = 60
+      state.log = values("old", 60)
+      yield* eventually("the partition is begun again, and can't", () => lanes[0]!.isClosed && state.joins > 1)
+      state.log = [...values("old", 60), ...values("new", 60)]
+      state.code = () => 0
+      yield* eventually("the new ones come", () => all().at(-1)?.offset === 119)
+      expect(all().slice(100).map(({ offset }) => offset)).toEqual(Array.from({ length: 60 }, (_, i) => 60 + i))
+      expect(all().slice(100, 140).every(({ maybeDuplicate }) => maybeDuplicate)).toBe(true)
+    }),
+  20_000
+)

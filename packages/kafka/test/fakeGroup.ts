@@ -27,6 +27,8 @@ export const makeGroup = (
     lost: 0,
     commits: 0,
     joins: 0,
+    /** Up to where the log is what it was, where the leader knows that. */
+    cutAt: undefined as number | undefined,
     /** The partition's leader resets its connections; the coordinator does not. */
     isLeaderAway: false
   }
@@ -70,7 +72,14 @@ export const makeGroup = (
           })
       ),
     OffsetForLeaderEpoch: () =>
-      Effect.succeed({ partitions: [{ partition: 0, errorCode: 0, leaderEpoch: -1, endOffset: -1 }] }),
+      Effect.sync(() => ({
+        partitions: [{
+          partition: 0,
+          errorCode: 0,
+          leaderEpoch: state.cutAt === undefined ? -1 : 0,
+          endOffset: state.cutAt ?? -1
+        }]
+      })),
     Fetch: ({ maxWaitTime, topics }: FetchRequest) =>
       Effect.promise(async () => {
         const from = topics[0]?.partitions[0]?.fetchOffset ?? 0
@@ -101,7 +110,7 @@ export const makeGroup = (
   }
   const consumer = Effect.gen(function*() {
     const settings = yield* KafkaConfig.resolve({ brokers: ["none:1"], commitInterval: "20 millis", ...options })
-    const known = () => ({ name: "orders", id: undefined, leaders: [1], epochs: [-1] })
+    const known = () => ({ name: "orders", id: undefined, leaders: [1], epochs: [state.cutAt === undefined ? -1 : 0] })
     return yield* KafkaConsumer.make(client, topicsOf(known), settings, new Closing(() => performance.now(), 1_000))
   })
   return { state, consumer }

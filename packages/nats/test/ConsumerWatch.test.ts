@@ -20,7 +20,12 @@ const wanted: ConsumerConfig = {
 const scene = (found: ConsumerConfig = wanted) =>
   Effect.gen(function*() {
     const broken: Array<Broken> = []
-    const intake = { next: undefined as number | undefined, held: { size: 1_000 } as never }
+    const intake = {
+      next: undefined as number | undefined,
+      held: { size: 1_000 } as never,
+      deliveries: 0,
+      tellLeft: () => {}
+    }
     const server = { config: found, isThere: true, paused: false, looks: 0 }
     const api = {
       consumerInfo: (subject: string) =>

@@ -23,9 +23,18 @@ const scene = (stays: (sequence: number) => boolean = () => false) => {
     close: () => Effect.succeed({ unfinished: 0, lost: 0 })
   }
   let delivery = 0
-  const deliver = (sequence: number, options: { readonly at?: number; readonly skips?: number } = {}) => {
+  const deliver = (
+    sequence: number,
+    options: { readonly at?: number; readonly skips?: number; readonly pending?: number } = {}
+  ) => {
     delivery += 1 + (options.skips ?? 0)
-    const position = { sequence, delivery, count: 1, timestamp: options.at ?? sequence, pending: NaN }
+    const position = {
+      sequence,
+      delivery,
+      count: 1,
+      timestamp: options.at ?? sequence,
+      pending: options.pending ?? NaN
+    }
     return intake.receive({ subject: "t", data: new Uint8Array(1) } as never, position, `$JS.ACK.${delivery}`)
   }
   intake.expected = 1
@@ -37,6 +46,19 @@ const scene = (stays: (sequence: number) => boolean = () => false) => {
 const turn = () => new Promise(setImmediate)
 
 describe("What this process knows of a consumer", () => {
+  it("is corrected by the server where a delivery said that more is left than ever comes", () => {
+    const { deliver, intake } = scene()
+    deliver(10, { pending: 1 })
+    assert.strictEqual(intake.knownEnd, 12)
+    intake.tellLeft(0, intake.deliveries)
+    assert.strictEqual(intake.knownEnd, 11)
+    // What the server said before a delivery is older than what the delivery says.
+    const asked = intake.deliveries
+    deliver(20, { pending: 2 })
+    intake.tellLeft(0, asked)
+    assert.strictEqual(intake.knownEnd, 23)
+  })
+
   it("is few ranges also where its messages are sparse and one of them is never finished", async () => {
     const { acked, deliver, intake, taken } = scene((sequence) => sequence === 12)
     for (let n = 1; n <= 30_000; n++) {

@@ -289,6 +289,11 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       forget(gone)
     })
 
+    /** Of a log that was cut, what is below the cut. Of another log nothing is known. */
+    const remember = (partition: Partition): void => {
+      if (!partition.isOfAnotherLog) remembered.set(partition.id, partition)
+    }
+
     const lost: MembershipOptions["lost"] = (why, leftMs) =>
       Effect.suspend(() => {
         const gone = [...partitions.values()]
@@ -296,7 +301,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         for (const partition of gone) {
           partition.stop()
           partitions.delete(partition.id)
-          if (!partition.beginsAnew) remembered.set(partition.id, partition)
+          remember(partition)
         }
         return Effect.logWarning(
           "The membership of the group was lost: handlers that run may end within the deadline, and no more begin until it is back"
@@ -320,7 +325,11 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       committer.notify()
       // A lane that was closed by half would be nobody's. One that can't be closed is said by whoever waits for it.
       yield* close([partition], drain).pipe(
-        Effect.ensuring(Effect.sync(() => forget([partition]))),
+        Effect.ensuring(Effect.sync(() => {
+          // The group can't always be told at once: until then its commit is older than what is finished.
+          if ((partitions.get(partition.id) ?? partition) === partition) remember(partition)
+          forget([partition])
+        })),
         Effect.uninterruptible,
         Effect.zipRight(Effect.suspend(() => {
           const start = typeof again === "function" ? again() : again

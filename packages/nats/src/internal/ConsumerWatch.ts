@@ -29,8 +29,8 @@ export interface Options {
   readonly found: ConsumerConfig
   /** In milliseconds. Default: 10 s. */
   readonly interval?: number | undefined
-  /** What waits for the lane, and what it has. */
-  readonly intake: Pick<Intake, "next" | "held">
+  /** What waits for the lane, and what it has; it is told how much the server has left. */
+  readonly intake: Pick<Intake, "next" | "held" | "deliveries" | "tellLeft">
   /** Told until when it is paused; undefined: it is not any more. */
   readonly onPaused: (until: string | undefined) => void
   /** Reading begins again, and finds out what to do. */
@@ -66,7 +66,14 @@ export const run = (
     if (isPaused === wasPaused) return Effect.void
     return isPaused ? paused(info) : resumed
   }
-  return Effect.suspend(() => api.consumerInfo(stream.name, durable)).pipe(
+  const ask = Effect.suspend(() => {
+    const { deliveries } = intake
+    return Effect.tap(
+      api.consumerInfo(stream.name, durable),
+      (info) => Effect.sync(() => intake.tellLeft(info.num_pending, deliveries))
+    )
+  })
+  return ask.pipe(
     Effect.flatMap(see),
     Effect.catchAll((failure) => {
       if (isNotFound(failure)) onBroken({ reason: "ConsumerDeleted", detail: failure.message })

@@ -59,6 +59,8 @@ export class Intake {
   /** How many messages came since `recover` that were unknown here, up to its sequence and above it. */
   recovered = 0
   newer = 0
+  /** How many have come, whatever they were. */
+  deliveries = 0
 
   constructor(
     private readonly connection: Connection,
@@ -89,9 +91,17 @@ export class Intake {
     return { position, watermark }
   }
 
-  /** At least what the stream's end is, by what the last delivery said; undefined where it said nothing. */
+  /** At least what the stream's end is, by what the server said last; undefined where it said nothing. */
   get knownEnd(): number | undefined {
-    return this.left === undefined ? undefined : this.highest + this.left + 1
+    return this.left === undefined ? undefined : Math.max(this.highest, this.completeUpTo ?? 0) + this.left + 1
+  }
+
+  /**
+   * The server was asked how much is left when so many deliveries had come. What a delivery says of that can be wrong, and nothing
+   * comes that corrects it where the messages were removed, or were never for this consumer.
+   */
+  tellLeft(left: number, deliveries: number): void {
+    if (deliveries === this.deliveries) this.left = left
   }
 
   /** The message that the lane has to take next; undefined where none waits for it. */
@@ -124,6 +134,7 @@ export class Intake {
     if (sequence > this.highest) this.highest = sequence
     if (timestamp > this.latest) this.latest = timestamp
     this.left = position.pending
+    this.deliveries++
     this.bridge(position)
     if (known !== undefined) known.reply = reply
     else {
