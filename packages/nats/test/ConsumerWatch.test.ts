@@ -20,19 +20,21 @@ const wanted: ConsumerConfig = {
 const scene = (found: ConsumerConfig = wanted) =>
   Effect.gen(function*() {
     const broken: Array<Broken> = []
+    const told: Array<readonly [left: number, expected: number]> = []
     const intake = {
       next: undefined as number | undefined,
       held: { size: 1_000 } as never,
-      deliveries: 0,
-      tellLeft: () => {}
+      expected: 1,
+      tellLeft: (left: number, expected: number) => void told.push([left, expected])
     }
-    const server = { config: found, isThere: true, paused: false, looks: 0 }
+    const server = { config: found, isThere: true, paused: false, looks: 0, onLook: () => {} }
     const api = {
       consumerInfo: (subject: string) =>
         Effect.suspend(() => {
           server.looks++
+          server.onLook()
           return server.isThere
-            ? Effect.succeed({ config: server.config, paused: server.paused } as ConsumerInfo)
+            ? Effect.succeed({ config: server.config, paused: server.paused, num_pending: 7 } as ConsumerInfo)
             : new NatsRequestFailed({
               subject,
               reason: "Api",
@@ -62,10 +64,18 @@ const scene = (found: ConsumerConfig = wanted) =>
         onPaused: () => {}
       })
     )
-    return { broken, intake, server }
+    return { broken, intake, server, told }
   })
 
 describe("Looking at the consumer that is read from", () => {
+  it("tells how much is left, as of before it was asked", () =>
+    T.run(Effect.gen(function*() {
+      const { intake, server, told } = yield* scene()
+      server.onLook = () => void intake.expected++
+      yield* T.waitUntil("it was looked at twice", () => told.length >= 2)
+      assert.deepStrictEqual(told.slice(0, 2), [[7, 1], [7, 2]])
+    })))
+
   it("says that nothing is taken any more, once, and that it goes on", () =>
     T.runRemembering((lines) =>
       Effect.gen(function*() {

@@ -50,13 +50,17 @@ describe("What this process knows of a consumer", () => {
     const { deliver, intake } = scene()
     deliver(10, { pending: 1 })
     assert.strictEqual(intake.knownEnd, 12)
-    intake.tellLeft(0, intake.deliveries)
+    intake.tellLeft(0, intake.expected)
     assert.strictEqual(intake.knownEnd, 11)
     // What the server said before a delivery is older than what the delivery says.
-    const asked = intake.deliveries
+    const asked = intake.expected
     deliver(20, { pending: 2 })
     intake.tellLeft(0, asked)
     assert.strictEqual(intake.knownEnd, 23)
+    // What is left lies behind all that need not come.
+    intake.complete(100)
+    intake.tellLeft(5, intake.expected)
+    assert.strictEqual(intake.knownEnd, 106)
   })
 
   it("is few ranges also where its messages are sparse and one of them is never finished", async () => {

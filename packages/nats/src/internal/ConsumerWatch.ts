@@ -30,7 +30,7 @@ export interface Options {
   /** In milliseconds. Default: 10 s. */
   readonly interval?: number | undefined
   /** What waits for the lane, and what it has; it is told how much the server has left. */
-  readonly intake: Pick<Intake, "next" | "held" | "deliveries" | "tellLeft">
+  readonly intake: Pick<Intake, "next" | "held" | "expected" | "tellLeft">
   /** Told until when it is paused; undefined: it is not any more. */
   readonly onPaused: (until: string | undefined) => void
   /** Reading begins again, and finds out what to do. */
@@ -67,10 +67,10 @@ export const run = (
     return isPaused ? paused(info) : resumed
   }
   const ask = Effect.suspend(() => {
-    const { deliveries } = intake
+    const { expected } = intake
     return Effect.tap(
       api.consumerInfo(stream.name, durable),
-      (info) => Effect.sync(() => intake.tellLeft(info.num_pending, deliveries))
+      (info) => Effect.sync(() => intake.tellLeft(info.num_pending, expected))
     )
   })
   return ask.pipe(

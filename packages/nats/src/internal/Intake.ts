@@ -59,8 +59,6 @@ export class Intake {
   /** How many messages came since `recover` that were unknown here, up to its sequence and above it. */
   recovered = 0
   newer = 0
-  /** How many have come, whatever they were. */
-  deliveries = 0
 
   constructor(
     private readonly connection: Connection,
@@ -97,11 +95,11 @@ export class Intake {
   }
 
   /**
-   * The server was asked how much is left when so many deliveries had come. What a delivery says of that can be wrong, and nothing
-   * comes that corrects it where the messages were removed, or were never for this consumer.
+   * The server was asked how much is left while this delivery was the next one. What a delivery says of that can be wrong, and
+   * nothing comes that corrects it where the messages were removed, or were never for this consumer.
    */
-  tellLeft(left: number, deliveries: number): void {
-    if (deliveries === this.deliveries) this.left = left
+  tellLeft(left: number, expected: number): void {
+    if (expected === this.expected) this.left = left
   }
 
   /** The message that the lane has to take next; undefined where none waits for it. */
@@ -134,7 +132,6 @@ export class Intake {
     if (sequence > this.highest) this.highest = sequence
     if (timestamp > this.latest) this.latest = timestamp
     this.left = position.pending
-    this.deliveries++
     this.bridge(position)
     if (known !== undefined) known.reply = reply
     else {
