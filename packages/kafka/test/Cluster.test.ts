@@ -258,18 +258,20 @@ describe("three brokers, with three replicas", () => {
           yield* Effect.acquireRelease(hurt, () => Effect.orDie(heal))
           const source = yield* service.subscribe(request(topic), consumer).pipe(
             // A coordinator that moved to the broker that is hurt is another story: then nobody could begin.
-            Effect.tapError(() =>
-              Effect.zipRight(
-                Effect.orDie(heal),
-                Effect.flatMap(coordinatorOf(`tests.${topic.name}`), (now) =>
-                  Effect.sync(() => console.log(`${how}: broker ${victim} was hurt; ${now} coordinates the group now`)))
+            Effect.catchAll((error) =>
+              Effect.zipRight(Effect.orDie(heal), coordinatorOf(`tests.${topic.name}`)).pipe(
+                Effect.flatMap((now) =>
+                  Effect.die(
+                    new Error(`broker ${victim} was ${how}, ${now} coordinates the group: ${error.message}`, {
+                      cause: error
+                    })
+                  )
+                )
               )
             )
           )
           const problem = Effect.map(source.status!, ({ problems }) =>
-            problems.map(({ message }) =>
-              message
-            ).find((message) => message.includes("can't begin")))
+            problems.map(({ message }) => message).find((message) => message.includes("can't begin")))
           yield* eventually("the others are read", () =>
             all().length === 20)
           expect(lanes).toHaveLength(2)
