@@ -49,11 +49,15 @@ it.scopedLive(
       state.cutAt = 60
       state.log = values("old", 60)
       yield* eventually("the partition is begun again, and can't", () => lanes[0]!.isClosed && state.joins > 1)
-      state.log = [...values("old", 60), ...values("new", 60)]
+      // When it begins, the log has not yet grown to where it was before.
+      state.log = [...values("old", 60), ...values("new", 10)]
       state.code = () => 0
+      yield* eventually("the first new ones come", () => all().at(-1)?.offset === 69)
+      state.log = [...values("old", 60), ...values("new", 60)]
       yield* eventually("the new ones come", () => all().at(-1)?.offset === 119)
       expect(all().slice(100).map(({ offset }) => offset)).toEqual(Array.from({ length: 60 }, (_, i) => 60 + i))
       expect(all().slice(100, 140).every(({ maybeDuplicate }) => maybeDuplicate)).toBe(true)
+      expect(all().slice(140).some(({ maybeDuplicate }) => maybeDuplicate)).toBe(false)
     }),
   20_000
 )

@@ -289,11 +289,6 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       forget(gone)
     })
 
-    /** Of a log that was cut, what is below the cut. Of another log nothing is known. */
-    const remember = (partition: Partition): void => {
-      if (!partition.isOfAnotherLog) remembered.set(partition.id, partition)
-    }
-
     const lost: MembershipOptions["lost"] = (why, leftMs) =>
       Effect.suspend(() => {
         const gone = [...partitions.values()]
@@ -301,7 +296,7 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
         for (const partition of gone) {
           partition.stop()
           partitions.delete(partition.id)
-          remember(partition)
+          if (!partition.beginsAnew) remembered.set(partition.id, partition)
         }
         return Effect.logWarning(
           "The membership of the group was lost: handlers that run may end within the deadline, and no more begin until it is back"
@@ -316,23 +311,27 @@ export const make = (options: AssignmentsOptions): Effect.Effect<Assignments, ne
       // It was lost meanwhile. Where it begins again, the same is found out again.
       if (partitions.get(partition.id) !== partition) return
       const generation = membership.generation()
-      if (typeof again !== "function") {
+      const next = typeof again === "function" ? again : () => again
+      /** It may be that the group can't be told: until then what it has committed says less, or is of the log that is gone. */
+      const keep = (): void => {
         const { metadata, offset } = partition.commit(false, undefined, room.bytes)
         const { committed = { offset, metadata: metadata.text } } = partition
-        restarts.set(partition.id, { start: again, says: [committed, { offset, metadata: metadata.text }] })
+        const says = restarts.get(partition.id)?.says ?? []
+        restarts.set(partition.id, { start: next(), says: [...says, committed, { offset, metadata: metadata.text }] })
       }
+      keep()
       // A member that gets the partition meanwhile begins there: the old log's committed offset means another message in the new log.
       committer.notify()
       // A lane that was closed by half would be nobody's. One that can't be closed is said by whoever waits for it.
       yield* close([partition], drain).pipe(
         Effect.ensuring(Effect.sync(() => {
-          // The group can't always be told at once: until then its commit is older than what is finished.
-          if ((partitions.get(partition.id) ?? partition) === partition) remember(partition)
+          // What ran has finished more of it.
+          if ((partitions.get(partition.id) ?? partition) === partition) keep()
           forget([partition])
         })),
         Effect.uninterruptible,
         Effect.zipRight(Effect.suspend(() => {
-          const start = typeof again === "function" ? again() : again
+          const start = next()
           return Effect.flatMap(starts.mark(start, generation), (mark) => begin(generation)(start, mark))
         })),
         // Joining again finds that the partition is missing.

@@ -18,8 +18,8 @@ export interface LogResetsOptions {
   readonly topic: string
   readonly role: string
   /**
-   * Ends it here and begins it again. A start that depends on what was finished is made once nothing of it runs any more; one
-   * that does not is kept for later, where it can't begin now.
+   * Ends it here and begins it again, where it can't now, later. A start that depends on what was finished is made again once
+   * nothing of it runs any more.
    */
   readonly beginAgain: (partition: Partition, start: Start | (() => Start)) => Effect.Effect<void, KafkaFailure>
 }

@@ -202,11 +202,6 @@ export class Partition {
     this.changed()
   }
 
-  /** Its log is gone, and another has its place. */
-  get isOfAnotherLog(): boolean {
-    return this.anewAt !== undefined
-  }
-
   /** What it has finished means nothing in another log, or in another part of it. */
   get beginsAnew(): boolean {
     return this.anewAt !== undefined || this.cutOffAt !== undefined

@@ -276,8 +276,8 @@ export const make = (options: StartsOptions): Starts => {
   const afterCommit = (id: number, commit: Offsets.Committed, end: number, leaderEpoch: number): Start => {
     const { clean, leaderEpoch: epoch = leaderEpoch, ...metadata } = metadataOf(commit)
     const former = ours(id, commit)
-    // Where its log was cut, this ends at the cut.
-    const { finished, offset } = former?.left ?? { offset: commit.offset, finished: metadata.finished }
+    const offset = former?.tracker.watermark ?? commit.offset
+    const finished = former?.tracker.finishedAbove() ?? metadata.finished
     return {
       id,
       offset,
