@@ -142,6 +142,21 @@ describe.each(T.versions)("The store in bad times, on %s", (version) => {
       }
     })))
 
+  it("a leader that refuses what it should take, of a key that is not there, is asked again with pauses", () =>
+    T.run(Effect.gen(function*() {
+      let writes = 0
+      const { store } = yield* open(({ endpoint }) => {
+        if (!isWrite(endpoint)) return "served"
+        writes++
+        return error(400, 10071, "wrong last sequence: 5")
+      })
+      writes = 0
+      yield* store.write(0, [change("a", "1")], { timeout: Duration.millis(600) })
+      // After 50, 150 and 350 ms.
+      assert.isAtLeast(writes, 2)
+      assert.isAtMost(writes, 5)
+    })))
+
   it("where a key can't be looked at it is tried again", () =>
     T.run(Effect.gen(function*() {
       const { request, store } = yield* open(({ count, endpoint }) =>

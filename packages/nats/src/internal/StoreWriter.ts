@@ -241,8 +241,9 @@ export class StoreWriter {
             return failed(topic, state, "WrongLastSequence")
           }
           // A leader that has just been elected can say what it had a moment ago.
-          const isNews = last?.revision !== state.expected
-          state.expected = last?.revision ?? 0
+          const revision = last?.revision ?? 0
+          const isNews = revision !== state.expected
+          state.expected = revision
           return isNews ? Effect.succeed(undefined) : pausing(state)
         },
         onFailure: (failure) => {
@@ -258,8 +259,8 @@ export class StoreWriter {
 const pausing = (state: State): Effect.Effect<undefined> => {
   const left = Math.max(0, state.deadline - performance.now())
   const pause = Math.min(state.pause, left)
-  // There is no time for another attempt, of which nobody would know whether it was written.
-  if (pause === left) state.deadline = -Infinity
+  // There is no time for another attempt: nobody would know whether it was written.
+  if (left - pause < firstPause) state.deadline = -Infinity
   state.pause = Math.min(longestPause, state.pause * 2)
   return Effect.as(Effect.sleep(pause), undefined)
 }
